@@ -1,0 +1,12 @@
+"""Names for types that recur in signatures.  Aliases, nothing else."""
+
+from typing import Any, TypeAlias
+
+import jax
+from jaxtyping import Array as Array  # the array type of every signature: Float[Array, "batch d"]
+from jaxtyping import Float, PRNGKeyArray
+
+Scalar: TypeAlias = Float[Array, ""]
+PyTree: TypeAlias = Any
+Params: TypeAlias = PyTree
+Key: TypeAlias = PRNGKeyArray | jax.Array
