@@ -238,9 +238,7 @@ def _name(fun) -> str:
 
 def _wraps(fun):
     """functools.wraps that also takes callables without the usual attributes (partials, callable objects)."""
-    return functools.wraps(
-        fun, assigned=[a for a in functools.WRAPPER_ASSIGNMENTS if hasattr(fun, a)], updated=()
-    )
+    return functools.wraps(fun, assigned=[a for a in functools.WRAPPER_ASSIGNMENTS if hasattr(fun, a)], updated=())
 
 
 def _indices(argnums):
@@ -311,17 +309,13 @@ def _check_scalar(x) -> None:
     if tree_structure(x) != tree_structure(0):
         raise TypeError(f"Gradient only defined for scalar-output functions. Output was {x}.")
     if jnp.shape(leaves[0]) != ():
-        raise TypeError(
-            f"Gradient only defined for scalar-output functions. Output had shape: {jnp.shape(leaves[0])}."
-        )
+        raise TypeError(f"Gradient only defined for scalar-output functions. Output had shape: {jnp.shape(leaves[0])}.")
 
 
 def _check_input_dtype(name, x, holomorphic, allow_int) -> None:
     dtype = jax.typeof(_as_array(x)).dtype
     if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
-        raise TypeError(
-            f"{name} with holomorphic=True requires inputs with complex dtype, but got {dtype.name}."
-        )
+        raise TypeError(f"{name} with holomorphic=True requires inputs with complex dtype, but got {dtype.name}.")
     if (
         jnp.issubdtype(dtype, jax.dtypes.extended)
         or jnp.issubdtype(dtype, jnp.integer)
@@ -346,9 +340,7 @@ def _check_output_dtype(name, holomorphic, x) -> None:
         raise TypeError(f"{name} with output element type {dtype.name}")
     if holomorphic:
         if not jnp.issubdtype(dtype, jnp.complexfloating):
-            raise TypeError(
-                f"{name} with holomorphic=True requires outputs with complex dtype, but got {dtype.name}."
-            )
+            raise TypeError(f"{name} with holomorphic=True requires outputs with complex dtype, but got {dtype.name}.")
     elif jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(
             f"{name} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "

@@ -108,9 +108,7 @@ def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | None = None):
 
     def register(formula):
         derivation = _derivation(primitive, formula)
-        rule = Rule(
-            primitive, probes, formula=formula, reads=_read_mask(formula, reads), derivation=derivation
-        )
+        rule = Rule(primitive, probes, formula=formula, reads=_read_mask(formula, reads), derivation=derivation)
         RULES[primitive] = rule
         return formula
 
@@ -125,9 +123,7 @@ def call_rule(primitive: Primitive, *probes: Probe):
     _check_registration(primitive, probes)
 
     def register(forward):
-        RULES[primitive] = Rule(
-            primitive, probes, forward=forward, derivation=_derivation(primitive, forward)
-        )
+        RULES[primitive] = Rule(primitive, probes, forward=forward, derivation=_derivation(primitive, forward))
         return forward
 
     return register
@@ -177,19 +173,13 @@ def _derivation(primitive, fun) -> str:
 
 def _read_mask(formula, reads: str | None) -> tuple[bool, ...]:
     parameters = list(inspect.signature(formula).parameters.values())
-    names = [
-        p.name
-        for p in parameters[1:]
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
-    ]
+    names = [p.name for p in parameters[1:] if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
     if reads is None:
         return (True,) * max(len(names), 2)
     wanted = reads.split()
     unknown = set(wanted) - set(names)
     if unknown:
-        raise ValueError(
-            f"reads: {sorted(unknown)} are no arguments of {formula.__name__}, which has {names}."
-        )
+        raise ValueError(f"reads: {sorted(unknown)} are no arguments of {formula.__name__}, which has {names}.")
     return tuple(name in wanted for name in names)
 
 

@@ -121,9 +121,7 @@ class Call:
         return self.pull_back(self.residuals, cts)
 
     def _with(self, residuals) -> "Call":
-        return Call(
-            self.primitive, self.pull_back, residuals, self.inputs, self.outputs, self.params, self.source
-        )
+        return Call(self.primitive, self.pull_back, residuals, self.inputs, self.outputs, self.params, self.source)
 
     def flatten(self, keep) -> "Call":
         leaves, treedef = tree_flatten(self.residuals)

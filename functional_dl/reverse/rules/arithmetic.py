@@ -36,9 +36,7 @@ def add_vjp(ct, out, x, y, **_):
 
 @vjp_rule(
     add_jaxvals_p,
-    Probe(
-        add_jaxvals_p.bind, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x + y
-    ),
+    Probe(add_jaxvals_p.bind, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x + y),
     reads="",
 )
 def add_jaxvals_vjp(ct, out, x, y, **_):

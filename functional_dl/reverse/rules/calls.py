@@ -31,9 +31,7 @@ SMALL = 8  # equations: a jit no larger than this continues the caller's tape
 @call_rule(
     jit_p,
     Probe(lambda x: jax.jit(lambda y: lax.sin(y))(x), elementwise=True, exact=lambda mp, x: mp.sin(x)),
-    Probe(
-        lambda x, y: jax.jit(lambda x, y: _power_tower(x, y))(x, y), shapes=((3,), (3,)), low=0.5, high=1.5
-    ),
+    Probe(lambda x, y: jax.jit(lambda x, y: _power_tower(x, y))(x, y), shapes=((3,), (3,)), low=0.5, high=1.5),
 )
 def jit_forward(tape, values, slots, *, jaxpr, **params):
     """y = f(x), compiled  =>  x_bar = (df/dx)^T y_bar, compiled: f's equations forward, then f's equations backward."""
@@ -122,9 +120,7 @@ def _scaled_sine(x):
 _scaled_sine.defvjp(lambda x: (2.0 * lax.sin(x), lax.cos(x)), lambda cosine, ct: (2.0 * cosine * ct,))
 
 
-@call_rule(
-    custom_vjp_call_p, Probe(lambda x: _scaled_sine(x), elementwise=True, exact=lambda mp, x: 2 * mp.sin(x))
-)
+@call_rule(custom_vjp_call_p, Probe(lambda x: _scaled_sine(x), elementwise=True, exact=lambda mp, x: 2 * mp.sin(x)))
 def custom_vjp_forward(tape, values, slots, *, subfuns, out_trees, symbolic_zeros, **_):
     """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns."""
     _, fwd, bwd = subfuns

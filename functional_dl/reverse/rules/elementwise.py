@@ -39,25 +39,19 @@ def exp_vjp(ct, out, x, **_):
     return (lax.mul(ct, out),)
 
 
-@vjp_rule(
-    exp2_p, Probe(lax.exp2, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.mpf(2) ** x), reads="out"
-)
+@vjp_rule(exp2_p, Probe(lax.exp2, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.mpf(2) ** x), reads="out")
 def exp2_vjp(ct, out, x, **_):
     """y = 2^x,  dy = log(2) 2^x dx  =>  x_bar = log(2) y y_bar."""
     return (lax.mul(ct, times(np.log(2.0), out)),)
 
 
-@vjp_rule(
-    expm1_p, Probe(lax.expm1, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.expm1(x)), reads="out"
-)
+@vjp_rule(expm1_p, Probe(lax.expm1, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.expm1(x)), reads="out")
 def expm1_vjp(ct, out, x, **_):
     """y = e^x - 1,  dy = e^x dx = (y + 1) dx  =>  x_bar = (y + 1) y_bar."""
     return (lax.mul(ct, plus(1, out)),)
 
 
-@vjp_rule(
-    log_p, Probe(lax.log, low=0.1, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.log(x)), reads="x"
-)
+@vjp_rule(log_p, Probe(lax.log, low=0.1, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.log(x)), reads="x")
 def log_vjp(ct, out, x, **_):
     """y = log x,  dy = dx / x  =>  x_bar = y_bar / x        (x > 0)."""
     return (lax.div(ct, x),)
@@ -90,17 +84,13 @@ def logistic_vjp(ct, out, x, **_):
     return (lax.mul(ct, lax.mul(out, minus(1, out))),)
 
 
-@vjp_rule(
-    sin_p, Probe(lambda x: lax.sin(x), dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.sin(x)), reads="x"
-)
+@vjp_rule(sin_p, Probe(lambda x: lax.sin(x), dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.sin(x)), reads="x")
 def sin_vjp(ct, out, x, **_):
     """y = sin x,  dy = cos x dx  =>  x_bar = cos(x) y_bar."""
     return (lax.mul(ct, lax.cos(x)),)
 
 
-@vjp_rule(
-    cos_p, Probe(lambda x: lax.cos(x), dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.cos(x)), reads="x"
-)
+@vjp_rule(cos_p, Probe(lambda x: lax.cos(x), dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.cos(x)), reads="x")
 def cos_vjp(ct, out, x, **_):
     """y = cos x,  dy = -sin x dx  =>  x_bar = -sin(x) y_bar."""
     return (lax.neg(lax.mul(ct, lax.sin(x))),)
@@ -108,9 +98,7 @@ def cos_vjp(ct, out, x, **_):
 
 @vjp_rule(
     tan_p,
-    Probe(
-        lambda x: lax.tan(x), low=-1.2, high=1.2, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.tan(x)
-    ),
+    Probe(lambda x: lax.tan(x), low=-1.2, high=1.2, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.tan(x)),
     reads="out",
 )
 def tan_vjp(ct, out, x, **_):

@@ -101,9 +101,7 @@ def clamp_vjp(ct, out, low, x, high, **_):
         )
 
     return (
-        lambda: unbroadcast(
-            only_where(lax.bitwise_and(lax.gt(low, x), _like(lax.lt(low, high), lax.gt(low, x)))), low
-        ),
+        lambda: unbroadcast(only_where(lax.bitwise_and(lax.gt(low, x), _like(lax.lt(low, high), lax.gt(low, x)))), low),
         lambda: only_where(lax.bitwise_and(lax.gt(x, low), lax.lt(x, high))),
         lambda: unbroadcast(only_where(lax.lt(high, x)), high),
     )

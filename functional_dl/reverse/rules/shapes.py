@@ -34,9 +34,7 @@ ALL = FLOATS + COMPLEX
 )
 def broadcast_in_dim_vjp(ct, out, x, *dynamic_shape, shape, broadcast_dimensions, **_):
     """y repeats x along new axes and along axes of length 1  =>  x_bar = sum of y_bar over these axes."""
-    stretched = [
-        axis for axis, length in zip(broadcast_dimensions, x.shape) if length == 1 and shape[axis] != 1
-    ]
+    stretched = [axis for axis, length in zip(broadcast_dimensions, x.shape) if length == 1 and shape[axis] != 1]
     new = [axis for axis in range(len(shape)) if axis not in broadcast_dimensions]
     bar = lax.reduce_sum(ct, tuple(sorted(new + stretched))) if new or stretched else ct
     return (bar if bar.shape == x.shape else lax.reshape(bar, x.shape), *[None] * len(dynamic_shape))
@@ -113,9 +111,7 @@ def pad_vjp(ct, out, x, value, *, padding_config, **_):
 
     def value_bar():
         axes = tuple(range(x.ndim))
-        at_value = lax.pad(
-            lax.full(x.shape, False), jnp.array(True), [tuple(widths) for widths in padding_config]
-        )
+        at_value = lax.pad(lax.full(x.shape, False), jnp.array(True), [tuple(widths) for widths in padding_config])
         return lax.reduce_sum(lax.select(at_value, ct, lax.full(ct.shape, 0, ct.dtype)), axes)
 
     return x_bar, value_bar
