@@ -40,6 +40,8 @@ class Probe:
         `exact(mp, *numbers)`, where mp is the mpmath module; only for elementwise functions.
       distinct: entries are kept at least this far apart (for max, sort and their like, whose ties are kinks).
       order: derivatives up to this order are compared.
+      smooth: differences of fun tend to its derivative; not so where fun rounds.
+      forward: JAX's forward mode can differentiate fun; not so for custom_vjp.
     """
 
     fun: Callable[..., Any]
@@ -51,6 +53,8 @@ class Probe:
     exact: Callable[..., Any] | None = None
     distinct: float = 0.0
     order: int = 2
+    smooth: bool = True
+    forward: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -155,7 +155,7 @@ def integer_pow_vjp(ct, out, x, *, y, **_):
 @vjp_rule(
     pow_p,
     Probe(lax.pow, shapes=((3,), (3,)), low=0.25, dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x**y),
-    Probe(lambda x: lax.pow(x, jnp.array([2, 0, 3])), low=-2.0, dtypes=ALL),
+    Probe(lambda x: lax.pow(x, jnp.array([2, 0, 3], "int32")), low=-2.0, dtypes=ALL),
     reads="out x y",
 )
 def pow_vjp(ct, out, x, y, **_):
