@@ -1,7 +1,7 @@
 """Checks of what a caller hands in: each error names the argument, what was expected and what came.
 
-Shapes and dtypes are known while JAX traces and are always checked.  Values are not: `concrete` gives them where
-they exist and None under jit, grad and vmap, and a check of values is skipped there.
+Shapes and dtypes are known while JAX traces and are always checked.  Values are not: `concrete` gives them
+where they exist and None under jit, grad and vmap, and a check of values is skipped there.
 """
 
 import jax

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Kink:
     """A point of a piecewise smooth function where its one-sided derivatives differ.
 
-    Every value between the two is a generalised derivative there (Clarke's subdifferential is the interval from
-    the smaller to the larger); a library has to take one.
+    Every value between the two is a generalised derivative there (Clarke's subdifferential is the interval
+    from the smaller to the larger); a library has to take one.
 
     Fields:
       location: where: z for an activation, an example (pred, target) for a loss.

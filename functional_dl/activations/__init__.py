@@ -1,8 +1,9 @@
 """Activations: maps of pre-activations z, each with its derivative by hand, its kinks and a source.
 
-`ACTIVATIONS[name]` is an `Activation(fun, prime, kinks, source, formula, elementwise)`; the functions themselves
-are here too: `activations.relu(z)`.  All but softmax and log_softmax work entry by entry.  Every one of them is
-defined for z of any shape and any floating dtype; neither it nor its jax.grad is NaN at a finite z, however large.
+`ACTIVATIONS[name]` is an `Activation(fun, prime, kinks, source, formula, elementwise)`; the functions
+themselves are here too: `activations.relu(z)`.  All but softmax and log_softmax work entry by entry.  Every
+one of them is defined for z of any shape and any floating dtype; neither it nor its jax.grad is NaN at a
+finite z, however large.
 """
 
 from functional_dl.activations.normalised import log_softmax, log_softmax_prime, softmax, softmax_prime

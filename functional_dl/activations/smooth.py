@@ -10,7 +10,7 @@ from functional_dl.aliases import Array
 from functional_dl.arguments import real
 
 _CUBIC = 0.044715  # Hendrycks and Gimpel's fit
-# Beyond this |z| the gate of gelu_tanh is 0 or 1 in every float dtype, and z^3 would overflow in the narrow ones.
+# Beyond this |z| the gate of gelu_tanh is 0 or 1 in every float dtype; z^3 would overflow in narrow ones.
 _GATE_SATURATES = 25.0
 
 
@@ -73,7 +73,8 @@ def gelu_tanh_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
     z = real("z", z)
     two_u = 2 * _gelu_inner(z)
     inner_prime = math.sqrt(2 / math.pi) * (1 + 3 * _CUBIC * jnp.square(_clipped(z)))
-    return lax.logistic(two_u) * (1 + z * lax.logistic(-two_u) * 2 * inner_prime)
+    gate = lax.logistic(two_u)
+    return gate + z * gate * lax.logistic(-two_u) * 2 * inner_prime
 
 
 def silu(z: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -91,7 +92,8 @@ def silu(z: Float[Array, "..."]) -> Float[Array, "..."]:
 def silu_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
     """f'(z) = s(z) (1 + z s(-z))."""
     z = real("z", z)
-    return lax.logistic(z) * (1 + z * lax.logistic(-z))
+    gate = lax.logistic(z)
+    return gate + z * gate * lax.logistic(-z)
 
 
 def mish(z: Float[Array, "..."]) -> Float[Array, "..."]:

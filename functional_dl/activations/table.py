@@ -16,12 +16,13 @@ class Activation:
 
     Fields:
       fun: a = f(z).
-      prime: f'(z), by hand: the elementwise derivative, shape of z; where `elementwise` is False the Jacobian over the
-        last axis, J[..., i, j] = da_i/dz_j, shape (*batch, k, k).
+      prime: f'(z), by hand: the elementwise derivative, shape of z; where `elementwise` is False the Jacobian
+        over the last axis, J[..., i, j] = da_i/dz_j, shape (*batch, k, k).
       kinks: the points without a derivative and the value taken there; () for a smooth function.
       source: where it comes from.
-      formula: f as a Python expression in z and the functions of mpmath; the tests evaluate it at 50 digits and more,
-        and its derivative too.  Where `elementwise` is False z is a list and the expression is the list f(z).
+      formula: f as a Python expression in z and the functions of mpmath; the tests evaluate it at 50 digits
+        and more, and its derivative too.  Where `elementwise` is False z is a list and the expression the
+        list f(z).
       elementwise: whether entry i of f(z) depends on entry i of z alone.
     """
 
@@ -45,9 +46,7 @@ ACTIVATIONS: dict[str, Activation] = {
         "Goodfellow, Bengio, Courville 2016, section 3.10",
         "1/(1 + exp(-z))",
     ),
-    "tanh": Activation(
-        saturating.tanh, saturating.tanh_prime, (), "LeCun et al. 1998, Efficient BackProp", "tanh(z)"
-    ),
+    "tanh": Activation(saturating.tanh, saturating.tanh_prime, (), "LeCun et al. 1998", "tanh(z)"),
     "relu": Activation(
         rectifiers.relu,
         rectifiers.relu_prime,
