@@ -220,8 +220,8 @@ def _categorical_logits(logits, targets) -> tuple[Array, Array, Array | None]:
     if shape != z.shape[:-1]:
         raise ValueError(
             f"logits and targets: expected targets of shape {z.shape} (distributions) or {z.shape[:-1]} "
-            f"(integer labels; nothing is broadcast), got logits of shape {z.shape} and targets of shape
-            {shape}"
+            f"(integer labels; nothing is broadcast), got logits of shape {z.shape} and targets of "
+            f"shape {shape}"
         )
     labels = jnp.asarray(targets)
     if not jnp.issubdtype(labels.dtype, jnp.integer):

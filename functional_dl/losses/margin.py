@@ -76,8 +76,8 @@ def cosine(pred: Float[Array, "... k"], target: Float[Array, "... k"]) -> Float[
 
 
 def cosine_prime(pred, target):
-    """dl/dpred = -(v - <u, v> u) / |pred|, as -(w - <u, w> u) / |pred| for w = v - u, which does not
-    cancel.""" pred, target = _vectors(pred, target)
+    """dl/dpred = -(v - <u, v> u) / |pred|, as -(w - <u, w> u) / |pred| for w = v - u: no cancelling."""
+    pred, target = _vectors(pred, target)
     u, length, nonzero_u = _unit(pred)
     v, _, nonzero_v = _unit(target)
     w = v - u
