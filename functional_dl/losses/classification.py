@@ -177,9 +177,9 @@ def softmax_cross_entropy(
     z, t, labels = _categorical_logits(logits, targets)
     log_p = log_softmax(z)
     if labels is None:
-        return -jnp.sum(weighted(t, log_p), -1)
+        return jnp.sum(weighted(t, -log_p), -1)
     # One-hot, not multiplied: 0 inf would be NaN.
-    return -jnp.sum(jnp.where(t == 1, log_p, 0.0), -1) * _valid(labels, z)
+    return jnp.sum(jnp.where(t == 1, -log_p, 0.0), -1) * _valid(labels, z)
 
 
 def softmax_cross_entropy_prime(logits, targets):
