@@ -55,8 +55,8 @@ def test_value_and_derivative_against_the_formula(name):
         exact_value, first, second = exact_derivatives(entry, z)
         assert abs(value - exact_value) <= 8 * EPS * (abs(exact_value) + abs(z * first)) + flushed
         assert abs(prime - first) <= 8 * EPS * (abs(first) + abs(z * second)) + flushed
-        # jax.grad takes y (1 - y) for a gate y, an ulp of 1 off until y rounds to 1 at 37, and times z in z y;
-        # the hand derivative is held to relative accuracy above.
+        # jax.grad takes y (1 - y) for a gate y: an ulp of 1 off until y rounds to 1 at 37, times z in z y; the
+        # hand derivative is held to relative accuracy above.
         assert abs(grad - first) <= 8 * EPS * (1 + abs(z * second)) + EPS * min(abs(z), 37.0)
 
 
