@@ -15,11 +15,13 @@ PACKAGE = "functional_dl"
 IMPORTERS = {"import_module", "__import__"}
 
 # Room -> the rooms it may import, besides itself.  A room that is not here may not exist.
-BASE = {"aliases", "tree"}
+BASE = {"aliases", "arguments", "kinks", "tree"}
 FORMULAS = {"activations", "losses", "penalties"}
 MAY_IMPORT: dict[str, set[str]] = {
     "aliases": set(),
-    "tree": {"aliases"},
+    "arguments": {"aliases"},
+    "kinks": {"aliases", "arguments"},
+    "tree": {"aliases", "arguments"},
     "activations": BASE,
     "losses": BASE | {"activations"},
     "penalties": BASE,
@@ -192,7 +194,7 @@ def differentiation_faults(source: str, module: str) -> list[Fault]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _called(node) in {"eval", "exec", "attrgetter", "methodcaller"}:
             faults.append(Fault(module, node.lineno, f"{_called(node)} hides which names are used"))
-        elif isinstance(node, ast.Call) and _called(node) in IMPORTERS and not _first_string(node):
+        elif isinstance(node, ast.Call) and _called(node) in IMPORTERS and not _names_its_target(node):
             faults.append(Fault(module, node.lineno, "import of a computed name"))
         elif isinstance(node, ast.Attribute) and node.attr == "jax":
             faults.append(
@@ -252,6 +254,18 @@ def _first_string(node: ast.Call) -> str | None:
     """The first argument of a call, where it is a string written out."""
     first = node.args[0] if node.args else None
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
+
+
+def _names_its_target(node: ast.Call) -> bool:
+    """Whether the imported module is written out, or lies in the importing package: f"{__name__}.{...}"."""
+    match node.args[:1]:
+        case [
+            ast.JoinedStr(
+                values=[ast.FormattedValue(value=ast.Name(id="__name__")), ast.Constant(value=dot), *_]
+            )
+        ]:
+            return str(dot).startswith(".")
+    return _first_string(node) is not None
 
 
 def _dotted(node: ast.AST) -> str | None:

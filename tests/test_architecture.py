@@ -194,6 +194,8 @@ BORROWED_DERIVATIVES = [
     "import importlib\nimportlib.import_module('jax.interpreters.ad')",
     "import importlib\nimportlib.import_module('jax').grad(f)",
     "import importlib\nimportlib.import_module(name)",
+    "import importlib\nimportlib.import_module(f'{name}.grad')",
+    "import importlib\nimportlib.import_module(f'jax.{name}')",
     "__import__('jax').vjp(f, x)",
     "import sys\nsys.modules['jax'].vjp(f, x)",
     "exec('import jax; jax.vjp')",
@@ -242,6 +244,7 @@ OWN_DERIVATIVES = [
     "def grad(f):\n    '''As jax.grad.'''\n    return vjp(f)",
     "import jax\nhasattr(jax.extend.core, 'Jaxpr')\njax.__version__",
     "import numpy as np\nnp.gradient(x)",
+    "import importlib\nimportlib.import_module(f'{__name__}.{family}')",
 ]
 
 
