@@ -83,9 +83,7 @@ def subgradient_elastic_net(params: Params, l1_ratio, *, select: Select | None =
       ValueError: l1_ratio (where concrete) lies outside [0, 1].
     """
     rho = _ratio(l1_ratio)
-    return _map(
-        params, select, lambda w: _as(rho, w) * jnp.sign(w) + _as(2 * (1 - rho), w) * w, jnp.zeros_like
-    )
+    return _map(params, select, lambda w: _as(rho, w) * jnp.sign(w) + _as(2 * (1 - rho), w) * w, jnp.zeros_like)
 
 
 def prox_l1(params: Params, step, *, select: Select | None = None) -> Params:

@@ -138,9 +138,7 @@ def test_jit_vmap_and_grad_agree(name):
 KINKS = [(name, kink) for name, entry in ACTIVATIONS.items() for kink in entry.kinks]
 
 
-@pytest.mark.parametrize(
-    ("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}"
-)
+@pytest.mark.parametrize(("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 def test_a_kink_has_its_stated_convention(name, kink, dtype):
     entry = ACTIVATIONS[name]
@@ -156,9 +154,7 @@ def test_a_kink_has_its_stated_convention(name, kink, dtype):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}"
-)
+@pytest.mark.parametrize(("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}")
 def test_a_kink_has_its_one_sided_derivatives(name, kink):
     f = formulas.function(ACTIVATIONS[name].formula, "z")
     x, h = formulas.exact(kink.location), formulas.mp.mpf(10) ** -40
@@ -176,9 +172,7 @@ def test_the_table_lists_every_kink(name):
         assert (jump > 1e-9) == is_kink(ACTIVATIONS[name], z)
 
 
-@pytest.mark.parametrize(
-    ("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}"
-)
+@pytest.mark.parametrize(("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}")
 def test_pytorch_takes_what_the_table_says(name, kink):
     torch = pytest.importorskip("torch")
     names = {"hard_tanh": "hardtanh", "hard_sigmoid": "hardsigmoid"}
@@ -232,9 +226,7 @@ def test_softmax_takes_any_axis_and_masks(fun):
 def test_log_softmax_keeps_the_digits_of_a_sure_prediction():
     z = jnp.array([50.0, 0.0])  # 1 + e^-50 rounds to 1
     np.testing.assert_allclose(activations.log_softmax(z)[0], -np.exp(-50.0), rtol=4 * EPS)
-    np.testing.assert_allclose(
-        jax.grad(lambda z: activations.log_softmax(z)[0])(z)[0], np.exp(-50.0), rtol=4 * EPS
-    )
+    np.testing.assert_allclose(jax.grad(lambda z: activations.log_softmax(z)[0])(z)[0], np.exp(-50.0), rtol=4 * EPS)
 
 
 def test_bad_input():

@@ -90,14 +90,10 @@ def test_every_loss(loss):
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 12])
 def test_any_depth(depth):
-    assert_equal_to_jax(
-        params_of((4, *[5] * (depth - 1), 3)), jnp.arange(6) % 3, "gelu", "softmax_cross_entropy"
-    )
+    assert_equal_to_jax(params_of((4, *[5] * (depth - 1), 3)), jnp.arange(6) % 3, "gelu", "softmax_cross_entropy")
 
 
-@pytest.mark.parametrize(
-    ("output", "loss"), [("softmax", "cross_entropy"), ("sigmoid", "binary_cross_entropy")]
-)
+@pytest.mark.parametrize(("output", "loss"), [("softmax", "cross_entropy"), ("sigmoid", "binary_cross_entropy")])
 def test_p_minus_y_is_what_the_general_formula_gives(output, loss):
     f, l = ACTIVATIONS[output], LOSSES[loss]
     z, y = jax.random.normal(KEY, (6, 3)), target(l.target)
@@ -141,11 +137,7 @@ def test_float32_a_missing_bias_and_a_loss_of_ones_own():
 
 
 def test_no_derivative_is_taken_by_jax():
-    words = {
-        node.attr
-        for node in ast.walk(ast.parse(inspect.getsource(backprop)))
-        if isinstance(node, ast.Attribute)
-    }
+    words = {node.attr for node in ast.walk(ast.parse(inspect.getsource(backprop))) if isinstance(node, ast.Attribute)}
     assert not words & {
         "grad",
         "vjp",

@@ -75,9 +75,7 @@ def test_the_expectation_over_all_masks_is_exact(rate):
     np.testing.assert_allclose(probability @ ys, x, rtol=32 * EPS)
     np.testing.assert_allclose(probability @ x_bars, ct, rtol=32 * EPS)
     np.testing.assert_array_equal(ys, np.where(masks, x / (1 - rate), 0.0))
-    np.testing.assert_array_equal(
-        x_bars == 0, ~np.asarray(masks)
-    )  # the backward pass has the mask of the forward
+    np.testing.assert_array_equal(x_bars == 0, ~np.asarray(masks))  # the backward pass has the mask of the forward
 
 
 def test_dropout_draws_at_its_rate_and_repeats_by_key():

@@ -97,9 +97,7 @@ def drawn(entry: Loss, dtype, shape=(4, 3)):
     return draw[entry.pred](keys[0]), draw[entry.target](keys[1])
 
 
-@pytest.mark.parametrize(
-    "dtype", [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__
-)
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", LOSSES)
 def test_shape_and_dtype(name, dtype):
     entry = LOSSES[name]
@@ -179,9 +177,7 @@ def test_sigmoid_cross_entropy_at_any_size(dtype):
 
 
 @pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "focal"])
-@pytest.mark.parametrize(
-    "dtype", [jnp.float64, jnp.float32, jnp.float16, jnp.bfloat16], ids=lambda d: d.__name__
-)
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.float16, jnp.bfloat16], ids=lambda d: d.__name__)
 def test_binary_losses_of_logits_never_give_nan(name, dtype):
     largest = float(jnp.finfo(dtype).max)
     z = jnp.array([-np.inf, -largest, -largest / 4, -80.0, 80.0, largest / 4, largest, np.inf], dtype)
@@ -207,12 +203,8 @@ def test_softmax_cross_entropy_at_any_size():
         for target in (labels, one_hot):
             value, prime, grad = value_prime_grad(LOSSES["softmax_cross_entropy"], logits, target)
             np.testing.assert_allclose(value, expected[:, label], rtol=4 * EPS)
-            np.testing.assert_allclose(
-                grad[[0, 2, 3]], (p - one_hot)[np.array([0, 2, 3])], rtol=0, atol=2 * EPS
-            )
-            np.testing.assert_allclose(
-                prime[[0, 2, 3]], (p - one_hot)[np.array([0, 2, 3])], rtol=0, atol=2 * EPS
-            )
+            np.testing.assert_allclose(grad[[0, 2, 3]], (p - one_hot)[np.array([0, 2, 3])], rtol=0, atol=2 * EPS)
+            np.testing.assert_allclose(prime[[0, 2, 3]], (p - one_hot)[np.array([0, 2, 3])], rtol=0, atol=2 * EPS)
             assert not np.isnan(grad).any()
     sure = jax.grad(losses.softmax_cross_entropy)(logits[3], 0)
     np.testing.assert_allclose(sure[0], -2 * np.exp(-50.0), rtol=8 * EPS)  # p - 1, which p alone has lost
@@ -290,9 +282,7 @@ def test_parameters_reach_the_derivative(name, parameters):
 
 def test_the_quantile_loss_is_least_at_the_quantile():
     sample = jax.random.normal(jax.random.key(0), (1001,))
-    values = jax.vmap(lambda q: losses.quantile(jnp.full_like(sample, q), sample, 0.9).sum())(
-        jnp.sort(sample)
-    )
+    values = jax.vmap(lambda q: losses.quantile(jnp.full_like(sample, q), sample, 0.9).sum())(jnp.sort(sample))
     assert int(jnp.argmin(values)) == 900
 
 

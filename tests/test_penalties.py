@@ -55,9 +55,7 @@ def test_the_subgradient_is_jax_grads_and_supports_the_penalty_from_below(name, 
     if select:
         assert not g["layers"][0]["bias"].any()
         return
-    for w, slope in zip(
-        *(np.concatenate([np.ravel(v) for v in tree_leaves(t)]) for t in (PARAMS, g)), strict=True
-    ):
+    for w, slope in zip(*(np.concatenate([np.ravel(v) for v in tree_leaves(t)]) for t in (PARAMS, g)), strict=True):
         for u in np.linspace(-5.0, 5.0, 41):  # the definition: f(u) >= f(w) + slope (u - w)
             assert one(u) >= one(w) + slope * (u - w) - 16 * EPS
 
@@ -68,9 +66,7 @@ def test_the_proximal_map_is_the_minimiser(name, step):
     _, _, prox, one = PENALTIES[name]
     u = prox(PARAMS, step)
     grid = np.linspace(-5.0, 5.0, 200_001)
-    for w, at in zip(
-        *(np.concatenate([np.ravel(v) for v in tree_leaves(t)]) for t in (PARAMS, u)), strict=True
-    ):
+    for w, at in zip(*(np.concatenate([np.ravel(v) for v in tree_leaves(t)]) for t in (PARAMS, u)), strict=True):
         cost = lambda v: step * one(v) + (v - w) ** 2 / 2
         # The cost is strongly convex: nothing on the grid lies lower, and the lowest point there is a cell away.
         best = grid[np.argmin(cost(grid))]
@@ -131,11 +127,7 @@ def proximal_gradient(prox, x, y, steps):
 def test_the_lasso_path_is_scikit_learns(alpha):
     x, y = diabetes()
     w = proximal_gradient(lambda v, step: penalties.prox_l1(v, step * alpha), x, y, 20_000)
-    theirs = (
-        Lasso(alpha, fit_intercept=False, tol=1e-14, max_iter=1_000_000)
-        .fit(np.asarray(x), np.asarray(y))
-        .coef_
-    )
+    theirs = Lasso(alpha, fit_intercept=False, tol=1e-14, max_iter=1_000_000).fit(np.asarray(x), np.asarray(y)).coef_
     np.testing.assert_allclose(w, theirs, rtol=1e-7, atol=1e-7)
     np.testing.assert_array_equal(w == 0, theirs == 0)
 

@@ -122,9 +122,7 @@ def _normal_cdf(z: Array) -> Array:
 
 
 def _clipped(z: Array) -> Array:
-    return jnp.where(
-        z > _GATE_SATURATES, _GATE_SATURATES, jnp.where(z < -_GATE_SATURATES, -_GATE_SATURATES, z)
-    )
+    return jnp.where(z > _GATE_SATURATES, _GATE_SATURATES, jnp.where(z < -_GATE_SATURATES, -_GATE_SATURATES, z))
 
 
 def _gelu_inner(z: Array) -> Array:

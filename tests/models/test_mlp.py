@@ -50,9 +50,7 @@ def test_dropout_is_on_hidden_layers_alone():
     params = mlp.init(KEY, (4, 50, 3))
     one, two = (mlp.apply(params, X, dropout_rate=0.5, key=jax.random.key(k)) for k in (0, 1))
     assert (one != two).any()
-    np.testing.assert_array_equal(
-        mlp.apply(params, X, dropout_rate=0.5, deterministic=True), mlp.apply(params, X)
-    )
+    np.testing.assert_array_equal(mlp.apply(params, X, dropout_rate=0.5, deterministic=True), mlp.apply(params, X))
     shallow = mlp.init(KEY, (4, 3))
     np.testing.assert_array_equal(mlp.apply(shallow, X, dropout_rate=0.5, key=KEY), mlp.apply(shallow, X))
 

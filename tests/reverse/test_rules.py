@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 from functional_dl import reverse
 from functional_dl.reverse import rule as table
-from tests.reverse import oracles
 
 CASES = [
     pytest.param(rule, probe, dtype, id=f"{rule.primitive}-{i}-{dtype}")
