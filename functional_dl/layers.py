@@ -72,7 +72,7 @@ def dense(
     return Layer(init, affine)
 
 
-def affine(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch k"]:
+def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     """x W + b for params {"weight": W, "bias": b}, or x W for {"weight": W}: `dense`'s apply.
 
     Raises:

@@ -39,7 +39,7 @@ def target(domain):
 
 
 def reference(params, x, y, activation, loss, output=None):
-    """jax.value_and_grad of the mean loss, and its derivative with respect to every z, by adding zeros to each."""
+    """jax.value_and_grad of the mean loss; its derivative in every z comes from adding zeros to each."""
 
     def value(params, shifts):
         functions = mlp.per_layer(activation, output, len(shifts))

@@ -123,7 +123,7 @@ PARAMS = {"weight": jnp.ones((4, 3)), "bias": jnp.ones(3)}
     (lambda: layers.affine(PARAMS, jnp.ones((2, 5))), ValueError, r"x: expected last axis 4 .*\(2, 5\)"),
     (lambda: layers.affine(PARAMS, 1.0), ValueError, r"x: expected last axis 4 .*got shape \(\)"),
     (lambda: layers.affine({"weight": X}, X), ValueError, r"'weight'\]: expected shape \(in, out\), got"),
-    (lambda: layers.affine({**PARAMS, "bias": X}, jnp.ones(4)), ValueError, r"'bias'\]: expected shape \(3,\)"),
+    (lambda: layers.affine({**PARAMS, "bias": X}, jnp.ones(4)), ValueError, "'bias'.: expected shape .3,."),
 ])  # fmt: skip
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):

@@ -1,4 +1,4 @@
-"""Penalties: values, subgradients, proximal maps as minimisers, scikit-learn's lasso, ridge in closed form."""
+"""Penalties: values, subgradients, proximal maps as minimisers; the lasso is scikit-learn's, ridge closed."""
 
 import itertools
 
@@ -61,9 +61,7 @@ def test_the_subgradient_is_jax_grads_and_supports_the_penalty_from_below(name, 
     if select:
         assert not g["layers"][0]["bias"].any()
         return
-    for w, slope in zip(
-        *(np.concatenate([np.ravel(v) for v in tree_leaves(t)]) for t in (PARAMS, g)), strict=True
-    ):
+    for w, slope in zip(flat(PARAMS), flat(g), strict=True):
         for u in np.linspace(-5.0, 5.0, 41):  # the definition: f(u) >= f(w) + slope (u - w)
             assert one(u) >= one(w) + slope * (u - w) - 16 * EPS
 
@@ -74,11 +72,9 @@ def test_the_proximal_map_is_the_minimiser(name, step):
     _, _, prox, one = PENALTIES[name]
     u = prox(PARAMS, step)
     grid = np.linspace(-5.0, 5.0, 200_001)
-    for w, at in zip(
-        *(np.concatenate([np.ravel(v) for v in tree_leaves(t)]) for t in (PARAMS, u)), strict=True
-    ):
+    for w, at in zip(flat(PARAMS), flat(u), strict=True):
         cost = lambda v: step * one(v) + (v - w) ** 2 / 2
-        # The cost is strongly convex: nothing on the grid lies lower, and the lowest point there is a cell away.
+        # The cost is strongly convex: nothing on the grid lies lower, its lowest point there is a cell away.
         best = grid[np.argmin(cost(grid))]
         assert cost(at) <= cost(best) + 16 * EPS
         assert abs(at - best) <= 5e-5
