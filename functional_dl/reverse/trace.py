@@ -94,9 +94,9 @@ class Equation:
 
     def flatten(self, keep: Callable[[Any], Any]) -> "Equation":
         """The same equation with each value that the rule reads replaced by keep(value), the others by their types."""
-        reads = self.rule.reads_operand
-        operands = [keep(x) if reads(i) else jax.typeof(x) for i, x in enumerate(self.operands)]
-        results = [keep(y) if self.rule.reads[0] else jax.typeof(y) for y in self.results]
+        keep_out, *keep_operand = self.rule.kept(tuple(s is not None for s in self.inputs))
+        operands = [keep(x) if k else jax.typeof(x) for k, x in zip(keep_operand, self.operands)]
+        results = [keep(y) if keep_out else jax.typeof(y) for y in self.results]
         return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
 
     def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":

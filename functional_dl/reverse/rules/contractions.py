@@ -31,7 +31,7 @@ def _wider(dtype):
         lambda x, y: lax.dot(x, y, preferred_element_type=_wider(x.dtype)),
         shapes=((2, 3), (3, 4)),
     ),
-    reads="x y",
+    reads=("y", "x"),
 )
 def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_element_type, **_):
     """z_{b m n} = sum_k x_{b m k} y_{b k n},  with b batch, k contracted, m and n free axes
