@@ -84,8 +84,7 @@ def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     x = array("x", x)
     if x.ndim == 0 or x.shape[-1] != weight.shape[0]:
         raise ValueError(
-            f"x: expected last axis {weight.shape[0]} (the weight's shape is {weight.shape}), "
-            f"got shape {x.shape}"
+            f"x: expected last axis {weight.shape[0]} (the weight's shape is {weight.shape}), got shape {x.shape}"
         )
     from_integers = not jnp.issubdtype(x.dtype, jnp.floating)
     x = real("x", x)
@@ -98,9 +97,7 @@ def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     return y + jnp.broadcast_to(bias, y.shape)
 
 
-def dropout(
-    key: Key | None, x: Float[Array, "..."], rate, deterministic: bool = False
-) -> Float[Array, "..."]:
+def dropout(key: Key | None, x: Float[Array, "..."], rate, deterministic: bool = False) -> Float[Array, "..."]:
     """Inverted dropout, y = m x / (1 - rate), m_i independent with P(m_i = 1) = 1 - rate.
 
     E[y] = x;  x_bar = m y_bar / (1 - rate): the backward pass has the same mask.

@@ -133,11 +133,7 @@ def proximal_gradient(prox, x, y, steps):
 def test_the_lasso_path_is_scikit_learns(alpha):
     x, y = diabetes()
     w = proximal_gradient(lambda v, step: penalties.prox_l1(v, step * alpha), x, y, 20_000)
-    theirs = (
-        Lasso(alpha, fit_intercept=False, tol=1e-14, max_iter=1_000_000)
-        .fit(np.asarray(x), np.asarray(y))
-        .coef_
-    )
+    theirs = Lasso(alpha, fit_intercept=False, tol=1e-14, max_iter=1_000_000).fit(np.asarray(x), np.asarray(y)).coef_
     np.testing.assert_allclose(w, theirs, rtol=1e-7, atol=1e-7)
     np.testing.assert_array_equal(w == 0, theirs == 0)
 
