@@ -77,7 +77,7 @@ def _staged_while(tape, values, slots, *, cond_jaxpr, cond_nconsts, body_jaxpr, 
         stride = jnp.where(full, 2 * stride, stride)
         place = jnp.where(due, filled, CHECKPOINTS)  # the last row takes what is not to be kept
         store = _write(store, place, state)
-        return count + 1, stride, filled + due, store, step.run(cond_consts, consts, state)
+        return count + 1, stride, filled + due.astype(jnp.int32), store, step.run(cond_consts, consts, state)
 
     store = [lax.broadcast(x, (CHECKPOINTS + 1,)) for x in init]
     zero = jnp.zeros((), jnp.int32)
