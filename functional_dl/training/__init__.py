@@ -1,7 +1,8 @@
 """Training: plain gradient descent, and `fit` for everything else.
 
-`gradient_descent` is the iteration of the textbook, compiled.  `fit` takes any optax optimiser, mini-batches, devices
-and checkpoints.  `start` and `run_steps` are `fit` without the host: pure functions, for `jax.vmap` over seeds.
+`gradient_descent` is the iteration of the textbook, compiled.  `fit` takes any optax optimiser, mini-batches,
+devices and checkpoints.  `start` and `run_steps` are `fit` without the host: pure functions, for `jax.vmap`
+over seeds.
 """
 
 from functional_dl.training.descent import gradient_descent

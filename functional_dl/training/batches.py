@@ -9,7 +9,7 @@ ORDER, NOISE = 0, 1  # what a run's key is folded with: one stream shuffles, the
 
 
 def epoch_order(key: Key, epoch, examples: int) -> Array:
-    """The order of the examples in an epoch: a permutation of 0..examples-1 that depends on (key, epoch) alone."""
+    """The order of the examples in an epoch: a permutation that depends on (key, epoch) alone."""
     return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch), examples)
 
 
@@ -21,8 +21,8 @@ def noise_key(key: Key, step) -> Key:
 def batch_indices(key: Key, step, order: Array, size: int) -> tuple[Array, Array]:
     """(indices of the batch at `step`, the order of its epoch), given the order of the step before.
 
-    An epoch has examples // size batches; the examples % size last ones of its order sit this epoch out, so that all
-    batches have one shape.  The order is drawn anew only at an epoch's first batch.
+    An epoch has examples // size batches; the examples % size last ones of its order sit this epoch out, so
+    that all batches have one shape.  The order is drawn anew only at an epoch's first batch.
     """
     (examples,) = order.shape
     per_epoch = examples // size

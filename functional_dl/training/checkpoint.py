@@ -13,9 +13,9 @@ from functional_dl.aliases import PyTree
 class Checkpoints:
     """The checkpoints of one run in one directory; the two newest are kept.
 
-    Each holds the parameters, the optimiser's state, the history so far, and the settings that must be the same for a
-    run to go on bitwise as if it had never stopped: key, batch size, shapes (the optimiser's state shows its kind)
-    and a digest of the data.
+    Each holds the parameters, the optimiser's state, the history so far, and the settings that must be the
+    same for a run to go on bitwise as if it had never stopped: key, batch size, shapes (the optimiser's state
+    shows its kind) and a digest of the data.
     """
 
     def __init__(self, directory, settings: dict):
@@ -51,7 +51,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def restore(self, like: PyTree, history_like: dict) -> tuple[int, PyTree, dict[str, np.ndarray]]:
-        """(step, carried, history) of the newest checkpoint; `like` gives carried's structure and placement."""
+        """(step, carried, history) of the newest checkpoint; carried is structured and placed as `like`."""
         step, args = self._manager.latest_step(), self._ocp.args
         saved = self._manager.restore(step, args=args.Composite(settings=args.JsonRestore())).settings
         for name, value in self._settings.items():

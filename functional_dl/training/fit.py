@@ -21,9 +21,11 @@ class Fit:
     """What a training run came to.
 
     Attributes:
-      params: the parameters at the end; after a stop, the last good ones: the newest at which the loss was finite.
-      history: one NumPy array a quantity, one entry a step, taken before the step's update: "loss" on the step's batch
-        and "grad_norm", the Euclidean norm of its gradient.  After a stop the last entry is the step that stopped it.
+      params: the parameters at the end; after a stop, the last good ones: the newest at which the loss was
+        finite.
+      history: one NumPy array a quantity, one entry a step, taken before the step's update: "loss" on the
+        step's batch and "grad_norm", the Euclidean norm of its gradient.  After a stop the last entry is the
+        step that stopped it.
       opt_state: the optimiser's state that belongs to `params`.
       steps: how many updates `params` has seen.
       stopped: whether the run ended before its last step because a number was not finite.
@@ -57,14 +59,15 @@ def fit(
 ) -> Fit:
     """Trains `params` on mini-batches of `data`.
 
-    Every epoch takes the examples in a fresh order, examples // batch_size batches of it; what is left over sits the
-    epoch out.  Steps run compiled, `report_every` at a time; between these chunks the host looks whether all numbers
-    are finite, moves the bar and writes checkpoints.  A run is a pure function of its arguments: the same key gives
-    the same bits, with or without interruption, bar and checkpoints.
+    Every epoch takes the examples in a fresh order, examples // batch_size batches of it; what is left over
+    sits the epoch out.  Steps run compiled, `report_every` at a time; between these chunks the host looks
+    whether all numbers are finite, moves the bar and writes checkpoints.  A run is a pure function of its
+    arguments: the same key gives the same bits, with or without interruption, bar and checkpoints.
 
     Args:
-      loss: (params, batch) -> one real number, the mean over the batch's examples; or (params, batch, key) if it draws
-        random numbers: a parameter named `key`, or a third one without default, gets a fresh PRNG key each step.
+      loss: (params, batch) -> one real number, the mean over the batch's examples; or (params, batch, key) if
+        it draws random numbers: a parameter named `key`, or a third one without default, gets a fresh PRNG
+        key each step.
       params: initial parameters, a pytree of floating arrays.
       data: a pytree of arrays with one common leading axis of examples; a batch has the same structure.
       optimizer: an optax optimiser.
@@ -73,20 +76,20 @@ def fit(
       key: PRNG key that shuffles the data and feeds the loss.
       differentiate: fun -> (function to (value, gradient of the first argument)); jax.value_and_grad, or
         `functional_dl.reverse.value_and_grad`, or any other with that signature.
-      mesh: data parallelism: the batch is split over all devices of the mesh, parameters and data are copied to each.
-        The result equals that of one device to rounding.
+      mesh: data parallelism: the batch is split over all devices of the mesh, parameters and data are copied
+        to each. The result equals that of one device to rounding.
       checkpoint_dir: where to keep checkpoints (needs orbax-checkpoint).
       resume: go on from the newest checkpoint in `checkpoint_dir`, if there is one.
       progress: show a bar (if rich is installed and the output is a terminal).
       report_every: steps a compiled chunk; by default a fiftieth of `steps`.
       checkpoint_every: steps between checkpoints, rounded up to whole chunks; by default a tenth of `steps`.
     Returns:
-      Fit.  If a loss, gradient or updated parameter is not finite the run stops: `stopped` and `reason` say so, a
-      warning is logged, and `params` are the last good ones.  No exception: what was learnt is kept.
+      Fit.  If a loss, gradient or updated parameter is not finite the run stops: `stopped` and `reason` say
+      so, a warning is logged, and `params` are the last good ones.  No exception: what was learnt is kept.
     Raises:
-      ValueError: data that is empty, ragged or not finite; params that are not finite; batch_size outside 1..examples
-        or not a multiple of the mesh's devices; an optimiser that climbs (negative learning rate); a checkpoint of
-        another run, or one in the way of a fresh run.
+      ValueError: data that is empty, ragged or not finite; params that are not finite; batch_size outside
+        1..examples or not a multiple of the mesh's devices; an optimiser that climbs (negative learning
+        rate); a checkpoint of another run, or one in the way of a fresh run.
       TypeError: arguments of the wrong kind; a loss that does not return one real number.
       ImportError: checkpoint_dir is given and orbax-checkpoint is not installed.
     """
@@ -122,8 +125,8 @@ def fit(
         latest = checkpoints.latest_step()
         if latest is not None and not resume:
             raise ValueError(
-                f"checkpoint_dir: expected no checkpoints in {checkpoint_dir} for a fresh run, got one at step "
-                f"{latest}; pass resume=True to go on from it, or another directory"
+                f"checkpoint_dir: expected no checkpoints in {checkpoint_dir} for a fresh run, got one at "
+                f"step {latest}; pass resume=True to go on from it, or another directory"
             )
         history = run.no_history(state)
         if latest is not None:
@@ -146,8 +149,8 @@ class _Run:
     def __init__(self, one_step, layout: Layout, data: PyTree, chunk: int):
         self._data, self._chunk = data, chunk
 
-        # The number of steps is an argument, so chunks of any length (the last one, the one after a resume, the one
-        # that is replayed after a NaN) are one program: that makes their bits equal by construction.
+        # The number of steps is an argument, so chunks of any length (the last one, the one after a resume,
+        # the one that is replayed after a NaN) are one program: that makes their bits equal by construction.
         def advance(state, data, length):
             _, shapes = jax.eval_shape(one_step, state, data)
             rows = jax.tree_util.tree_map(lambda shape: jnp.zeros((chunk, *shape.shape), shape.dtype), shapes)
@@ -212,8 +215,8 @@ class _Run:
             reason, updates = f"the loss is {value} at step {at}", bad - 1
         if updates < 0 and before is not None:  # the last finite loss was the last step of the chunk before
             state, updates = before[0], before[1] - 1
-        # updates < 0 with nothing before: the first loss of the run (or after a resume) is not finite, and the
-        # parameters it began with are all there is
+        # updates < 0 with nothing before: the first loss of the run (or after a resume) is not finite, and
+        # the parameters it began with are all there is
         good, _ = self.advance(state, max(updates, 0))
         kept = int(good.step)
         reason += (

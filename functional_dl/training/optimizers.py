@@ -12,7 +12,7 @@ from functional_dl.aliases import Params, PyTree
 
 @contextmanager
 def plain_promotion():
-    """JAX's usual dtype and rank promotion: optax counts on it, and a user may have asked for stricter rules."""
+    """JAX's usual dtype and rank promotion, which optax counts on; a user may have asked for stricter rules."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -23,7 +23,7 @@ def init(optimizer, params: Params) -> PyTree:
 
 
 def apply(optimizer, gradient: PyTree, opt_state: PyTree, params: Params, **extra) -> tuple[Params, PyTree]:
-    """(updated params, new optimiser state).  `extra` is what optax's line searches ask for; others ignore it."""
+    """(updated params, new optimiser state).  `extra` is for optax's line searches; others ignore it."""
     with plain_promotion():
         update = optax.with_extra_args_support(optimizer).update
         updates, opt_state = update(gradient, opt_state, params, **extra)
@@ -33,9 +33,9 @@ def apply(optimizer, gradient: PyTree, opt_state: PyTree, params: Params, **extr
 def check(optimizer, params: Params) -> None:
     """Refuses what is not an optax optimiser, and one that climbs.
 
-    A learning rate is out of sight inside optax's closures, so its sign is felt: from zero params, a gradient of ones
-    must not give a step that is positive everywhere while a gradient of minus ones gives one that is negative
-    everywhere.  (Both are asked for, so that added noise or weight decay cannot look like a climb.)
+    A learning rate is out of sight inside optax's closures, so its sign is felt: from zero params, a gradient
+    of ones must not give a step that is positive everywhere while a gradient of minus ones gives one that is
+    negative everywhere.  (Both are asked for, so that added noise or weight decay cannot look like a climb.)
     """
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer: expected an optax optimiser such as optax.adam(1e-3), got {optimizer!r}")
@@ -54,6 +54,6 @@ def check(optimizer, params: Params) -> None:
         return
     if climbs:
         raise ValueError(
-            "optimizer: expected steps against the gradient, got steps along it: its learning rate is negative "
-            "(to maximise, negate the loss)"
+            "optimizer: expected steps against the gradient, got steps along it: its learning rate is "
+            "negative (to maximise, negate the loss)"
         )

@@ -23,8 +23,8 @@ class Layout:
             raise ValueError(
                 f"batch_size: expected a multiple of the mesh's {mesh.size} devices, got {batch_size}"
             )
-        # jax.make_mesh gives Explicit axes, in which every operation of the user's loss would need a sharding;
-        # Auto axes leave that to XLA
+        # jax.make_mesh gives Explicit axes, in which every operation of the user's loss would need a
+        # sharding; Auto axes leave that to XLA
         mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self._batch = NamedSharding(mesh, PartitionSpec(mesh.axis_names))

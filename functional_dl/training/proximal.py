@@ -9,15 +9,15 @@ def proximal(prox) -> optax.GradientTransformation:
 
         theta_{t+1} = prox(theta_t + u_t).
 
-    With u_t = -alpha * grad J and prox = prox of alpha * penalty this is proximal gradient descent (ISTA), which
-    minimises J + penalty; for the L1 norm its iterates have entries that are exactly zero.
+    With u_t = -alpha * grad J and prox = prox of alpha * penalty this is proximal gradient descent (ISTA),
+    which minimises J + penalty; for the L1 norm its iterates have entries that are exactly zero.
 
     Args:
       prox: params -> params, for example `lambda p: penalties.prox_l1(p, alpha * strength)`.
     Returns:
       A transformation; it needs `params` in its `update`, which `training.fit` always gives.
-    Numerics: an update is returned as prox(theta + u) - theta; where the proximal map gives 0 the optimiser then
-      computes theta + (0 - theta), which is exactly 0 in floating point.
+    Numerics: an update is returned as prox(theta + u) - theta; where the proximal map gives 0 the optimiser
+      then computes theta + (0 - theta), which is exactly 0 in floating point.
     Source: Parikh and Boyd 2014, Proximal Algorithms, section 4.2.
     """
 

@@ -53,10 +53,10 @@ def with_key(loss):
 def make_step(
     loss, optimizer, batch_size: int, *, differentiate=jax.value_and_grad, place=lambda indices: indices
 ):
-    """step(state, data) -> (state, metrics): draw a batch, differentiate the loss there, apply the optimiser's update.
+    """step(state, data) -> (state, metrics): differentiate the loss on the next batch, apply the update.
 
-    metrics: "loss" and "grad_norm" at the parameters before the update, "finite": whether the gradient and the updated
-    parameters are finite.  `place` may lay the batch's indices out over devices.
+    metrics: "loss" and "grad_norm" at the parameters before the update, "finite": whether the gradient and
+    the updated parameters are finite.  `place` may lay the batch's indices out over devices.
     """
     keyed_loss = with_key(loss)
     value_and_gradient = differentiate(keyed_loss)

@@ -49,7 +49,7 @@ def floating_params(params: Params) -> Params:
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             name = tree.path_names(params)[place]
             raise TypeError(f"params{_at(name)}: expected floating numbers, got {jnp.result_type(leaf)}")
-    # a Python number becomes a NumPy one: on its own it would be weakly typed, and slower to hand to jit as a jax one
+    # a Python number becomes a NumPy one: it would be weakly typed itself, and slow to hand to jit as a jax one
     leaves = [leaf if hasattr(leaf, "shape") else np.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]
     return jax.tree_util.tree_unflatten(structure, leaves)
 
@@ -86,8 +86,8 @@ def finite_data(data: PyTree) -> None:
             if bad.any():
                 first = tuple(int(i) for i in np.argwhere(bad)[0])
                 raise ValueError(
-                    f"data{_at(name)}: expected finite numbers, got {np.asarray(leaf)[first]} at index {first} "
-                    f"({int(bad.sum())} of {bad.size} entries are not finite)"
+                    f"data{_at(name)}: expected finite numbers, got {np.asarray(leaf)[first]} at index "
+                    f"{first} ({int(bad.sum())} of {bad.size} entries are not finite)"
                 )
 
 

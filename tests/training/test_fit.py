@@ -79,7 +79,7 @@ def test_history_is_taken_before_the_update():
 
 
 def test_every_epoch_is_a_fresh_order_of_distinct_examples():
-    """The loss is the sum of powers of two that name the batch's examples, so the history tells which they were."""
+    """The loss is a sum of powers of two, one an example, so the history tells which were in each batch."""
     ids = 2.0 ** np.arange(10)
     fit = run(
         loss=lambda p, b: jnp.sum(b) + 0.0 * p,
@@ -139,7 +139,7 @@ def test_float32_stays_float32():
     assert fit.history["loss"].dtype == np.float32
 
 
-# -- non-finite numbers ---------------------------------------------------------------------------------------------
+# -- non-finite numbers ----------------------------------------------------------------------------
 
 LOG = dict(
     loss=lambda p, b: jnp.log(p) + 0.0 * jnp.sum(b), params=jnp.array(1.0), data=jnp.zeros(4), batch_size=None
@@ -148,7 +148,7 @@ LOG = dict(
 
 @pytest.mark.parametrize("report_every", [1, 2, 3, 4, 100])
 def test_stops_at_the_first_bad_loss_and_keeps_the_last_good_params(report_every, caplog):
-    """log p by steps of 0.3/p: 1, 0.7, 0.27.., then below 0, where the log is nan: step 3 stops, 2 updates are kept."""
+    """log p by steps of 0.3/p: 1, 0.7, 0.27, then below 0, where the log is nan: step 3 stops the run."""
     with caplog.at_level(logging.WARNING):
         fit = run(**LOG, optimizer=optax.sgd(0.3), steps=20, report_every=report_every)
     assert fit.stopped
@@ -189,7 +189,7 @@ def test_the_optimiser_state_kept_belongs_to_the_params_kept():
     )  # the gradient of the second, last good update
 
 
-# -- bad input ------------------------------------------------------------------------------------------------------
+# -- bad input -------------------------------------------------------------------------------------
 
 NAN = INPUTS.at[7, 1].set(jnp.nan)
 BAD = [

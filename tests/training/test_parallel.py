@@ -47,7 +47,7 @@ def test_sharded_equals_single(mesh):
 
 
 def test_each_device_works_on_its_share_and_only_gradients_travel():
-    """The compiled step multiplies (2, 6) by (6, 16) on each device, two rows of the batch, and gathers nothing."""
+    """Each device multiplies its two rows of the batch, (2, 6) by (6, 16), and nothing is gathered."""
     optimizer, layout = optax.sgd(0.1), Layout(MESHES["auto"](), 16)
     one_step = step.make_step(loss, optimizer, 16, place=layout.split)
     state, data = layout.replicate((step.start(START, optimizer, KEY, 64, 16), DATA))
