@@ -1,0 +1,106 @@
+"""Saturating activations: bounded above and below, so the derivative vanishes far out."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Float
+
+from functional_dl.aliases import Array
+from functional_dl.arguments import real
+
+
+def sigmoid(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Logistic sigmoid, s(z) = 1 / (1 + e^{-z}).
+
+    s'(z) = s(z) (1 - s(z)) = s(z) s(-z).
+
+    Args:
+      z: pre-activations (log-odds), any shape, floating.
+    Returns:
+      s(z) in [0, 1], same shape and dtype.
+    Raises:
+      TypeError: z is complex.
+    Kinks: none.
+    Numerics: relative accuracy on both sides.  jax.grad uses s (1 - s), which is 0 once s rounds to 1;
+      `sigmoid_prime` uses s(z) s(-z), which keeps its digits.
+    Source: Goodfellow, Bengio, Courville 2016, section 3.10.
+    """
+    return lax.logistic(real("z", z))
+
+
+def sigmoid_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """s'(z) = s(z) (1 - s(z)), with 1 - s(z) = s(-z)."""
+    z = real("z", z)
+    return lax.logistic(z) * lax.logistic(-z)
+
+
+def tanh(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Hyperbolic tangent, f(z) = (e^z - e^{-z}) / (e^z + e^{-z}) = 2 s(2z) - 1.
+
+    f'(z) = 1 - tanh(z)^2 = 1 / cosh(z)^2.
+
+    Kinks: none.
+    Numerics: jax.grad uses 1 - tanh^2, which is 0 once tanh rounds to 1; `tanh_prime` uses cosh.
+    Source: LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 4.4.
+    """
+    return jnp.tanh(real("z", z))
+
+
+def tanh_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f'(z) = 1 - tanh(z)^2, as 4 e^{-2|z|} / (1 + e^{-2|z|})^2: neither cancels nor overflows."""
+    e = jnp.exp(-2 * jnp.abs(real("z", z)))
+    return 4 * e / jnp.square(1 + e)
+
+
+def softsign(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f(z) = z / (1 + |z|).
+
+    f'(z) = 1 / (1 + |z|)^2.
+
+    Kinks: none (|z| has one at 0, f has not: both one-sided derivatives are 1).
+    Numerics: f to relative accuracy; jax.grad subtracts two terms of size 1 / (1 + |z|), `softsign_prime`
+      does not.
+    Source: Bergstra, Desjardins, Lamblin, Bengio 2009.
+    """
+    z = real("z", z)
+    return z / (1 + jnp.abs(z))
+
+
+def softsign_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f'(z) = 1 / (1 + |z|)^2."""
+    return jnp.square(1 / (1 + jnp.abs(real("z", z))))
+
+
+def hard_tanh(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f(z) = min(max(z, -1), 1).
+
+    f'(z) = 1(-1 <= z <= 1).
+
+    Kinks: at -1 and at 1; taken: 1 at both, as jax.nn.hard_tanh does (PyTorch takes 0).  Numerics: exact.
+    Source: Collobert 2004, Large Scale Machine Learning.
+    """
+    z = real("z", z)
+    return jnp.where(z > 1, 1.0, jnp.where(z < -1, -1.0, z))
+
+
+def hard_tanh_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f'(z) = 1(-1 <= z <= 1)."""
+    z = real("z", z)
+    return (jnp.abs(z) <= 1).astype(z.dtype)
+
+
+def hard_sigmoid(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f(z) = min(max(z + 3, 0), 6) / 6.
+
+    f'(z) = 1(-3 < z < 3) / 6.
+
+    Kinks: at -3 and at 3; taken: 0 at both, as jax.nn.hard_sigmoid and PyTorch do.  Numerics: two roundings.
+    Source: Howard et al. 2019, Searching for MobileNetV3 (this slope; Courbariaux et al. 2015 have 1/2).
+    """
+    z = real("z", z)
+    return jnp.where(z <= -3, 0.0, jnp.where(z >= 3, 1.0, (z + 3) / 6))
+
+
+def hard_sigmoid_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f'(z) = 1(-3 < z < 3) / 6."""
+    z = real("z", z)
+    return (jnp.abs(z) < 3).astype(z.dtype) / 6

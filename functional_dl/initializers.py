@@ -1,0 +1,29 @@
+"""How a layer's weights start: the rules of jax.nn.initializers, by name."""
+
+from collections.abc import Callable
+
+from jax.nn import initializers
+
+from functional_dl.aliases import Array
+from functional_dl.arguments import lookup
+
+# (key, shape, dtype) -> weights; the last two axes are (in, out), a convolution's window stands before them.
+INITIALIZERS: dict[str, Callable[..., Array]] = {
+    "glorot_normal": initializers.glorot_normal(),  # variance 2 / (in + out): Glorot and Bengio 2010
+    "glorot_uniform": initializers.glorot_uniform(),
+    "he_normal": initializers.he_normal(),  # variance 2 / in, for rectifiers: He, Zhang, Ren, Sun 2015
+    "he_uniform": initializers.he_uniform(),
+    "lecun_normal": initializers.lecun_normal(),  # variance 1 / in, for selu: LeCun et al. 1998
+    "lecun_uniform": initializers.lecun_uniform(),
+    "orthogonal": initializers.orthogonal(),  # Saxe, McClelland, Ganguli 2014
+    "zeros": initializers.zeros,
+}
+
+
+def get(initializer: str | Callable[..., Array]) -> Callable[..., Array]:
+    """The initializer of that name; a function (key, shape, dtype) -> weights is returned as it is.
+
+    Raises:
+      ValueError: no initializer has that name.
+    """
+    return initializer if callable(initializer) else lookup("initializer", initializer, INITIALIZERS)

@@ -1,0 +1,35 @@
+"""Points where a function has no derivative, and the convention that stands in for it there."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kink:
+    """A point of a piecewise smooth function where its one-sided derivatives differ.
+
+    Every value between the two is a generalised derivative there (Clarke's subdifferential is the interval
+    from the smaller to the larger); a library has to take one.
+
+    Fields:
+      location: where: z for an activation, an example (pred, target) for a loss.
+      left, right: the one-sided derivatives.
+      value: the one taken here, in the hand derivative and in jax.grad of the function alike.
+      jax: what JAX's own function takes (jax.nn for activations, optax for losses); None where it has none.
+      pytorch: what PyTorch's takes; None where it has none.
+      where: the set of all such points, in words, where `location` is an example.
+    """
+
+    location: float | tuple[float, float]
+    left: float
+    right: float
+    value: float
+    jax: float | None = None
+    pytorch: float | None = None
+    where: str = ""
+
+    def __post_init__(self):
+        low, high = min(self.left, self.right), max(self.left, self.right)
+        for name in ("value", "jax", "pytorch"):
+            taken = getattr(self, name)
+            if taken is not None and not low <= taken <= high:
+                raise ValueError(f"{name}: expected a value in Clarke's [{low:g}, {high:g}], got {taken:g}")

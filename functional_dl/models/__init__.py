@@ -1,0 +1,5 @@
+"""Networks, one a file: init(key, ...) -> params and apply(params, x, ...) -> output, both pure."""
+
+from functional_dl.models import linear, logistic, mlp
+
+__all__ = ["linear", "logistic", "mlp"]

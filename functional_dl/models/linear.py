@@ -1,0 +1,38 @@
+"""Linear regression's model, y = x W + b."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+
+from functional_dl import layers
+from functional_dl.aliases import Array, Key, Params
+
+
+def init(
+    key: Key,
+    in_features: int,
+    out_features: int = 1,
+    *,
+    initializer: str | Callable[..., Array] = "glorot_uniform",
+    dtype=None,
+) -> Params:
+    """Params {"weight": (in, out), "bias": (out,)}, bias 0; initializer="zeros" starts at the origin.
+
+    Raises:
+      ValueError: a size is not positive; no such initializer.
+    """
+    return layers.dense(in_features, out_features, initializer=initializer, dtype=dtype).init(key)
+
+
+def apply(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch k"]:
+    """y = x W + b.
+
+    Args:
+      params: of `init`.
+      x: shape (*batch, in).
+    Returns:
+      Shape (*batch, out).
+    Raises:
+      ValueError: x's last axis is not `in`.
+    """
+    return layers.affine(params, x)

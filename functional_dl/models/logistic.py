@@ -1,0 +1,42 @@
+"""Logistic regression's model: log-odds linear in x.  One output is binary, more are one a class."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+
+from functional_dl import layers
+from functional_dl.activations import sigmoid, softmax
+from functional_dl.aliases import Array, Key, Params
+
+
+def init(
+    key: Key,
+    in_features: int,
+    classes: int = 1,
+    *,
+    initializer: str | Callable[..., Array] = "glorot_uniform",
+    dtype=None,
+) -> Params:
+    """Params {"weight": (in, classes), "bias": (classes,)}, bias 0.
+
+    Args:
+      classes: 1 for a binary model (its one logit is the log-odds of class 1), k for k classes.
+    Raises:
+      ValueError: a size is not positive; no such initializer.
+    """
+    return layers.dense(in_features, classes, initializer=initializer, dtype=dtype).init(key)
+
+
+def apply(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch k"]:
+    """Logits z = x W + b, shape (*batch, classes), for sigmoid_cross_entropy or softmax_cross_entropy.
+
+    Raises:
+      ValueError: x's last axis is not the weight's first.
+    """
+    return layers.affine(params, x)
+
+
+def probabilities(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch k"]:
+    """sigmoid(z) for a binary model: P(class 1), shape (*batch, 1); softmax(z) for k classes, (*batch, k)."""
+    logits = apply(params, x)
+    return sigmoid(logits) if logits.shape[-1] == 1 else softmax(logits)

@@ -1,0 +1,106 @@
+"""Multilayer perceptron: dense layers with an activation between, logits at the end.
+
+z^l = a^{l-1} W^l + b^l,    a^l = f(z^l),    a^0 = x.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+from jaxtyping import Float
+
+from functional_dl import activations, layers
+from functional_dl.activations import Activation
+from functional_dl.aliases import Array, Key, Params
+
+Function = str | Activation | Callable[[Array], Array]
+
+
+def init(
+    key: Key,
+    sizes: Sequence[int],
+    *,
+    initializer: str | Callable[..., Array] = "he_normal",
+    dtype=None,
+) -> Params:
+    """Parameters of len(sizes) - 1 dense layers.
+
+    Args:
+      key: split, one key a layer.
+      sizes: widths from input to output, (in, hidden, ..., out).
+      initializer: a name of functional_dl.initializers, or (key, shape, dtype) -> weight.
+    Returns:
+      {"layers": [{"weight": (in, out), "bias": (out,)}, ...]}; leaves are named layers/0/weight and so on.
+    Raises:
+      ValueError: fewer than two sizes, or one that is not positive; no such initializer.
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"sizes: expected at least an input and an output width, got {tuple(sizes)}")
+    keys = jax.random.split(key, len(sizes) - 1)
+    dense = [
+        layers.dense(d, k, initializer=initializer, dtype=dtype)
+        for d, k in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+    return {"layers": [layer.init(layer_key) for layer, layer_key in zip(dense, keys, strict=True)]}
+
+
+def apply(
+    params: Params,
+    x: Float[Array, "*batch d"],
+    activation: Function | Sequence[Function] = "relu",
+    *,
+    output: Function | None = None,
+    dropout_rate: float = 0.0,
+    key: Key | None = None,
+    deterministic: bool = False,
+) -> Float[Array, "*batch k"]:
+    """The network's output, logits unless an output activation is asked for.
+
+    Args:
+      params: of `init`.
+      x: shape (*batch, in).
+      activation: a name of ACTIVATIONS, an Activation or a function: one for all hidden layers, or a sequence with
+        one a hidden layer, or one a layer with the output's last.
+      output: the last layer's; the identity without.
+      dropout_rate: of the hidden layers' activations, in [0, 1).
+      key: for dropout.
+      deterministic: True turns dropout off.
+    Returns:
+      Shape (*batch, out).
+    Raises:
+      ValueError: shapes do not fit; unknown activation, or a sequence of the wrong length; dropout without a key.
+    """
+    functions = [_function(f) for f in per_layer(activation, output, len(params["layers"]))]
+    a = x
+    for l, (layer, function) in enumerate(zip(params["layers"], functions, strict=True)):
+        a = function(layers.affine(layer, a))
+        if l < len(functions) - 1:
+            layer_key = None if key is None else jax.random.fold_in(key, l)
+            a = layers.dropout(layer_key, a, dropout_rate, deterministic)
+    return a
+
+
+def per_layer(
+    activation: Function | Sequence[Function], output: Function | None, depth: int
+) -> list[Function]:
+    """One activation a layer from `apply`'s two arguments, the output's last.
+
+    Raises:
+      ValueError: a sequence that is neither one a layer nor one a hidden layer, or two activations for the output.
+    """
+    if isinstance(activation, str | Activation) or callable(activation):
+        return [activation] * (depth - 1) + ["identity" if output is None else output]
+    given = list(activation)
+    if len(given) == depth and output is None:
+        return given
+    if len(given) == depth - 1:
+        return [*given, "identity" if output is None else output]
+    raise ValueError(
+        f"activation: expected one, or {depth - 1} (hidden layers), or {depth} without `output` (all layers), "
+        f"got {len(given)}{'' if output is None else ' and an output'}"
+    )
+
+
+def _function(activation: Function) -> Callable[[Array], Array]:
+    if callable(activation):
+        return activation
+    return activations.get(activation).fun
