@@ -4,15 +4,15 @@ The convention, which every layer with parameters keeps:
 
     layer = dense(784, 10)                 # sizes and options, all static, give a Layer
     init, apply = dense(784, 10)           # ... which is a pair
-    params = layer.init(key)               # a pytree of arrays with readable path names; randomness is the key's
+    params = layer.init(key)               # a pytree of arrays with readable path names
     y = layer.apply(params, x)             # pure; x has any leading batch axes
 
 - `init(key)` alone makes arrays; sizes are given, never guessed from an input.
-- `apply(params, *inputs, **call)` takes what changes from call to call by keyword: `key=` where the layer is random,
-  `deterministic=` where it acts differently once trained.
-- What a layer carries from call to call (a recurrent cell's state, a normalisation's running moments) goes in as an
-  input and comes out as an output: `apply(params, carry, x) -> (carry, y)`, with `initial(batch_shape) -> carry`
-  beside the pair.  Nothing is kept in an object.
+- `apply(params, *inputs, **call)` takes what changes from call to call by keyword: `key=` where the layer is
+  random, `deterministic=` where it acts differently once trained.
+- What a layer carries from call to call (a recurrent cell's state, a normalisation's running moments) goes in
+  as an input and comes out as an output: `apply(params, carry, x) -> (carry, y)`, with
+  `initial(batch_shape) -> carry` beside the pair.  Nothing is kept in an object.
 - A map without parameters is a plain function: `dropout(key, x, rate)`.
 """
 
@@ -53,26 +53,21 @@ def dense(
       use_bias: whether there is b; it starts at 0.
       dtype: of the parameters; the default float without.
     Returns:
-      Layer with params {"weight": (in, out), "bias": (out,)} and apply(params, x: (*batch, in)) -> (*batch, out).
+      Layer with params {"weight": (in, out), "bias": (out,)} and apply(params, x) from (*batch, in) to
+      (*batch, out).
       W is the transpose of the W of texts that write y = W x.
     Raises:
       ValueError: a size is not positive; no such initializer; x or the weight does not fit.
     Source: Goodfellow, Bengio, Courville 2016, chapter 6.
     """
-    in_features, out_features = (
-        positive_size("in_features", in_features),
-        positive_size("out_features", out_features),
-    )
+    shape = (positive_size("in_features", in_features), positive_size("out_features", out_features))
     make_weight = initializers.get(initializer)
 
     def init(key: Key) -> Params:
         params_dtype = float if dtype is None else dtype
-        weight = make_weight(key, (in_features, out_features), jnp.zeros((), params_dtype).dtype)
-        return (
-            {"weight": weight, "bias": jnp.zeros(out_features, weight.dtype)}
-            if use_bias
-            else {"weight": weight}
-        )
+        weight = make_weight(key, shape, jnp.zeros((), params_dtype).dtype)
+        bias = {"bias": jnp.zeros(out_features, weight.dtype)} if use_bias else {}
+        return {"weight": weight, **bias}
 
     return Layer(init, affine)
 
@@ -88,7 +83,8 @@ def affine(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch 
         raise ValueError(f"params['weight']: expected shape (in, out), got {jnp.shape(weight)}")
     if jnp.ndim(x) == 0 or jnp.shape(x)[-1] != weight.shape[0]:
         raise ValueError(
-            f"x: expected last axis {weight.shape[0]} (weight has shape {weight.shape}), got shape {jnp.shape(x)}"
+            f"x: expected last axis {weight.shape[0]} (the weight's shape is {weight.shape}), "
+            f"got shape {jnp.shape(x)}"
         )
     from_integers = not jnp.issubdtype(jnp.result_type(x), jnp.floating)
     x = real("x", x)

@@ -1,8 +1,8 @@
 """Losses: (pred, target) -> one number per example, each with its derivative by hand, its kinks and a source.
 
 `LOSSES[name]` is a `Loss(fun, prime, kinks, source, formula, pred, target, reduces)`; the functions
-themselves are here too: `losses.huber(pred, target)`.  The caller averages.  Regression and binary losses work entry by
-entry, categorical ones sum over the last axis.  Shapes are never broadcast.
+themselves are here too: `losses.huber(pred, target)`.  The caller averages.  Regression and binary
+losses work entry by entry, categorical ones sum over the last axis.  Shapes are never broadcast.
 """
 
 from functional_dl.kinks import Kink

@@ -4,6 +4,7 @@ z^l = a^{l-1} W^l + b^l,    a^l = f(z^l),    a^0 = x.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import jax
 from jaxtyping import Float
@@ -36,10 +37,7 @@ def init(
     if len(sizes) < 2:
         raise ValueError(f"sizes: expected at least an input and an output width, got {tuple(sizes)}")
     keys = jax.random.split(key, len(sizes) - 1)
-    dense = [
-        layers.dense(d, k, initializer=initializer, dtype=dtype)
-        for d, k in zip(sizes[:-1], sizes[1:], strict=True)
-    ]
+    dense = [layers.dense(d, k, initializer=initializer, dtype=dtype) for d, k in pairwise(sizes)]
     return {"layers": [layer.init(layer_key) for layer, layer_key in zip(dense, keys, strict=True)]}
 
 
@@ -58,8 +56,8 @@ def apply(
     Args:
       params: of `init`.
       x: shape (*batch, in).
-      activation: a name of ACTIVATIONS, an Activation or a function: one for all hidden layers, or a sequence with
-        one a hidden layer, or one a layer with the output's last.
+      activation: a name of ACTIVATIONS, an Activation or a function: one for all hidden layers, or a sequence
+        with one a hidden layer, or one a layer with the output's last.
       output: the last layer's; the identity without.
       dropout_rate: of the hidden layers' activations, in [0, 1).
       key: for dropout.
@@ -67,7 +65,8 @@ def apply(
     Returns:
       Shape (*batch, out).
     Raises:
-      ValueError: shapes do not fit; unknown activation, or a sequence of the wrong length; dropout without a key.
+      ValueError: shapes do not fit; unknown activation, or a sequence of the wrong length; dropout without
+        a key.
     """
     functions = [_function(f) for f in per_layer(activation, output, len(params["layers"]))]
     a = x
@@ -85,7 +84,8 @@ def per_layer(
     """One activation a layer from `apply`'s two arguments, the output's last.
 
     Raises:
-      ValueError: a sequence that is neither one a layer nor one a hidden layer, or two activations for the output.
+      ValueError: a sequence that is neither one a layer nor one a hidden layer, or two activations for
+        the output.
     """
     if isinstance(activation, str | Activation) or callable(activation):
         return [activation] * (depth - 1) + ["identity" if output is None else output]
@@ -95,8 +95,8 @@ def per_layer(
     if len(given) == depth - 1:
         return [*given, "identity" if output is None else output]
     raise ValueError(
-        f"activation: expected one, or {depth - 1} (hidden layers), or {depth} without `output` (all layers), "
-        f"got {len(given)}{'' if output is None else ' and an output'}"
+        f"activation: expected one, or {depth - 1} (hidden layers), or {depth} without `output` (all "
+        f"layers), got {len(given)}{'' if output is None else ' and an output'}"
     )
 
 

@@ -1,0 +1,179 @@
+"""Penalties on parameters: value, (sub)gradient and proximal map, over pytrees.
+
+w stands for all selected entries of `params` as one vector.  `select` is a predicate on a leaf's path name, as
+lambda name: not name.endswith("bias"); leaves it refuses cost nothing, have gradient 0 and are left as they are
+by a proximal map.  Multiply by a strength alpha outside: alpha l1(params), prox_l1(params, step * alpha).
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax.tree_util import tree_leaves_with_path
+
+from functional_dl.aliases import Array, Params, Scalar
+from functional_dl.arguments import concrete, within
+from functional_dl.tree import map_with_name, path_name
+
+Select = Callable[[str], bool]
+
+
+def l1(params: Params, *, select: Select | None = None) -> Scalar:
+    """|w|_1 = sum_i |w_i|.
+
+    Subgradient: sign(w_i), see `subgradient_l1`; jax.grad takes the same one.
+
+    Args:
+      params: pytree of floating arrays.
+      select: which leaves, by path name; all without.
+    Returns:
+      Scalar, in the widest dtype among the selected leaves; 0 where none is.
+    Raises:
+      TypeError: a selected leaf is not floating.
+    Kinks: at w_i = 0, -1 and 1; taken: 0 (jnp.abs takes 1).
+    Source: Tibshirani 1996.
+    """
+    return _total(params, select, lambda w: jnp.sum(jnp.where(w == 0, 0.0, jnp.abs(w))))
+
+
+def l2(params: Params, *, select: Select | None = None) -> Scalar:
+    """|w|_2^2 = sum_i w_i^2: the sum of squares, no half and no root.
+
+    Gradient: 2 w.
+
+    Args, returns, errors: as `l1`.  Kinks: none.
+    Source: Hoerl and Kennard 1970.
+    """
+    return _total(params, select, lambda w: jnp.sum(jnp.square(w)))
+
+
+def elastic_net(params: Params, l1_ratio, *, select: Select | None = None) -> Scalar:
+    """rho |w|_1 + (1 - rho) |w|_2^2 with rho = l1_ratio, no half at the square.
+
+    scikit-learn's ElasticNet has alpha' (rho' |w|_1 + (1 - rho') |w|_2^2 / 2): alpha times ours where
+    alpha rho = alpha' rho' and alpha (1 - rho) = alpha' (1 - rho') / 2.
+
+    Args:
+      params, select: as `l1`.
+      l1_ratio: rho in [0, 1].
+    Raises:
+      ValueError: l1_ratio (where concrete) lies outside [0, 1].  TypeError: as `l1`.
+    Kinks: as `l1`.
+    Source: Zou and Hastie 2005.
+    """
+    rho = _ratio(l1_ratio)
+    absolute, squares = l1(params, select=select), l2(params, select=select)
+    return _as(rho, absolute) * absolute + _as(1 - rho, squares) * squares
+
+
+def subgradient_l1(params: Params, *, select: Select | None = None) -> Params:
+    """The subgradient of least norm of |w|_1: sign(w_i), 0 at 0.  Leaves that are not selected: 0."""
+    return _map(params, select, jnp.sign, jnp.zeros_like)
+
+
+def gradient_l2(params: Params, *, select: Select | None = None) -> Params:
+    """The gradient of |w|_2^2: 2 w.  Leaves that are not selected: 0."""
+    return _map(params, select, lambda w: 2 * w, jnp.zeros_like)
+
+
+def subgradient_elastic_net(params: Params, l1_ratio, *, select: Select | None = None) -> Params:
+    """A subgradient of rho |w|_1 + (1 - rho) |w|_2^2: rho sign(w) + 2 (1 - rho) w.
+
+    Raises:
+      ValueError: l1_ratio (where concrete) lies outside [0, 1].
+    """
+    rho = _ratio(l1_ratio)
+    return _map(
+        params, select, lambda w: _as(rho, w) * jnp.sign(w) + _as(2 * (1 - rho), w) * w, jnp.zeros_like
+    )
+
+
+def prox_l1(params: Params, step, *, select: Select | None = None) -> Params:
+    """Soft thresholding: argmin_u step |u|_1 + |u - w|_2^2 / 2, u_i = sign(w_i) max(|w_i| - step, 0).
+
+    Args:
+      params: w, pytree of floating arrays.
+      step: >= 0, the step length times the penalty's strength; may be traced.
+      select: which leaves, by path name.
+    Returns:
+      u, structure and dtypes of params.
+    Raises:
+      ValueError: step (where concrete) is negative.  TypeError: a selected leaf is not floating.
+    Numerics: entries with |w_i| <= step become 0 exactly.
+    Source: Beck and Teboulle 2009; Parikh and Boyd 2014, section 6.5.2.
+    """
+    step = _step(step)
+    return _map(params, select, lambda w: _soft_threshold(w, _as(step, w)))
+
+
+def prox_l2(params: Params, step, *, select: Select | None = None) -> Params:
+    """Shrinkage: argmin_u step |u|_2^2 + |u - w|_2^2 / 2 = w / (1 + 2 step).
+
+    Args, returns, errors: as `prox_l1`.
+    Source: Parikh and Boyd 2014, section 6.1.1.
+    """
+    step = _step(step)
+    return _map(params, select, lambda w: w / (1 + 2 * _as(step, w)))
+
+
+def prox_elastic_net(params: Params, step, l1_ratio, *, select: Select | None = None) -> Params:
+    """argmin_u step (rho |u|_1 + (1 - rho) |u|_2^2) + |u - w|_2^2 / 2: thresholded by step rho, then divided by
+    1 + 2 step (1 - rho).
+
+    Args, returns, errors: as `prox_l1`; l1_ratio = rho in [0, 1], else ValueError.
+    Source: Parikh and Boyd 2014, section 6.5.3.
+    """
+    step, rho = _step(step), _ratio(l1_ratio)
+
+    def prox(w: Array) -> Array:
+        return _soft_threshold(w, _as(step * rho, w)) / (1 + _as(2 * step * (1 - rho), w))
+
+    return _map(params, select, prox)
+
+
+def _soft_threshold(w: Array, threshold: Array) -> Array:
+    return jnp.sign(w) * jnp.maximum(jnp.abs(w) - threshold, 0.0)
+
+
+def _selected(name: str, leaf, select: Select | None) -> bool:
+    """Whether the leaf counts; a leaf that counts has to be floating."""
+    if select is not None and not select(name):
+        return False
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        raise TypeError(f"params[{name}]: expected a floating leaf, got dtype {jnp.result_type(leaf)}")
+    return True
+
+
+def _map(params: Params, select: Select | None, fun, otherwise=lambda w: w) -> Params:
+    def leaf_map(name, leaf):
+        return fun(jnp.asarray(leaf)) if _selected(name, leaf, select) else otherwise(leaf)
+
+    return map_with_name(leaf_map, params)
+
+
+def _total(params: Params, select: Select | None, fun) -> Scalar:
+    named = ((path_name(path), leaf) for path, leaf in tree_leaves_with_path(params))
+    terms = [fun(jnp.asarray(leaf)) for name, leaf in named if _selected(name, leaf, select)]
+    if not terms:
+        return jnp.zeros(())
+    # The widest dtype is chosen here, since strict promotion would refuse to mix bfloat16 and float32 leaves.
+    widest = max((term.dtype for term in terms), key=lambda dtype: jnp.finfo(dtype).bits)
+    return sum((term.astype(widest) for term in terms[1:]), start=terms[0].astype(widest))
+
+
+def _as(number, like: Array) -> Array:
+    """A number in the dtype of `like`."""
+    return jnp.asarray(number).astype(like.dtype)
+
+
+def _step(step):
+    if jnp.ndim(step) != 0:
+        raise ValueError(f"step: expected a number, got shape {jnp.shape(step)}")
+    values = concrete(step)
+    if values is not None and not values >= 0:
+        raise ValueError(f"step: expected a number >= 0, got {step}")
+    return step
+
+
+def _ratio(l1_ratio):
+    within("l1_ratio", l1_ratio, 0.0, 1.0)
+    return l1_ratio
