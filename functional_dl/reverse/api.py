@@ -1,0 +1,381 @@
+"""Reverse-mode differentiation of functions of pytrees: JAX's own interface, by hand-written rules.
+
+`vjp`, `grad`, `value_and_grad`, `jacrev`, `jacobian`, `hessian` and `checkpoint` take the arguments of their namesakes
+in `jax`, return the same pytrees and raise the same errors.
+"""
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import (
+    Partial,
+    keystr,
+    tree_flatten,
+    tree_flatten_with_path,
+    tree_leaves,
+    tree_map,
+    tree_structure,
+    tree_transpose,
+    tree_unflatten,
+)
+
+from functional_dl.reverse import sweep
+from functional_dl.reverse.trace import instantiate, is_differentiable, is_zero_marker, tangent_dtype
+
+
+def vjp(fun: Callable, *primals, has_aux: bool = False):
+    r"""Value of `fun` and its pullback, the transposed derivative.
+
+    y = f(x_1, ..., x_n);  pullback: y_bar -> (x_1_bar, ..., x_n_bar),  x_i_bar = (\partial f / \partial x_i)^T y_bar.
+
+    Args:
+      fun: function of pytrees of arrays that returns a pytree of arrays.
+      *primals: the x_i.
+      has_aux: fun returns a pair; the first part is differentiated, the second handed through.
+    Returns:
+      (y, pullback), or (y, pullback, aux).  `pullback` is a pytree (`jax.tree_util.Partial`) whose leaves are the
+      residuals: it may be returned from jit, mapped by vmap, stored.  Cotangents of integers and booleans are float0.
+    Raises:
+      TypeError: fun is not callable, a primal is no array, or fun does not return arrays.
+      ValueError (from the pullback): the cotangent's tree, shape or dtype differs from the output's.
+    Kinks: by the rule of each primitive; see `functional_dl.reverse.kinks`.
+    Source: Griewank and Walther, Evaluating Derivatives, 2nd ed., section 3.2.
+    """
+    _check_callable(fun)
+    leaves, in_tree = tree_flatten(primals)
+    values = [_as_array(leaf) for leaf in leaves]
+    active = [is_differentiable(jax.typeof(v)) for v in values]
+    store = {}
+
+    def flat_fun(*flat):
+        out = fun(*tree_unflatten(in_tree, flat))
+        if has_aux:
+            if not (isinstance(out, (tuple, list)) and len(out) == 2):
+                raise TypeError(
+                    "expected function with aux output to return a two-element tuple, but got type "
+                    f"{type(out)} with value {out!r}"
+                )
+            out, aux = out
+            aux_leaves, store["aux_tree"] = tree_flatten(aux)
+        else:
+            aux_leaves = []
+        out_paths, store["out_tree"] = tree_flatten_with_path(out)
+        outs = [_check_output(path, leaf) for path, leaf in out_paths]
+        return outs, aux_leaves
+
+    outs, aux, pull_flat = sweep.forward(flat_fun, values, active)
+    pullback = Partial(_Pullback(_name(fun), in_tree, store["out_tree"], values, outs), pull_flat)
+    result = tree_unflatten(store["out_tree"], outs)
+    if has_aux:
+        return result, pullback, tree_unflatten(store["aux_tree"], aux)
+    return result, pullback
+
+
+class _Pullback:
+    """The static part of a pullback: trees and types.  Compared by identity."""
+
+    __slots__ = ("__weakref__", "in_avals", "in_tree", "name", "out_avals", "out_tree")
+
+    def __init__(self, name, in_tree, out_tree, values, outs):
+        self.name = name
+        self.in_tree = in_tree
+        self.out_tree = out_tree
+        self.in_avals = [jax.typeof(v) for v in values]
+        self.out_avals = [jax.typeof(out) for out in outs]
+
+    def __call__(self, pull_flat, *ct):
+        if len(ct) != 1:
+            raise TypeError(
+                f"The function returned by `reverse.vjp` applied to {self.name} was called with {len(ct)} arguments, "
+                "but functions returned by `reverse.vjp` must be called with a single argument corresponding to the "
+                "single value returned by the function being differentiated (even if that returned value is a tuple "
+                "or other container)."
+            )
+        cts, tree = tree_flatten(ct[0], is_leaf=is_zero_marker)
+        if tree != self.out_tree:
+            raise ValueError(
+                "unexpected tree structure.\n\nThe argument to a VJP function returned by `reverse.vjp` must match "
+                f"the pytree structure of the differentiated function {self.name}.\n\nBut the tree structures "
+                f"differ: the output has {self.out_tree}, the cotangent has {tree}."
+            )
+        cts = [_check_cotangent(c, aval) for c, aval in zip(cts, self.out_avals)]
+        bars = pull_flat(cts)
+        bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
+        return tree_unflatten(self.in_tree, bars)
+
+
+def grad(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable:
+    r"""Function that evaluates the gradient of a scalar function: \nabla f(x) = (df/dx)^T 1.
+
+    Args:
+      fun: function whose arguments at `argnums` are pytrees of floating arrays and whose output is a scalar.
+      argnums: position or positions of the arguments to differentiate.
+      has_aux: fun returns (value, aux); the gradient function returns (gradient, aux).
+      holomorphic: fun is promised to be holomorphic; inputs and output are complex.
+      allow_int: integer arguments are allowed; their gradient is float0.
+    Returns:
+      Function of fun's arguments, whose result has the tree, shapes and dtypes of the argument (a tuple of such for a
+      sequence `argnums`).
+    Raises:
+      TypeError: the output is no scalar, or an input or the output has the wrong dtype.
+    """
+    value_and_grad_fun = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
+
+    @_wraps(fun)
+    def grad_fun(*args, **kwargs):
+        value, gradient = value_and_grad_fun(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return grad_fun
+
+
+def value_and_grad(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable:
+    """Function that evaluates fun and its gradient in one sweep: (f(x), grad f(x)); see `grad`.
+
+    With has_aux the result is ((value, aux), gradient).
+    """
+    _check_callable(fun)
+    argnums = _indices(argnums)
+
+    @_wraps(fun)
+    def value_and_grad_fun(*args, **kwargs):
+        partial_fun, chosen = _split_arguments(fun, argnums, args, kwargs)
+        for leaf in tree_leaves(chosen):
+            _check_input_dtype("grad", leaf, holomorphic, allow_int)
+        value, pullback, *aux = vjp(partial_fun, *chosen, has_aux=has_aux)
+        _check_scalar(value)
+        tree_map(functools.partial(_check_output_dtype, "grad", holomorphic), value)
+        bars = pullback(tree_map(_one, value))
+        gradient = bars[0] if isinstance(argnums, int) else bars
+        return ((value, *aux) if has_aux else value), gradient
+
+    return value_and_grad_fun
+
+
+def jacrev(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable:
+    """Function that evaluates the Jacobian of fun row by row: one backward sweep an output entry, batched by vmap.
+
+    Returns a pytree of the output's structure, each leaf a pytree of the argument's structure with arrays of shape
+    output shape + argument shape.  Arguments and errors as for `grad`, but the output need not be a scalar.
+    """
+    _check_callable(fun)
+    argnums = _indices(argnums)
+
+    @_wraps(fun)
+    def jacobian_fun(*args, **kwargs):
+        partial_fun, chosen = _split_arguments(fun, argnums, args, kwargs)
+        for leaf in tree_leaves(chosen):
+            _check_input_dtype("jacrev", leaf, holomorphic, allow_int)
+        out, pullback, *aux = vjp(partial_fun, *chosen, has_aux=has_aux)
+        tree_map(functools.partial(_check_output_dtype, "jacrev", holomorphic), out)
+        rows = jax.vmap(pullback)(_standard_basis(out))
+        rows = rows[0] if isinstance(argnums, int) else rows
+        example = chosen[0] if isinstance(argnums, int) else chosen
+        jacobian_tree = tree_map(functools.partial(_unravel_rows, out), example, rows)
+        jacobian_tree = tree_transpose(tree_structure(example), tree_structure(out), jacobian_tree)
+        return (jacobian_tree, *aux) if has_aux else jacobian_tree
+
+    return jacobian_fun
+
+
+jacobian = jacrev
+
+
+def hessian(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+) -> Callable:
+    """Function that evaluates the matrix of second derivatives, reverse over reverse: jacrev(jacrev(fun))."""
+    inner = jacrev(fun, argnums, has_aux=has_aux, holomorphic=holomorphic)
+    return jacrev(inner, argnums, has_aux=has_aux, holomorphic=holomorphic)
+
+
+def checkpoint(
+    fun: Callable, *, prevent_cse: bool = True, policy: Callable | None = None, static_argnums=()
+) -> Callable:
+    """fun, recomputed in the backward sweep instead of kept: memory for time.  Arguments as `jax.checkpoint`'s."""
+    return jax.checkpoint(fun, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
+
+
+# --- arguments and their checks: JAX's messages -------------------------------------------------------------------
+
+
+def _check_callable(fun) -> None:
+    if not callable(fun):
+        raise TypeError(f"Expected a callable value, got {fun}")
+    if inspect.isgeneratorfunction(fun):
+        raise TypeError(f"Expected a function, got a generator function: {fun}")
+
+
+def _name(fun) -> str:
+    return getattr(fun, "__name__", None) or str(fun)
+
+
+def _wraps(fun):
+    """functools.wraps that also takes callables without the usual attributes (partials, callable objects)."""
+    return functools.wraps(fun, assigned=[a for a in functools.WRAPPER_ASSIGNMENTS if hasattr(fun, a)], updated=())
+
+
+def _indices(argnums):
+    try:
+        return operator.index(argnums)
+    except TypeError:
+        return tuple(operator.index(i) for i in argnums)
+
+
+def _split_arguments(fun, argnums, args, kwargs):
+    """fun as a function of the chosen arguments alone, and those arguments."""
+    positions = (argnums,) if isinstance(argnums, int) else argnums
+    for i in positions:
+        if not -len(args) <= i < len(args):
+            raise TypeError(
+                f"differentiating with respect to {argnums=} requires at least {(i if i >= 0 else -i - 1) + 1} "
+                f"positional arguments to be passed by the caller, but got only {len(args)} positional arguments."
+            )
+    positions = tuple(i % len(args) for i in positions)
+
+    @_wraps(fun)
+    def partial_fun(*chosen):
+        full = list(args)
+        for i, x in zip(positions, chosen):
+            full[i] = x
+        return fun(*full, **kwargs)
+
+    return partial_fun, tuple(args[i] for i in positions)
+
+
+def _as_array(x):
+    try:
+        aval = jax.typeof(x)
+    except TypeError:
+        aval = None
+    if aval is None or isinstance(x, (str, bytes)):
+        raise TypeError(f"Argument '{x}' of type {type(x)} is not a valid JAX type")
+    return jnp.asarray(x) if isinstance(x, (bool, int, float, complex, np.ndarray, np.generic)) else x
+
+
+def _check_output(path, leaf):
+    try:
+        return _as_array(leaf)
+    except TypeError:
+        raise TypeError(
+            f"the differentiated function must return arrays, got {leaf!r} of type {type(leaf)} "
+            f"at output{keystr(path)}, which is not a valid JAX type"
+        ) from None
+
+
+def _check_cotangent(ct, aval):
+    """ct, None where it is a symbolic zero or a float0; an error where it does not fit the output."""
+    if is_zero_marker(ct):
+        return None
+    ct_aval = jax.typeof(ct)
+    expected = tangent_dtype(aval.dtype)
+    if ct_aval.shape != aval.shape or ct_aval.dtype != expected:
+        raise ValueError(
+            "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: got "
+            f"{ct_aval.str_short()}, but expected {np.dtype(expected).name}{list(aval.shape)} because the "
+            f"corresponding output of the differentiated function had JAX type {aval.str_short()}"
+        )
+    return None if expected == jax.float0 else ct
+
+
+def _check_scalar(x) -> None:
+    leaves = tree_leaves(x)
+    if tree_structure(x) != tree_structure(0):
+        raise TypeError(f"Gradient only defined for scalar-output functions. Output was {x}.")
+    if jnp.shape(leaves[0]) != ():
+        raise TypeError(f"Gradient only defined for scalar-output functions. Output had shape: {jnp.shape(leaves[0])}.")
+
+
+def _check_input_dtype(name, x, holomorphic, allow_int) -> None:
+    dtype = jax.typeof(_as_array(x)).dtype
+    if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"{name} with holomorphic=True requires inputs with complex dtype, but got {dtype.name}.")
+    if (
+        jnp.issubdtype(dtype, jax.dtypes.extended)
+        or jnp.issubdtype(dtype, jnp.integer)
+        or jnp.issubdtype(dtype, jnp.bool_)
+    ):
+        if not allow_int:
+            raise TypeError(
+                f"{name} requires real- or complex-valued inputs (input dtype that is a sub-dtype of np.inexact), "
+                f"but got {dtype.name}. If you want to use Boolean- or integer-valued inputs, use vjp or set "
+                "allow_int to True."
+            )
+    elif not jnp.issubdtype(dtype, jnp.inexact):
+        raise TypeError(
+            f"{name} requires numerical-valued inputs (input dtype that is a sub-dtype of np.bool_ or np.number), "
+            f"but got {dtype.name}."
+        )
+
+
+def _check_output_dtype(name, holomorphic, x) -> None:
+    dtype = jax.typeof(x).dtype
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        raise TypeError(f"{name} with output element type {dtype.name}")
+    if holomorphic:
+        if not jnp.issubdtype(dtype, jnp.complexfloating):
+            raise TypeError(f"{name} with holomorphic=True requires outputs with complex dtype, but got {dtype.name}.")
+    elif jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{name} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
+            f"{dtype.name}. For holomorphic differentiation, pass holomorphic=True. For differentiation of "
+            "non-holomorphic functions involving complex outputs, use vjp directly."
+        )
+    elif not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"{name} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
+            f"{dtype.name}. For differentiation of functions with integer outputs, use vjp directly."
+        )
+
+
+def _one(x):
+    return np.ones((), jax.typeof(x).dtype)
+
+
+def _standard_basis(tree):
+    """The standard basis of the outputs' space: leaves of shape (total size,) + leaf shape."""
+    leaves, treedef = tree_flatten(tree)
+    sizes = [int(np.prod(jnp.shape(leaf))) for leaf in leaves]
+    total, start, basis = sum(sizes), 0, []
+    for leaf, size in zip(leaves, sizes):
+        rows = jnp.eye(total, size, k=-start, dtype=jax.typeof(leaf).dtype)
+        basis.append(rows.reshape((total, *jnp.shape(leaf))))
+        start += size
+    return tree_unflatten(treedef, basis)
+
+
+def _unravel_rows(out, example, rows):
+    """Splits rows, one for each output entry, into arrays of shape output leaf + argument leaf."""
+    leaves, treedef = tree_flatten(out)
+    sizes = [int(np.prod(jnp.shape(leaf))) for leaf in leaves]
+    parts, start = [], 0
+    for leaf, size in zip(leaves, sizes):
+        parts.append(jnp.reshape(rows[start : start + size], (*jnp.shape(leaf), *jnp.shape(example))))
+        start += size
+    return tree_unflatten(treedef, parts)

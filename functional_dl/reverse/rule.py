@@ -1,0 +1,192 @@
+"""What a rule is, and the tables that hold the rules.
+
+A rule states the reverse-mode derivative of one primitive, y = p(x_1, ..., x_n; params), as the map
+
+    y_bar  ->  (x_1_bar, ..., x_n_bar),      x_i_bar = (dy/dx_i)^T y_bar,
+
+written as `vjp(ct, out, *primals, **params)`: `ct` is y_bar, `out` is y, `primals` are the x_i.  (Complex numbers: T is
+the transpose, not the adjoint, which is JAX's convention.)  The function returns one entry per primal:
+
+  an array       the cotangent x_i_bar, of the shape and dtype of x_i;
+  a thunk        a function without arguments that computes it: it is called only where x_i_bar is wanted;
+  None           zero.
+
+Every primitive stands in at most one of three tables: RULES (it has a rule), ZERO (its derivative is zero wherever it
+exists; the reason is kept) and UNSUPPORTED (no derivative is offered; the reason is kept and is what the user reads).
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jax.extend.core import Primitive
+
+FLOATS = ("float64", "float32", "bfloat16", "float16")
+COMPLEX = ("complex128", "complex64")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A program that applies the primitive, and where to try it: what a rule is tested with.
+
+    Args:
+      fun: function of as many arrays as there are shapes; its trace holds the primitive.
+      shapes: the arrays' shapes.
+      low, high: the arrays' entries are drawn evenly from [low, high).
+      dtypes: names of the dtypes to try.
+      elementwise: fun acts entry by entry on equal shapes, so that other shapes may be tried too.
+      exact: the same function of one number (or of as many as there are shapes) in multiple precision,
+        `exact(mp, *numbers)`, where mp is the mpmath module; only for elementwise functions.
+      distinct: entries are kept at least this far apart (for max, sort and their like, whose ties are kinks).
+      order: derivatives up to this order are compared.
+    """
+
+    fun: Callable[..., Any]
+    shapes: tuple[tuple[int, ...], ...] = ((3,),)
+    low: float = -2.0
+    high: float = 2.0
+    dtypes: tuple[str, ...] = FLOATS
+    elementwise: bool = False
+    exact: Callable[..., Any] | None = None
+    distinct: float = 0.0
+    order: int = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """The derivative of one primitive.
+
+    Attributes:
+      primitive: the primitive.
+      vjp: `vjp(ct, out, *primals, **params)` -> one cotangent per primal, None for zero (thunks are evaluated).
+      probes: programs that the rule is tested on.
+      formula: the function as written, whose entries may be thunks: what the sweep calls.
+      reads: for (out, *primals) whether the formula reads the value; of the others it sees shape and dtype only, and
+        their values are not kept for the backward pass.  The last entry stands for all further primals.
+      forward: for primitives that hold programs of their own: `forward(tape, values, slots, **params)` records the
+        program and returns its outputs' values and slots (see trace.Tape).  Then `vjp` and `formula` are None.
+      derivation: the docstring.
+    """
+
+    primitive: Primitive
+    probes: tuple[Probe, ...]
+    formula: Callable[..., Any] | None = None
+    reads: tuple[bool, ...] = (True, True)
+    forward: Callable[..., Any] | None = None
+    derivation: str = ""
+    vjp: Callable[..., tuple] | None = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "vjp", None if self.formula is None else _evaluated(self.formula))
+
+    def reads_operand(self, position: int) -> bool:
+        """Whether the formula reads the value of the primal at this position."""
+        return self.reads[min(position + 1, len(self.reads) - 1)]
+
+
+RULES: dict[Primitive, Rule] = {}
+ZERO: dict[Primitive, str] = {}
+UNSUPPORTED: dict[Primitive, str] = {}
+
+
+def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | None = None):
+    """Decorator: registers the function as the rule of `primitive` and returns it.
+
+    The function's docstring is the derivation.  A rule without a derivation or a probe is refused.
+
+    Args:
+      primitive: the primitive whose derivative is stated.
+      probes: at least one program that applies it.
+      reads: names of the arguments, among `out` and the primals, whose values the formula reads, separated by blanks;
+        "" where it reads shapes and dtypes alone.  By default all are kept.
+    Raises:
+      TypeError: primitive is not a jax primitive, or a probe is not a Probe.
+      ValueError: no derivation, no probe, a second rule for the primitive, or a name in reads that is no argument.
+    """
+    _check_registration(primitive, probes)
+
+    def register(formula):
+        derivation = _derivation(primitive, formula)
+        rule = Rule(primitive, probes, formula=formula, reads=_read_mask(formula, reads), derivation=derivation)
+        RULES[primitive] = rule
+        return formula
+
+    return register
+
+
+def call_rule(primitive: Primitive, *probes: Probe):
+    """Decorator for primitives that hold programs: the function records the program into the caller's tape.
+
+    The function is `forward(tape, values, slots, **params) -> (values, slots)`; its docstring is the derivation.
+    """
+    _check_registration(primitive, probes)
+
+    def register(forward):
+        RULES[primitive] = Rule(primitive, probes, forward=forward, derivation=_derivation(primitive, forward))
+        return forward
+
+    return register
+
+
+def zero_derivative(reason: str, *primitives: Primitive) -> None:
+    """Enters primitives whose derivative is zero wherever it exists: their outputs are constants to the sweep."""
+    for primitive in primitives:
+        _check_unclaimed(primitive)
+        ZERO[primitive] = reason
+
+
+def unsupported(reason: str, *primitives: Primitive) -> None:
+    """Enters primitives for which no derivative is offered; `reason` is shown to the user who needs one."""
+    for primitive in primitives:
+        _check_unclaimed(primitive)
+        UNSUPPORTED[primitive] = reason
+
+
+def _check_registration(primitive, probes: Sequence) -> None:
+    if not isinstance(primitive, Primitive):
+        raise TypeError(f"vjp_rule: primitive must be a jax.extend.core.Primitive, got {primitive!r}.")
+    _check_unclaimed(primitive)
+    if not probes:
+        raise ValueError(
+            f"vjp_rule({primitive}): a rule needs at least one Probe, a program that applies the primitive; got none."
+        )
+    for probe in probes:
+        if not isinstance(probe, Probe):
+            raise TypeError(f"vjp_rule({primitive}): probes must be Probe objects, got {probe!r}.")
+
+
+def _check_unclaimed(primitive: Primitive) -> None:
+    for name, table in (("RULES", RULES), ("ZERO", ZERO), ("UNSUPPORTED", UNSUPPORTED)):
+        if primitive in table:
+            raise ValueError(f"{primitive}: the primitive stands in the table {name} already.")
+
+
+def _derivation(primitive, fun) -> str:
+    derivation = inspect.getdoc(fun)
+    if not derivation:
+        raise ValueError(
+            f"vjp_rule({primitive}): the rule needs its derivation as a docstring, {fun.__name__} has none."
+        )
+    return derivation
+
+
+def _read_mask(formula, reads: str | None) -> tuple[bool, ...]:
+    parameters = list(inspect.signature(formula).parameters.values())
+    names = [p.name for p in parameters[1:] if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    if reads is None:
+        return (True,) * max(len(names), 2)
+    wanted = reads.split()
+    unknown = set(wanted) - set(names)
+    if unknown:
+        raise ValueError(f"reads: {sorted(unknown)} are no arguments of {formula.__name__}, which has {names}.")
+    return tuple(name in wanted for name in names)
+
+
+def _evaluated(formula):
+    def vjp(ct, out, *primals, **params):
+        return tuple(bar() if callable(bar) else bar for bar in formula(ct, out, *primals, **params))
+
+    vjp.__name__ = formula.__name__
+    vjp.__doc__ = formula.__doc__
+    return vjp

@@ -1,0 +1,178 @@
+"""Arithmetic: sums, products, quotients, powers and roots."""
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core.primitives import (
+    add_jaxvals_p,
+    add_p,
+    cbrt_p,
+    div_p,
+    integer_pow_p,
+    mul_p,
+    neg_p,
+    pow_p,
+    rsqrt_p,
+    sqrt_p,
+    square_p,
+    sub_p,
+)
+
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
+from functional_dl.reverse.rules.algebra import times, unbroadcast
+
+ALL = FLOATS + COMPLEX
+
+
+@vjp_rule(
+    add_p,
+    Probe(lax.add, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x + y),
+    Probe(lambda x, y: lax.add(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), dtypes=ALL),
+    reads="",
+)
+def add_vjp(ct, out, x, y, **_):
+    """z = x + y,  dz = dx + dy  =>  x_bar = z_bar,  y_bar = z_bar."""
+    return lambda: unbroadcast(ct, x), lambda: unbroadcast(ct, y)
+
+
+@vjp_rule(
+    add_jaxvals_p,
+    Probe(add_jaxvals_p.bind, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x + y),
+    reads="",
+)
+def add_jaxvals_vjp(ct, out, x, y, **_):
+    """z = x + y (the sum of two cotangents)  =>  x_bar = z_bar,  y_bar = z_bar."""
+    return ct, ct
+
+
+@vjp_rule(
+    sub_p,
+    Probe(lax.sub, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x - y),
+    Probe(lambda x, y: lax.sub(lax.reduce_sum(y, (0,)), x), shapes=((2, 3), (2,)), dtypes=ALL),
+    reads="",
+)
+def sub_vjp(ct, out, x, y, **_):
+    """z = x - y,  dz = dx - dy  =>  x_bar = z_bar,  y_bar = -z_bar."""
+    return lambda: unbroadcast(ct, x), lambda: unbroadcast(lax.neg(ct), y)
+
+
+@vjp_rule(neg_p, Probe(lax.neg, dtypes=ALL, elementwise=True, exact=lambda mp, x: -x), reads="")
+def neg_vjp(ct, out, x, **_):
+    """y = -x  =>  x_bar = -y_bar."""
+    return (lax.neg(ct),)
+
+
+@vjp_rule(
+    mul_p,
+    Probe(lax.mul, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x * y),
+    Probe(lambda x, y: lax.mul(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), dtypes=ALL),
+    reads="x y",
+)
+def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
+    """z = x y,  dz = y dx + x dy  =>  x_bar = y z_bar,  y_bar = x z_bar."""
+    if out_dtype is not None:  # the product was taken in a wider dtype
+        return (
+            lambda: unbroadcast(lax.mul(ct, y, out_dtype=x.dtype), x),
+            lambda: unbroadcast(lax.mul(ct, x, out_dtype=y.dtype), y),
+        )
+    return lambda: unbroadcast(lax.mul(ct, y), x), lambda: unbroadcast(lax.mul(ct, x), y)
+
+
+@vjp_rule(
+    div_p,
+    Probe(lax.div, shapes=((3,), (3,)), low=0.5, dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x / y),
+    Probe(lambda x, y: lax.div(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), low=0.5, dtypes=ALL),
+    reads="out y",
+)
+def div_vjp(ct, out, x, y, **_):
+    """z = x / y,  dz = dx / y - (x / y) dy / y  =>  x_bar = z_bar / y,  y_bar = -z z_bar / y."""
+    return (
+        lambda: unbroadcast(lax.div(ct, y), x),
+        lambda: unbroadcast(lax.neg(lax.mul(out, lax.div(ct, y))), y),
+    )
+
+
+@vjp_rule(square_p, Probe(lax.square, dtypes=ALL, elementwise=True, exact=lambda mp, x: x * x), reads="x")
+def square_vjp(ct, out, x, **_):
+    """y = x^2,  dy = 2 x dx  =>  x_bar = 2 x y_bar."""
+    return (lax.mul(ct, times(2, x)),)
+
+
+@vjp_rule(
+    sqrt_p,
+    Probe(lax.sqrt, low=0.25, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.sqrt(x)),
+    reads="out",
+)
+def sqrt_vjp(ct, out, x, **_):
+    """y = sqrt x,  dy = dx / (2 sqrt x)  =>  x_bar = y_bar / (2 y);  at 0 the slope is +inf."""
+    return (lax.div(ct, times(2, out)),)
+
+
+@vjp_rule(
+    rsqrt_p,
+    Probe(lax.rsqrt, low=0.25, dtypes=ALL, elementwise=True, exact=lambda mp, x: 1 / mp.sqrt(x)),
+    reads="out x",
+)
+def rsqrt_vjp(ct, out, x, **_):
+    """y = x^(-1/2),  dy = -1/2 x^(-3/2) dx  =>  x_bar = -1/2 (y / x) y_bar."""
+    return (lax.mul(ct, times(-0.5, lax.div(out, x))),)
+
+
+@vjp_rule(
+    cbrt_p,
+    Probe(lax.cbrt, low=0.25, elementwise=True, exact=lambda mp, x: mp.cbrt(x)),
+    Probe(lax.cbrt, low=-2.0, high=-0.25, elementwise=True, exact=lambda mp, x: -mp.cbrt(-x)),
+    reads="out",
+)
+def cbrt_vjp(ct, out, x, **_):
+    """y = x^(1/3),  dy = dx / (3 x^(2/3))  =>  x_bar = y_bar / (3 y^2);  at 0 the slope is +inf."""
+    return (lax.div(ct, times(3, lax.square(out))),)
+
+
+@vjp_rule(
+    integer_pow_p,
+    Probe(lambda x: lax.integer_pow(x, 3), dtypes=ALL, elementwise=True, exact=lambda mp, x: x**3),
+    Probe(
+        lambda x: lax.integer_pow(x, 7),
+        dtypes=ALL,
+        low=-1.2,
+        high=1.2,
+        elementwise=True,
+        exact=lambda mp, x: x**7,
+    ),
+    Probe(lambda x: lax.integer_pow(x, -1), low=0.5, dtypes=ALL, elementwise=True, exact=lambda mp, x: 1 / x),
+    Probe(lambda x: lax.integer_pow(x, -2), low=0.5, dtypes=ALL, elementwise=True, exact=lambda mp, x: x**-2),
+    reads="x",
+)
+def integer_pow_vjp(ct, out, x, *, y, **_):
+    """y = x^n for a fixed integer n,  dy = n x^(n-1) dx  =>  x_bar = n x^(n-1) y_bar;  zero for n = 0."""
+    if y == 0:
+        return (None,)
+    if y == 1:
+        return (ct,)
+    return (lax.mul(ct, times(y, lax.integer_pow(x, y - 1) if y != 2 else x)),)
+
+
+@vjp_rule(
+    pow_p,
+    Probe(lax.pow, shapes=((3,), (3,)), low=0.25, dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x**y),
+    Probe(lambda x: lax.pow(x, jnp.array([2, 0, 3])), low=-2.0, dtypes=ALL),
+    reads="out x y",
+)
+def pow_vjp(ct, out, x, y, **_):
+    """z = x^y,  dz = y x^(y-1) dx + x^y log(x) dy  =>  x_bar = y x^(y-1) z_bar,  y_bar = z log(x) z_bar.
+
+    At y = 0 the first is 0 for every x (x^0 = 1).  At x = 0 < y the second is 0, the limit of x^y log x as x -> 0+.
+    An integer y has no cotangent.
+    """
+
+    def x_bar():
+        one = jnp.ones((), y.dtype)
+        exponent = lax.select(lax.eq(y, jnp.zeros_like(y)), jnp.ones_like(y), y)
+        slope = lax.mul(lax.convert_element_type(y, x.dtype), lax.pow(x, lax.sub(exponent, one)))
+        return unbroadcast(lax.mul(ct, slope), x)
+
+    def y_bar():
+        base = lax.select(lax.eq(x, jnp.zeros_like(x)), jnp.ones_like(x), x)
+        return unbroadcast(lax.mul(ct, lax.mul(lax.log(base), out)), y)
+
+    return x_bar, y_bar

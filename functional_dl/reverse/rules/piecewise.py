@@ -1,0 +1,138 @@
+"""Functions with kinks: absolute value, maximum, minimum, clamp, selection; and those that are flat, whose derivative is 0.
+
+At a kink each rule states its convention, an element of Clarke's subdifferential; all equal JAX's.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core.primitives import (
+    abs_p,
+    ceil_p,
+    clamp_p,
+    floor_p,
+    max_p,
+    min_p,
+    round_p,
+    select_n_p,
+    sign_p,
+)
+
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule, zero_derivative
+from functional_dl.reverse.rules.algebra import number, times, unbroadcast, zeros_like
+
+zero_derivative(
+    "piecewise constant: the derivative is 0 wherever it exists, and 0 is the convention at the jumps",
+    ceil_p,
+    floor_p,
+    round_p,
+    sign_p,
+)
+
+
+@vjp_rule(
+    abs_p,
+    Probe(lax.abs, low=0.25, elementwise=True, exact=lambda mp, x: abs(x)),
+    Probe(lax.abs, low=-2.0, high=-0.25, elementwise=True, exact=lambda mp, x: abs(x)),
+    Probe(lax.abs, dtypes=COMPLEX),
+    reads="out x",
+)
+def abs_vjp(ct, out, x, **_):
+    """y = |x|  =>  x_bar = sign(x) y_bar for real x;  kink at 0, where the slope is taken to be +1.
+
+    Complex x = a + ib:  dy = (a da + b db) / y = Re(conj(x) dx) / y  =>  x_bar = conj(x) / y y_bar, and 0 at x = 0.
+    """
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        modulus = lax.select(lax.eq(out, zeros_like(out)), jnp.ones_like(out), out)
+        return (lax.mul(lax.conj(x), lax.convert_element_type(lax.div(ct, modulus), x.dtype)),)
+    return (lax.select(lax.ge(x, number(0, x)), ct, lax.neg(ct)),)
+
+
+def _larger_side(ct, x, winner):
+    """ct where x alone is the winner, ct/2 at a tie (both are), 0 elsewhere; see max and min."""
+    ahead, tied = winner
+    return unbroadcast(lax.select(ahead, ct, lax.select(tied, times(0.5, ct), zeros_like(ct))), x)
+
+
+@vjp_rule(
+    max_p,
+    Probe(lax.max, shapes=((3,), (3,)), elementwise=True, exact=lambda mp, x, y: max(x, y)),
+    Probe(lambda x, y: lax.max(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,))),
+    reads="x y",
+)
+def max_vjp(ct, out, x, y, **_):
+    """z = max(x, y)  =>  x_bar = 1(x > y) z_bar,  y_bar = 1(y > x) z_bar;  at a tie each takes half."""
+    return (
+        lambda: _larger_side(ct, x, (lax.gt(x, y), lax.eq(x, y))),
+        lambda: _larger_side(ct, y, (lax.gt(y, x), lax.eq(x, y))),
+    )
+
+
+@vjp_rule(
+    min_p,
+    Probe(lax.min, shapes=((3,), (3,)), elementwise=True, exact=lambda mp, x, y: min(x, y)),
+    Probe(lambda x, y: lax.min(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,))),
+    reads="x y",
+)
+def min_vjp(ct, out, x, y, **_):
+    """z = min(x, y)  =>  x_bar = 1(x < y) z_bar,  y_bar = 1(y < x) z_bar;  at a tie each takes half."""
+    return (
+        lambda: _larger_side(ct, x, (lax.lt(x, y), lax.eq(x, y))),
+        lambda: _larger_side(ct, y, (lax.lt(y, x), lax.eq(x, y))),
+    )
+
+
+@vjp_rule(
+    clamp_p,
+    Probe(lambda x: lax.clamp(-0.5, x, 0.75), elementwise=True),
+    Probe(lax.clamp, shapes=((5,), (5,), (5,))),
+    Probe(
+        lambda low, x: lax.clamp(lax.reduce_sum(low, (0,)), x, lax.full((), 0.75, x.dtype)),
+        shapes=((2,), (2, 3)),
+    ),
+    reads="low x high",
+)
+def clamp_vjp(ct, out, low, x, high, **_):
+    """y = min(max(x, low), high)  =>  x_bar = 1(low < x < high) y_bar,  low_bar = 1(x < low < high) y_bar,
+    high_bar = 1(high < x) y_bar;  at a bound the slope in x is taken to be 0."""
+
+    def only_where(mask):
+        return lax.select(
+            lax.broadcast_in_dim(mask, ct.shape, ()) if mask.ndim != ct.ndim else mask, ct, zeros_like(ct)
+        )
+
+    return (
+        lambda: unbroadcast(only_where(lax.bitwise_and(lax.gt(low, x), _like(lax.lt(low, high), lax.gt(low, x)))), low),
+        lambda: only_where(lax.bitwise_and(lax.gt(x, low), lax.lt(x, high))),
+        lambda: unbroadcast(only_where(lax.lt(high, x)), high),
+    )
+
+
+def _like(mask, other):
+    return mask if mask.shape == other.shape else lax.broadcast_in_dim(mask, other.shape, ())
+
+
+@vjp_rule(
+    select_n_p,
+    Probe(
+        lambda x, y: lax.select(jnp.array([True, False, True]), x, y),
+        shapes=((3,), (3,)),
+        dtypes=FLOATS + COMPLEX,
+    ),
+    Probe(lambda x, y: lax.select_n(jnp.array(True), x, y), shapes=((3,), (3,)), dtypes=FLOATS + COMPLEX),
+    Probe(lambda x, y, z: lax.select_n(jnp.array([2, 0, 1]), x, y, z), shapes=((3,), (3,), (3,))),
+    reads="which",
+)
+def select_n_vjp(ct, out, which, *cases, **_):
+    """y = cases[which], entry by entry  =>  case_i_bar = 1(which = i) y_bar."""
+    zero = zeros_like(ct)
+    if which.dtype == jnp.bool_:
+        return (
+            None,
+            lambda: lax.select_n(which, ct, zero),
+            lambda: lax.select_n(which, zero, ct),
+        )[: 1 + len(cases)]
+
+    def bar(i):
+        return lambda: lax.select_n(lax.eq(which, number(i, which)), zero, ct)
+
+    return (None, *[bar(i) for i in range(len(cases))])

@@ -1,0 +1,101 @@
+"""Reductions over axes: sum, product, maximum, minimum."""
+
+from math import prod
+
+from jax import lax
+from jax.extend.core.primitives import reduce_max_p, reduce_min_p, reduce_prod_p, reduce_sum_p
+
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
+from functional_dl.reverse.rules.algebra import zeros_like
+
+ALL = FLOATS + COMPLEX
+
+
+def expand(y, shape, axes):
+    """Repeats y along the reduced axes: the transpose of a sum over them."""
+    kept = tuple(i for i in range(len(shape)) if i not in axes)
+    return lax.broadcast_in_dim(y, shape, kept)
+
+
+@vjp_rule(
+    reduce_sum_p,
+    Probe(lambda x: lax.reduce_sum(x, (0,)), shapes=((4,),), dtypes=ALL),
+    Probe(lambda x: lax.reduce_sum(x, (0, 2)), shapes=((2, 3, 4),), dtypes=ALL),
+    Probe(lambda x: lax.reduce_sum(x, (1,)), shapes=((2, 0),)),
+    reads="",
+)
+def reduce_sum_vjp(ct, out, x, *, axes, **_):
+    """y = sum_i x_i,  dy = sum_i dx_i  =>  x_i_bar = y_bar for every i."""
+    return (expand(ct, x.shape, axes),)
+
+
+@vjp_rule(
+    reduce_prod_p,
+    Probe(lambda x: lax.reduce_prod(x, (0,)), shapes=((5,),), dtypes=ALL),
+    Probe(lambda x: lax.reduce_prod(x, (0, 2)), shapes=((2, 3, 2),), dtypes=ALL),
+    Probe(lambda x: lax.reduce_prod(lax.mul(x, lax.round(x)), (0,)), shapes=((5,),), low=-1.0, high=1.0),
+    reads="x",
+)
+def reduce_prod_vjp(ct, out, x, *, axes, **_):
+    """y = prod_i x_i  =>  x_i_bar = y_bar prod_{j != i} x_j, without a division, so that zeros are no exception.
+
+    The products without one factor come from a tree of pairs: with p = l r at a node, l_bar = r p_bar and
+    r_bar = l p_bar, from the root (p_bar = y_bar) to the leaves.  That costs 3 n multiplications.
+    """
+    kept = [i for i in range(x.ndim) if i not in axes]
+    order = [*kept, *axes]
+    moved = [x.shape[i] for i in order]
+    lead = tuple(moved[: len(kept)])
+    factors = lax.reshape(lax.transpose(x, order), (*lead, prod(moved[len(kept) :])))
+    if factors.shape[-1] == 0:
+        return (zeros_like(x),)
+    axis = factors.ndim - 1
+    levels = []
+    while factors.shape[-1] > 1:
+        n = factors.shape[-1]
+        half = (n + 1) // 2
+        left = lax.slice_in_dim(factors, 0, half, axis=axis)
+        right = lax.slice_in_dim(factors, half, n, axis=axis)
+        levels.append((left, right))
+        paired = lax.mul(lax.slice_in_dim(left, 0, n - half, axis=axis), right)
+        single = lax.slice_in_dim(left, n - half, half, axis=axis)  # the middle factor, where n is odd
+        factors = lax.concatenate([paired, single], axis) if n % 2 else paired
+    bar = lax.reshape(ct, (*lead, 1))
+    for left, right in reversed(levels):
+        paired_count = right.shape[-1]
+        paired_bar = lax.slice_in_dim(bar, 0, paired_count, axis=axis)
+        single_bar = lax.slice_in_dim(bar, paired_count, left.shape[-1], axis=axis)
+        left_bar = lax.mul(paired_bar, right)
+        right_bar = lax.mul(paired_bar, lax.slice_in_dim(left, 0, paired_count, axis=axis))
+        bar = lax.concatenate([left_bar, single_bar, right_bar], axis)
+    inverse = sorted(range(x.ndim), key=order.__getitem__)
+    return (lax.transpose(lax.reshape(bar, moved), inverse),)
+
+
+def _chosen_bar(ct, out, x, axes):
+    """The cotangent goes to the entries that equal the extremum, in equal shares."""
+    chosen = lax.convert_element_type(lax.eq(x, expand(out, x.shape, axes)), ct.dtype)
+    share = lax.div(ct, lax.reduce_sum(chosen, axes))
+    return lax.mul(chosen, expand(share, x.shape, axes))
+
+
+@vjp_rule(
+    reduce_max_p,
+    Probe(lambda x: lax.reduce_max(x, (0,)), shapes=((5,),), distinct=0.1),
+    Probe(lambda x: lax.reduce_max(x, (0, 2)), shapes=((2, 3, 2),), distinct=0.1),
+    reads="out x",
+)
+def reduce_max_vjp(ct, out, x, *, axes, **_):
+    """y = max_i x_i  =>  x_i_bar = 1(x_i = y) y_bar;  entries that tie share y_bar equally (a convention)."""
+    return (_chosen_bar(ct, out, x, axes),)
+
+
+@vjp_rule(
+    reduce_min_p,
+    Probe(lambda x: lax.reduce_min(x, (0,)), shapes=((5,),), distinct=0.1),
+    Probe(lambda x: lax.reduce_min(x, (0, 2)), shapes=((2, 3, 2),), distinct=0.1),
+    reads="out x",
+)
+def reduce_min_vjp(ct, out, x, *, axes, **_):
+    """y = min_i x_i  =>  x_i_bar = 1(x_i = y) y_bar;  entries that tie share y_bar equally (a convention)."""
+    return (_chosen_bar(ct, out, x, axes),)

@@ -1,0 +1,66 @@
+"""The backward sweep: cotangents flow from the outputs to the inputs and add up where paths meet.
+
+With s_1, ..., s_n the slots of a Program and y_1, ..., y_m its outputs, the sweep carries out
+
+    s_bar = sum over the equations that use s of (d equation / d s)^T output_bar
+
+from the last equation to the first.  A cotangent that is zero stays absent: an equation none of whose outputs has a
+cotangent costs nothing, and of an equation's operands only those with a slot are asked for theirs.
+"""
+
+from collections.abc import Sequence
+
+from jax.extend.core.primitives import add_jaxvals_p
+from jax.tree_util import Partial
+
+from functional_dl.reverse.trace import Program, record, record_jaxpr
+
+
+def backward(program: Program, residuals: Sequence, cts: Sequence) -> list:
+    """Cotangents of the program's inputs, None for zero, given those of its outputs (None for zero)."""
+    totals: dict[int, object] = {}
+    for slot, ct in zip(program.outputs, cts):
+        accumulate(totals, slot, ct)
+    for equation in reversed(program.at(residuals)):
+        out_cts = [None if slot is None else totals.pop(slot, None) for slot in equation.outputs]
+        if all(ct is None for ct in out_cts):
+            continue
+        for slot, bar in zip(equation.inputs, equation.pull(out_cts)):
+            if slot is not None and bar is not None:
+                accumulate(totals, slot, bar() if callable(bar) else bar)
+    return [None if slot is None else totals.get(slot) for slot in program.inputs]
+
+
+def accumulate(totals: dict, slot: int | None, ct) -> None:
+    """totals[slot] += ct."""
+    if slot is None or ct is None:
+        return
+    before = totals.get(slot)
+    totals[slot] = ct if before is None else add_jaxvals_p.bind(before, ct)
+
+
+def forward(fun, values: Sequence, active: Sequence[bool]):
+    """Runs fun, which returns two flat lists: outputs to differentiate, and others.
+
+    Returns the values of both and the pullback, a pytree, from the outputs' to the inputs' cotangents.
+    """
+    outs, aux, program, residuals = record(fun, values, active)
+    return outs, aux, Partial(Backward(program), residuals)
+
+
+def forward_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool]):
+    """As `forward`, for a jaxpr, whose outputs are all differentiated: their values and the pullback."""
+    outs, program, residuals = record_jaxpr(jaxpr, consts, values, active)
+    return outs, Partial(Backward(program), residuals)
+
+
+class Backward:
+    """backward(program, ...) as a function of residuals and cotangents; static, compared by identity."""
+
+    __slots__ = ("__weakref__", "program")
+
+    def __init__(self, program: Program):
+        self.program = program
+
+    def __call__(self, residuals, cts):
+        return backward(self.program, residuals, cts)

@@ -1,0 +1,403 @@
+"""Function -> tape of equations -> Program.  The one reader of jaxprs, and the one place that touches JAX's tracing.
+
+A `Tape` runs a program forward under the surrounding trace (so operations execute, are staged into a jit, are batched:
+whatever was going on before) and writes down each equation that depends on a differentiated input.  Values carry a
+*slot*, the number under which their cotangent accumulates; a value without a slot (None) is a constant.  Two fronts
+write to the same tape:
+
+- `record(fun, values, slots)` calls a Python function on `RecordTracer`s; Python control flow on concrete values works,
+  as the value is there.
+- `Tape.replay(jaxpr, ...)` walks a jaxpr's equations; calls, loops and branches hold their programs as jaxprs.
+
+`Tape.close` prunes what the outputs do not depend on and splits the rest into a static `Program` and its residuals, the
+values that the backward sweep will read.
+
+Why public names alone are enough: `jax.core.Trace` and `Tracer` are subclassed, `jax.extend.core.set_current_trace` and
+`take_current_trace` switch traces, and `Primitive.bind` evaluates under the current one.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Trace, Tracer
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
+from jax.extend.source_info_util import current as current_source
+from jax.extend.source_info_util import register_exclusion, summarize
+from jax.tree_util import tree_flatten, tree_unflatten
+
+from functional_dl.reverse.rule import RULES, UNSUPPORTED, ZERO
+
+# A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
+register_exclusion(str(Path(__file__).parent))
+
+_inexact: dict[Any, bool] = {}
+
+
+def is_inexact(dtype) -> bool:
+    """Whether numbers of this dtype have a tangent space other than {0}: real or complex floating."""
+    known = _inexact.get(dtype)
+    if known is None:
+        known = _inexact[dtype] = bool(jnp.issubdtype(dtype, jnp.inexact))
+    return known
+
+
+def is_differentiable(aval) -> bool:
+    """Whether values of this type are arrays of real or complex floating numbers."""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and is_inexact(dtype)
+
+
+def is_zero_marker(ct) -> bool:
+    """Whether ct is one of JAX's symbolic zeros: the public one, or the internal one (which has no public name)."""
+    return isinstance(ct, SymbolicZero) or (type(ct).__name__ == "Zero" and hasattr(ct, "aval"))
+
+
+def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
+    """A jaxpr and its constants; newer JAX keeps both in one object."""
+    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+class Equation:
+    """One applied primitive: outputs = primitive(*operands, **params), with the slots of its inputs and outputs."""
+
+    __slots__ = ("inputs", "operands", "outputs", "params", "results", "rule", "source")
+
+    def __init__(self, rule, params, operands, results, inputs, outputs, source=None):
+        self.rule = rule
+        self.params = params
+        self.operands = operands
+        self.results = results
+        self.inputs = inputs
+        self.outputs = outputs
+        self.source = source
+
+    @property
+    def primitive(self) -> Primitive:
+        return self.rule.primitive
+
+    def pull(self, cts: list) -> Sequence:
+        """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
+        if self.rule.primitive.multiple_results:
+            cts = [instantiate(ct, out) for ct, out in zip(cts, self.results)]
+            return self.rule.formula(cts, self.results, *self.operands, **self.params)
+        return self.rule.formula(cts[0], self.results[0], *self.operands, **self.params)
+
+    def flatten(self, keep: Callable[[Any], Any]) -> "Equation":
+        """The same equation with each value that the rule reads replaced by keep(value), the others by their types."""
+        reads = self.rule.reads_operand
+        operands = [keep(x) if reads(i) else jax.typeof(x) for i, x in enumerate(self.operands)]
+        if self.rule.reads[0]:
+            results = [keep(y) for y in self.results]
+        else:
+            results = [jax.typeof(y) for y in self.results]
+        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
+
+    def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
+        operands = [fetch(x) for x in self.operands]
+        results = [fetch(y) for y in self.results]
+        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
+
+
+class Call:
+    """An equation that was recorded together with its own way back: cts -> pull_back(residuals, cts)."""
+
+    __slots__ = ("inputs", "outputs", "params", "primitive", "pull_back", "residuals", "source")
+
+    def __init__(self, primitive, pull_back, residuals, inputs, outputs, params=None, source=None):
+        self.primitive = primitive
+        self.pull_back = pull_back
+        self.residuals = residuals
+        self.inputs = inputs
+        self.outputs = outputs
+        self.params = params or {}
+        self.source = source
+
+    def pull(self, cts: list) -> Sequence:
+        return self.pull_back(self.residuals, cts)
+
+    def _with(self, residuals) -> "Call":
+        return Call(self.primitive, self.pull_back, residuals, self.inputs, self.outputs, self.params, self.source)
+
+    def flatten(self, keep) -> "Call":
+        leaves, treedef = tree_flatten(self.residuals)
+        return self._with((treedef, [keep(leaf) for leaf in leaves]))
+
+    def unflatten(self, fetch) -> "Call":
+        treedef, leaves = self.residuals
+        return self._with(tree_unflatten(treedef, [fetch(leaf) for leaf in leaves]))
+
+
+class Residual:
+    """Stands in a Program where a value stood: the position of that value among the residuals."""
+
+    __slots__ = ("position",)
+
+    def __init__(self, position: int):
+        self.position = position
+
+
+class Program:
+    """What a backward sweep needs besides the residuals: equations, and the slots of inputs and outputs.
+
+    Static and compared by identity; `residuals` are given back to `at`.
+    """
+
+    __slots__ = ("equations", "inputs", "outputs")
+
+    def __init__(self, equations: list, inputs: list, outputs: list):
+        self.equations = equations
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def at(self, residuals: Sequence) -> list:
+        """The equations with their residuals put back."""
+
+        def fetch(x):
+            return residuals[x.position] if type(x) is Residual else x
+
+        return [equation.unflatten(fetch) for equation in self.equations]
+
+
+class RecordTracer(Tracer):
+    """A value of the program that is being recorded, and the slot of its cotangent."""
+
+    __slots__ = ("slot", "value")
+
+    def __init__(self, trace, value, slot):
+        super().__init__(trace, jax.typeof(value))
+        self.value = value
+        self.slot = slot
+
+    def to_concrete_value(self):
+        value = self.value
+        return value.to_concrete_value() if isinstance(value, Tracer) else value
+
+    def full_lower(self):
+        return self
+
+    def _short_repr(self):
+        return f"RecordTracer<{self.aval}>"
+
+
+class RecordTrace(Trace):
+    """Sends every primitive applied to a RecordTracer to the tape, and every other to the surrounding trace."""
+
+    __slots__ = ("parent_trace", "tape")
+
+    def __init__(self, parent_trace, tape):
+        super().__init__()
+        self.requires_low = False
+        self.parent_trace = parent_trace
+        self.tape = tape
+
+    def lower(self, tracers) -> tuple[list, list]:
+        """Values and slots of tracers; whatever does not belong to this trace is a constant."""
+        values, slots = [], []
+        for tracer in tracers:
+            if type(tracer) is RecordTracer and tracer._trace is self:
+                values.append(tracer.value)
+                slots.append(tracer.slot)
+            else:
+                values.append(tracer)
+                slots.append(None)
+        return values, slots
+
+    def lift(self, values, slots) -> list:
+        return [v if s is None else RecordTracer(self, v, s) for v, s in zip(values, slots)]
+
+    def stage_value(self, val):
+        [value], [slot] = self.lower([val])
+        return self.lift([self.parent_trace.stage_value(value)], [slot])[0]
+
+    def process_primitive(self, primitive, tracers, params, /):
+        values, slots = self.lower(tracers)
+        with set_current_trace(self.parent_trace):
+            outs, out_slots = self.tape.apply(primitive, values, slots, params)
+        outs = self.lift(outs, out_slots)
+        return outs if primitive.multiple_results else outs[0]
+
+    def process_call(self, call_primitive, f, tracers, params, /):
+        with set_current_trace(self):
+            return f.call_wrapped(*tracers)
+
+    def process_custom_jvp_call(self, primitive, fun, jvp, tracers, /, *, symbolic_zeros):
+        params = {"subfuns": (fun, jvp), "symbolic_zeros": symbolic_zeros}
+        return self.process_primitive(primitive, tracers, params)
+
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, tracers, /, *, out_trees, symbolic_zeros):
+        params = {"subfuns": (fun, fwd, bwd), "out_trees": out_trees, "symbolic_zeros": symbolic_zeros}
+        return self.process_primitive(primitive, tracers, params)
+
+    def cur_qdd(self, x):
+        [value], _ = self.lower([x])
+        return self.parent_trace.cur_qdd(value)
+
+
+class Tape:
+    """The equations recorded so far.  Every method runs with the surrounding trace as the current one."""
+
+    def __init__(self, parent_trace, sources: bool = False):
+        self.equations: list = []
+        self.slots = 0
+        self.sources = sources
+        self.trace = RecordTrace(parent_trace, self)
+
+    def new_slot(self) -> int:
+        self.slots += 1
+        return self.slots - 1
+
+    def new_slots(self, values) -> list:
+        """A slot for each value that has a tangent space, None for the others."""
+        return [self.new_slot() if is_differentiable(jax.typeof(v)) else None for v in values]
+
+    def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
+        """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
+        active = any(s is not None for s in slots)
+        rule = RULES.get(primitive) if active else None
+        if rule is not None and rule.forward is not None:
+            return rule.forward(self, values, slots, **params)
+        outs = primitive.bind(*values, **params)
+        outs = list(outs) if primitive.multiple_results else [outs]
+        if not active or primitive in ZERO:
+            return outs, [None] * len(outs)
+        out_slots = self.new_slots(outs)
+        if all(s is None for s in out_slots):
+            return outs, out_slots
+        if rule is None:
+            raise NotImplementedError(no_rule_message(primitive))
+        source = current_source() if self.sources else None
+        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
+        return outs, out_slots
+
+    def call(self, primitive, pull_back, residuals, slots, outs, out_slots, params=None) -> tuple[list, list]:
+        """Records outs = primitive(...) with its own way back; see Call."""
+        source = current_source() if self.sources else None
+        self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source))
+        return outs, out_slots
+
+    def replay(self, jaxpr, consts, values: Sequence, slots: Sequence) -> tuple[list, list]:
+        """Runs a jaxpr's equations through the tape: the caller's program continues inside the callee's."""
+        env: dict = {}
+        for var, const in zip(jaxpr.constvars, consts):
+            env[var] = (const, None)
+        for var, value, slot in zip(jaxpr.invars, values, slots):
+            env[var] = (value, slot)
+
+        def read(atom):
+            return (atom.val, None) if isinstance(atom, Literal) else env[atom]
+
+        for eqn in jaxpr.eqns:
+            operands = [read(atom) for atom in eqn.invars]
+            eqn_values = [value for value, _ in operands]
+            eqn_slots = [slot for _, slot in operands]
+            with eqn.ctx.manager:
+                outs, out_slots = self.apply(
+                    eqn.primitive, eqn_values, eqn_slots, eqn.primitive.get_bind_params(eqn.params)
+                )
+            for var, out, slot in zip(eqn.outvars, outs, out_slots):
+                env[var] = (out, slot)
+        results = [read(atom) for atom in jaxpr.outvars]
+        return [value for value, _ in results], [slot for _, slot in results]
+
+    def run(self, fun: Callable, values: Sequence, slots: Sequence) -> tuple[list, list]:
+        """Calls a Python function of tracers that returns a flat list; returns the outputs' values and slots."""
+        with set_current_trace(self.trace):
+            outs = fun(*self.trace.lift(values, slots))
+        return self.trace.lower(outs)
+
+    def close(self, inputs: Sequence, outputs: Sequence) -> tuple[Program, list]:
+        """Prunes what the outputs do not depend on; returns the static Program and its residuals.
+
+        Args:
+          inputs, outputs: slots; None for a constant.
+        """
+        needed = {slot for slot in outputs if slot is not None}
+        residuals: list = []
+        positions: dict[int, Residual] = {}
+
+        def keep(value):
+            if isinstance(value, (int, float, complex, bool)):
+                return value
+            reference = positions.get(id(value))
+            if reference is None:
+                reference = positions[id(value)] = Residual(len(residuals))
+                residuals.append(value)
+            return reference
+
+        kept = []
+        for equation in reversed(self.equations):
+            if not needed.isdisjoint(equation.outputs):
+                needed.update(equation.inputs)
+                kept.append(equation.flatten(keep))
+                needed.discard(None)
+        kept.reverse()
+        return Program(kept, list(inputs), list(outputs)), residuals
+
+
+def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: bool = False):
+    """Runs fun on the values and records what depends on the active ones.
+
+    Args:
+      fun: function of len(values) arrays that returns two flat lists: the outputs to differentiate, and others.
+      values: the arguments.
+      active: for each argument, whether it is differentiated.
+      sources: note each equation's place in the user's source.
+    Returns:
+      values of the outputs, values of the others, Program, residuals.
+    """
+    with take_current_trace() as parent, set_current_trace(parent):
+        tape = Tape(parent, sources)
+        slots = [tape.new_slot() if a else None for a in active]
+        with set_current_trace(tape.trace, check_leaks=True):
+            outs, aux = fun(*tape.trace.lift(values, slots))
+        outs, out_slots = tape.trace.lower(outs)
+        aux, _ = tape.trace.lower(aux)
+        program, residuals = tape.close(slots, out_slots)
+        tape.trace.invalidate()
+    return outs, aux, program, residuals
+
+
+def record_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool]):
+    """As `record`, for a jaxpr, whose outputs are all differentiated: outputs' values, Program, residuals."""
+    with take_current_trace() as parent, set_current_trace(parent):
+        tape = Tape(parent)
+        slots = [tape.new_slot() if a else None for a in active]
+        outs, out_slots = tape.replay(jaxpr, consts, values, slots)
+        program, residuals = tape.close(slots, out_slots)
+        tape.trace.invalidate()
+    return outs, program, residuals
+
+
+def instantiate(ct, out):
+    """ct, or an array of zeros like `out` where ct is None."""
+    if ct is not None:
+        return ct
+    aval = out if hasattr(out, "dtype") else jax.typeof(out)
+    return zeros(aval.shape, tangent_dtype(aval.dtype))
+
+
+def tangent_dtype(dtype):
+    """The dtype of tangents and cotangents of values of this dtype: float0 for integers and booleans."""
+    return dtype if is_inexact(dtype) else jax.float0
+
+
+def zeros(shape, dtype):
+    """An array of zeros; of float0, the type of cotangents of integers, as NumPy's (JAX has no such arrays)."""
+    return np.zeros(shape, dtype) if dtype == jax.float0 else jax.lax.full(shape, 0, dtype)
+
+
+def no_rule_message(primitive: Primitive) -> str:
+    """What a user is told who differentiates through a primitive without a rule."""
+    reason = UNSUPPORTED.get(primitive)
+    where = summarize(current_source())
+    if reason is not None:
+        return f"reverse: the derivative of '{primitive}' is not supported ({where}): {reason}"
+    return (
+        f"reverse: differentiation rule for '{primitive}' not implemented ({where}). State one with "
+        f"@functional_dl.reverse.vjp_rule({primitive}_p, Probe(...)), or wrap the function in jax.custom_vjp."
+    )
