@@ -8,7 +8,7 @@ Saturation of one unit: the mean of f'(z) for normally distributed z of growing 
 fall like (f(∞) - f(-∞)) / (s √(2π)), for the normal density is flat where f' lives; for ReLU it stays 1/2.
 
 Saturation through depth: a network of equal layers at its initial weights, whose spread keeps signals alive for the
-activation at hand (He's for rectifiers, else Glorot's or LeCun's), and the δ's of textbook backpropagation. How much
+activation at hand (He's for ReLU and GELU, Glorot's and LeCun's, here the same, for the others), and the δ's of textbook backpropagation. How much
 of the gradient at the last hidden layer is left at the first, over seeds run at once (vmap).
 """
 
@@ -29,13 +29,13 @@ CLAIM = (
     "Every hand-written activation derivative is the limit of its difference quotient; and where derivatives saturate "
     "gradients fade: over a million-fold through 20 sigmoid layers, less than ten-fold through 20 ReLU layers."
 )
-DEEP = {  # activation -> initial weights
-    "sigmoid": "glorot_normal",
-    "tanh": "glorot_normal",
-    "softsign": "glorot_normal",
-    "relu": "he_normal",
-    "gelu": "he_normal",
-    "selu": "lecun_normal",
+DEEP = {  # activation -> gain: initial weights have standard deviation gain / √width
+    "sigmoid": 1.0,
+    "tanh": 1.0,
+    "softsign": 1.0,
+    "relu": 2**0.5,
+    "gelu": 2**0.5,
+    "selu": 1.0,
 }
 SPREAD = ("sigmoid", "tanh", "hard_tanh", "relu", "gelu")
 RISE = {"sigmoid": 1.0, "tanh": 2.0, "hard_tanh": 2.0}  # f(∞) - f(-∞)
@@ -73,7 +73,8 @@ def run(config: Config) -> Result:
         jacobian = _softmax_error()
         spreads = np.geomspace(0.1, 100, 31)
         slopes = {name: _mean_slope(name, spreads) for name in SPREAD}
-    deltas = {name: _deltas(name, initializer, config) for name, initializer in DEEP.items()}
+    networks = _networks(config)
+    deltas = {name: _deltas(name, gain, networks) for name, gain in DEEP.items()}
     kept = {name: norms[:, 0] / norms[:, -1] for name, norms in deltas.items()}
 
     limit_error = max(curve["limit_error"] for curve in curves.values())
@@ -170,19 +171,21 @@ def _mean_slope(name: str, spreads: np.ndarray) -> np.ndarray:
     return np.array(slopes)
 
 
-def _deltas(name: str, initializer: str, config: Config) -> np.ndarray:
+def _deltas(name: str, gain: float, networks) -> np.ndarray:
     """|δ^l| of every hidden layer, shape (seeds, depth)."""
 
-    networks = _networks(initializer, config)
-    norms = jax.jit(jax.vmap(lambda network: jnp.stack(_delta_norms(ACTIVATIONS[name], *network))))
-    return np.asarray(norms(networks))
+    def one_seed(hidden, *rest):
+        hidden = hidden | {"weight": gain * hidden["weight"]}
+        return jnp.stack(_delta_norms(ACTIVATIONS[name], hidden, *rest))
+
+    return np.asarray(jax.jit(jax.vmap(one_seed))(*networks))
 
 
-@partial(jax.jit, static_argnames=("initializer", "config"))  # compiled once for all activations that share one
-def _networks(initializer: str, config: Config):
+@partial(jax.jit, static_argnames="config")
+def _networks(config: Config):
     """A network and a batch a seed: (stacked hidden layers, the layer of logits, examples, one-hot labels)."""
-    hidden = layers.dense(config.width, config.width, initializer=initializer)
-    readout = layers.dense(config.width, 10, initializer=initializer)
+    hidden = layers.dense(config.width, config.width, initializer="lecun_normal")
+    readout = layers.dense(config.width, 10, initializer="lecun_normal")
 
     def one_seed(key):
         hidden_key, readout_key, inputs, labels = jax.random.split(key, 4)

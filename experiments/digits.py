@@ -140,23 +140,29 @@ def loss(params, batch):
 
 
 def _data(config: Config, dtype: str) -> dict:
-    """Digits in [0, 1] with one-hot labels, split anew for each seed: arrays with a leading axis of seeds."""
+    """What each seed starts from, as arrays with a leading axis of seeds.
+
+    Digits in [0, 1] with one-hot labels, split into training and test set; initial parameters; keys.
+    """
     from sklearn.datasets import load_digits
 
     raw = load_digits()
     order = np.stack([np.random.default_rng(seed).permutation(len(raw.target)) for seed in range(config.seeds)])
     x, y = (raw.data / 16).astype(dtype)[order], np.eye(10, dtype=dtype)[raw.target[order]]
+    keys = jax.random.split(jax.random.key(0), config.seeds)
+    sizes = (64, *config.hidden, 10)
+    init = jax.jit(jax.vmap(lambda key: mlp.init(jax.random.fold_in(key, 0), sizes, dtype=jnp.float32)))
     return {
         "train": (jnp.asarray(x[:, : config.train]), jnp.asarray(y[:, : config.train])),
         "test": (jnp.asarray(x[:, config.train :]), jnp.asarray(y[:, config.train :])),
-        "keys": jax.random.split(jax.random.key(0), config.seeds),
+        # drawn in float32, so that runs in both dtypes start alike
+        "params": jax.tree_util.tree_map(lambda leaf: leaf.astype(dtype), init(keys)),
+        "keys": keys,
     }
 
 
-def _start(config: Config, key, dtype):
-    """One seed's state before the first step, and its optimiser.  Drawn in float32, so both dtypes start alike."""
-    params = mlp.init(jax.random.fold_in(key, 0), (64, *config.hidden, 10), dtype=jnp.float32)
-    params = jax.tree_util.tree_map(lambda leaf: leaf.astype(dtype), params)
+def _start(config: Config, params, key):
+    """One seed's state before the first step, and its optimiser."""
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
     order_key = jax.random.fold_in(key, 1)
     return training.start(params, optimizer, order_key, config.train, config.batch_size), optimizer
@@ -165,8 +171,8 @@ def _start(config: Config, key, dtype):
 def _train(config: Config, data: dict, differentiate) -> dict[str, np.ndarray]:
     """One run a seed, each left to itself; the parameters as vectors every epoch."""
 
-    def one_seed(key, train, test):
-        state, optimizer = _start(config, key, train[0].dtype)
+    def one_seed(params, key, train, test):
+        state, optimizer = _start(config, params, key)
         step = training.make_step(loss, optimizer, config.batch_size, differentiate=differentiate)
 
         def epoch(state, _):
@@ -179,15 +185,15 @@ def _train(config: Config, data: dict, differentiate) -> dict[str, np.ndarray]:
         confusion = jnp.zeros((10, 10), jnp.int32).at[truth, guess].add(1)
         return {"loss": history.ravel(), "path": path, "confusion": confusion, "accuracy": jnp.mean(guess == truth)}
 
-    found = jax.jit(jax.vmap(one_seed))(data["keys"], data["train"], data["test"])
+    found = jax.jit(jax.vmap(one_seed))(data["params"], data["keys"], data["train"], data["test"])
     return {name: np.asarray(values) for name, values in found.items()}
 
 
 def _agreement(config: Config, data: dict) -> dict[str, np.ndarray]:
     """Relative difference of each method's gradient from the reference's, shape (seeds, steps), along its run."""
 
-    def one_seed(key, train):
-        state, optimizer = _start(config, key, train[0].dtype)
+    def one_seed(params, key, train):
+        state, optimizer = _start(config, params, key)
         differences = {}
 
         def all_methods(fun):
@@ -210,7 +216,7 @@ def _agreement(config: Config, data: dict) -> dict[str, np.ndarray]:
 
         return jax.lax.scan(body, state, length=config.steps)[1]
 
-    errors = jax.jit(jax.vmap(one_seed))(data["keys"], data["train"])
+    errors = jax.jit(jax.vmap(one_seed))(data["params"], data["keys"], data["train"])
     return {name: np.asarray(values) for name, values in errors.items()}
 
 
