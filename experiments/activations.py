@@ -254,7 +254,9 @@ def _plot_curves(curves: dict) -> Picture:
     kinked = next((axes for axes, name in zip(grid, curves) if ACTIVATIONS[name].kinks), grid[0])
     figure.legend(*kinked.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     figure.supxlabel("z", fontsize=10)
-    return Picture("curves", "The elementwise activations and their hand-written derivatives, all on one scale.", figure)
+    return Picture(
+        "curves", "The elementwise activations and their hand-written derivatives, all on one scale.", figure
+    )
 
 
 def _broken_line(axes, name: str, curve: dict) -> None:

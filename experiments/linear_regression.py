@@ -52,6 +52,8 @@ class Config:
         settings.at_least(self, 1, "rounds", "steps", "epochs")
         settings.at_least(self, 2, "seeds")
         settings.positive(self, "batch_learning_rate")
+        if not self.batch_sizes or not all(1 <= size <= 442 for size in self.batch_sizes):
+            raise ValueError(f"batch_sizes: expected numbers from 1 to 442, got {self.batch_sizes}")
 
 
 SMOKE = Config(rounds=3, steps=200, epochs=2, batch_sizes=(442, 64), seeds=2)
@@ -62,9 +64,7 @@ def run(config: Config) -> Result:
         example = _example(config.rounds)
         diabetes = _diabetes(config)
     checks = [
-        Check(
-            "textbook example: theta within 1e-12 of its known numbers", f"{example['error']:.1e}", example["exact"]
-        ),
+        Check("textbook example: theta within 1e-12 of its known numbers", f"{example['error']:.1e}", example["exact"]),
         Check(
             "compiled run at least 100 times faster than the NumPy loop",
             f"{example['ratio']:.0f} times ({example['compiled'] * 1e6:.0f} µs against "

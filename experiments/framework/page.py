@@ -102,8 +102,7 @@ def _picture(picture: dict, directory: Path) -> str:
     image = base64.b64encode((directory / picture["file"]).read_bytes()).decode()
     caption = escape(picture["caption"])
     return (
-        f'<figure><img src="data:image/png;base64,{image}" alt="{caption}">'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f'<figure><img src="data:image/png;base64,{image}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
     )
 
 

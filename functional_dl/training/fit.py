@@ -219,9 +219,7 @@ class _Run:
         # the parameters it began with are all there is
         good, _ = self.advance(state, max(updates, 0))
         kept = int(good.step)
-        reason += (
-            f" (steps counted from 0); kept the parameters after {kept} updates, the last with a finite loss"
-        )
+        reason += f" (steps counted from 0); kept the parameters after {kept} updates, the last with a finite loss"
         logger.warning("training stopped: %s", reason)
         return Fit(good.params, history, good.opt_state, kept, stopped=True, reason=reason)
 

@@ -44,9 +44,7 @@ def check(optimizer, params: Params) -> None:
     def moves_along(sign):
         gradient = jax.tree_util.tree_map(lambda leaf: jnp.full_like(leaf, sign), origin)
         moved, _ = apply(optimizer, gradient, init(optimizer, origin), origin)
-        return jnp.stack(
-            [jnp.all(jnp.real(leaf) * sign > 0) for leaf in jax.tree_util.tree_leaves(moved)]
-        ).all()
+        return jnp.stack([jnp.all(jnp.real(leaf) * sign > 0) for leaf in jax.tree_util.tree_leaves(moved)]).all()
 
     try:
         climbs = bool(moves_along(1.0)) and bool(moves_along(-1.0))

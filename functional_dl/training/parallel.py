@@ -16,13 +16,9 @@ class Layout:
             self.replicated = self._batch = None
             return
         if not isinstance(mesh, Mesh):
-            raise TypeError(
-                f"mesh: expected a jax.sharding.Mesh or None, got {mesh!r} ({type(mesh).__name__})"
-            )
+            raise TypeError(f"mesh: expected a jax.sharding.Mesh or None, got {mesh!r} ({type(mesh).__name__})")
         if batch_size % mesh.size:
-            raise ValueError(
-                f"batch_size: expected a multiple of the mesh's {mesh.size} devices, got {batch_size}"
-            )
+            raise ValueError(f"batch_size: expected a multiple of the mesh's {mesh.size} devices, got {batch_size}")
         # jax.make_mesh gives Explicit axes, in which every operation of the user's loss would need a
         # sharding; Auto axes leave that to XLA
         mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))

@@ -27,9 +27,7 @@ def proximal(prox) -> optax.GradientTransformation:
 
     def update(updates, state, params=None):
         if params is None:
-            raise ValueError(
-                "params: expected the current parameters in update(updates, state, params), got None"
-            )
+            raise ValueError("params: expected the current parameters in update(updates, state, params), got None")
         moved = optax.apply_updates(params, updates)
         return jax.tree_util.tree_map(lambda new, old: new - old, prox(moved), params), state
 

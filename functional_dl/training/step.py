@@ -50,9 +50,7 @@ def with_key(loss):
     return lambda params, batch, key: loss(params, batch)
 
 
-def make_step(
-    loss, optimizer, batch_size: int, *, differentiate=jax.value_and_grad, place=lambda indices: indices
-):
+def make_step(loss, optimizer, batch_size: int, *, differentiate=jax.value_and_grad, place=lambda indices: indices):
     """step(state, data) -> (state, metrics): differentiate the loss on the next batch, apply the update.
 
     metrics: "loss" and "grad_norm" at the parameters before the update, "finite": whether the gradient and

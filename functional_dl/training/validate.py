@@ -67,9 +67,7 @@ def common_length(data: PyTree) -> int:
         raise ValueError("data: expected a pytree of arrays, got an empty one")
     for name, leaf in zip(names, leaves):
         if jnp.ndim(leaf) == 0:
-            raise ValueError(
-                f"data{_at(name)}: expected an array with a leading axis of examples, got a scalar"
-            )
+            raise ValueError(f"data{_at(name)}: expected an array with a leading axis of examples, got a scalar")
     lengths = [jnp.shape(leaf)[0] for leaf in leaves]
     if len(set(lengths)) > 1:
         listed = ", ".join(f"{name or 'data'}: {length}" for name, length in zip(names, lengths))

@@ -60,9 +60,7 @@ def test_killed_and_resumed_is_bitwise_the_same(tmp_path, monkeypatch):
         run(tmp_path)
     monkeypatch.undo()
     seen = []
-    monkeypatch.setattr(
-        _Run, "advance", lambda self, s, n: (seen.append(int(s.step)), advance(self, s, n))[1]
-    )
+    monkeypatch.setattr(_Run, "advance", lambda self, s, n: (seen.append(int(s.step)), advance(self, s, n))[1])
     resumed = run(tmp_path, resume=True)
     assert seen == [40, 45, 50, 55]
     assert_same_fit(resumed, whole)
@@ -83,9 +81,7 @@ def test_keyboard_interrupt_saves_what_was_done(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     assert calls == [5, 5, 5, 5]
-    monkeypatch.setattr(
-        _Run, "advance", lambda self, s, n: (calls.append(int(s.step)), advance(self, s, n))[1]
-    )
+    monkeypatch.setattr(_Run, "advance", lambda self, s, n: (calls.append(int(s.step)), advance(self, s, n))[1])
     assert_same_fit(run(tmp_path, resume=True), whole)
     assert calls[4] == 15  # the last whole chunk, though checkpoints were due at 10 and 20
 
@@ -118,9 +114,7 @@ def test_another_run_is_refused(tmp_path):
         run(tmp_path)
     with pytest.raises(ValueError, match=r"steps: expected at least the checkpoint's 20, got 10"):
         run(tmp_path, resume=True, steps=10)
-    with pytest.raises(
-        ValueError, match=r"resume: .* was made with batch_size = 8, this run has batch_size = 10"
-    ):
+    with pytest.raises(ValueError, match=r"resume: .* was made with batch_size = 8, this run has batch_size = 10"):
         run(tmp_path, resume=True, batch_size=10)
     with pytest.raises(ValueError, match=r"resume: .* was made with key"):
         run(tmp_path, resume=True, key=jax.random.key(6))

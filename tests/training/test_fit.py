@@ -141,9 +141,7 @@ def test_float32_stays_float32():
 
 # -- non-finite numbers ----------------------------------------------------------------------------
 
-LOG = dict(
-    loss=lambda p, b: jnp.log(p) + 0.0 * jnp.sum(b), params=jnp.array(1.0), data=jnp.zeros(4), batch_size=None
-)
+LOG = dict(loss=lambda p, b: jnp.log(p) + 0.0 * jnp.sum(b), params=jnp.array(1.0), data=jnp.zeros(4), batch_size=None)
 
 
 @pytest.mark.parametrize("report_every", [1, 2, 3, 4, 100])
@@ -184,9 +182,7 @@ def test_stops_at_once_if_the_first_loss_is_bad():
 def test_the_optimiser_state_kept_belongs_to_the_params_kept():
     fit = run(**LOG, optimizer=optax.sgd(0.3, momentum=0.0), steps=20)
     trace = jax.tree_util.tree_leaves(fit.opt_state)
-    np.testing.assert_allclose(
-        trace[0], 1 / (1 - 0.3), rtol=1e-14
-    )  # the gradient of the second, last good update
+    np.testing.assert_allclose(trace[0], 1 / (1 - 0.3), rtol=1e-14)  # the gradient of the second, last good update
 
 
 # -- bad input -------------------------------------------------------------------------------------

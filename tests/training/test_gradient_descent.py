@@ -38,16 +38,12 @@ def test_quadratic_follows_its_closed_form():
 
 def test_pytrees_vmap_and_derivative_with_respect_to_the_learning_rate():
     def final(rate):
-        params, _ = training.gradient_descent(
-            lambda p: 0.5 * p["a"]["b"] ** 2, {"a": {"b": jnp.array(3.0)}}, rate, 5
-        )
+        params, _ = training.gradient_descent(lambda p: 0.5 * p["a"]["b"] ** 2, {"a": {"b": jnp.array(3.0)}}, rate, 5)
         return params["a"]["b"]
 
     rates = jnp.array([0.1, 0.5, 1.0])
     np.testing.assert_allclose(jax.vmap(final)(rates), 3 * (1 - rates) ** 5, rtol=1e-14, atol=1e-15)
-    np.testing.assert_allclose(
-        jax.vmap(jax.grad(final))(rates), -15 * (1 - rates) ** 4, rtol=1e-14, atol=1e-15
-    )
+    np.testing.assert_allclose(jax.vmap(jax.grad(final))(rates), -15 * (1 - rates) ** 4, rtol=1e-14, atol=1e-15)
 
 
 def test_low_precision_stays_in_its_dtype():
