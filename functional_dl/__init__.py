@@ -1,3 +1,13 @@
 """The calculus behind deep learning as pure JAX functions, every derivative derived by hand."""
 
+from functional_dl import activations as activations
+from functional_dl import backprop as backprop
+from functional_dl import initializers as initializers
+from functional_dl import layers as layers
+from functional_dl import losses as losses
+from functional_dl import models as models
+from functional_dl import penalties as penalties
+from functional_dl import reverse as reverse
+from functional_dl import tree as tree
+
 __version__ = "0.1.0"

@@ -13,11 +13,12 @@ Backward, with delta^l = dloss/dz^l (a derivative with respect to z, not to a):
 
 * is entry by entry.  Texts with examples as columns write (W^{l+1})^T delta^{l+1} and
 delta^l (a^{l-1})^T for the same.
-Where f_l is softmax, which mixes entries, f' is a Jacobian J and "* f_l'(z^l)" becomes J^T applied to each row.
+Where f_l is softmax, which mixes entries, f' is a Jacobian J and "* f_l'(z^l)" becomes J^T on each row.
 
-The mean is over all of the loss's array: n examples for a loss that sums over classes, n times k entries for one
-that works entry by entry.  Its 1/n stands in every delta.  A half is there where the loss has it (half_squared_error) and
-nowhere else.  All derivatives are the hand-written ones of the tables; none is taken by JAX.
+The mean is over all of the loss's array: n examples for a loss that sums over classes, n times k entries for
+one that works entry by entry.  Its 1/n stands in every delta.  A half is there where the loss has it
+(half_squared_error) and nowhere else.  All derivatives are the hand-written ones of the tables; none is taken
+by JAX.
 """
 
 from collections.abc import Sequence
@@ -63,7 +64,10 @@ def gradients(
       example), what (1) simplifies to, so a probability that underflows does no harm.
     Source: Rumelhart, Hinton, Williams 1986; Goodfellow, Bengio, Courville 2016, section 6.5.
     """
-    x = real("x", x)
+    if jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        x = real("x", x)
+    else:
+        x = real("x", x).astype(params["layers"][0]["weight"].dtype)
     if x.ndim != 2 or x.shape[0] == 0:
         raise ValueError(f"x: expected shape (n, d) with n > 0, got {x.shape}")
     dense = params["layers"]

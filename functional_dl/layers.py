@@ -83,8 +83,7 @@ def affine(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch 
         raise ValueError(f"params['weight']: expected shape (in, out), got {jnp.shape(weight)}")
     if jnp.ndim(x) == 0 or jnp.shape(x)[-1] != weight.shape[0]:
         raise ValueError(
-            f"x: expected last axis {weight.shape[0]} (the weight's shape is {weight.shape}), "
-            f"got shape {jnp.shape(x)}"
+            f"x: expected last axis {weight.shape[0]} (the weight's shape is {weight.shape}), got shape {jnp.shape(x)}"
         )
     from_integers = not jnp.issubdtype(jnp.result_type(x), jnp.floating)
     x = real("x", x)
@@ -97,9 +96,7 @@ def affine(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch 
     return y + jnp.broadcast_to(bias, y.shape)
 
 
-def dropout(
-    key: Key | None, x: Float[Array, "..."], rate, deterministic: bool = False
-) -> Float[Array, "..."]:
+def dropout(key: Key | None, x: Float[Array, "..."], rate, deterministic: bool = False) -> Float[Array, "..."]:
     """Inverted dropout, y = m x / (1 - rate), m_i independent with P(m_i = 1) = 1 - rate.
 
     E[y] = x;  x_bar = m y_bar / (1 - rate): the backward pass has the same mask.

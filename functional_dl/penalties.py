@@ -1,8 +1,9 @@
 """Penalties on parameters: value, (sub)gradient and proximal map, over pytrees.
 
-w stands for all selected entries of `params` as one vector.  `select` is a predicate on a leaf's path name, as
-lambda name: not name.endswith("bias"); leaves it refuses cost nothing, have gradient 0 and are left as they are
-by a proximal map.  Multiply by a strength alpha outside: alpha l1(params), prox_l1(params, step * alpha).
+w stands for all selected entries of `params` as one vector.  `select` is a predicate on a leaf's path name,
+such as lambda name: not name.endswith("bias"); leaves it refuses cost nothing, have gradient 0 and are left
+as they are by a proximal map.  A strength alpha stands outside: alpha l1(params) and
+prox_l1(params, step * alpha).
 """
 
 from collections.abc import Callable
@@ -82,9 +83,7 @@ def subgradient_elastic_net(params: Params, l1_ratio, *, select: Select | None =
       ValueError: l1_ratio (where concrete) lies outside [0, 1].
     """
     rho = _ratio(l1_ratio)
-    return _map(
-        params, select, lambda w: _as(rho, w) * jnp.sign(w) + _as(2 * (1 - rho), w) * w, jnp.zeros_like
-    )
+    return _map(params, select, lambda w: _as(rho, w) * jnp.sign(w) + _as(2 * (1 - rho), w) * w, jnp.zeros_like)
 
 
 def prox_l1(params: Params, step, *, select: Select | None = None) -> Params:
@@ -116,8 +115,9 @@ def prox_l2(params: Params, step, *, select: Select | None = None) -> Params:
 
 
 def prox_elastic_net(params: Params, step, l1_ratio, *, select: Select | None = None) -> Params:
-    """argmin_u step (rho |u|_1 + (1 - rho) |u|_2^2) + |u - w|_2^2 / 2: thresholded by step rho, then divided by
-    1 + 2 step (1 - rho).
+    """argmin_u step (rho |u|_1 + (1 - rho) |u|_2^2) + |u - w|_2^2 / 2.
+
+    The argmin is w thresholded by step rho as in `prox_l1`, then divided by 1 + 2 step (1 - rho).
 
     Args, returns, errors: as `prox_l1`; l1_ratio = rho in [0, 1], else ValueError.
     Source: Parikh and Boyd 2014, section 6.5.3.

@@ -80,9 +80,10 @@ def _vector(z, axis: int) -> Array:
 
 
 def _first_largest(z: Array, axis: int) -> Array:
-    """True at the first largest entry along `axis`, once."""
+    """True at the first largest entry along `axis`, once; nowhere where that is NaN."""
     index = jnp.argmax(z, axis, keepdims=True)
-    return lax.broadcasted_iota(index.dtype, z.shape, axis % z.ndim) == index
+    here = lax.broadcasted_iota(index.dtype, z.shape, axis % z.ndim) == index
+    return here & ~jnp.isnan(z)
 
 
 def _eye_like(p: Array) -> Array:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
+from functional_dl.activations.saturating import tanh_prime
 from functional_dl.aliases import Array
 from functional_dl.arguments import real
 
@@ -111,8 +112,8 @@ def mish(z: Float[Array, "..."]) -> Float[Array, "..."]:
 def mish_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
     """f'(z) = tanh(p) + z (1 - tanh(p)^2) s(z)."""
     z = real("z", z)
-    t = jnp.tanh(softplus(z))
-    return t + z * (1 - t) * (1 + t) * lax.logistic(z)
+    p = softplus(z)
+    return jnp.tanh(p) + z * tanh_prime(p) * lax.logistic(z)
 
 
 def _normal_cdf(z: Array) -> Array:
@@ -121,9 +122,7 @@ def _normal_cdf(z: Array) -> Array:
 
 
 def _clipped(z: Array) -> Array:
-    return jnp.where(
-        z > _GATE_SATURATES, _GATE_SATURATES, jnp.where(z < -_GATE_SATURATES, -_GATE_SATURATES, z)
-    )
+    return jnp.where(z > _GATE_SATURATES, _GATE_SATURATES, jnp.where(z < -_GATE_SATURATES, -_GATE_SATURATES, z))
 
 
 def _gelu_inner(z: Array) -> Array:

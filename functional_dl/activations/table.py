@@ -73,14 +73,11 @@ ACTIVATIONS: dict[str, Activation] = {
         rectifiers.selu_prime,
         (Kink(0.0, left=_SELU, right=SELU_SCALE, value=_SELU, jax=_SELU, pytorch=_SELU),),
         "Klambauer, Unterthiner, Mayr, Hochreiter 2017",
-        "mpf('1.0507009873554804934193349852946')"
-        "*(z if z > 0 else mpf('1.6732632423543772848170429916717')*expm1(z))",
+        "mpf('1.0507009873554804934193349852946')*(z if z > 0 else mpf('1.6732632423543772848170429916717')*expm1(z))",
     ),
     "celu": Activation(rectifiers.celu, rectifiers.celu_prime, (), "Barron 2017", "z if z > 0 else expm1(z)"),
     "softplus": Activation(smooth.softplus, smooth.softplus_prime, (), "Dugas et al. 2001", "log1p(exp(z))"),
-    "gelu": Activation(
-        smooth.gelu, smooth.gelu_prime, (), "Hendrycks and Gimpel 2016", "z*erfc(-z/sqrt(2))/2"
-    ),
+    "gelu": Activation(smooth.gelu, smooth.gelu_prime, (), "Hendrycks and Gimpel 2016", "z*erfc(-z/sqrt(2))/2"),
     "gelu_tanh": Activation(
         smooth.gelu_tanh,
         smooth.gelu_tanh_prime,

@@ -174,19 +174,14 @@ def softmax_cross_entropy(
       even at z_i = -inf.  Under jit a label outside [0, k) gives NaN.
     Source: Goodfellow, Bengio, Courville 2016, section 6.2.2.3.
     """
-    z, t, labels = _categorical_logits(logits, targets)
-    log_p = log_softmax(z)
-    if labels is None:
-        return jnp.sum(weighted(t, -log_p), -1)
-    # One-hot, not multiplied: 0 inf would be NaN.
-    return jnp.sum(jnp.where(t == 1, -log_p, 0.0), -1) * _valid(labels, z)
+    z, t = _categorical_logits(logits, targets)
+    return jnp.sum(weighted(t, -log_softmax(z)), -1)
 
 
 def softmax_cross_entropy_prime(logits, targets):
     """dl/dz = p sum(t) - t, shape of the logits."""
-    z, t, labels = _categorical_logits(logits, targets)
-    gradient = softmax(z) * jnp.sum(t, -1, keepdims=True) - t
-    return gradient if labels is None else gradient * _valid(labels, z)[..., None]
+    z, t = _categorical_logits(logits, targets)
+    return softmax(z) * jnp.sum(t, -1, keepdims=True) - t
 
 
 def _probabilities(probs, targets) -> tuple[Array, Array]:
@@ -208,15 +203,14 @@ def _distributions(probs, targets) -> tuple[Array, Array]:
     return p, t
 
 
-def _categorical_logits(logits, targets) -> tuple[Array, Array, Array | None]:
-    """Logits, targets as a distribution, and the labels where it was labels that came."""
+def _categorical_logits(logits, targets) -> tuple[Array, Array]:
+    """Logits, and targets as distributions: labels one-hot, a label of no class as NaN."""
     z = real("logits", logits)
     if z.ndim == 0 or z.shape[-1] == 0:
         raise ValueError(f"logits: expected shape (*batch, k) with k > 0, got {z.shape}")
     shape = jnp.shape(targets)
     if shape == z.shape:
-        z, t = _binary_logits(z, targets)
-        return z, t, None
+        return _binary_logits(z, targets)
     if shape != z.shape[:-1]:
         raise ValueError(
             f"logits and targets: expected targets of shape {z.shape} (distributions) or {z.shape[:-1]} "
@@ -231,12 +225,10 @@ def _categorical_logits(logits, targets) -> tuple[Array, Array, Array | None]:
         bad = values[(values < 0) | (values >= z.shape[-1])].flat[0]
         raise ValueError(f"targets: expected labels in [0, {z.shape[-1]}), got {bad}")
     classes = lax.broadcasted_iota(labels.dtype, z.shape, z.ndim - 1)
-    return z, (classes == labels[..., None]).astype(z.dtype), labels
-
-
-def _valid(labels: Array, z: Array) -> Array:
-    """1 for a label of a class, NaN for another: a wrong label under jit must not pass for a loss of 0."""
-    return jnp.where((labels >= 0) & (labels < z.shape[-1]), jnp.ones((), z.dtype), jnp.nan)
+    one_hot = (classes == labels[..., None]).astype(z.dtype)
+    # Under jit a wrong label is not seen above; it must not pass for a loss of 0.
+    known = ((labels >= 0) & (labels < z.shape[-1]))[..., None]
+    return z, jnp.where(known, one_hot, jnp.nan)
 
 
 def _focal_weights(gamma, alpha) -> tuple[float, float]:

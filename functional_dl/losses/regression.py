@@ -128,9 +128,7 @@ def log_cosh_prime(pred, target):
     return jnp.tanh(pred - target)
 
 
-def quantile(
-    pred: Float[Array, "..."], target: Float[Array, "..."], level: float = 0.5
-) -> Float[Array, "..."]:
+def quantile(pred: Float[Array, "..."], target: Float[Array, "..."], level: float = 0.5) -> Float[Array, "..."]:
     """Pinball loss, l = (1 - level) r where r > 0, -level r below.
 
     dl/dpred = 1 - level where r > 0, -level where r < 0.  Its expectation is least at the quantile of that

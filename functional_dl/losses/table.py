@@ -49,9 +49,7 @@ _KL = "fsum((0 if b == 0 else b*log(b/a)) for a, b in zip(p, t))"
 _FOCAL = "-t*(1 - 1/(1 + exp(-p)))**2*log(1/(1 + exp(-p))) - (1 - t)/(1 + exp(-p))**2*log(1/(1 + exp(p)))"
 
 LOSSES: dict[str, Loss] = {
-    "squared_error": Loss(
-        regression.squared_error, regression.squared_error_prime, (), "Legendre 1805", "(p - t)**2"
-    ),
+    "squared_error": Loss(regression.squared_error, regression.squared_error_prime, (), "Legendre 1805", "(p - t)**2"),
     "half_squared_error": Loss(
         regression.half_squared_error,
         regression.half_squared_error_prime,
@@ -122,9 +120,7 @@ LOSSES: dict[str, Loss] = {
         "log1p(exp(p)) - t*p",
         target="unit",
     ),
-    "focal": Loss(
-        classification.focal, classification.focal_prime, (), "Lin et al. 2017", _FOCAL, target="unit"
-    ),
+    "focal": Loss(classification.focal, classification.focal_prime, (), "Lin et al. 2017", _FOCAL, target="unit"),
     "cross_entropy": Loss(
         classification.cross_entropy,
         classification.cross_entropy_prime,

@@ -78,9 +78,7 @@ def apply(
     return a
 
 
-def per_layer(
-    activation: Function | Sequence[Function], output: Function | None, depth: int
-) -> list[Function]:
+def per_layer(activation: Function | Sequence[Function], output: Function | None, depth: int) -> list[Function]:
     """One activation a layer from `apply`'s two arguments, the output's last.
 
     Raises:

@@ -40,6 +40,8 @@ class Probe:
         `exact(mp, *numbers)`, where mp is the mpmath module; only for elementwise functions.
       distinct: entries are kept at least this far apart (for max, sort and their like, whose ties are kinks).
       order: derivatives up to this order are compared.
+      smooth: differences of fun tend to its derivative; not so where fun rounds.
+      forward: JAX's forward mode can differentiate fun; not so for custom_vjp.
     """
 
     fun: Callable[..., Any]
@@ -51,6 +53,8 @@ class Probe:
     exact: Callable[..., Any] | None = None
     distinct: float = 0.0
     order: int = 2
+    smooth: bool = True
+    forward: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +66,9 @@ class Rule:
       vjp: `vjp(ct, out, *primals, **params)` -> one cotangent per primal, None for zero (thunks are evaluated).
       probes: programs that the rule is tested on.
       formula: the function as written, whose entries may be thunks: what the sweep calls.
-      reads: for (out, *primals) whether the formula reads the value; of the others it sees shape and dtype only, and
-        their values are not kept for the backward pass.  The last entry stands for all further primals.
+      reads: for each primal, whether its cotangent reads the values of (out, *primals); of values that nobody reads
+        the formula sees shape and dtype only, and they are not kept for the backward pass.  A last entry stands for
+        all further ones.
       forward: for primitives that hold programs of their own: `forward(tape, values, slots, **params)` records the
         program and returns its outputs' values and slots (see trace.Tape).  Then `vjp` and `formula` are None.
       derivation: the docstring.
@@ -72,7 +77,7 @@ class Rule:
     primitive: Primitive
     probes: tuple[Probe, ...]
     formula: Callable[..., Any] | None = None
-    reads: tuple[bool, ...] = (True, True)
+    reads: tuple[tuple[bool, ...], ...] = ((True, True),)
     forward: Callable[..., Any] | None = None
     derivation: str = ""
     vjp: Callable[..., tuple] | None = field(init=False)
@@ -80,9 +85,14 @@ class Rule:
     def __post_init__(self):
         object.__setattr__(self, "vjp", None if self.formula is None else _evaluated(self.formula))
 
-    def reads_operand(self, position: int) -> bool:
-        """Whether the formula reads the value of the primal at this position."""
-        return self.reads[min(position + 1, len(self.reads) - 1)]
+    def kept(self, wanted: tuple[bool, ...]) -> list[bool]:
+        """Which of (out, *primals) to keep where the cotangents of the wanted primals will be asked for."""
+        masks = [_last(self.reads, i) for i, w in enumerate(wanted) if w]
+        return [any(_last(mask, j) for mask in masks) for j in range(len(wanted) + 1)]
+
+
+def _last(sequence, i):
+    return sequence[min(i, len(sequence) - 1)]
 
 
 RULES: dict[Primitive, Rule] = {}
@@ -90,7 +100,7 @@ ZERO: dict[Primitive, str] = {}
 UNSUPPORTED: dict[Primitive, str] = {}
 
 
-def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | None = None):
+def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | tuple[str, ...] | None = None):
     """Decorator: registers the function as the rule of `primitive` and returns it.
 
     The function's docstring is the derivation.  A rule without a derivation or a probe is refused.
@@ -99,7 +109,8 @@ def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | None = None):
       primitive: the primitive whose derivative is stated.
       probes: at least one program that applies it.
       reads: names of the arguments, among `out` and the primals, whose values the formula reads, separated by blanks;
-        "" where it reads shapes and dtypes alone.  By default all are kept.
+        "" where it reads shapes and dtypes alone.  A tuple of such texts, one for each primal, says what each
+        primal's cotangent reads: for z = x y, ("y", "x").  By default all values are kept.
     Raises:
       TypeError: primitive is not a jax primitive, or a probe is not a Probe.
       ValueError: no derivation, no probe, a second rule for the primitive, or a name in reads that is no argument.
@@ -171,16 +182,18 @@ def _derivation(primitive, fun) -> str:
     return derivation
 
 
-def _read_mask(formula, reads: str | None) -> tuple[bool, ...]:
+def _read_mask(formula, reads: str | tuple[str, ...] | None) -> tuple[tuple[bool, ...], ...]:
     parameters = list(inspect.signature(formula).parameters.values())
     names = [p.name for p in parameters[1:] if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
     if reads is None:
-        return (True,) * max(len(names), 2)
-    wanted = reads.split()
-    unknown = set(wanted) - set(names)
-    if unknown:
-        raise ValueError(f"reads: {sorted(unknown)} are no arguments of {formula.__name__}, which has {names}.")
-    return tuple(name in wanted for name in names)
+        return ((True, True),)
+    masks = []
+    for wanted in (reads,) if isinstance(reads, str) else reads:
+        unknown = set(wanted.split()) - set(names)
+        if unknown:
+            raise ValueError(f"reads: {sorted(unknown)} are no arguments of {formula.__name__}, which has {names}.")
+        masks.append(tuple(name in wanted.split() for name in names))
+    return tuple(masks)
 
 
 def _evaluated(formula):

@@ -57,6 +57,11 @@ def is_zero_marker(ct) -> bool:
     return isinstance(ct, SymbolicZero) or (type(ct).__name__ == "Zero" and hasattr(ct, "aval"))
 
 
+def primitive_of(fun: Callable, *args) -> Primitive:
+    """The primitive that fun applies first: for primitives that JAX gives no public name."""
+    return jax.make_jaxpr(fun)(*args).jaxpr.eqns[0].primitive
+
+
 def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
     """A jaxpr and its constants; newer JAX keeps both in one object."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
@@ -89,12 +94,9 @@ class Equation:
 
     def flatten(self, keep: Callable[[Any], Any]) -> "Equation":
         """The same equation with each value that the rule reads replaced by keep(value), the others by their types."""
-        reads = self.rule.reads_operand
-        operands = [keep(x) if reads(i) else jax.typeof(x) for i, x in enumerate(self.operands)]
-        if self.rule.reads[0]:
-            results = [keep(y) for y in self.results]
-        else:
-            results = [jax.typeof(y) for y in self.results]
+        keep_out, *keep_operand = self.rule.kept(tuple(s is not None for s in self.inputs))
+        operands = [keep(x) if k else jax.typeof(x) for k, x in zip(keep_operand, self.operands)]
+        results = [keep(y) if keep_out else jax.typeof(y) for y in self.results]
         return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
 
     def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
@@ -295,10 +297,11 @@ class Tape:
             operands = [read(atom) for atom in eqn.invars]
             eqn_values = [value for value, _ in operands]
             eqn_slots = [slot for _, slot in operands]
+            params = eqn.params
+            if not (eqn.primitive.call_primitive and any(s is not None for s in eqn_slots)):
+                params = eqn.primitive.get_bind_params(params)
             with eqn.ctx.manager:
-                outs, out_slots = self.apply(
-                    eqn.primitive, eqn_values, eqn_slots, eqn.primitive.get_bind_params(eqn.params)
-                )
+                outs, out_slots = self.apply(eqn.primitive, eqn_values, eqn_slots, params)
             for var, out, slot in zip(eqn.outvars, outs, out_slots):
                 env[var] = (out, slot)
         results = [read(atom) for atom in jaxpr.outvars]

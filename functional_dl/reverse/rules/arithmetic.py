@@ -65,7 +65,7 @@ def neg_vjp(ct, out, x, **_):
     mul_p,
     Probe(lax.mul, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x * y),
     Probe(lambda x, y: lax.mul(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), dtypes=ALL),
-    reads="x y",
+    reads=("y", "x"),
 )
 def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
     """z = x y,  dz = y dx + x dy  =>  x_bar = y z_bar,  y_bar = x z_bar."""
@@ -81,7 +81,7 @@ def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
     div_p,
     Probe(lax.div, shapes=((3,), (3,)), low=0.5, dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x / y),
     Probe(lambda x, y: lax.div(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), low=0.5, dtypes=ALL),
-    reads="out y",
+    reads=("y", "out y"),
 )
 def div_vjp(ct, out, x, y, **_):
     """z = x / y,  dz = dx / y - (x / y) dy / y  =>  x_bar = z_bar / y,  y_bar = -z z_bar / y."""
@@ -155,8 +155,8 @@ def integer_pow_vjp(ct, out, x, *, y, **_):
 @vjp_rule(
     pow_p,
     Probe(lax.pow, shapes=((3,), (3,)), low=0.25, dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x**y),
-    Probe(lambda x: lax.pow(x, jnp.array([2, 0, 3])), low=-2.0, dtypes=ALL),
-    reads="out x y",
+    Probe(lambda x: lax.pow(x, jnp.array([2, 0, 3], "int32")), low=-2.0, dtypes=ALL),
+    reads=("x y", "out x"),
 )
 def pow_vjp(ct, out, x, y, **_):
     """z = x^y,  dz = y x^(y-1) dx + x^y log(x) dy  =>  x_bar = y x^(y-1) z_bar,  y_bar = z log(x) z_bar.

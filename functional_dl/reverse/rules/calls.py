@@ -73,14 +73,15 @@ def _compiled_pull_back(pull_back, cts):
     return pull_back(cts)
 
 
-@call_rule(closed_call_p, Probe(lambda x: closed_call_p.bind(x, call_jaxpr=_sine_jaxpr(x))[0]))
+@call_rule(closed_call_p, Probe(lambda x: _closed_sine(x)))
 def closed_call_forward(tape, values, slots, *, call_jaxpr, **_):
     """y = f(x)  =>  x_bar = (df/dx)^T y_bar: f's equations join the caller's."""
     return tape.replay(*open_jaxpr(call_jaxpr), values, slots)
 
 
-def _sine_jaxpr(x):
-    return jax.make_jaxpr(lambda y: lax.sin(y))(jax.ShapeDtypeStruct(x.shape, x.dtype))
+def _closed_sine(x):
+    jaxpr = jax.make_jaxpr(lambda y: lax.sin(y))(jax.ShapeDtypeStruct(x.shape, x.dtype))
+    return closed_call_p.bind(x, **closed_call_p.get_bind_params({"call_jaxpr": jaxpr}))[0]
 
 
 @jax.custom_jvp
@@ -120,7 +121,10 @@ def _scaled_sine(x):
 _scaled_sine.defvjp(lambda x: (2.0 * lax.sin(x), lax.cos(x)), lambda cosine, ct: (2.0 * cosine * ct,))
 
 
-@call_rule(custom_vjp_call_p, Probe(lambda x: _scaled_sine(x), elementwise=True, exact=lambda mp, x: 2 * mp.sin(x)))
+@call_rule(
+    custom_vjp_call_p,
+    Probe(lambda x: _scaled_sine(x), elementwise=True, forward=False, exact=lambda mp, x: 2 * mp.sin(x)),
+)
 def custom_vjp_forward(tape, values, slots, *, subfuns, out_trees, symbolic_zeros, **_):
     """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns."""
     _, fwd, bwd = subfuns

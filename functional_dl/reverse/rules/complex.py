@@ -22,7 +22,7 @@ def imag_vjp(ct, out, x, **_):
     return (lax.complex(zeros_like(ct), lax.neg(ct)),)
 
 
-@vjp_rule(conj_p, Probe(lax.conj, dtypes=COMPLEX), Probe(conj_p.bind, dtypes=REAL), reads="")
+@vjp_rule(conj_p, Probe(lax.conj, dtypes=COMPLEX), Probe(lambda x: lax.conj(x), dtypes=REAL), reads="")
 def conj_vjp(ct, out, x, **_):
     """y = conj x,  dy = conj dx  =>  x_bar = conj y_bar;  of a real x, which is made complex first, the real part."""
     bar = lax.conj(ct)

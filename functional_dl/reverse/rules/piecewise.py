@@ -1,4 +1,4 @@
-"""Functions with kinks: absolute value, maximum, minimum, clamp, selection; and those that are flat, whose derivative is 0.
+"""Functions with kinks (absolute value, maximum, minimum, clamp, selection) and flat ones, whose derivative is 0.
 
 At a kink each rule states its convention, an element of Clarke's subdifferential; all equal JAX's.
 """
@@ -83,32 +83,27 @@ def min_vjp(ct, out, x, y, **_):
 
 @vjp_rule(
     clamp_p,
-    Probe(lambda x: lax.clamp(-0.5, x, 0.75), elementwise=True),
-    Probe(lax.clamp, shapes=((5,), (5,), (5,))),
-    Probe(
-        lambda low, x: lax.clamp(lax.reduce_sum(low, (0,)), x, lax.full((), 0.75, x.dtype)),
-        shapes=((2,), (2, 3)),
-    ),
+    Probe(lambda x: lax.clamp(number(-0.5, x), x, number(0.75, x)), elementwise=True),
+    Probe(lambda a, x, b: lax.clamp(lax.min(a, b), x, lax.max(a, b)), shapes=((5,), (5,), (5,))),
     reads="low x high",
 )
 def clamp_vjp(ct, out, low, x, high, **_):
     """y = min(max(x, low), high)  =>  x_bar = 1(low < x < high) y_bar,  low_bar = 1(x < low < high) y_bar,
-    high_bar = 1(high < x) y_bar;  at a bound the slope in x is taken to be 0."""
+    high_bar = 1(high < max(x, low)) y_bar;  at a bound the slope in x is taken to be 0."""
 
-    def only_where(mask):
-        return lax.select(
-            lax.broadcast_in_dim(mask, ct.shape, ()) if mask.ndim != ct.ndim else mask, ct, zeros_like(ct)
-        )
+    def spread(bound):
+        return bound if bound.shape == ct.shape else lax.broadcast_in_dim(bound, ct.shape, ())
+
+    low_all, high_all = spread(low), spread(high)
+
+    def where(mask):
+        return lax.select(mask, ct, zeros_like(ct))
 
     return (
-        lambda: unbroadcast(only_where(lax.bitwise_and(lax.gt(low, x), _like(lax.lt(low, high), lax.gt(low, x)))), low),
-        lambda: only_where(lax.bitwise_and(lax.gt(x, low), lax.lt(x, high))),
-        lambda: unbroadcast(only_where(lax.lt(high, x)), high),
+        lambda: unbroadcast(where(lax.bitwise_and(lax.lt(x, low_all), lax.lt(low_all, high_all))), low),
+        lambda: where(lax.bitwise_and(lax.lt(low_all, x), lax.lt(x, high_all))),
+        lambda: unbroadcast(where(lax.lt(high_all, lax.max(x, low_all))), high),
     )
-
-
-def _like(mask, other):
-    return mask if mask.shape == other.shape else lax.broadcast_in_dim(mask, other.shape, ())
 
 
 @vjp_rule(

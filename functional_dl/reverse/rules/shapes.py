@@ -20,6 +20,7 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
+from functional_dl.reverse.trace import primitive_of
 
 ALL = FLOATS + COMPLEX
 
@@ -125,7 +126,7 @@ def rev_vjp(ct, out, x, *, dimensions, **_):
 
 @vjp_rule(
     convert_element_type_p,
-    Probe(lambda x: lax.convert_element_type(x, "float32"), dtypes=FLOATS),
+    Probe(lambda x: lax.convert_element_type(x, "float32"), dtypes=FLOATS, smooth=False),
     Probe(lambda x: lax.convert_element_type(x, "complex64"), dtypes=("float32", "complex64")),
     reads="",
 )
@@ -138,7 +139,7 @@ def convert_element_type_vjp(ct, out, x, **_):
 
 @vjp_rule(
     reduce_precision_p,
-    Probe(lambda x: lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7), order=1),
+    Probe(lambda x: lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7), order=1, smooth=False),
     reads="",
 )
 def reduce_precision_vjp(ct, out, x, *, exponent_bits, mantissa_bits, **_):
@@ -150,3 +151,16 @@ def reduce_precision_vjp(ct, out, x, *, exponent_bits, mantissa_bits, **_):
 def copy_vjp(ct, out, x, **_):
     """y = x  =>  x_bar = y_bar."""
     return (ct,)
+
+
+optimization_barrier_p = primitive_of(lax.optimization_barrier, 0.0)
+
+
+@vjp_rule(
+    optimization_barrier_p,
+    Probe(lambda x, y: lax.optimization_barrier((x, y)), shapes=((3,), (2,)), dtypes=ALL),
+    reads="",
+)
+def optimization_barrier_vjp(cts, outs, *operands, **_):
+    """(y_1, ..., y_n) = (x_1, ..., x_n), which the compiler may not look through  =>  x_i_bar = y_i_bar, alike."""
+    return tuple(lax.optimization_barrier(tuple(cts)))

@@ -1,0 +1,175 @@
+"""Independent judges of a rule: multiple precision, JAX's own derivative, differences, the adjoint identity.
+
+Each is a function of a probe's program `fun`, its arguments and a cotangent (or tangent), all NumPy arrays.
+
+The tolerance of a cotangent is the rounding of the sum that it is: x_bar_i = sum_j J_ji y_bar_j has an error of about
+eps (1 + log2 n) sum_j |J_ji| |y_bar_j|, n terms, each good to a few units in the last place.  J is JAX's, in float64.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+
+from functional_dl import reverse
+
+WIDE = {"float64": "float64", "float32": "float64", "bfloat16": "float64", "float16": "float64"}
+WIDE |= {"complex128": "complex128", "complex64": "complex128"}
+ULPS = 16.0  # a formula is a few operations long, each good to 1 to 4 ulp
+
+
+def eps(dtype) -> float:
+    return float(jnp.finfo(dtype).eps)
+
+
+def draw(probe, dtype, seed=0, shapes=None):
+    """Arguments of a probe: entries even in [low, high), at least `distinct` apart; complex ones in a square."""
+    rng = np.random.default_rng(seed)
+
+    def array(shape):
+        size = int(np.prod(shape))
+        values = rng.uniform(probe.low, probe.high, size)
+        if probe.distinct and size > 1:
+            grid = probe.low + (probe.high - probe.low) * (np.arange(size) + 0.5) / size
+            values = rng.permutation(grid)
+        if np.issubdtype(np.dtype(WIDE[dtype]), np.complexfloating):
+            values = values + 1j * rng.uniform(probe.low, probe.high, size)
+        return jnp.asarray(values.reshape(shape)).astype(dtype)
+
+    return tuple(array(shape) for shape in (shapes or probe.shapes))
+
+
+def cotangent(fun, args, seed=1):
+    """A cotangent for every floating output of fun: entries of both signs, none of them small."""
+    rng = np.random.default_rng(seed)
+
+    def one(out):
+        if not jnp.issubdtype(out.dtype, jnp.inexact):
+            return np.zeros(out.shape, jax.float0)
+        values = rng.uniform(0.5, 1.5, out.shape) * rng.choice([-1.0, 1.0], out.shape)
+        if jnp.issubdtype(out.dtype, jnp.complexfloating):
+            values = values + 1j * rng.uniform(0.5, 1.5, out.shape)
+        return jnp.asarray(values).astype(out.dtype)
+
+    return jax.tree.map(one, jax.eval_shape(fun, *args))
+
+
+def ours(fun, args, ct):
+    return reverse.vjp(fun, *args)[1](ct)
+
+
+def widened(tree):
+    return jax.tree.map(lambda x: x if x.dtype == jax.float0 else jnp.asarray(x).astype(WIDE[str(x.dtype)]), tree)
+
+
+# JAX's own derivative of x**n for an integer array n needs implicit promotion.
+jax_promotion = functools.partial(jax.numpy_dtype_promotion, "standard")
+
+
+@jax_promotion()
+def reference(fun, args, ct):
+    """JAX's pullback with arguments (and so, mostly, everything) in float64 or complex128."""
+    out, pull = jax.vjp(fun, *widened(args))
+    return pull(jax.tree.map(lambda c, y: c if c.dtype == jax.float0 else c.astype(y.dtype), ct, out))
+
+
+@jax_promotion()
+def magnitudes(fun, args, ct):
+    """sum_j |J_ji| |y_bar_j| for every entry of every argument, in float64: what tolerances are relative to."""
+    args, ct = widened(args), widened(ct)
+    out, pull = jax.vjp(fun, *args)
+    leaves, tree = jax.tree.flatten(out)
+    cts = jax.tree.leaves(ct)
+    totals = [np.zeros(x.shape) for x in args]
+    for i, leaf in enumerate(leaves):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact) or not leaf.size:
+            continue
+        units = [1.0, 1.0j] if jnp.issubdtype(leaf.dtype, jnp.complexfloating) else [1.0]
+        for unit in units:
+            basis = jnp.asarray(unit * np.eye(leaf.size), leaf.dtype).reshape(leaf.size, *leaf.shape)
+
+            def row(e, i=i):
+                filled = [
+                    e if k == i else np.zeros(x.shape, x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jax.float0)
+                    for k, x in enumerate(leaves)
+                ]
+                return pull(jax.tree.unflatten(tree, filled))
+
+            weights = np.abs(np.asarray(cts[i])).reshape(-1)
+            for total, rows in zip(totals, jax.vmap(row)(basis)):
+                total += np.tensordot(weights, np.abs(np.asarray(rows)), 1)
+    return totals
+
+
+def allowance(fun, args, ct):
+    """The tolerance of each cotangent entry; see the head of this file."""
+    terms = max([int(np.prod(x.shape)) for x in jax.tree.leaves(ct)] + [1])
+    dtype_eps = max(eps(x.dtype) for x in [*args, *jax.tree.leaves(ct)] if x.dtype != jax.float0)
+    factor = ULPS * dtype_eps * (1 + np.log2(max(terms, 1)))
+    return [factor * m + float(jnp.finfo(x.dtype).tiny) for x, m in zip(args, magnitudes(fun, args, ct))]
+
+
+def assert_within(actual, expected, tolerance, what):
+    """Every entry within its tolerance; nan equals nan, inf equals inf."""
+    for i, (a, e, t) in enumerate(zip(actual, expected, tolerance, strict=True)):
+        wide = np.result_type(np.asarray(e).dtype, np.float64) if np.asarray(e).dtype.kind in "fc" else np.float64
+        a, e = np.asarray(jnp.asarray(a).astype(wide)), np.asarray(jnp.asarray(e).astype(wide))
+        assert a.shape == e.shape, f"{what}: argument {i} has shape {a.shape}, expected {e.shape}"
+        same = (a == e) | (np.isnan(a) & np.isnan(e))
+        with np.errstate(invalid="ignore"):
+            good = same | (np.abs(a - e) <= t)
+        assert good.all(), (
+            f"{what}: argument {i} differs at {np.argwhere(~good)[0].tolist()}: got {a[~good][0]!r}, "
+            f"expected {e[~good][0]!r}, tolerance {np.broadcast_to(t, good.shape)[~good][0]:.3g}"
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _exact_partial(exact, point, position):
+    with mpmath.workdps(50):
+        numbers = [mpmath.mpf(x) for x in point]
+
+        def line(t):
+            return exact(mpmath, *[t if i == position else x for i, x in enumerate(numbers)])
+
+        return float(mpmath.diff(line, numbers[position]))
+
+
+def exact_cotangents(probe, args, ct):
+    """y_bar times the derivative at 50 digits, entry by entry."""
+    flat = [np.asarray(x, np.float64).reshape(-1) for x in args]
+    points = list(zip(*[f.tolist() for f in flat]))
+    weights = np.asarray(ct, np.float64).reshape(-1)
+    return [
+        np.array([w * _exact_partial(probe.exact, p, i) for w, p in zip(weights, points)]).reshape(x.shape)
+        for i, x in enumerate(args)
+    ]
+
+
+def pairing(ct, tangent) -> float:
+    """Re sum y_bar y_dot over the floating leaves, without conjugates: the pairing that defines cotangents."""
+    total = 0.0
+    for c, t in zip(jax.tree.leaves(ct), jax.tree.leaves(tangent)):
+        if c.dtype != jax.float0:
+            total += float(np.sum(np.asarray(c, np.complex128) * np.asarray(t, np.complex128)).real)
+    return total
+
+
+def difference(fun, args, tangents, ct):
+    """<y_bar, d/dt f(x + t v)> by central differences, extrapolated twice (Richardson), and an error estimate."""
+
+    def value(t):
+        moved = [x + x.dtype.type(t) * v for x, v in zip(args, tangents)]
+        out = jax.tree.leaves(fun(*moved))
+        return [np.asarray(y) for y in out]
+
+    def central(h):
+        return pairing(ct, [(a - b) / (2 * h) for a, b in zip(value(h), value(-h))])
+
+    steps = [central(h) for h in (4e-3, 2e-3, 1e-3)]
+    first = [(4 * b - a) / 3 for a, b in itertools.pairwise(steps)]
+    second = (16 * first[1] - first[0]) / 15
+    return second, abs(second - first[1])

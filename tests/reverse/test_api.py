@@ -1,0 +1,294 @@
+"""The interface: what jax.vjp, jax.grad and their kin return and refuse, ours return and refuse."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from functional_dl import reverse
+
+X = jnp.array([0.3, -1.2, 2.0])
+M = jnp.array([[0.5, -0.2, 1.0], [1.5, 0.1, -0.4]])
+
+
+def assert_trees_close(actual, expected, rtol=1e-13, atol=1e-13):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
+        assert a.dtype == e.dtype
+        assert a.shape == e.shape
+        if a.dtype != jax.float0:
+            np.testing.assert_allclose(a, e, rtol=rtol, atol=atol)
+
+
+def network(params, x):
+    hidden = jax.nn.relu(x @ params["first"] + 0.1)
+    return jnp.mean(jax.nn.logsumexp(jnp.tanh(hidden) @ params["second"], axis=-1) ** 2)
+
+
+PARAMS = {"first": M.T, "second": M[:, :2]}
+BATCH = jnp.sin(jnp.arange(12.0)).reshape(4, 3)
+
+FUNCTIONS = {
+    "polynomial": (lambda x: jnp.sum(3 * x**2 - 2 * x + 1), (X,)),
+    "network": (network, (PARAMS, BATCH)),
+    "dictionary": (lambda d: d["a"] * jnp.sum(d["b"][0] ** 2) - d["b"][1], ({"a": 2.0, "b": (X, 3.0)},)),
+    "shared": (lambda x: jnp.sum(x * x) + jnp.prod(x) * jnp.max(x), (X,)),
+    "jitted": (lambda x: jnp.sum(jax.jit(lambda y: jnp.sin(y) * jnp.exp(y) / (1 + y**2) + jnp.cosh(y))(x)), (X,)),
+    "checkpointed": (lambda x: jnp.sum(jax.checkpoint(lambda y: jnp.sin(jnp.exp(y)) * y)(x)), (X,)),
+    "our checkpoint": (lambda x: jnp.sum(reverse.checkpoint(lambda y: jnp.sin(jnp.exp(y)) * y)(x)), (X,)),
+    "nested": (lambda x: jnp.sum(reverse.grad(lambda y: jnp.sum(jnp.sin(y) * y**3))(x) ** 2), (X,)),
+    "jax inside": (lambda x: jnp.sum(jax.grad(lambda y: jnp.sum(jnp.sin(y) * y**3))(x) ** 2), (X,)),
+    "jvp inside": (lambda x: jnp.sum(jax.jvp(lambda y: jnp.sin(y) * y**3, (x,), (x,))[1]), (X,)),
+    "vmap inside": (lambda m: jnp.sum(jax.vmap(lambda r: r @ r * jnp.sin(r))(m)), (M,)),
+    "branch": (lambda x: jnp.sum(jnp.where(x > 0, jnp.sqrt(jnp.abs(x)), x**3)), (X,)),
+    "stopped": (lambda x: jnp.sum(lax.stop_gradient(x) * x**2), (X,)),
+    "constant": (lambda x: jnp.float64(3.0), (X,)),
+    "identity": (lambda x: x, (jnp.float64(2.0),)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_value_and_grad_equals_jax(name, wrap):
+    fun, args = FUNCTIONS[name]
+    actual = wrap(reverse.value_and_grad(fun))(*args)
+    assert_trees_close(actual, jax.value_and_grad(fun)(*args))
+
+
+@pytest.mark.parametrize("name", ["polynomial", "network", "shared", "jitted", "branch", "checkpointed", "nested"])
+def test_under_other_transformations(name):
+    fun, args = FUNCTIONS[name]
+    ours, jaxs = reverse.grad(fun), jax.grad(fun)
+    tangents = jax.tree.map(jnp.ones_like, args)
+    assert_trees_close(jax.jvp(ours, args, tangents), jax.jvp(jaxs, args, tangents), 1e-12, 1e-12)
+    stacked = jax.tree.map(lambda x: jnp.stack([x, x + 0.1]), args)
+    assert_trees_close(jax.vmap(ours)(*stacked), jax.vmap(jaxs)(*stacked), 1e-12, 1e-12)
+
+    def norm(grad):
+        return lambda *a: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grad(*a)))
+
+    expected = jax.grad(norm(jaxs))(*args)
+    for outer in (jax.grad, reverse.grad):
+        assert_trees_close(outer(norm(ours))(*args), expected, 1e-11, 1e-11)
+
+
+def test_fourth_order():
+    def fourth(grad):
+        return functools.reduce(lambda f, _: grad(f), range(4), lambda x: jnp.sin(x) * jnp.exp(2 * x) / x)
+
+    np.testing.assert_allclose(fourth(reverse.grad)(0.7), fourth(jax.grad)(0.7), rtol=1e-12)
+
+
+def test_argnums():
+    def fun(x, y, z):
+        return jnp.sum(x * y) * z["s"]
+
+    args = (X, X + 1, {"s": 2.0})
+    for argnums in (0, 1, 2, (0,), (2, 0), (0, 1, 2), -1, [1, 0]):
+        assert_trees_close(reverse.grad(fun, argnums)(*args), jax.grad(fun, argnums)(*args))
+    assert_trees_close(reverse.grad(fun)(X, z={"s": 2.0}, y=X), jax.grad(fun)(X, z={"s": 2.0}, y=X))
+
+
+def test_aux():
+    def fun(x):
+        return jnp.sum(x**2), {"twice": 2 * x, "count": 3, "flag": x[0] > 0}
+
+    (value, aux), gradient = reverse.value_and_grad(fun, has_aux=True)(X)
+    (jax_value, jax_aux), jax_gradient = jax.value_and_grad(fun, has_aux=True)(X)
+    assert_trees_close((value, gradient, aux["twice"]), (jax_value, jax_gradient, jax_aux["twice"]))
+    assert aux["count"] == 3
+    assert aux["flag"] == jax_aux["flag"]
+    _, pullback, aux = reverse.vjp(fun, X, has_aux=True)
+    assert_trees_close(pullback(1.0), (2 * X,))
+    assert_trees_close(reverse.grad(fun, has_aux=True)(X)[0], 2 * X)
+
+
+def test_integers_have_float0_cotangents():
+    def fun(x, n, flag):
+        return x * jnp.float64(n) + jnp.where(flag, 1.0, 0.0), n + 1
+
+    _, pullback = reverse.vjp(fun, 2.0, 3, True)
+    _, expected = jax.vjp(fun, 2.0, 3, True)
+    ct = (1.5, np.zeros((), jax.float0))
+    assert_trees_close(pullback(ct), expected(ct))
+    assert reverse.grad(lambda n: n * 2.0, allow_int=True)(3).dtype == jax.float0
+
+
+@pytest.mark.parametrize("branch", [1.5, -1.5])
+def test_python_control_flow_on_concrete_values(branch):
+    def fun(x):
+        total = x
+        while total < 10 and total > -10:
+            total = total * 2 if x > 0 else total * 3
+        for _ in range(int(abs(x) + 1)):
+            total = total * x
+        return total
+
+    assert_trees_close(reverse.grad(fun)(branch), jax.grad(fun)(branch))
+
+
+def test_pullback_is_a_pytree():
+    _, pullback = jax.jit(lambda x: reverse.vjp(lambda y: jnp.sin(y) * y, x))(X)
+    assert isinstance(pullback, jax.tree_util.Partial)
+    expected = (jnp.cos(X) * X + jnp.sin(X),)
+    assert_trees_close(pullback(jnp.ones(3)), expected)
+    doubled = jax.tree.map(lambda leaf: leaf, pullback)
+    assert_trees_close(jax.jit(lambda p, ct: p(ct))(doubled, jnp.ones(3)), expected)
+    rows = jax.vmap(pullback)(jnp.eye(3))[0]
+    assert_trees_close(rows, jnp.diag(expected[0]))
+
+
+def test_residuals_are_only_what_the_backward_pass_reads():
+    leaves = jax.tree.leaves(reverse.vjp(lambda x: 2.0 * (x + 1.0), X)[1])
+    assert [leaf.size for leaf in leaves if leaf.size > 1] == []
+    leaves = jax.tree.leaves(reverse.vjp(jnp.exp, X)[1])
+    assert len(leaves) == 1
+
+
+@pytest.mark.parametrize("name", ["polynomial", "shared", "branch"])
+def test_jacobians_and_hessians(name):
+    fun, args = FUNCTIONS[name]
+    assert_trees_close(reverse.hessian(fun)(*args), jax.hessian(fun)(*args), 1e-12, 1e-12)
+
+    def field(x):
+        return {"a": jnp.sin(x) * x[0], "b": jnp.outer(x, x)}
+
+    assert_trees_close(reverse.jacrev(field)(X), jax.jacrev(field)(X))
+    assert_trees_close(reverse.jacobian(field, (0,))(X), jax.jacobian(field, (0,))(X))
+    aux = reverse.jacrev(lambda x: (x**2, x), has_aux=True)(X)
+    assert_trees_close(aux, jax.jacrev(lambda x: (x**2, x), has_aux=True)(X))
+
+
+def test_holomorphic():
+    z = jnp.array(0.3 + 0.7j)
+    assert_trees_close(
+        reverse.grad(lambda z: jnp.sin(z) * z**2, holomorphic=True)(z),
+        jax.grad(lambda z: jnp.sin(z) * z**2, holomorphic=True)(z),
+    )
+    assert_trees_close(reverse.grad(lambda z: jnp.abs(z) ** 2)(z), jax.grad(lambda z: jnp.abs(z) ** 2)(z))
+    assert_trees_close(
+        reverse.jacrev(lambda z: z * z[0], holomorphic=True)(z[None]),
+        jax.jacrev(lambda z: z * z[0], holomorphic=True)(z[None]),
+    )
+
+
+def count(fun, *args):
+    """Equations of a program, without those whose results nothing uses (XLA drops them)."""
+    jaxpr = jax.make_jaxpr(fun)(*args).jaxpr
+    used, kept = {v for v in jaxpr.outvars if not hasattr(v, "val")}, 0
+    for eqn in reversed(jaxpr.eqns):
+        if used & set(eqn.outvars):
+            kept += 1
+            used |= {v for v in eqn.invars if not hasattr(v, "val")}
+    return kept, len(jaxpr.eqns)
+
+
+def test_what_is_not_differentiated_costs_nothing():
+    def fun(x, y):
+        long = y
+        for _ in range(20):
+            long = jnp.sin(long)
+        return x * jnp.sum(long)
+
+    kept, total = count(reverse.grad(fun), 2.0, X)
+    assert total <= 26  # 20 sines, a sum, the product forward and back, and room for a conversion
+    del kept
+
+
+def test_unused_paths_are_pruned():
+    def fun(x):
+        unused = x
+        for _ in range(20):
+            unused = jnp.sin(unused)
+        return x * 3.0
+
+    _, total = count(reverse.grad(fun), 2.0)
+    assert total <= 24  # the forward pass as the user wrote it; nothing of it on the way back
+    assert jax.tree.leaves(reverse.vjp(fun, 2.0)[1]) == []
+
+
+def test_zero_cotangents_stay_symbolic():
+    def fun(x):
+        return x, jax.jit(lambda y: functools.reduce(lambda a, _: jnp.sin(a), range(30), y))(x)
+
+    plain, _ = count(lambda x: fun(x), 2.0)
+    with_grad, _ = count(lambda x: reverse.vjp(lambda y: fun(y)[0], x)[1](1.0), 2.0)
+    assert with_grad <= plain
+
+
+BAD = {
+    "not callable": (lambda: reverse.grad(3.0), TypeError, "Expected a callable"),
+    "generator": (lambda: reverse.vjp(generator, 1.0), TypeError, "generator"),
+    "vector output": (lambda: reverse.grad(lambda x: x)(X), TypeError, r"scalar-output functions.*\(3,\)"),
+    "tree output": (lambda: reverse.grad(lambda x: (x, x))(1.0), TypeError, "scalar-output functions"),
+    "complex output": (lambda: reverse.grad(lambda x: x * 1j)(1.0), TypeError, "real-valued outputs"),
+    "integer output": (lambda: reverse.grad(lambda x: 3)(1.0), TypeError, "real-valued outputs"),
+    "integer input": (lambda: reverse.grad(lambda x: x)(3), TypeError, "allow_int"),
+    "real holomorphic": (lambda: reverse.grad(lambda x: x, holomorphic=True)(1.0), TypeError, "complex dtype"),
+    "string input": (lambda: reverse.grad(lambda x: x)("text"), TypeError, "not a valid JAX type"),
+    "string output": (lambda: reverse.grad(lambda x: "text")(1.0), TypeError, "not a valid JAX type"),
+    "too few arguments": (lambda: reverse.grad(lambda x: x, 1)(1.0), TypeError, "at least 2"),
+    "aux not a pair": (lambda: reverse.vjp(lambda x: x, 1.0, has_aux=True), TypeError, "two-element tuple"),
+    "two cotangents": (lambda: reverse.vjp(lambda x: x, 1.0)[1](1.0, 1.0), TypeError, "called with 2 arguments"),
+    "cotangent tree": (lambda: reverse.vjp(lambda x: (x, x), 1.0)[1](1.0), ValueError, "tree structure"),
+    "cotangent shape": (lambda: reverse.vjp(lambda x: x, X)[1](1.0), ValueError, r"got float64\[\]"),
+    "cotangent dtype": (lambda: reverse.vjp(lambda x: x, X)[1](X.astype("float32")), ValueError, "got float32"),
+    "tracer to float": (
+        lambda: reverse.grad(jax.jit(lambda x: float(x)))(1.0),
+        jax.errors.ConcretizationTypeError,
+        "float",
+    ),
+}
+
+
+def generator(x):
+    yield x
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_refusals(name):
+    call, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_missing_rule_names_the_primitive_and_the_line():
+    primitive = jax.extend.core.Primitive("mystery")
+    primitive.def_impl(lambda x: x)
+    primitive.def_abstract_eval(lambda x: x)
+    with pytest.raises(NotImplementedError, match=r"mystery.*test_api\.py"):
+        reverse.grad(lambda x: primitive.bind(x))(1.0)
+
+
+def test_a_user_can_state_a_rule():
+    primitive = jax.extend.core.Primitive("doubled")
+    primitive.def_impl(lambda x: 2 * x)
+    primitive.def_abstract_eval(lambda x: x)
+
+    @reverse.vjp_rule(primitive, reverse.Probe(primitive.bind))
+    def doubled_vjp(ct, out, x, **_):
+        """y = 2 x  =>  x_bar = 2 y_bar."""
+        return (2 * ct,)
+
+    try:
+        assert reverse.grad(lambda x: primitive.bind(x) ** 2)(3.0) == 24.0
+    finally:
+        del reverse.RULES[primitive]
+
+
+def test_a_tracer_does_not_escape():
+    leaked = []
+    reverse.grad(lambda x: leaked.append(x) or x * 2)(1.0)
+    with pytest.raises(jax.errors.UnexpectedTracerError):
+        jnp.sin(leaked[0])
+
+
+def test_closing_over_tracers():
+    def outer(x):
+        return reverse.grad(lambda y: x * y**2 + x)(x * 3.0)
+
+    assert_trees_close(jax.jit(outer)(2.0), jnp.float64(24.0))
+    assert_trees_close(reverse.grad(outer)(2.0), jax.grad(lambda x: 2 * x * 3.0 * x)(2.0))

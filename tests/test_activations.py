@@ -1,0 +1,243 @@
+"""Every activation of the table: its formula at 120 digits, JAX's derivative, its kinks' conventions."""
+
+import formulas
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from functional_dl import activations
+from functional_dl.activations import ACTIVATIONS, Kink
+
+ELEMENTWISE = [name for name, entry in ACTIVATIONS.items() if entry.elementwise]
+MIXING = [name for name, entry in ACTIVATIONS.items() if not entry.elementwise]
+DTYPES = (jnp.float64, jnp.float32, jnp.float16, jnp.bfloat16)
+SIZES = (1e-30, 1e-8, 0.3, 0.75, 1.0, 2.5, 3.0, 6.0, 30.0, 700.0, 1e4)
+POINTS = (0.0, -0.0, *SIZES, *(-z for z in SIZES))
+VECTORS = (
+    [0.0, 0.0, 0.0],
+    [1.0, -2.0, 0.5, 3.0],
+    [30.0, -30.0, 0.0],
+    [-700.0, 700.0, 699.0],
+    [1e4, 1e4, -1e4],
+    [5.0],
+)
+EPS, TINY = np.finfo(np.float64).eps, np.finfo(np.float64).tiny
+
+
+def is_kink(entry, z):
+    return any(z == kink.location for kink in entry.kinks)
+
+
+def exact_derivatives(entry, z):
+    """f(z), f'(z), f''(z) of the formula; f'' as 0 where a piecewise formula jumps within the differences."""
+    f = formulas.function(entry.formula, "z")
+    return float(f(z)), float(formulas.derivative(f, z)), float(formulas.derivative(f, z, 2))
+
+
+# An argument rounded once moves f by eps |z f'|: the problem's own condition, which no code can beat.
+# What underflows is flushed to 0, times z^2 at most.
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_value_and_derivative_against_the_formula(name):
+    entry = ACTIVATIONS[name]
+    z = jnp.array(POINTS)
+    ours = zip(
+        POINTS,
+        *(np.asarray(f(z)) for f in (entry.fun, entry.prime, jax.vmap(jax.grad(entry.fun)))),
+        strict=True,
+    )
+    for z, value, prime, grad in ours:
+        flushed = 4 * TINY * (1 + abs(z)) ** 2
+        if is_kink(entry, z):
+            exact_value = float(formulas.function(entry.formula, "z")(z))
+            assert abs(value - exact_value) <= 4 * EPS * abs(exact_value)
+            continue
+        exact_value, first, second = exact_derivatives(entry, z)
+        assert abs(value - exact_value) <= 8 * EPS * (abs(exact_value) + abs(z * first)) + flushed
+        assert abs(prime - first) <= 8 * EPS * (abs(first) + abs(z * second)) + flushed
+        # jax.grad takes y (1 - y) for a gate y: an ulp of 1 off until y rounds to 1 at 37, times z in z y; the
+        # hand derivative is held to relative accuracy above.
+        assert abs(grad - first) <= 8 * EPS * (1 + abs(z * second)) + EPS * min(abs(z), 37.0)
+
+
+@pytest.mark.parametrize("z", VECTORS, ids=str)
+@pytest.mark.parametrize("name", MIXING)
+def test_mixing_value_and_jacobian_against_the_formula(name, z):
+    entry = ACTIVATIONS[name]
+    f = formulas.function(entry.formula, "z")
+    tolerance = 8 * EPS * (1 + max(z) - min(z))
+    value = np.array([float(v) for v in f(z)])
+    assert np.all(np.abs(entry.fun(jnp.array(z)) - value) <= tolerance * np.abs(value) + TINY)
+    jacobian = np.array(
+        [[float(formulas.partial(lambda v: f(v)[i], z, j)) for j in range(len(z))] for i in range(len(z))]
+    )
+    np.testing.assert_allclose(entry.prime(jnp.array(z)), jacobian, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(jax.jacrev(entry.fun)(jnp.array(z)), jacobian, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_dtype_keeps_its_dtype_and_shape_and_its_accuracy(name, dtype):
+    entry = ACTIVATIONS[name]
+    z = jnp.array([[-20.0, -4.5, -1.25, -0.5], [0.5, 1.5, 4.5, 20.0]], dtype)
+    wide = z.astype(jnp.float64)
+    eps = float(jnp.finfo(dtype).eps)
+    for fun, order in ((entry.fun, 0), (entry.prime, 1)):
+        out, expected = fun(z), fun(wide)
+        assert out.dtype == dtype
+        assert out.shape == (z.shape if entry.elementwise or not order else (*z.shape, 4))
+        assert jax.eval_shape(fun, jnp.zeros((0, 3), dtype)).shape[:2] == (0, 3)
+        if not entry.elementwise:
+            spread = 24.5  # largest difference of two logits, the condition of a softmax
+            assert np.all(np.abs(out.astype(jnp.float64) - expected) <= 4 * eps * (spread + np.abs(expected)))
+            continue
+        condition = np.abs(wide * jax.vmap(jax.vmap(jax.grad(fun)))(wide))
+        tolerance = 8 * eps * (np.abs(expected) + condition) + 8 * float(jnp.finfo(dtype).tiny)
+        assert np.all(np.abs(out.astype(jnp.float64) - expected) <= tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_no_finite_input_gives_nan(name, dtype):
+    entry = ACTIVATIONS[name]
+    largest = float(jnp.finfo(dtype).max)
+    sizes = [
+        largest,
+        largest / 2,
+        largest**0.5,
+        largest ** (1 / 3),
+        100.0,
+        40.0,
+        12.0,
+        float(jnp.finfo(dtype).tiny),
+    ]
+    z = jnp.array([0.0, -0.0, *sizes, *(-s for s in sizes)], dtype)
+    _, pullback = jax.vjp(entry.fun, z)
+    for out in (entry.fun(z), entry.prime(z), pullback(jnp.ones_like(z))[0], jax.jit(entry.fun)(z)):
+        assert not jnp.isnan(out).any()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_nan_stays_nan(name):
+    assert jnp.isnan(ACTIVATIONS[name].fun(jnp.array([jnp.nan]))).all()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_jit_vmap_and_grad_agree(name):
+    entry = ACTIVATIONS[name]
+    z = jax.random.normal(jax.random.key(1), (5, 4))
+    for fun in (entry.fun, entry.prime):
+        np.testing.assert_allclose(jax.jit(fun)(z), fun(z), rtol=4 * EPS, atol=4 * EPS)
+        np.testing.assert_allclose(jax.vmap(fun)(z), fun(z), rtol=4 * EPS, atol=4 * EPS)
+    ct = jax.random.normal(jax.random.key(2), (5, 4))
+    expected = jax.vjp(entry.fun, z)[1](ct)[0]
+    by_hand = ct * entry.prime(z) if entry.elementwise else jnp.einsum("nij,ni->nj", entry.prime(z), ct)
+    np.testing.assert_allclose(by_hand, expected, rtol=1e-13, atol=1e-14)
+
+
+KINKS = [(name, kink) for name, entry in ACTIVATIONS.items() for kink in entry.kinks]
+
+
+@pytest.mark.parametrize(("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}")
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+def test_a_kink_has_its_stated_convention(name, kink, dtype):
+    entry = ACTIVATIONS[name]
+    z = jnp.array(kink.location, dtype)
+    value = jnp.array(kink.value, dtype)
+    tolerance = 2 * float(jnp.finfo(dtype).eps) * abs(kink.value)
+    for taken in (jax.grad(entry.fun)(z), entry.prime(z), jax.jit(jax.grad(entry.fun))(z)):
+        assert abs(float(taken) - float(value)) <= tolerance
+    assert kink.jax is not None
+    assert (
+        abs(float(jax.grad(getattr(jax.nn, name))(z)) - kink.jax)
+        <= tolerance + 1e-6 * abs(kink.jax) * (dtype != jnp.float64) + 2 * tolerance
+    )
+
+
+@pytest.mark.parametrize(("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}")
+def test_a_kink_has_its_one_sided_derivatives(name, kink):
+    f = formulas.function(ACTIVATIONS[name].formula, "z")
+    x, h = formulas.exact(kink.location), formulas.mp.mpf(10) ** -40
+    assert abs(float((f(x + h) - f(x)) / h) - kink.right) <= 2 * EPS
+    assert abs(float((f(x) - f(x - h)) / h) - kink.left) <= 2 * EPS
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_the_table_lists_every_kink(name):
+    f = formulas.function(ACTIVATIONS[name].formula, "z")
+    h = formulas.mp.mpf(10) ** -40
+    for z in np.arange(-8.0, 8.25, 0.25):
+        x = formulas.exact(z)
+        jump = float(abs((f(x + h) - f(x)) / h - (f(x) - f(x - h)) / h))
+        assert (jump > 1e-9) == is_kink(ACTIVATIONS[name], z)
+
+
+@pytest.mark.parametrize(("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}")
+def test_pytorch_takes_what_the_table_says(name, kink):
+    torch = pytest.importorskip("torch")
+    names = {"hard_tanh": "hardtanh", "hard_sigmoid": "hardsigmoid"}
+    z = torch.tensor(kink.location, dtype=torch.float64, requires_grad=True)
+    getattr(torch.nn.functional, names.get(name, name))(z).backward()
+    assert abs(float(z.grad) - kink.pytorch) <= 1e-6
+
+
+def test_a_convention_outside_clarkes_interval_is_refused():
+    with pytest.raises(ValueError, match=r"value: expected a value in Clarke's \[0, 1\], got 2"):
+        Kink(0.0, left=0.0, right=1.0, value=2.0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("gelu", lambda z: jax.nn.gelu(z, approximate=False)), ("gelu_tanh", jax.nn.gelu)]
+)
+def test_gelu_forms_are_jaxs(ours, theirs):
+    z = jnp.linspace(-4.0, 4.0, 33)
+    np.testing.assert_allclose(ACTIVATIONS[ours].fun(z), theirs(z), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", [n for n in ACTIVATIONS if hasattr(jax.nn, n) and "gelu" not in n])
+def test_values_are_jax_nns(name):
+    z = jnp.array([[-7.0, -3.0, -0.5, 0.0], [0.25, 1.0, 6.0, 7.0]])
+    np.testing.assert_allclose(ACTIVATIONS[name].fun(z), getattr(jax.nn, name)(z), rtol=1e-6, atol=1e-15)
+
+
+@pytest.mark.parametrize(("fun", "prime"), [
+    (lambda z: activations.leaky_relu(z, 0.2), lambda z: activations.leaky_relu_prime(z, 0.2)),
+    (lambda z: activations.elu(z, 0.5), lambda z: activations.elu_prime(z, 0.5)),
+    (lambda z: activations.celu(z, 0.5), lambda z: activations.celu_prime(z, 0.5)),
+])  # fmt: skip
+def test_parameters_reach_the_derivative(fun, prime):
+    for z in (-2.0, -0.3, 0.0, 0.7):
+        np.testing.assert_allclose(prime(z), jax.grad(fun)(z), rtol=4 * EPS, atol=4 * EPS)
+
+
+@pytest.mark.parametrize("fun", [activations.softmax, activations.log_softmax])
+def test_softmax_takes_any_axis_and_masks(fun):
+    z = jax.random.normal(jax.random.key(0), (3, 4, 2))
+    for axis in (0, 1, 2, -1, -2):
+        expected = jnp.moveaxis(fun(jnp.moveaxis(z, axis, -1)), -1, axis)
+        np.testing.assert_allclose(fun(z, axis), expected, rtol=8 * EPS)
+    masked = jnp.array([0.0, -jnp.inf, 0.0])
+    expected = jnp.array([0.5, 0.0, 0.5])
+    out = fun(masked)
+    np.testing.assert_allclose(out if fun is activations.softmax else jnp.exp(out), expected, rtol=4 * EPS)
+    assert jnp.isfinite(jax.grad(lambda z: fun(z)[0])(masked)).all()
+
+
+def test_log_softmax_keeps_the_digits_of_a_sure_prediction():
+    z = jnp.array([50.0, 0.0])  # 1 + e^-50 rounds to 1
+    np.testing.assert_allclose(activations.log_softmax(z)[0], -np.exp(-50.0), rtol=4 * EPS)
+    np.testing.assert_allclose(jax.grad(lambda z: activations.log_softmax(z)[0])(z)[0], np.exp(-50.0), rtol=4 * EPS)
+
+
+def test_bad_input():
+    with pytest.raises(TypeError, match="z: expected real numbers, got dtype complex128"):
+        activations.sigmoid(1j)
+    with pytest.raises(ValueError, match="z: expected at least one axis"):
+        activations.softmax(1.0)
+    with pytest.raises(ValueError, match="axis: expected an axis of z"):
+        activations.softmax(jnp.ones(3), axis=1)
+    with pytest.raises(ValueError, match=r"activation: expected one of celu, .*; got 'rleu'"):
+        activations.get("rleu")
+    with pytest.raises(TypeError, match="activation: expected a name"):
+        activations.get(3)
+    assert activations.sigmoid(0).dtype == jnp.float64

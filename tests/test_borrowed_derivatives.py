@@ -1,0 +1,130 @@
+"""Hand-derived rooms borrow no derivative from JAX, held over syntax trees; and that the holder holds."""
+
+from pathlib import Path
+
+import pytest
+from architecture import PACKAGE, modules, room
+from borrowed_derivatives import DIFFERENTIATION, HAND_DERIVED, differentiation_faults, private_faults
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = modules(ROOT, PACKAGE)
+ALL = OURS | modules(ROOT, "experiments")
+HAND_WRITTEN = {name: path for name, path in OURS.items() if room(name) in HAND_DERIVED}
+
+
+@pytest.mark.parametrize("module", ALL)
+def test_nothing_private_to_jax_is_used(module):
+    faults = private_faults(ALL[module].read_text(), module)
+    assert not faults, "\n".join(map(str, faults))
+
+
+@pytest.mark.parametrize("module", HAND_WRITTEN)
+def test_derivatives_are_written_by_hand(module):
+    faults = differentiation_faults(HAND_WRITTEN[module].read_text(), module)
+    assert not faults, "\n".join(map(str, faults))
+
+
+BORROWED_DERIVATIVES = [
+    "import jax\njax.vjp(f, x)",
+    "import jax as j\nj.grad(f)",
+    "import jax\ng = jax.value_and_grad",
+    "from jax import grad",
+    "from jax import jvp as push",
+    "from jax import *",
+    "import jax.numpy\njax.linearize(f, x)",
+    "import functools, jax\nfunctools.partial(jax.linear_transpose, f)",
+    "import jax\n@jax.jacrev\ndef f(x): return x",
+    "import jax\ndef f():\n    return [jax.jacfwd]",
+    "import jax\ngetattr(jax, 'hessian')",
+    "import jax\ngetattr(jax, 'gr' + 'ad')",
+    "import jax\ngetattr(getattr(jax, 'interpreters'), 'ad')",
+    "import jax\nvars(jax)['grad']",
+    "import jax\njax.__dict__['grad']",
+    "import jax\nj = jax\nj.grad(f)",
+    "import jax\n(lambda module: module.grad)(jax)",
+    "import jax\nx, j = 0, jax",
+    "import operator, jax\noperator.attrgetter('grad')(jax)",
+    "from jax.interpreters import ad",
+    "from jax import interpreters\ninterpreters.ad.primitive_transposes",
+    "from jax import interpreters as i\nuse(i)",
+    "import jax.interpreters.ad",
+    "import jax.interpreters.ad as reverse_mode",
+    "import importlib\nimportlib.import_module('jax.interpreters.ad')",
+    "import importlib\nimportlib.import_module('jax').grad(f)",
+    "import importlib\nimportlib.import_module(name)",
+    "import importlib\nimportlib.import_module(f'{name}.grad')",
+    "import importlib\nimportlib.import_module(f'jax.{name}')",
+    "__import__('jax').vjp(f, x)",
+    "import sys\nsys.modules['jax'].vjp(f, x)",
+    "exec('import jax; jax.vjp')",
+    "import jax\njax.ad",
+    "import jax\njax.fwd_and_bwd(f, 1)",
+    "import jax\njax.custom_derivatives.linear_call(f, t, (), x)",
+    "from jax.custom_derivatives import linear_call",
+    "from jax.experimental import jet",
+    "from jax.experimental.jet import jet",
+    "from jax.experimental.sparse import grad",
+    "from jax.extend.core import eval_jaxpr_transpose",
+    "from jax.test_util import check_grads",
+    "import optax",
+    "from functional_dl.tree import jax",
+    "from functional_dl.tree import *",
+    "from functional_dl import tree\ntree.jax.grad(f)",
+]
+
+
+@pytest.mark.parametrize("source", BORROWED_DERIVATIVES)
+def test_borrowed_derivative_is_found(source):
+    assert differentiation_faults(source, f"{PACKAGE}.reverse.rules.planted")
+
+
+@pytest.mark.parametrize("name", sorted(DIFFERENTIATION))
+def test_every_banned_name_is_found(name):
+    base, _, last = name.rpartition(".")
+    assert differentiation_faults(f"from {base} import {last}", f"{PACKAGE}.reverse.rules.planted")
+    assert differentiation_faults(f"import jax\njax{name[3:]}(f)", f"{PACKAGE}.reverse.rules.planted")
+
+
+@pytest.mark.parametrize("module", HAND_WRITTEN)
+def test_borrowed_derivative_is_found_in_every_real_file(module):
+    source = HAND_WRITTEN[module].read_text()
+    assert differentiation_faults(f"{source}\n\ndef planted(f, x):\n    import jax\n    jax.vjp(f, x)\n", module)
+
+
+OWN_DERIVATIVES = [
+    "import jax\nimport jax.numpy as jnp\njax.jit(f)(jnp.log(x))",
+    "from jax import lax\nlax.dot_general(x, y, d)",
+    "from jax.extend.core import jaxpr_as_fun\nfrom jax.extend.core.primitives import dot_general_p",
+    "import jax\njax.tree_util.tree_map(f, x)\njax.make_jaxpr(f)(x)\njax.custom_vjp",
+    "from functional_dl.reverse.api import vjp\nvjp(f, x)",
+    "def grad(f):\n    '''As jax.grad.'''\n    return vjp(f)",
+    "import jax\nhasattr(jax.extend.core, 'Jaxpr')\njax.__version__",
+    "import numpy as np\nnp.gradient(x)",
+    "import importlib\nimportlib.import_module(f'{__name__}.{family}')",
+]
+
+
+@pytest.mark.parametrize("source", OWN_DERIVATIVES)
+def test_own_derivative_passes(source):
+    assert not differentiation_faults(source, f"{PACKAGE}.reverse.rules.planted")
+
+
+PRIVATE = [
+    "import jax._src",
+    "import jax._src.core as core",
+    "from jax._src import ad_util",
+    "from jax import _src",
+    "import jax\njax._src.core.Jaxpr",
+    "import jax as j\ngetattr(j, '_src')",
+    "import importlib\nimportlib.import_module('jax._src.core')",
+    "import jax.numpy as jnp\njnp._promote",
+]
+
+
+@pytest.mark.parametrize("source", PRIVATE)
+def test_private_name_is_found(source):
+    assert private_faults(source, f"{PACKAGE}.layers")
+
+
+def test_public_name_is_not_private():
+    assert not private_faults("import jax\njax.__version__\nself._src = 1\njax.lax.exp(_x)", f"{PACKAGE}.layers")

@@ -1,0 +1,50 @@
+"""README tells the truth: its code prints what it shows, its commands are CI's, its map is the tree."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The contents of README's fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_code_prints_what_is_shown():
+    (code,), (shown,) = blocks("python"), blocks("text")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == shown
+
+
+def test_code_has_twelve_lines():
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+
+
+def test_ci_runs_the_test_command_as_written():
+    experiments, tests = (block.strip() for block in blocks("sh"))
+    assert experiments.endswith("python -m experiments")
+    assert experiments.split(" -m experiments")[0] == tests.split(" -m pytest")[0]
+    lines = [line.strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
+    assert tests in lines
+
+
+def test_map_names_every_room_and_no_other():
+    named = set(re.findall(r"^\| `(\w+/(?:\w+(?:\.py|/))?)`", README, re.MULTILINE))
+    package = ROOT / "functional_dl"
+    files = {f"functional_dl/{path.name}" for path in package.glob("*.py") if not path.name.startswith("__")}
+    folders = {f"functional_dl/{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert named == files | folders | {"experiments/", "tests/"}
+
+
+def test_versions_are_those_of_the_lock():
+    stated = set(re.findall(r"JAX (\d[\d.]*\d)", README))
+    locked = set(re.findall(r"^jax==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert stated == locked
