@@ -8,8 +8,9 @@ Saturation of one unit: the mean of f'(z) for normally distributed z of growing 
 fall like (f(∞) - f(-∞)) / (s √(2π)), for the normal density is flat where f' lives; for ReLU it stays 1/2.
 
 Saturation through depth: a network of equal layers at its initial weights, whose spread keeps signals alive for the
-activation at hand (He's for ReLU and GELU, Glorot's and LeCun's, here the same, for the others), and the δ's of textbook backpropagation. How much
-of the gradient at the last hidden layer is left at the first, over seeds run at once (vmap).
+activation at hand (He's for ReLU and GELU, Glorot's and LeCun's, here the same, for the others), and the δ's of
+textbook backpropagation. How much of the gradient at the last hidden layer is left at the first, over seeds run at
+once (vmap).
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from experiments.framework import settings, style
 from experiments.framework.result import Check, Picture, Result, Table
@@ -165,7 +167,7 @@ def _softmax_error() -> float:
 
 def _mean_slope(name: str, spreads: np.ndarray) -> np.ndarray:
     """E f'(s u), u standard normal, by the trapezoidal rule on ±9 (exact to rounding for smooth f)."""
-    u = np.linspace(-9, 9, 20_001)
+    u = np.linspace(-9, 9, 200_001)
     weight = np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi) * (u[1] - u[0])
     slopes = [np.sum(weight * np.asarray(ACTIVATIONS[name].prime(jnp.asarray(s * u)))) for s in spreads]
     return np.array(slopes)
@@ -283,6 +285,7 @@ def _plot_saturation(curves: dict) -> Picture:
         right.fill_between(places, 10 ** (mean - half), 10 ** (mean + half), color=colour, alpha=0.2, linewidth=0)
         right.plot(places, 10**mean, color=colour, label=name, marker=".", markersize=4)
     right.set(title="Gradient through depth", xlabel="hidden layer", ylabel="|δ| relative to the last", yscale="log")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.legend(loc="lower right")
     return Picture(
         "saturation",

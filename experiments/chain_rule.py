@@ -17,6 +17,7 @@ from fractions import Fraction
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.ticker import EngFormatter
 
 from experiments.framework import settings, style
 from experiments.framework.result import Check, Picture, Result, Table
@@ -297,14 +298,19 @@ def _plot_derivatives(found: dict) -> Picture:
         axes.plot(entry["x"], entry["hand"], color=style.SKY, linewidth=4, label="by hand")
         some = slice(None, None, max(1, len(entry["x"]) // 12))
         axes.plot(entry["x"][some], entry["ways"]["reverse"][some], ".", color=style.BLACK, label="reverse")
-        axes.set_title(CASES[name].formula.split(",")[0], fontsize=9.5)
+        axes.set_title(name, fontsize=9.5)
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         axes.tick_params(labelsize=8)
     for axes in places[len(found) :]:
         axes.axis("off")
         axes.legend(*places[0].get_legend_handles_labels(), loc="center", fontsize=11)
     figure.supxlabel("x", fontsize=10)
     figure.supylabel("derivative", fontsize=10)
-    return Picture("derivatives", "Derivatives: the sum of products by hand (line), the reverse mode (dots).", figure)
+    return Picture(
+        "derivatives",
+        "Derivatives of the compositions in the table: the sum of products by hand (line), the reverse mode (dots).",
+        figure,
+    )
 
 
 def _plot_errors(found: dict) -> Picture:
@@ -315,12 +321,12 @@ def _plot_errors(found: dict) -> Picture:
         worst = [entry["errors"][way].max() for entry in found.values()]
         axes.plot(worst, rows + shift, marker, color=colour, label=f"by hand − {way}")
     axes.plot(
-        [entry["allowed"] for entry in found.values()], rows, "|", color=style.BLACK, markersize=22, label="allowed"
+        [entry["allowed"] for entry in found.values()], rows, "|", color=style.BLACK, markersize=14, label="allowed"
     )
     axes.set_yticks(rows, list(found))
     axes.set(xlabel="largest difference on the grid, in eps · Σ |paths|", title="Rounding is all that is left")
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=-0.05)
     axes.invert_yaxis()
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), labelspacing=0.9)
     return Picture("errors", "What separates the derivative by hand from three others, in units of rounding.", figure)

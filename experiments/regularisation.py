@@ -1,4 +1,4 @@
-"""L1, L2 and dropout against over-fitting, on few training digits.
+"""L1, L2 and dropout against over-fitting, on few training digits, some with a wrong label.
 
 A wide multilayer perceptron is trained by mini-batch gradient descent with momentum on a small part of scikit-learn's
 digits: bare; with an L1 penalty by proximal steps (soft thresholding after each update, which gives zeros that
@@ -8,6 +8,10 @@ Each method's strength is chosen on a validation set, from a short list, by the 
 seeds; the test set is looked at once, for the strengths chosen. Every seed draws its own three sets, initial
 weights and masks; seeds and strengths run at once (vmap). Methods are compared seed by seed: the interval is that
 of the paired difference in test loss from the bare run.
+
+The wrong labels make over-fitting plain: they can only be learnt by heart. The labels that judge are right. Without
+wrong ones (--wrong-labels 0) the gains are about a tenth as large, and for some networks (--hidden 128 128) what
+dropout gains is within the spread of the seeds.
 """
 
 from dataclasses import dataclass
@@ -24,7 +28,7 @@ from functional_dl import losses, penalties, training, tree
 from functional_dl.models import mlp
 
 CLAIM = (
-    "On few training digits a wide network over-fits; L1, L2 and dropout each lower its test loss, and of the three "
+    "On few training digits, some mislabelled, a wide network over-fits; L1, L2 and dropout each lower its test loss, and of the three "
     "only L1, by proximal steps, makes weights exactly zero."
 )
 
@@ -33,34 +37,38 @@ CLAIM = (
 class Config:
     """Settings of the regularisation experiment."""
 
-    seeds: int = 10
+    seeds: int = 8
     """Draws of the sets, initial weights and masks, run at once."""
     train: int = 250
     """Digits to train on."""
     validation: int = 300
     """Digits that choose the strengths; the rest, of 1797, is the test set."""
-    width: int = 128
-    """Hidden units."""
+    wrong_labels: float = 0.15
+    """Share of the training digits that get a random other label."""
+    hidden: tuple[int, ...] = (512,)
+    """Widths of the hidden layers."""
     batch_size: int = 50
     """Digits a step."""
-    steps: int = 1000
+    steps: int = 800
     """Updates."""
     record_every: int = 50
     """Steps between two points of the curves."""
     learning_rate: float = 0.05
     """Of gradient descent with momentum 0.9."""
-    l1: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    l1: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     """Strengths of |w|₁ to choose from."""
-    l2: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    l2: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     """Strengths of |w|₂² (no half) to choose from."""
-    dropout: tuple[float, ...] = (0.2, 0.4, 0.6)
+    dropout: tuple[float, ...] = (0.25, 0.5, 0.7)
     """Rates to choose from."""
 
     def __post_init__(self):
-        settings.at_least(self, 1, "validation", "width", "batch_size", "steps", "record_every")
+        settings.at_least(self, 1, "validation", "batch_size", "steps", "record_every")
         settings.at_least(self, self.batch_size, "train")
         settings.at_least(self, 2, "seeds")
         settings.positive(self, "learning_rate")
+        if not 0 <= self.wrong_labels < 1:
+            raise ValueError(f"wrong_labels: expected a share in [0, 1), got {self.wrong_labels}")
         if self.train + self.validation >= 1797:
             raise ValueError(f"train + validation: expected less than 1797, got {self.train + self.validation}")
         if self.steps % self.record_every:
@@ -76,7 +84,7 @@ class Config:
 
 
 SMOKE = Config(
-    seeds=2, train=20, width=8, batch_size=10, steps=4, record_every=2, l1=(0.0, 0.01), l2=(1e-3,), dropout=(0.5,)
+    seeds=2, train=20, hidden=(8,), batch_size=10, steps=4, record_every=2, l1=(0.0, 0.01), l2=(1e-3,), dropout=(0.5,)
 )
 
 
@@ -145,12 +153,15 @@ def _draws(config: Config) -> dict:
 
     raw = load_digits()
     order = np.stack([np.random.default_rng(seed).permutation(len(raw.target)) for seed in range(config.seeds)])
+    labels = raw.target[order]
+    wrong = round(config.wrong_labels * config.train)  # the order is random, so the first ones may be the wrong ones
+    labels[:, :wrong] += np.random.default_rng(0).integers(1, 10, (config.seeds, wrong))
     x = jnp.asarray((raw.data / 16).astype(np.float32)[order])
-    y = jnp.asarray(np.eye(10, dtype=np.float32)[raw.target[order]])
+    y = jnp.asarray(np.eye(10, dtype=np.float32)[labels % 10])
     ends = np.cumsum([0, config.train, config.validation])
     places = {"train": slice(ends[0], ends[1]), "validation": slice(ends[1], ends[2]), "test": slice(ends[2], None)}
     keys = jax.random.split(jax.random.key(1), config.seeds)
-    sizes = (64, config.width, config.width, 10)
+    sizes = (64, *config.hidden, 10)
     init = jax.jit(jax.vmap(lambda key: mlp.init(jax.random.fold_in(key, 0), sizes, dtype=jnp.float32)))
     return {
         "sets": {name: (x[:, place], y[:, place]) for name, place in places.items()},

@@ -4,7 +4,7 @@ import dataclasses
 import io
 import time
 import traceback
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
@@ -64,7 +64,7 @@ def _summary(experiment: Experiment, began: float) -> dict:
         "name": experiment.name,
         "about": experiment.about,
         "seconds": round(time.perf_counter() - began, 2),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

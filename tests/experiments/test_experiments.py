@@ -8,9 +8,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-for package in ("matplotlib", "tyro", "sklearn"):
-    pytest.importorskip(package)
-
 from experiments.framework import page, registry, runner
 from experiments.framework.result import Picture, Result
 

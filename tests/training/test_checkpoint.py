@@ -32,6 +32,12 @@ def run(directory=None, *, loss=loss, **change):
     return training.fit(loss, **arguments)
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """The run that nothing interrupts."""
+    return run()
+
+
 def assert_same_bits(a, b):
     for x, y in zip(jax.tree_util.tree_leaves(a), jax.tree_util.tree_leaves(b), strict=True):
         assert np.asarray(x).dtype == np.asarray(y).dtype
@@ -43,11 +49,11 @@ def assert_same_fit(a, b):
     assert (a.steps, a.stopped) == (b.steps, b.stopped)
 
 
-def test_killed_and_resumed_is_bitwise_the_same(tmp_path, monkeypatch):
+def test_killed_and_resumed_is_bitwise_the_same(whole, tmp_path, monkeypatch):
     """The run dies in its ninth chunk, at step 40 of 60; the newest checkpoint then is that of step 40."""
     from functional_dl.training.fit import _Run
 
-    whole, calls, advance = run(), [], _Run.advance
+    calls, advance = [], _Run.advance
 
     def dying(self, state, length):
         calls.append(length)
@@ -66,10 +72,10 @@ def test_killed_and_resumed_is_bitwise_the_same(tmp_path, monkeypatch):
     assert_same_fit(resumed, whole)
 
 
-def test_keyboard_interrupt_saves_what_was_done(tmp_path, monkeypatch):
+def test_keyboard_interrupt_saves_what_was_done(whole, tmp_path, monkeypatch):
     from functional_dl.training.fit import _Run
 
-    whole, calls, advance = run(), [], _Run.advance
+    calls, advance = [], _Run.advance
 
     def interrupted(self, state, length):
         calls.append(length)
@@ -87,24 +93,24 @@ def test_keyboard_interrupt_saves_what_was_done(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("first", [13, 30])
-def test_a_run_can_be_made_longer(tmp_path, first):
+def test_a_run_can_be_made_longer(whole, tmp_path, first):
     run(tmp_path, steps=first)
-    assert_same_fit(run(tmp_path, resume=True), run())
-
-
-def test_resuming_a_finished_run_gives_it_back(tmp_path):
-    whole = run(tmp_path)
     assert_same_fit(run(tmp_path, resume=True), whole)
 
 
-def test_resume_without_checkpoints_starts(tmp_path):
-    assert_same_fit(run(tmp_path / "new", resume=True), run())
+def test_resuming_a_finished_run_gives_it_back(whole, tmp_path):
+    assert_same_fit(run(tmp_path), whole)
+    assert_same_fit(run(tmp_path, resume=True), whole)
 
 
-def test_resume_on_a_mesh(tmp_path):
+def test_resume_without_checkpoints_starts(whole, tmp_path):
+    assert_same_fit(run(tmp_path / "new", resume=True), whole)
+
+
+def test_resume_on_a_mesh(whole, tmp_path):
     run(tmp_path, steps=30)
     mesh = jax.make_mesh((8,), ("data",))
-    resumed, whole = run(tmp_path, resume=True, mesh=mesh), run()
+    resumed = run(tmp_path, resume=True, mesh=mesh)
     np.testing.assert_allclose(resumed.history["loss"], whole.history["loss"], rtol=1e-10)
 
 

@@ -35,6 +35,11 @@ def run(**change):
     return training.fit(**(arguments | change))
 
 
+@pytest.fixture(scope="module")
+def usual():
+    return run()
+
+
 def same_bits(a, b):
     leaves = zip(jax.tree_util.tree_leaves(a), jax.tree_util.tree_leaves(b), strict=True)
     return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in leaves)
@@ -97,13 +102,13 @@ def test_every_epoch_is_a_fresh_order_of_distinct_examples():
 
 
 @pytest.mark.parametrize("report_every", [1, 7, 40, 1000])
-def test_chunks_do_not_change_a_bit(report_every):
-    assert same_bits(run(report_every=report_every).history, run().history)
+def test_chunks_do_not_change_a_bit(usual, report_every):
+    assert same_bits(run(report_every=report_every).history, usual.history)
 
 
-def test_key_decides():
-    assert same_bits(run().params, run().params)
-    assert not same_bits(run().params, run(key=jax.random.key(4)).params)
+def test_key_decides(usual):
+    assert same_bits(run().params, usual.params)
+    assert not same_bits(run(key=jax.random.key(4)).params, usual.params)
     assert not run(key=jax.random.PRNGKey(1)).stopped  # an old-style key will do
 
 

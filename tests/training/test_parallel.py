@@ -35,9 +35,14 @@ def run(**change):
     return training.fit(loss, START, DATA, **(arguments | change))
 
 
+@pytest.fixture(scope="module")
+def single():
+    return run()
+
+
 @pytest.mark.parametrize("mesh", MESHES)
-def test_sharded_equals_single(mesh):
-    single, sharded = run(), run(mesh=MESHES[mesh]())
+def test_sharded_equals_single(single, mesh):
+    sharded = run(mesh=MESHES[mesh]())
     np.testing.assert_allclose(sharded.history["loss"], single.history["loss"], rtol=1e-11)
     for a, b in zip(jax.tree_util.tree_leaves(sharded.params), jax.tree_util.tree_leaves(single.params)):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
