@@ -16,16 +16,25 @@ def concrete(x) -> np.ndarray | None:
     return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
 
 
+def array(name: str, x) -> Array:
+    """x as an array, of whatever dtype; lists of numbers are read as arrays.
+
+    Raises:
+      TypeError: x is no array of numbers.
+    """
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected an array of numbers, got {type(x).__name__}") from error
+
+
 def real(name: str, x) -> Array:
     """x as a floating array; integers are read in the default float dtype.
 
     Raises:
-      TypeError: x is complex, or no array of numbers at all.
+      TypeError: x is complex, or no array of numbers.
     """
-    try:
-        x = jnp.asarray(x)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected an array of real numbers, got {type(x).__name__}") from error
+    x = array(name, x)
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x
     if jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.bool_:
@@ -42,12 +51,13 @@ def pair(first: str, x, second: str, y) -> tuple[Array, Array]:
       ValueError: the shapes differ.
       TypeError: one is complex.
     """
-    if jnp.shape(x) != jnp.shape(y):
+    x, y = array(first, x), array(second, y)
+    if x.shape != y.shape:
         raise ValueError(
             f"{first} and {second}: expected one shape (nothing is broadcast), got {first} of shape "
-            f"{jnp.shape(x)} and {second} of shape {jnp.shape(y)}"
+            f"{x.shape} and {second} of shape {y.shape}"
         )
-    x_floats, y_floats = (jnp.issubdtype(jnp.result_type(v), jnp.floating) for v in (x, y))
+    x_floats, y_floats = (jnp.issubdtype(v.dtype, jnp.floating) for v in (x, y))
     x, y = real(first, x), real(second, y)
     if x_floats and not y_floats:
         y = y.astype(x.dtype)

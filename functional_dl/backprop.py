@@ -29,7 +29,7 @@ from jaxtyping import Float
 from functional_dl import activations, layers, losses
 from functional_dl.activations import Activation, sigmoid, softmax
 from functional_dl.aliases import Array, Params, Scalar
-from functional_dl.arguments import real
+from functional_dl.arguments import array, real
 from functional_dl.losses import Loss
 from functional_dl.models import mlp
 
@@ -64,7 +64,8 @@ def gradients(
       example), what (1) simplifies to, so a probability that underflows does no harm.
     Source: Rumelhart, Hinton, Williams 1986; Goodfellow, Bengio, Courville 2016, section 6.5.
     """
-    if jnp.issubdtype(jnp.result_type(x), jnp.floating):
+    x = array("x", x)
+    if jnp.issubdtype(x.dtype, jnp.floating):
         x = real("x", x)
     else:
         x = real("x", x).astype(params["layers"][0]["weight"].dtype)

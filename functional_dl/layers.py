@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 
 from functional_dl import initializers
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.arguments import positive_size, real, within
+from functional_dl.arguments import array, positive_size, real, within
 
 
 class Layer(NamedTuple):
@@ -72,7 +72,7 @@ def dense(
     return Layer(init, affine)
 
 
-def affine(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch k"]:
+def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     """x W + b for params {"weight": W, "bias": b}, or x W for {"weight": W}: `dense`'s apply.
 
     Raises:
@@ -81,11 +81,12 @@ def affine(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch 
     weight = params["weight"]
     if jnp.ndim(weight) != 2:
         raise ValueError(f"params['weight']: expected shape (in, out), got {jnp.shape(weight)}")
-    if jnp.ndim(x) == 0 or jnp.shape(x)[-1] != weight.shape[0]:
+    x = array("x", x)
+    if x.ndim == 0 or x.shape[-1] != weight.shape[0]:
         raise ValueError(
-            f"x: expected last axis {weight.shape[0]} (the weight's shape is {weight.shape}), got shape {jnp.shape(x)}"
+            f"x: expected last axis {weight.shape[0]} (the weight's shape is {weight.shape}), got shape {x.shape}"
         )
-    from_integers = not jnp.issubdtype(jnp.result_type(x), jnp.floating)
+    from_integers = not jnp.issubdtype(x.dtype, jnp.floating)
     x = real("x", x)
     y = jnp.dot(x.astype(weight.dtype) if from_integers else x, weight)
     bias = params.get("bias")
@@ -130,8 +131,9 @@ def apply_mask(mask: Bool[Array, "..."], x: Float[Array, "..."], rate) -> Float[
       ValueError: mask and x differ in shape; rate (where concrete) lies outside [0, 1).
     """
     within("rate", rate, 0.0, 1.0, open_right=True)
-    if jnp.shape(mask) != jnp.shape(x):
-        raise ValueError(f"mask: expected the shape of x, {jnp.shape(x)}, got {jnp.shape(mask)}")
+    mask, x = jnp.asarray(mask), array("x", x)
+    if mask.shape != x.shape:
+        raise ValueError(f"mask: expected the shape of x, {x.shape}, got {mask.shape}")
     x = real("x", x)
     kept = (1 - jnp.asarray(rate)).astype(x.dtype)
     return jnp.where(mask, x / kept, 0.0)  # selected, not multiplied: a dropped inf gives 0, not NaN

@@ -157,7 +157,7 @@ def _total(params: Params, select: Select | None, fun) -> Scalar:
         return jnp.zeros(())
     # The widest dtype is chosen here, since strict promotion would refuse to mix bfloat16 and float32 leaves.
     widest = max((term.dtype for term in terms), key=lambda dtype: jnp.finfo(dtype).bits)
-    return sum((term.astype(widest) for term in terms[1:]), start=terms[0].astype(widest))
+    return jnp.stack([term.astype(widest) for term in terms]).sum()
 
 
 def _as(number, like: Array) -> Array:

@@ -43,7 +43,7 @@ def test_value_and_derivative_against_the_formula(name):
     z = jnp.array(POINTS)
     ours = zip(
         POINTS,
-        *(np.asarray(f(z)) for f in (entry.fun, entry.prime, jax.vmap(jax.grad(entry.fun)))),
+        *(np.asarray(jax.jit(f)(z)) for f in (entry.fun, entry.prime, jax.vmap(jax.grad(entry.fun)))),
         strict=True,
     )
     for z, value, prime, grad in ours:
@@ -55,8 +55,8 @@ def test_value_and_derivative_against_the_formula(name):
         exact_value, first, second = exact_derivatives(entry, z)
         assert abs(value - exact_value) <= 8 * EPS * (abs(exact_value) + abs(z * first)) + flushed
         assert abs(prime - first) <= 8 * EPS * (abs(first) + abs(z * second)) + flushed
-        # jax.grad takes y (1 - y) for a gate y: an ulp of 1 off until y rounds to 1 at 37, times z in z y; the
-        # hand derivative is held to relative accuracy above.
+        # jax.grad takes y (1 - y) for a gate y: an ulp of 1 off until y rounds to 1 at 37, times z in z y;
+        # the hand derivative is held to relative accuracy above.
         assert abs(grad - first) <= 8 * EPS * (1 + abs(z * second)) + EPS * min(abs(z), 37.0)
 
 
@@ -72,7 +72,7 @@ def test_mixing_value_and_jacobian_against_the_formula(name, z):
         [[float(formulas.partial(lambda v: f(v)[i], z, j)) for j in range(len(z))] for i in range(len(z))]
     )
     np.testing.assert_allclose(entry.prime(jnp.array(z)), jacobian, rtol=0, atol=tolerance)
-    np.testing.assert_allclose(jax.jacrev(entry.fun)(jnp.array(z)), jacobian, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(jax.jit(jax.jacrev(entry.fun))(jnp.array(z)), jacobian, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
@@ -83,7 +83,7 @@ def test_every_dtype_keeps_its_dtype_and_shape_and_its_accuracy(name, dtype):
     wide = z.astype(jnp.float64)
     eps = float(jnp.finfo(dtype).eps)
     for fun, order in ((entry.fun, 0), (entry.prime, 1)):
-        out, expected = fun(z), fun(wide)
+        out, expected = jax.jit(fun)(z), jax.jit(fun)(wide)
         assert out.dtype == dtype
         assert out.shape == (z.shape if entry.elementwise or not order else (*z.shape, 4))
         assert jax.eval_shape(fun, jnp.zeros((0, 3), dtype)).shape[:2] == (0, 3)
@@ -91,7 +91,7 @@ def test_every_dtype_keeps_its_dtype_and_shape_and_its_accuracy(name, dtype):
             spread = 24.5  # largest difference of two logits, the condition of a softmax
             assert np.all(np.abs(out.astype(jnp.float64) - expected) <= 4 * eps * (spread + np.abs(expected)))
             continue
-        condition = np.abs(wide * jax.vmap(jax.vmap(jax.grad(fun)))(wide))
+        condition = np.abs(wide * jax.jit(jax.vmap(jax.vmap(jax.grad(fun))))(wide))
         tolerance = 8 * eps * (np.abs(expected) + condition) + 8 * float(jnp.finfo(dtype).tiny)
         assert np.all(np.abs(out.astype(jnp.float64) - expected) <= tolerance)
 
@@ -112,8 +112,12 @@ def test_no_finite_input_gives_nan(name, dtype):
         float(jnp.finfo(dtype).tiny),
     ]
     z = jnp.array([0.0, -0.0, *sizes, *(-s for s in sizes)], dtype)
-    _, pullback = jax.vjp(entry.fun, z)
-    for out in (entry.fun(z), entry.prime(z), pullback(jnp.ones_like(z))[0], jax.jit(entry.fun)(z)):
+
+    def all_three(z):
+        out, pullback = jax.vjp(entry.fun, z)
+        return out, entry.prime(z), pullback(jnp.ones_like(z))[0]
+
+    for out in (*jax.jit(all_three)(z), *(all_three(z) if dtype == jnp.float32 else ())):
         assert not jnp.isnan(out).any()
 
 
@@ -128,9 +132,9 @@ def test_jit_vmap_and_grad_agree(name):
     z = jax.random.normal(jax.random.key(1), (5, 4))
     for fun in (entry.fun, entry.prime):
         np.testing.assert_allclose(jax.jit(fun)(z), fun(z), rtol=4 * EPS, atol=4 * EPS)
-        np.testing.assert_allclose(jax.vmap(fun)(z), fun(z), rtol=4 * EPS, atol=4 * EPS)
+        np.testing.assert_allclose(jax.jit(jax.vmap(fun))(z), fun(z), rtol=4 * EPS, atol=4 * EPS)
     ct = jax.random.normal(jax.random.key(2), (5, 4))
-    expected = jax.vjp(entry.fun, z)[1](ct)[0]
+    expected = jax.jit(lambda z: jax.vjp(entry.fun, z)[1](ct)[0])(z)
     by_hand = ct * entry.prime(z) if entry.elementwise else jnp.einsum("nij,ni->nj", entry.prime(z), ct)
     np.testing.assert_allclose(by_hand, expected, rtol=1e-13, atol=1e-14)
 
@@ -213,9 +217,11 @@ def test_parameters_reach_the_derivative(fun, prime):
 @pytest.mark.parametrize("fun", [activations.softmax, activations.log_softmax])
 def test_softmax_takes_any_axis_and_masks(fun):
     z = jax.random.normal(jax.random.key(0), (3, 4, 2))
-    for axis in (0, 1, 2, -1, -2):
-        expected = jnp.moveaxis(fun(jnp.moveaxis(z, axis, -1)), -1, axis)
-        np.testing.assert_allclose(fun(z, axis), expected, rtol=8 * EPS)
+    axes = (0, 1, 2, -1, -2)
+    ours = jax.jit(lambda z: [fun(z, axis) for axis in axes])(z)
+    moved = jax.jit(lambda z: [jnp.moveaxis(fun(jnp.moveaxis(z, axis, -1)), -1, axis) for axis in axes])(z)
+    for out, expected in zip(ours, moved, strict=True):
+        np.testing.assert_allclose(out, expected, rtol=8 * EPS)
     masked = jnp.array([0.0, -jnp.inf, 0.0])
     expected = jnp.array([0.5, 0.0, 0.5])
     out = fun(masked)

@@ -69,7 +69,7 @@ def test_the_expectation_over_all_masks_is_exact(rate):
         return y, pullback(ct)[0]
 
     ys, x_bars = jax.vmap(value_and_pullback)(masks)
-    kept = masks.sum(1)
+    kept = np.asarray(masks).sum(1)
     probability = (1 - rate) ** kept * rate ** (x.size - kept)
     np.testing.assert_allclose(probability.sum(), 1.0, rtol=16 * EPS)
     np.testing.assert_allclose(probability @ ys, x, rtol=32 * EPS)
@@ -86,7 +86,7 @@ def test_dropout_draws_at_its_rate_and_repeats_by_key():
     assert abs(float((y == 0).mean()) - 0.3) <= 5 * spread
     np.testing.assert_array_equal(y, layers.dropout(KEY, x, 0.3))
     assert (y != layers.dropout(jax.random.key(1), x, 0.3)).any()
-    # the mask dropout draws goes through apply_mask, so the exact expectation above is dropout's
+    # dropout's mask goes through apply_mask, so the exact expectation above is dropout's too
     np.testing.assert_array_equal(y, layers.apply_mask(jax.random.bernoulli(KEY, 0.7, x.shape), x, 0.3))
 
 
@@ -104,23 +104,24 @@ def test_dropout_off_and_traced():
     np.testing.assert_array_equal(rows[1], layers.dropout(keys[1], ones, 0.5))
 
 
+X = jnp.ones(2)
 PARAMS = {"weight": jnp.ones((4, 3)), "bias": jnp.ones(3)}
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
-    (lambda: layers.dropout(KEY, jnp.ones(2), 1.0), ValueError, r"rate: expected values in \[0, 1\), got 1"),
-    (lambda: layers.dropout(KEY, jnp.ones(2), -0.1), ValueError, r"rate: expected values in \[0, 1\), got -0.1"),
-    (lambda: layers.dropout(KEY, jnp.ones(2), float("nan")), ValueError, "rate: expected values .* got nan"),
-    (lambda: layers.dropout(None, jnp.ones(2), 0.5), ValueError, "key: expected a random key"),
+    (lambda: layers.dropout(KEY, X, 1.0), ValueError, r"rate: expected values in \[0, 1\), got 1"),
+    (lambda: layers.dropout(KEY, X, -0.1), ValueError, r"rate: expected values in \[0, 1\), got -0.1"),
+    (lambda: layers.dropout(KEY, X, float("nan")), ValueError, "rate: expected values .* got nan"),
+    (lambda: layers.dropout(None, X, 0.5), ValueError, "key: expected a random key"),
     (lambda: layers.dropout(KEY, 1j, 0.5), TypeError, "x: expected real numbers"),
-    (lambda: layers.apply_mask(jnp.ones(3, bool), jnp.ones(2), 0.5), ValueError, r"mask: expected the shape of x"),
+    (lambda: layers.apply_mask(jnp.ones(3, bool), X, 0.5), ValueError, "mask: expected the shape of x"),
     (lambda: layers.dense(0, 3), ValueError, "in_features: expected a positive integer, got 0"),
     (lambda: layers.dense(4, 2.5), ValueError, "out_features: expected a positive integer, got 2.5"),
-    (lambda: layers.dense(4, 3, initializer="xavier"), ValueError, "initializer: expected one of glorot_normal"),
-    (lambda: layers.affine(PARAMS, jnp.ones((2, 5))), ValueError, r"x: expected last axis 4 .*got shape \(2, 5\)"),
+    (lambda: layers.dense(4, 3, initializer="xavier"), ValueError, "initializer: expected one of"),
+    (lambda: layers.affine(PARAMS, jnp.ones((2, 5))), ValueError, r"x: expected last axis 4 .*\(2, 5\)"),
     (lambda: layers.affine(PARAMS, 1.0), ValueError, r"x: expected last axis 4 .*got shape \(\)"),
-    (lambda: layers.affine({"weight": jnp.ones(3)}, jnp.ones(3)), ValueError, "'weight'.*: expected shape .in, out."),
-    (lambda: layers.affine({**PARAMS, "bias": jnp.ones(1)}, jnp.ones(4)), ValueError, "'bias'.*: expected shape .3,."),
+    (lambda: layers.affine({"weight": X}, X), ValueError, r"'weight'\]: expected shape \(in, out\), got"),
+    (lambda: layers.affine({**PARAMS, "bias": X}, jnp.ones(4)), ValueError, "'bias'.: expected shape .3,."),
 ])  # fmt: skip
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):

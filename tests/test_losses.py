@@ -286,6 +286,15 @@ def test_the_quantile_loss_is_least_at_the_quantile():
     assert int(jnp.argmin(values)) == 900
 
 
+def test_lists_integers_and_numpy_arrays_are_read():
+    np.testing.assert_array_equal(losses.hinge([0.5, 2.0], [1, -1]), [0.5, 3.0])
+    assert losses.huber(1, 3).dtype == jnp.float64
+    assert losses.squared_error(np.ones(2, np.float32), np.arange(2)).dtype == jnp.float32
+    assert float(losses.softmax_cross_entropy([0.0, 0.0], 1)) == np.log(2.0)
+    with pytest.raises(TypeError, match="target: expected an array of numbers, got str"):
+        losses.huber(1.0, "one")
+
+
 def test_huge_residuals_and_zero_vectors():
     assert float(losses.huber(1e300, 0.0)) == 1e300
     assert float(jax.grad(losses.huber)(1e300, 0.0)) == 1.0

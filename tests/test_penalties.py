@@ -1,4 +1,4 @@
-"""Penalties: values by hand, (sub)gradients, proximal maps as minimisers, scikit-learn's lasso, ridge in closed form."""
+"""Penalties: values, subgradients, proximal maps as minimisers; the lasso is scikit-learn's, ridge closed."""
 
 import itertools
 
@@ -32,6 +32,12 @@ PENALTIES = {
         lambda w: RHO * abs(w) + (1 - RHO) * w * w,
     ),
 }
+
+
+def flat(params):
+    return np.concatenate([np.ravel(leaf) for leaf in tree_leaves(params)])
+
+
 each = pytest.mark.parametrize("name", PENALTIES)
 
 
@@ -55,7 +61,7 @@ def test_the_subgradient_is_jax_grads_and_supports_the_penalty_from_below(name, 
     if select:
         assert not g["layers"][0]["bias"].any()
         return
-    for w, slope in zip(*(np.concatenate([np.ravel(v) for v in tree_leaves(t)]) for t in (PARAMS, g)), strict=True):
+    for w, slope in zip(flat(PARAMS), flat(g), strict=True):
         for u in np.linspace(-5.0, 5.0, 41):  # the definition: f(u) >= f(w) + slope (u - w)
             assert one(u) >= one(w) + slope * (u - w) - 16 * EPS
 
@@ -66,9 +72,9 @@ def test_the_proximal_map_is_the_minimiser(name, step):
     _, _, prox, one = PENALTIES[name]
     u = prox(PARAMS, step)
     grid = np.linspace(-5.0, 5.0, 200_001)
-    for w, at in zip(*(np.concatenate([np.ravel(v) for v in tree_leaves(t)]) for t in (PARAMS, u)), strict=True):
+    for w, at in zip(flat(PARAMS), flat(u), strict=True):
         cost = lambda v: step * one(v) + (v - w) ** 2 / 2
-        # The cost is strongly convex: nothing on the grid lies lower, and the lowest point there is a cell away.
+        # The cost is strongly convex: nothing on the grid lies lower, its lowest point there is a cell away.
         best = grid[np.argmin(cost(grid))]
         assert cost(at) <= cost(best) + 16 * EPS
         assert abs(at - best) <= 5e-5
@@ -156,12 +162,12 @@ def test_ridge_is_the_closed_form():
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: penalties.prox_l1(PARAMS, -0.1), ValueError, "step: expected a number >= 0, got -0.1"),
     (lambda: penalties.prox_l2(PARAMS, float("nan")), ValueError, "step: expected a number >= 0, got nan"),
-    (lambda: penalties.prox_l1(PARAMS, jnp.ones(2)), ValueError, r"step: expected a number, got shape \(2,\)"),
-    (lambda: penalties.elastic_net(PARAMS, 1.5), ValueError, r"l1_ratio: expected values in \[0, 1\], got 1.5"),
+    (lambda: penalties.prox_l1(PARAMS, jnp.ones(2)), ValueError, "step: expected a number, got shape .2,."),
+    (lambda: penalties.elastic_net(PARAMS, 1.5), ValueError, "l1_ratio: expected values in .0, 1., got 1.5"),
     (lambda: penalties.subgradient_elastic_net(PARAMS, -1.0), ValueError, "l1_ratio: expected values"),
     (lambda: penalties.prox_elastic_net(PARAMS, 1.0, 2.0), ValueError, "l1_ratio: expected values"),
-    (lambda: penalties.l1({"n": jnp.arange(3)}), TypeError, r"params\[n\]: expected a floating leaf, got dtype int"),
-    (lambda: penalties.prox_l1([1j], 1.0), TypeError, r"params\[0\]: expected a floating leaf, got dtype complex"),
+    (lambda: penalties.l1({"n": jnp.arange(3)}), TypeError, r"params\[n\]: expected a floating leaf, got"),
+    (lambda: penalties.prox_l1([1j], 1.0), TypeError, r"params\[0\]: expected a floating leaf"),
 ])  # fmt: skip
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):

@@ -53,5 +53,5 @@ def test_names_of_leaves():
 
 
 def test_trees_that_differ_are_refused():
-    with pytest.raises(ValueError, match="structure|key"):
+    with pytest.raises(ValueError, match=r"structure|key"):
         tree.add(X, {"a": X["a"]})

@@ -139,11 +139,12 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def get(activation: str | Activation) -> Activation:
+def get(activation: str | Activation | Callable[..., Array]) -> Activation:
     """The entry of that name; an Activation is returned as it is.
 
     Raises:
-      ValueError: no activation has that name.  TypeError: it is neither a name nor an Activation.
+      ValueError: no activation has that name.  TypeError: it is neither a name nor an Activation; a bare
+        function has no hand derivative.
     """
     if isinstance(activation, Activation):
         return activation

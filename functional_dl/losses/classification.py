@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 
 from functional_dl.activations import log_softmax, softmax, softplus
 from functional_dl.aliases import Array
-from functional_dl.arguments import concrete, pair, real, within
+from functional_dl.arguments import array, concrete, pair, real, within
 from functional_dl.losses.terms import ratio, weighted, xlogy
 
 
@@ -208,7 +208,8 @@ def _categorical_logits(logits, targets) -> tuple[Array, Array]:
     z = real("logits", logits)
     if z.ndim == 0 or z.shape[-1] == 0:
         raise ValueError(f"logits: expected shape (*batch, k) with k > 0, got {z.shape}")
-    shape = jnp.shape(targets)
+    targets = array("targets", targets)
+    shape = targets.shape
     if shape == z.shape:
         return _binary_logits(z, targets)
     if shape != z.shape[:-1]:
@@ -217,7 +218,7 @@ def _categorical_logits(logits, targets) -> tuple[Array, Array]:
             f"(integer labels; nothing is broadcast), got logits of shape {z.shape} and targets of "
             f"shape {shape}"
         )
-    labels = jnp.asarray(targets)
+    labels = targets
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"targets: expected integer labels for shape {shape}, got dtype {labels.dtype}")
     values = concrete(labels)

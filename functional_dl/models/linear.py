@@ -24,7 +24,7 @@ def init(
     return layers.dense(in_features, out_features, initializer=initializer, dtype=dtype).init(key)
 
 
-def apply(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch k"]:
+def apply(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     """y = x W + b.
 
     Args:

@@ -27,7 +27,7 @@ def init(
     return layers.dense(in_features, classes, initializer=initializer, dtype=dtype).init(key)
 
 
-def apply(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch k"]:
+def apply(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     """Logits z = x W + b, shape (*batch, classes), for sigmoid_cross_entropy or softmax_cross_entropy.
 
     Raises:
@@ -36,7 +36,7 @@ def apply(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch k
     return layers.affine(params, x)
 
 
-def probabilities(params: Params, x: Float[Array, "*batch d"]) -> Float[Array, "*batch k"]:
+def probabilities(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     """sigmoid(z) for a binary model: P(class 1), shape (*batch, 1); softmax(z) for k classes, (*batch, k)."""
     logits = apply(params, x)
     return sigmoid(logits) if logits.shape[-1] == 1 else softmax(logits)

@@ -43,14 +43,14 @@ def init(
 
 def apply(
     params: Params,
-    x: Float[Array, "*batch d"],
+    x: Float[Array, "... d"],
     activation: Function | Sequence[Function] = "relu",
     *,
     output: Function | None = None,
     dropout_rate: float = 0.0,
     key: Key | None = None,
     deterministic: bool = False,
-) -> Float[Array, "*batch k"]:
+) -> Float[Array, "... k"]:
     """The network's output, logits unless an output activation is asked for.
 
     Args:

@@ -9,11 +9,14 @@ cotangent costs nothing, and of an equation's operands only those with a slot ar
 """
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 
+import jax
+from jax.core import Tracer
 from jax.extend.core.primitives import add_jaxvals_p
 from jax.tree_util import Partial
 
-from functional_dl.reverse.trace import Program, record, record_jaxpr
+from functional_dl.reverse.trace import Program, open_jaxpr, record, record_call, record_jaxpr
 
 
 def backward(program: Program, residuals: Sequence, cts: Sequence) -> list:
@@ -48,10 +51,59 @@ def forward(fun, values: Sequence, active: Sequence[bool]):
     return outs, aux, Partial(Backward(program), residuals)
 
 
-def forward_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool]):
+def forward_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool], apply=None):
     """As `forward`, for a jaxpr, whose outputs are all differentiated: their values and the pullback."""
-    outs, program, residuals = record_jaxpr(jaxpr, consts, values, active)
+    outs, program, residuals = record_jaxpr(jaxpr, consts, values, active, apply)
     return outs, Partial(Backward(program), residuals)
+
+
+SMALL = 8  # equations: a program no larger than this joins the caller's, rather than being compiled for itself
+
+
+def call_jaxpr(tape, primitive, jaxpr, values: Sequence, slots: Sequence) -> tuple[list, list]:
+    """Records a call of a program: its equations one by one where it is small, else compiled as a unit."""
+    if len(open_jaxpr(jaxpr)[0].eqns) <= (SMALL if is_traced(values) else 1):
+        return tape.replay(*open_jaxpr(jaxpr), values, slots)
+    return compiled_call(tape, primitive, _replay, values, slots, jaxpr=jaxpr)
+
+
+def _replay(tape, values, slots, *, jaxpr):
+    return tape.replay(*open_jaxpr(jaxpr), values, slots)
+
+
+def is_traced(values: Sequence) -> bool:
+    """Whether some of the values are tracers of a surrounding transformation (then operations cost nothing yet)."""
+    return any(isinstance(v, Tracer) for v in values)
+
+
+def compiled_call(tape, primitive, body, values: Sequence, slots: Sequence, **params):
+    """Records body(tape, values, slots, **params) as one compiled forward and one compiled backward program.
+
+    Called again with the same body and parameters (jaxprs compare by identity), the compiled programs are found again.
+
+    Args:
+      primitive: what the tape shall call the equation.
+      body: a function of the module's top level that records into a tape and returns values and slots.
+      params: its parameters, hashable.
+    """
+    active = tuple(s is not None for s in slots)
+    outs, pull_back = _compiled_forward(body, active, tuple(params.items()))(*values)
+    out_slots = [None if slot is None else tape.new_slot() for slot in pull_back.func.program.outputs]
+    return tape.call(primitive, _compiled_pull_back, pull_back, slots, outs, out_slots)
+
+
+@lru_cache(maxsize=4096)
+def _compiled_forward(body, active, params):
+    def forward(*values):
+        outs, program, residuals = record_call(partial(body, **dict(params)), values, active)
+        return outs, Partial(Backward(program), residuals)
+
+    return jax.jit(forward)
+
+
+@jax.jit
+def _compiled_pull_back(pull_back, cts):
+    return pull_back(cts)
 
 
 class Backward:

@@ -16,6 +16,7 @@ Why public names alone are enough: `jax.core.Trace` and `Tracer` are subclassed,
 `take_current_trace` switch traces, and `Primitive.bind` evaluates under the current one.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,55 @@ def primitive_of(fun: Callable, *args) -> Primitive:
     return jax.make_jaxpr(fun)(*args).jaxpr.eqns[0].primitive
 
 
+def bind_params(primitive: Primitive, params: dict) -> dict:
+    """The parameters that `bind` takes, from those of a jaxpr's equation, which holds functions as jaxprs."""
+    if "subfuns" in params:
+        return params
+    return primitive.get_bind_params(params)
+
+
 def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
     """A jaxpr and its constants; newer JAX keeps both in one object."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+def scan_sizes(params: dict, operands: Sequence) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many the carry; the rest are scanned over."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].update(list(operands)).unpack()  # from JAX 0.11 on
+    return len(list(consts)), len(list(carry))
+
+
+def active_outputs(jaxpr, active: Sequence[bool]) -> list[bool]:
+    """Which outputs of a jaxpr can depend differentiably on the active inputs."""
+    live = {var for var, a in zip(jaxpr.invars, active) if a}
+    for eqn in jaxpr.eqns:
+        if eqn.primitive in ZERO:
+            continue
+        operands = [not isinstance(atom, Literal) and atom in live for atom in eqn.invars]
+        if not any(operands):
+            continue
+        inner = eqn.params.get("jaxpr") if eqn.primitive.name in ("jit", "pjit", "closed_call", "remat2") else None
+        outs = active_outputs(open_jaxpr(inner)[0], operands) if inner is not None else [True] * len(eqn.outvars)
+        live.update(var for var, out in zip(eqn.outvars, outs) if out and is_differentiable(var.aval))
+    return [not isinstance(atom, Literal) and atom in live for atom in jaxpr.outvars]
+
+
+def hoistable(jaxpr, invariant: int) -> tuple[list, list]:
+    """Of a loop's body: the equations that depend on its first `invariant` inputs alone, and which of their outputs
+    the rest of the body uses.  An equation with effects stays where it is."""
+    fixed = set(jaxpr.constvars) | set(jaxpr.invars[:invariant])
+    hoisted, used = [], set()
+    for eqn in jaxpr.eqns:
+        atoms = [atom for atom in eqn.invars if not isinstance(atom, Literal)]
+        if not eqn.effects and all(atom in fixed for atom in atoms):
+            hoisted.append(eqn)
+            fixed.update(eqn.outvars)
+        else:
+            used.update(atoms)
+    used.update(atom for atom in jaxpr.outvars if not isinstance(atom, Literal))
+    return hoisted, [var for eqn in hoisted for var in eqn.outvars if var in used]
 
 
 class Equation:
@@ -263,9 +310,22 @@ class Tape:
         rule = RULES.get(primitive) if active else None
         if rule is not None and rule.forward is not None:
             return rule.forward(self, values, slots, **params)
-        outs = primitive.bind(*values, **params)
+        outs = primitive.bind(*values, **bind_params(primitive, params))
         outs = list(outs) if primitive.multiple_results else [outs]
-        if not active or primitive in ZERO:
+        return self.note(primitive, rule, params, values, slots, outs)
+
+    def apply_saved(self, primitive: Primitive, values: list, slots: list, params: dict, saved) -> tuple[list, list]:
+        """As `apply`, for an equation whose outputs are known: the next ones of the iterator `saved`."""
+        rule = RULES.get(primitive) if any(s is not None for s in slots) else None
+        avals = jax.eval_shape(lambda *xs: primitive.bind(*xs, **bind_params(primitive, params)), *values)
+        outs = [next(saved) for _ in (avals if primitive.multiple_results else [avals])]
+        if rule is not None and rule.forward is not None:
+            return rule.forward(self, values, slots, **params)
+        return self.note(primitive, rule, params, values, slots, outs)
+
+    def note(self, primitive, rule, params, values, slots, outs) -> tuple[list, list]:
+        """Records outs = primitive(*values) if an operand has a slot and an output a tangent space."""
+        if primitive in ZERO or all(s is None for s in slots):
             return outs, [None] * len(outs)
         out_slots = self.new_slots(outs)
         if all(s is None for s in out_slots):
@@ -282,9 +342,15 @@ class Tape:
         self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source))
         return outs, out_slots
 
-    def replay(self, jaxpr, consts, values: Sequence, slots: Sequence) -> tuple[list, list]:
-        """Runs a jaxpr's equations through the tape: the caller's program continues inside the callee's."""
-        env: dict = {}
+    def replay(self, jaxpr, consts, values: Sequence, slots: Sequence, apply=None, known=None) -> tuple[list, list]:
+        """Runs a jaxpr's equations through the tape: the caller's program continues inside the callee's.
+
+        Args:
+          apply: what to do with an equation, `Tape.apply` by default.
+          known: variables that are known already, with value and slot; equations that define them are left out.
+        """
+        apply = apply or self.apply
+        env: dict = dict(known or {})
         for var, const in zip(jaxpr.constvars, consts):
             env[var] = (const, None)
         for var, value, slot in zip(jaxpr.invars, values, slots):
@@ -294,14 +360,13 @@ class Tape:
             return (atom.val, None) if isinstance(atom, Literal) else env[atom]
 
         for eqn in jaxpr.eqns:
+            if known and eqn.outvars and eqn.outvars[0] in known:
+                continue
             operands = [read(atom) for atom in eqn.invars]
-            eqn_values = [value for value, _ in operands]
-            eqn_slots = [slot for _, slot in operands]
-            params = eqn.params
-            if not (eqn.primitive.call_primitive and any(s is not None for s in eqn_slots)):
-                params = eqn.primitive.get_bind_params(params)
             with eqn.ctx.manager:
-                outs, out_slots = self.apply(eqn.primitive, eqn_values, eqn_slots, params)
+                outs, out_slots = apply(
+                    eqn.primitive, [value for value, _ in operands], [slot for _, slot in operands], eqn.params
+                )
             for var, out, slot in zip(eqn.outvars, outs, out_slots):
                 env[var] = (out, slot)
         results = [read(atom) for atom in jaxpr.outvars]
@@ -365,12 +430,25 @@ def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: boo
     return outs, aux, program, residuals
 
 
-def record_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool]):
-    """As `record`, for a jaxpr, whose outputs are all differentiated: outputs' values, Program, residuals."""
+def record_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool], apply=None):
+    """As `record`, for a jaxpr, whose outputs are all differentiated: outputs' values, Program, residuals.
+
+    Args:
+      apply: what to do with an equation, `apply(tape, primitive, values, slots, params)`; Tape.apply by default.
+    """
+    return record_call(functools.partial(_replay, jaxpr, consts, apply), values, active)
+
+
+def _replay(jaxpr, consts, apply, tape, values, slots):
+    return tape.replay(jaxpr, consts, values, slots, apply and functools.partial(apply, tape))
+
+
+def record_call(body: Callable, values: Sequence, active: Sequence[bool]):
+    """As `record`, for a function that writes to the tape itself: body(tape, values, slots) -> (values, slots)."""
     with take_current_trace() as parent, set_current_trace(parent):
         tape = Tape(parent)
         slots = [tape.new_slot() if a else None for a in active]
-        outs, out_slots = tape.replay(jaxpr, consts, values, slots)
+        outs, out_slots = body(tape, list(values), slots)
         program, residuals = tape.close(slots, out_slots)
         tape.trace.invalidate()
     return outs, program, residuals

@@ -6,12 +6,10 @@ residuals and a backward program that takes them.
 """
 
 import functools
-import weakref
 
 import jax
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core.primitives import (
     closed_call_p,
@@ -23,9 +21,7 @@ from jax.extend.core.primitives import (
 
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import Probe, call_rule
-from functional_dl.reverse.trace import is_zero_marker, open_jaxpr, tangent_dtype, zeros
-
-SMALL = 8  # equations: a jit no larger than this continues the caller's tape
+from functional_dl.reverse.trace import active_outputs, bind_params, is_zero_marker, open_jaxpr, tangent_dtype, zeros
 
 
 @call_rule(
@@ -33,44 +29,15 @@ SMALL = 8  # equations: a jit no larger than this continues the caller's tape
     Probe(lambda x: jax.jit(lambda y: lax.sin(y))(x), elementwise=True, exact=lambda mp, x: mp.sin(x)),
     Probe(lambda x, y: jax.jit(lambda x, y: _power_tower(x, y))(x, y), shapes=((3,), (3,)), low=0.5, high=1.5),
 )
-def jit_forward(tape, values, slots, *, jaxpr, **params):
+def jit_forward(tape, values, slots, *, jaxpr, **_):
     """y = f(x), compiled  =>  x_bar = (df/dx)^T y_bar, compiled: f's equations forward, then f's equations backward."""
-    traced = any(isinstance(v, Tracer) for v in values)
-    if len(open_jaxpr(jaxpr)[0].eqns) <= (SMALL if traced else 1):
-        return tape.replay(*open_jaxpr(jaxpr), values, slots)
-    forward = _compiled_forward(jaxpr, tuple(s is not None for s in slots), params.get("name", "f"))
-    outs, pull_back = forward(*values)
-    return tape.call(jit_p, _compiled_pull_back, pull_back, slots, outs, tape.new_slots(outs))
+    return sweep.call_jaxpr(tape, jit_p, jaxpr, values, slots)
 
 
 def _power_tower(x, y):
     for _ in range(5):
         x = lax.add(lax.mul(x, y), lax.sin(lax.div(x, y)))
     return x
-
-
-_forward_cache: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def _compiled_forward(jaxpr, active, name):
-    """A jitted function args -> (outs, pullback); one for each jaxpr and set of differentiated inputs, and kept."""
-    by_active = _forward_cache.setdefault(jaxpr, {})
-    if active not in by_active:
-        reference = weakref.ref(jaxpr)  # the cache must not keep its own key alive
-
-        def forward(*args):
-            closed = reference()
-            assert closed is not None, "a jit's program was collected while it was being called"
-            return sweep.forward_jaxpr(*open_jaxpr(closed), args, active)
-
-        forward.__name__ = f"forward_{name}"
-        by_active[active] = jax.jit(forward)
-    return by_active[active]
-
-
-@jax.jit
-def _compiled_pull_back(pull_back, cts):
-    return pull_back(cts)
 
 
 @call_rule(closed_call_p, Probe(lambda x: _closed_sine(x)))
@@ -93,13 +60,15 @@ _cube.defjvp(lambda primals, tangents: (_cube(primals[0]), 3.0 * primals[0] * pr
 
 
 @call_rule(custom_jvp_call_p, Probe(lambda x: _cube(x), elementwise=True, exact=lambda mp, x: x**3))
-def custom_jvp_forward(tape, values, slots, *, subfuns, symbolic_zeros, **_):
+def custom_jvp_forward(tape, values, slots, **params):
     """y = f(x) with the user's (x, x_dot) -> (y, y_dot), linear in x_dot: y_dot = A x_dot  =>  x_bar = A^T y_bar.
 
     The program of y_dot is recorded with x_dot in the slot of x and y in the slot of y_dot: what flows back through it
     is A^T y_bar.  A linear program's transpose is the same at every x_dot, so x_dot = 0 is the point.
     """
-    _, jvp = subfuns
+    params = bind_params(custom_jvp_call_p, params)
+    _, jvp = params["subfuns"]
+    symbolic_zeros = params["symbolic_zeros"]
 
     def tangent(value, slot):
         aval = jax.typeof(value)
@@ -125,12 +94,14 @@ _scaled_sine.defvjp(lambda x: (2.0 * lax.sin(x), lax.cos(x)), lambda cosine, ct:
     custom_vjp_call_p,
     Probe(lambda x: _scaled_sine(x), elementwise=True, forward=False, exact=lambda mp, x: 2 * mp.sin(x)),
 )
-def custom_vjp_forward(tape, values, slots, *, subfuns, out_trees, symbolic_zeros, **_):
+def custom_vjp_forward(tape, values, slots, **params):
     """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns."""
-    _, fwd, bwd = subfuns
+    params = bind_params(custom_vjp_call_p, params)
+    _, fwd, bwd = params["subfuns"]
+    symbolic_zeros = params["symbolic_zeros"]
     flags = [flag for v, s in zip(values, slots) for flag in (v, s is not None)]
     residuals_and_outs = fwd.call_wrapped(*flags)
-    _, residual_tree, forwarded = out_trees()
+    _, residual_tree, forwarded = params["out_trees"]()
     count = residual_tree.num_leaves - sum(f is not None for f in forwarded)
     own, outs = iter(residuals_and_outs[:count]), list(residuals_and_outs[count:])
     residuals = [next(own) if f is None else values[f] for f in forwarded]
@@ -161,22 +132,65 @@ def _is_float0(x):
 @call_rule(
     remat_p,
     Probe(lambda x: jax.checkpoint(lambda y: lax.sin(lax.exp(y)))(x), exact=lambda mp, x: mp.sin(mp.exp(x))),
+    Probe(lambda x: jax.checkpoint(_twice, policy=jax.checkpoint_policies.everything_saveable)(x), shapes=((2, 2),)),
+    Probe(lambda x: jax.checkpoint(_twice, policy=jax.checkpoint_policies.dots_saveable)(x), shapes=((2, 2),)),
 )
-def checkpoint_forward(tape, values, slots, *, jaxpr, prevent_cse=True, policy=None, **params):
-    """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again before its way back."""
-    outs = remat_p.bind(*values, jaxpr=jaxpr, prevent_cse=prevent_cse, policy=policy, **params)
+def checkpoint_forward(tape, values, slots, *, jaxpr, prevent_cse=True, policy=None, **_):
+    """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again before its way back.
+
+    A policy names equations whose outputs are kept too; the second forward run takes these instead of computing them.
+    """
+    saved: list = []
+
+    def keep(primitive, operands, _, params):
+        if primitive in INLINED:
+            inner, consts = open_jaxpr(params[INLINED[primitive]])
+            return tape.replay(inner, consts, operands, [None] * len(operands), keep)
+        outs, out_slots = tape.apply(primitive, operands, [None] * len(operands), params)
+        if policy is not None and _saves(policy, primitive, operands, params):
+            saved.extend(outs)
+        return outs, out_slots
+
+    outs, _ = tape.replay(*open_jaxpr(jaxpr), values, [None] * len(values), keep)
     active = tuple(s is not None for s in slots)
-    pull_back = functools.partial(_recompute_and_pull_back, jaxpr, active, prevent_cse)
-    out_slots = tape.new_slots(outs)
-    return tape.call(remat_p, pull_back, list(values), slots, outs, out_slots)
+    pull_back = functools.partial(_recompute_and_pull_back, jaxpr, active, prevent_cse, policy)
+    out_slots = [tape.new_slot() if a else None for a in active_outputs(open_jaxpr(jaxpr)[0], active)]
+    return tape.call(remat_p, pull_back, (list(values), saved), slots, outs, out_slots)
 
 
-def _recompute_and_pull_back(jaxpr, active, prevent_cse, values, cts):
+INLINED = {jit_p: "jaxpr", closed_call_p: "call_jaxpr"}
+
+
+def _saves(policy, primitive, operands, params) -> bool:
+    """A policy answers True or False, or with an object that says where to keep the value: here, on the device."""
+    answer = policy(primitive, *[jax.typeof(x) for x in operands], **params)
+    return answer if isinstance(answer, bool) else type(answer).__name__ != "RecomputeType"
+
+
+def _twice(x):
+    y = lax.sin(x)
+    for _ in range(2):
+        y = lax.sin(lax.dot(y, y))
+    return y
+
+
+def _recompute_and_pull_back(jaxpr, active, prevent_cse, policy, residuals, cts):
+    values, saved = residuals
     if prevent_cse:
         # Without the barrier XLA would find the first forward run's values equal and keep them after all.
         present = [ct for ct in cts if ct is not None]
         values, present = lax.optimization_barrier((values, present))
         present = iter(present)
         cts = [None if ct is None else next(present) for ct in cts]
-    _, pull_back = sweep.forward_jaxpr(*open_jaxpr(jaxpr), values, active)
+    kept = iter(saved)
+
+    def recompute(tape, primitive, operands, slots, params):
+        if primitive in INLINED:
+            inner, consts = open_jaxpr(params[INLINED[primitive]])
+            return tape.replay(inner, consts, operands, slots, functools.partial(recompute, tape))
+        if policy is not None and _saves(policy, primitive, operands, params):
+            return tape.apply_saved(primitive, operands, slots, params, kept)
+        return tape.apply(primitive, operands, slots, params)
+
+    _, pull_back = sweep.forward_jaxpr(*open_jaxpr(jaxpr), values, active, recompute)
     return pull_back(cts)

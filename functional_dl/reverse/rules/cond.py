@@ -1,0 +1,111 @@
+"""Branches: lax.cond and lax.switch."""
+
+import functools
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend.core.primitives import cond_p
+
+from functional_dl.reverse import sweep
+from functional_dl.reverse.rule import Probe, call_rule
+from functional_dl.reverse.trace import instantiate, open_jaxpr, record_jaxpr
+
+
+def _switch(i):
+    def product(x, y):
+        return lax.mul(x, y)
+
+    def sine(x, y):
+        return lax.sin(x)
+
+    def sum_of_both(x, y):
+        return lax.add(lax.exp(y), lax.square(x))
+
+    return lambda x, y: lax.switch(lax.add(i, _zero(x)), [product, sine, sum_of_both], x, y)
+
+
+def _zero(x):
+    """0, which only the run knows."""
+    return lax.convert_element_type(lax.mul(lax.floor(lax.reduce_sum(x, (0,))), x.dtype.type(0)), np.int32)
+
+
+@call_rule(
+    cond_p,
+    Probe(_switch(0), shapes=((3,), (3,))),
+    Probe(_switch(1), shapes=((3,), (3,))),
+    Probe(_switch(2), shapes=((3,), (3,))),
+    Probe(lambda x: lax.cond(lax.reduce_sum(x, (0,)) > 0, lambda y: lax.sin(y), lambda y: lax.square(y), x)),
+)
+def cond_forward(tape, values, slots, *, branches, **_):
+    """y = f_i(x)  =>  x_bar = (df_i/dx)^T y_bar for the branch i that was taken; the index has no cotangent."""
+    index = values[0]
+    if sweep.is_traced([index]):
+        return _staged_cond(tape, values, slots, branches=branches)
+    taken = branches[min(max(int(index), 0), len(branches) - 1)]
+    return sweep.call_jaxpr(tape, cond_p, taken, values[1:], slots[1:])
+
+
+class _Branch:
+    """One branch, run forward: its program, and where its residuals are: among the operands, or in the pool."""
+
+    def __init__(self, jaxpr, active, operands):
+        def forward(*args):
+            outs, self.program, residuals = record_jaxpr(*open_jaxpr(jaxpr), args, active)
+            positions = {id(arg): i for i, arg in enumerate(args)}
+            self.operands = [positions.get(id(r)) for r in residuals]  # None: a value of the branch's own
+            return outs, [r for r, i in zip(residuals, self.operands) if i is None]
+
+        self.staged, (outs, own) = jax.make_jaxpr(forward, return_shape=True)(*operands)
+        self.own_types = [(r.shape, r.dtype) for r in own]
+        self.out_count = len(outs)
+        self.places: list[int] = []
+
+    def take_places(self, pool: list) -> None:
+        """Gives each value of its own a place in the pool, of its type; branches share places, a branch does not."""
+        for kind in self.own_types:
+            free = [i for i, other in enumerate(pool) if other == kind and i not in self.places]
+            if not free:
+                free = [len(pool)]
+                pool.append(kind)
+            self.places.append(free[0])
+
+    def run(self, pool: list, *operands):
+        results = jax.core.eval_jaxpr(*open_jaxpr(self.staged), *operands)
+        kept = dict(zip(self.places, results[self.out_count :]))
+        return results[: self.out_count], [
+            kept[i] if i in kept else lax.full(shape, 0, dtype) for i, (shape, dtype) in enumerate(pool)
+        ]
+
+    def pull(self, avals, wanted, operands, pooled, cts):
+        own = iter(self.places)
+        residuals = [pooled[next(own)] if i is None else operands[i] for i in self.operands]
+        bars = sweep.backward(self.program, residuals, cts)
+        return [instantiate(bars[i], avals[i]) for i in wanted]
+
+
+def _staged_cond(tape, values, slots, *, branches):
+    index, *operands = values
+    active = [s is not None for s in slots[1:]]
+    staged = [_Branch(branch, active, operands) for branch in branches]
+    pool: list = []
+    for branch in staged:
+        branch.take_places(pool)
+    outs, pooled = lax.switch(index, [functools.partial(branch.run, pool) for branch in staged], *operands)
+    read = {i for branch in staged for i in branch.operands if i is not None}
+    residuals = (index, [x if i in read else None for i, x in enumerate(operands)], pooled)
+    avals = [jax.typeof(x) for x in operands]
+    pull_back = functools.partial(_cond_pull_back, staged, avals, active)
+    out_slots = [
+        tape.new_slot() if any(slot is not None for slot in places) else None
+        for places in zip(*[branch.program.outputs for branch in staged])
+    ]
+    return tape.call(cond_p, pull_back, residuals, slots, outs, out_slots)
+
+
+def _cond_pull_back(branches, avals, active, residuals, cts):
+    index, operands, pooled = residuals
+    wanted = [i for i, a in enumerate(active) if a]
+    pulls = [functools.partial(branch.pull, avals, wanted) for branch in branches]
+    bars = dict(zip(wanted, lax.switch(index, pulls, operands, pooled, cts)))
+    return [None, *[bars.get(i) for i in range(len(active))]]

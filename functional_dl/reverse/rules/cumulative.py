@@ -1,0 +1,115 @@
+"""Running sums, products, extrema and log-sum-exps along an axis, from either end.
+
+Stated for the direction 0, 1, ..., n - 1; `reverse` mirrors the axis.
+"""
+
+from jax import lax
+from jax.extend.core.primitives import cumlogsumexp_p, cummax_p, cummin_p, cumprod_p, cumsum_p
+
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, call_rule, vjp_rule
+from functional_dl.reverse.rules.algebra import number
+
+ALL = FLOATS + COMPLEX
+
+
+def _shifted(x, axis, reverse, by, fill):
+    """z_i = x_{i + by} (by is 1 or -1), `fill` where there is none."""
+    if x.shape[axis] == 0:
+        return x
+    first = (by == 1) == reverse  # the free place is the first one
+    ends = lax.full((*x.shape[:axis], 1, *x.shape[axis + 1 :]), fill, x.dtype)
+    n = x.shape[axis]
+    if first:
+        return lax.concatenate([ends, lax.slice_in_dim(x, 0, n - 1, axis=axis)], axis)
+    return lax.concatenate([lax.slice_in_dim(x, 1, n, axis=axis), ends], axis)
+
+
+def _accumulate_back(ct, factor, axis, reverse):
+    """s_i = y_i_bar + factor_i s_{i+1}, from the last to the first: what flows back along a chain.
+
+    Each step is an affine map of s; they are composed in a tree, which takes log n steps.
+    """
+
+    def compose(inner, outer):
+        return lax.mul(outer[0], inner[0]), lax.add(outer[1], lax.mul(outer[0], inner[1]))
+
+    return lax.associative_scan(compose, (factor, ct), axis=axis, reverse=not reverse)[1]
+
+
+def _probes(fun, dtypes=FLOATS, **options):
+    return (
+        Probe(lambda x: fun(x, axis=0), shapes=((5,),), dtypes=dtypes, **options),
+        Probe(lambda x: fun(x, axis=1, reverse=True), shapes=((2, 4, 2),), dtypes=dtypes, **options),
+        Probe(lambda x: fun(x, axis=0), shapes=((1, 2),), dtypes=dtypes, **options),
+        Probe(lambda x: fun(x, axis=0, reverse=True), shapes=((0, 2),)),
+    )
+
+
+@vjp_rule(cumsum_p, *_probes(lax.cumsum, ALL), reads="")
+def cumsum_vjp(ct, out, x, *, axis, reverse):
+    """y_j = sum_{i <= j} x_i  =>  x_i_bar = sum_{j >= i} y_j_bar: the running sum from the other end."""
+    return (lax.cumsum(ct, axis, not reverse),)
+
+
+@vjp_rule(
+    cumprod_p,
+    *_probes(lax.cumprod, ALL),
+    Probe(lambda x: lax.cumprod(lax.mul(x, lax.round(x))), shapes=((6,),), low=-1.0, high=1.0),
+    reads="out x",
+)
+def cumprod_vjp(ct, out, x, *, axis, reverse):
+    """y_j = prod_{i <= j} x_i = y_{j-1} x_j  =>  with s_j the whole cotangent of y_j,
+
+        s_j = y_j_bar + x_{j+1} s_{j+1},      x_j_bar = y_{j-1} s_j,      y_{-1} = 1.
+
+    No division, so that zeros are no exception.
+    """
+    s = _accumulate_back(ct, _shifted(x, axis, reverse, 1, 0), axis, reverse)
+    return (lax.mul(_shifted(out, axis, reverse, -1, 1), s),)
+
+
+@vjp_rule(
+    cumlogsumexp_p,
+    *_probes(lax.cumlogsumexp),
+    Probe(lambda x: lax.cumlogsumexp(lax.mul(x, number(300, x))), shapes=((5,),), dtypes=("float64", "float32")),
+    reads="out x",
+)
+def cumlogsumexp_vjp(ct, out, x, *, axis, reverse):
+    """y_j = log sum_{i <= j} exp x_i = log(exp y_{j-1} + exp x_j)  =>  with s_j the whole cotangent of y_j,
+
+        s_j = y_j_bar + exp(y_j - y_{j+1}) s_{j+1},      x_j_bar = exp(x_j - y_j) s_j.
+
+    Every exponent is at most 0: nothing overflows.
+    """
+    after = _shifted(out, axis, reverse, 1, float("inf"))
+    s = _accumulate_back(ct, _exp_of_difference(out, after), axis, reverse)
+    return (lax.mul(_exp_of_difference(x, out), s),)
+
+
+def _exp_of_difference(a, b):
+    """exp(a - b) for a <= b, and 1 where both are the same infinity."""
+    zero = lax.full(a.shape, 0, a.dtype)
+    return lax.exp(lax.select(lax.eq(a, b), zero, lax.sub(a, b)))
+
+
+def _record_tree(pairwise, tape, values, slots, axis, reverse):
+    return tape.run(lambda x: [lax.associative_scan(pairwise, x, axis=axis, reverse=reverse)], values, slots)
+
+
+@call_rule(cummax_p, *_probes(lax.cummax, distinct=0.1))
+def cummax_forward(tape, values, slots, *, axis, reverse):
+    """y_j = max_{i <= j} x_i, taken as a tree of z = max(l, r)  =>  l_bar = 1(l > r) z_bar, r_bar = 1(r > l) z_bar.
+
+    At a tie each of the two takes half: what an entry gets of several equal ones depends on the tree (a convention,
+    which is JAX's).
+    """
+    return _record_tree(lax.max, tape, values, slots, axis, reverse)
+
+
+@call_rule(cummin_p, *_probes(lax.cummin, distinct=0.1))
+def cummin_forward(tape, values, slots, *, axis, reverse):
+    """y_j = min_{i <= j} x_i, taken as a tree of z = min(l, r)  =>  l_bar = 1(l < r) z_bar, r_bar = 1(r < l) z_bar.
+
+    At a tie each of the two takes half, as with the running maximum.
+    """
+    return _record_tree(lax.min, tape, values, slots, axis, reverse)

@@ -1,0 +1,197 @@
+"""Loops of a known number of steps: lax.scan, and what traces to it (fori_loop, map, associative operations)."""
+
+import functools
+
+import jax
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+from jax.extend.core.primitives import add_jaxvals_p, scan_p
+
+from functional_dl.reverse import sweep
+from functional_dl.reverse.rule import Probe, call_rule
+from functional_dl.reverse.trace import (
+    active_outputs,
+    hoistable,
+    instantiate,
+    is_differentiable,
+    open_jaxpr,
+    record_call,
+    scan_sizes,
+    zeros,
+)
+
+
+def _recurrence(**options):
+    def run(weight, start, xs):
+        def step(state, x):
+            state = lax.sin(lax.add(lax.mul(weight, state), x))
+            return state, lax.mul(state, state)
+
+        return lax.scan(step, start, xs, **options)
+
+    return run
+
+
+def _with_integers(start, xs):
+    def step(state, x):
+        i, total = state
+        return (i + 1, lax.add(total, lax.mul(x, lax.convert_element_type(i, x.dtype)))), i
+
+    return lax.scan(step, (np.int32(1), start), xs)
+
+
+@call_rule(
+    scan_p,
+    Probe(_recurrence(), shapes=((2,), (2,), (4, 2))),
+    Probe(_recurrence(reverse=True), shapes=((2,), (2,), (4, 2))),
+    Probe(_recurrence(unroll=3), shapes=((2,), (2,), (4, 2))),
+    Probe(_recurrence(length=0), shapes=((2,), (2,), (0, 2))),
+    Probe(_with_integers, shapes=((2,), (4, 2))),
+)
+def scan_forward(tape, values, slots, **params):
+    """(s_{t+1}, y_t) = f(c, s_t, x_t) for t = 0, ..., T-1.  Backward, from s_T_bar and the y_t_bar:
+
+    (c_bar_t, s_t_bar, x_t_bar) = (df/d(c, s, x) at step t)^T (s_{t+1}_bar, y_t_bar),   c_bar = sum_t c_bar_t,
+
+    a scan in the opposite direction over what each step's pullback reads.  What does not change from step to step is
+    computed and kept once, and what is an x_t itself is read from x again.
+    """
+    if not sweep.is_traced(values):
+        return sweep.compiled_call(tape, scan_p, _staged_scan, values, slots, **params)
+    return _staged_scan(tape, values, slots, **params)
+
+
+def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
+    num_consts, num_carry = scan_sizes(layout, values)
+    body, closed = open_jaxpr(jaxpr)
+    values, slots, known = _hoist(tape, body, closed, num_consts, values, slots)
+    num_consts += len(known)
+    parts = slice(0, num_consts), slice(num_consts, num_consts + num_carry), slice(num_consts + num_carry, None)
+    consts, init, xs = (values[part] for part in parts)
+    active = _active(body, slots, parts, len(known))
+    step = _Step(body, closed, known, consts, active)
+    carry, (ys, kept) = lax.scan(step.forward, list(init), list(xs), length=length, reverse=reverse, unroll=unroll)
+    outs = [*carry, *ys]
+    avals = [jax.typeof(v) for v in values]
+    pull_back = functools.partial(_scan_pull_back, step, active, avals, parts, (length, reverse, unroll))
+    residuals = (step.fixed, [xs[i] if i in step.scanned else None for i in range(len(xs))], kept)
+    out_slots = [tape.new_slot() if slot is not None else None for slot in step.program.outputs]
+    return tape.call(scan_p, pull_back, residuals, slots, outs, out_slots)
+
+
+def _hoist(tape, body, closed, num_consts, values, slots):
+    """Runs the equations that do not change from step to step in the caller; their outputs join the constants."""
+    equations, variables = hoistable(body, num_consts)
+    if not equations:
+        return values, slots, []
+    env = dict(zip(body.constvars, [(c, None) for c in closed]))
+    env |= dict(zip(body.invars[:num_consts], zip(values, slots)))
+
+    def read(atom):
+        return (atom.val, None) if hasattr(atom, "val") else env[atom]
+
+    for eqn in equations:
+        operands = [read(atom) for atom in eqn.invars]
+        with eqn.ctx.manager:
+            outs = tape.apply(eqn.primitive, [v for v, _ in operands], [s for _, s in operands], eqn.params)
+        env |= dict(zip(eqn.outvars, zip(*outs)))
+    # an invariant that is a number or a NumPy array stays one: a step may close over it
+    values = [*values[:num_consts], *[env[v][0] for v in variables], *values[num_consts:]]
+    slots = [*slots[:num_consts], *[env[v][1] for v in variables], *slots[num_consts:]]
+    return values, slots, variables
+
+
+def _active(body, slots, parts, num_known):
+    """Which inputs of the step are differentiated: a carry is, once any step makes it depend on one that is."""
+    active = [s is not None for s in slots]
+    consts, carry, _ = parts
+    num_carry = carry.stop - carry.start
+    own = slice(0, consts.stop - num_known)
+    while True:
+        inputs = [*active[own], *active[consts.stop :]]
+        if any(active[own.stop : consts.stop]):
+            outs = [is_differentiable(var.aval) for var in body.outvars]  # an invariant may reach any output
+        else:
+            outs = active_outputs(body, inputs)
+        merged = [a or b for a, b in zip(active[carry], outs[:num_carry])]
+        if merged == active[carry]:
+            return active
+        active[carry] = merged
+
+
+class _Step:
+    """One step, run forward, and where its residuals are: fixed, in x_t, or kept from step to step."""
+
+    def __init__(self, body, closed, known, consts, active):
+        self.body, self.closed, self.known, self.consts, self.active = body, closed, known, consts, active
+
+    def forward(self, carry, xs):
+        num_known = len(self.known)
+        num_own = len(self.consts) - num_known
+
+        def run(tape, values, slots):
+            known = dict(zip(self.known, zip(values[num_own:], slots[num_own:])))
+            own = slice(0, num_own), slice(num_own + num_known, None)
+            own_values = [v for part in own for v in values[part]]
+            own_slots = [s for part in own for s in slots[part]]
+            return tape.replay(self.body, self.closed, own_values, own_slots, known=known)
+
+        outs, self.program, residuals = record_call(run, [*self.consts, *carry, *xs], self.active)
+        fixed_ids = {id(c) for c in self.consts}
+        x_positions = {id(x): i for i, x in enumerate(xs)}
+        self.fixed, self.places, kept = [], [], []
+        for r in residuals:
+            if id(r) in fixed_ids or not isinstance(r, Tracer):
+                self.places.append(("fixed", len(self.fixed)))
+                self.fixed.append(r)
+            elif id(r) in x_positions:
+                self.places.append(("scanned", x_positions[id(r)]))
+            else:
+                self.places.append(("kept", len(kept)))
+                kept.append(r)
+        self.scanned = {i for kind, i in self.places if kind == "scanned"}
+        return outs[: len(carry)], (outs[len(carry) :], kept)
+
+    def pull(self, fixed, xs, kept, cts):
+        source = {"fixed": fixed, "scanned": xs, "kept": kept}
+        return sweep.backward(self.program, [source[kind][i] for kind, i in self.places], cts)
+
+
+def _scan_pull_back(step, active, avals, parts, options, residuals, cts):
+    fixed, xs, kept = residuals
+    length, reverse, unroll = options
+    consts, carry, scanned = parts
+    positions = range(len(avals))
+    want_consts = [i for i in positions[consts] if active[i]]
+    want_carry = [i for i in positions[carry] if active[i]]
+    want_xs = [i for i in positions[scanned] if active[i]]
+    num_carry = carry.stop - carry.start
+    carry_bar = [instantiate(cts[i - carry.start], avals[i]) for i in want_carry]
+    consts_bar = [zeros(avals[i].shape, avals[i].dtype) for i in want_consts]
+
+    def backward_step(state, step_inputs):
+        consts_bar, carry_bar = state
+        xs_t, kept_t, ys_bar = step_inputs
+        by_position = dict(zip(want_carry, carry_bar))
+        step_cts = [by_position.get(i) for i in positions[carry]]
+        bars = step.pull(fixed, xs_t, kept_t, [*step_cts, *ys_bar])
+        consts_bar = [
+            total if bars[i] is None else add_jaxvals_p.bind(total, bars[i])
+            for total, i in zip(consts_bar, want_consts)
+        ]
+        carry_bar = [instantiate(bars[i], avals[i]) for i in want_carry]
+        # avals of x are of all steps: drop the leading axis
+        xs_bar = [zeros(avals[i].shape[1:], avals[i].dtype) if bars[i] is None else bars[i] for i in want_xs]
+        return (consts_bar, carry_bar), xs_bar
+
+    (consts_bar, carry_bar), xs_bar = lax.scan(
+        backward_step,
+        (consts_bar, carry_bar),
+        (xs, kept, cts[num_carry:]),
+        length=length,
+        reverse=not reverse,
+        unroll=unroll,
+    )
+    bars = dict(zip([*want_consts, *want_carry, *want_xs], [*consts_bar, *carry_bar, *xs_bar]))
+    return [bars.get(i) for i in positions]

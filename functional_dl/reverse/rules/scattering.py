@@ -1,0 +1,284 @@
+"""Writing into an array by position: scatter (overwrite, apply), and scatter with +, -, *, min, max.
+
+Throughout y = scatter(x, p, u): update u_i goes to the place p(i) of x, moved inside or dropped where p(i) lies
+outside, as the mode says.  The sums over "the i with p(i) = j" are scatters that add, and what is read "at p(i)" is a
+gather, both with the dimension numbers and the mode of the scatter that is differentiated.
+"""
+
+from math import prod
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core.primitives import scatter_add_p, scatter_max_p, scatter_min_p, scatter_mul_p, scatter_p
+
+from functional_dl.reverse import sweep
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
+from functional_dl.reverse.rules.algebra import number, zeros_like
+from functional_dl.reverse.trace import open_jaxpr, primitive_of
+
+ALL = FLOATS + COMPLEX
+
+
+class Places:
+    """The places p(i) of one scatter: reads and writes there."""
+
+    def __init__(self, indices, update, rank, dimension_numbers, indices_are_sorted, unique_indices, mode):
+        self.indices = indices
+        self.numbers = dimension_numbers
+        self.options = {"indices_are_sorted": indices_are_sorted, "unique_indices": unique_indices, "mode": mode}
+        windows = iter(dimension_numbers.update_window_dims)
+        flat = {*dimension_numbers.inserted_window_dims, *dimension_numbers.operand_batching_dims}
+        self.sizes = tuple(1 if i in flat else update.shape[next(windows)] for i in range(rank))
+        self.unique = unique_indices
+
+    def read(self, x, fill=0):
+        """x_{p(i)} for every i, `fill` where update i was dropped."""
+        numbers = lax.GatherDimensionNumbers(
+            offset_dims=self.numbers.update_window_dims,
+            collapsed_slice_dims=self.numbers.inserted_window_dims,
+            start_index_map=self.numbers.scatter_dims_to_operand_dims,
+            operand_batching_dims=self.numbers.operand_batching_dims,
+            start_indices_batching_dims=self.numbers.scatter_indices_batching_dims,
+        )
+        return lax.gather(x, self.indices, numbers, self.sizes, fill_value=fill, **self.options)
+
+    def write(self, scatter, x, update):
+        """scatter(x, p, update), where scatter is one of lax's."""
+        return scatter(x, self.indices, update, self.numbers, **self.options)
+
+
+def _places(indices, update, x, dimension_numbers, indices_are_sorted, unique_indices, mode, **_):
+    return Places(indices, update, x.ndim, dimension_numbers, indices_are_sorted, unique_indices, mode)
+
+
+_SCALARS = lax.ScatterDimensionNumbers((), (0,), (0,))
+_ROWS = lax.ScatterDimensionNumbers((1,), (0,), (0,))
+_WINDOWS = lax.ScatterDimensionNumbers((0, 2), (), (1, 0))
+_BATCHED = lax.ScatterDimensionNumbers((2,), (1,), (1,), (0,), (0,))
+
+
+def _probe(scatter, indices, numbers, shapes, dtypes=FLOATS, **options):
+    return Probe(
+        lambda x, u: scatter(x, jnp.array(indices), u, numbers, **options), shapes=shapes, dtypes=dtypes, distinct=0.01
+    )
+
+
+def _probes(scatter, repeated=True, dtypes=FLOATS, clip="clip"):
+    """Every kind of place: one, rows, windows, batched; repeated, outside; dropped, moved inside."""
+    again = int(not repeated)
+    return (
+        _probe(scatter, [2], _SCALARS, ((4,), ()), dtypes, unique_indices=True, indices_are_sorted=True),
+        _probe(scatter, [[2], [0], [2 + again]], _ROWS, ((4, 3), (3, 3)), dtypes, unique_indices=not repeated),
+        _probe(scatter, [[2], [9], [0]], _ROWS, ((4, 3), (3, 3)), dtypes, mode="drop", unique_indices=not repeated),
+        _probe(scatter, [[1], [9], [0]], _ROWS, ((4, 3), (3, 3)), dtypes, mode=clip, unique_indices=not repeated),
+        _probe(
+            scatter,
+            [[2, 1 - again], [9, 2], [0, 1 + again]],
+            _WINDOWS,
+            ((4, 5), (2, 3, 2)),
+            dtypes,
+            mode="drop",
+            unique_indices=not repeated,
+        ),
+        _probe(
+            scatter,
+            [[[1], [1 + again]], [[3], [9]]],
+            _BATCHED,
+            ((2, 4, 2), (2, 2, 2)),
+            dtypes,
+            mode="drop",
+            unique_indices=not repeated,
+        ),
+        _probe(scatter, np.zeros((0, 1), int), _ROWS, ((4, 3), (0, 3)), dtypes, unique_indices=not repeated),
+    )
+
+
+def _add_vjp(sign, ct, x, indices, update, params):
+    def update_bar():
+        bar = _places(indices, update, x, **params).read(ct)
+        return lax.neg(bar) if sign < 0 else bar
+
+    return ct, None, update_bar
+
+
+@vjp_rule(
+    scatter_add_p,
+    *_probes(lax.scatter_add, dtypes=ALL),
+    Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].add(u), shapes=((4,), (4,)), dtypes=ALL),
+    reads="indices",
+)
+def scatter_add_vjp(ct, out, x, indices, update, **params):
+    """y_j = x_j + sum of u_i over the i with p(i) = j  =>  x_bar = y_bar,  u_i_bar = y_bar at p(i) (0 if dropped)."""
+    return _add_vjp(1, ct, x, indices, update, params)
+
+
+if hasattr(lax, "scatter_sub"):
+    _one = (jnp.zeros(2, "float32"), jnp.array([0]), jnp.zeros((), "float32"))
+    scatter_sub_p = primitive_of(lambda x, i, u: lax.scatter_sub(x, i, u, _SCALARS), *_one)
+
+    @vjp_rule(
+        scatter_sub_p,
+        *_probes(lax.scatter_sub, dtypes=ALL),
+        Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].subtract(u), shapes=((4,), (4,)), dtypes=ALL),
+        reads="indices",
+    )
+    def scatter_sub_vjp(ct, out, x, indices, update, **params):
+        """y_j = x_j - sum of u_i over the i with p(i) = j  =>  x_bar = y_bar,  u_i_bar = -y_bar at p(i)."""
+        return _add_vjp(-1, ct, x, indices, update, params)
+
+
+@vjp_rule(
+    scatter_p,
+    *_probes(lax.scatter, dtypes=ALL),
+    *_probes(lax.scatter, repeated=False, dtypes=ALL),
+    Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].set(u), shapes=((4,), (4,)), dtypes=ALL),
+    Probe(lambda x, u: x.at[::2, 1].set(u), shapes=((4, 3), (2,)), dtypes=ALL),
+    reads="x indices",
+)
+def scatter_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
+    """y_j = u_i for the i with p(i) = j, x_j where there is none
+    =>  x_bar = y_bar, with 0 at the places written,  u_i_bar = y_bar at p(i) (0 if dropped).
+
+    Where several updates go to one place, one wins, and the others' cotangents are 0.  Which one, the same scatter of
+    the numbers 1, 2, ... instead of u tells.  With f applied instead, y_j = f(x_j): x_bar = f'(x) y_bar there.
+    """
+    places = _places(indices, update, x, **params)
+    if update_jaxpr is not None:
+        return lambda: _applied_bar(ct, x, places, update, update_jaxpr, update_consts), None, None
+
+    def update_bar():
+        bar = places.read(ct)
+        if places.unique:
+            return bar
+        ids = lax.reshape(lax.iota("int32" if update.size < 2**31 else "int64", update.size), update.shape)
+        last = places.read(places.write(lax.scatter, lax.full(x.shape, -1, ids.dtype), ids), -1)
+        return lax.select(lax.eq(last, ids), bar, zeros_like(bar))
+
+    return lambda: places.write(lax.scatter, ct, zeros_like(update)), None, update_bar
+
+
+def _applied_bar(ct, x, places, update, jaxpr, consts):
+    """x_bar of y_j = f(f(...f(x_j))), f as often as j occurs among the places."""
+    jaxpr, own = open_jaxpr(jaxpr)
+    consts = [*own, *consts]
+
+    def slope(value):
+        def one(z):
+            outs, pull_back = sweep.forward_jaxpr(jaxpr, consts, [z, number(0, z)], [True, False])
+            bar = pull_back([number(1, outs[0])])[0]
+            return outs[0], zeros_like(z) if bar is None else bar
+
+        for _ in range(value.ndim):
+            one = jax.vmap(one)
+        return one(value)
+
+    counts = places.write(lax.scatter_add, lax.full(x.shape, 0, "int32"), lax.full(update.shape, 1, "int32"))
+    if places.unique or update.size <= prod(places.sizes):
+        return lax.select(lax.gt(counts, number(0, counts)), lax.mul(ct, slope(x)[1]), ct)
+
+    def step(state):
+        k, value, bar = state
+        moved, factor = slope(value)
+        going = lax.gt(counts, lax.broadcast_in_dim(k, counts.shape, ()))
+        return k + number(1, k), lax.select(going, moved, value), lax.select(going, lax.mul(bar, factor), bar)
+
+    most = lax.reduce_max(counts, tuple(range(counts.ndim)))
+    return lax.while_loop(lambda state: lax.lt(state[0], most), step, (jnp.int32(0), x, ct))[2]
+
+
+@vjp_rule(
+    scatter_mul_p,
+    *_probes(lax.scatter_mul, repeated=False, dtypes=ALL),
+    Probe(lambda x: x.at[jnp.array([1, 1, -1, 9])].multiply(jnp.array([2, 3, 4, 5], x.dtype)), shapes=((4,),)),
+    reads="x indices update",
+)
+def scatter_mul_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
+    """y_j = x_j prod of u_i over the i with p(i) = j
+    =>  x_bar = y_bar prod of those u_i,  u_i_bar = (y_bar x) at p(i) times the product of the other u with that place.
+    """
+    places = _places(indices, update, x, **params)
+
+    def update_bar():
+        bar = places.read(lax.mul(ct, x))
+        return bar if places.unique else lax.mul(bar, _others(places, update, x.shape))
+
+    return lambda: places.write(lax.scatter_mul, ct, update), None, update_bar
+
+
+def _others(places, update, shape):
+    """For every i the product of the u_k, k != i, with p(k) = p(i): without a division, so zeros are no exception.
+
+    With the updates sorted by place, it is the product of those before i times that of those after i in i's run.
+    """
+    n = update.size
+    if n <= 1:
+        return jnp.ones_like(update)
+    kind = "int32" if max(prod(shape), n) < 2**31 else "int64"
+    where = lax.reshape(places.read(lax.reshape(lax.iota(kind, prod(shape)), shape), -1), (n,))
+    where, order = lax.sort((where, lax.iota(kind, n)), num_keys=1, is_stable=True)
+    factors = jnp.take(lax.reshape(update, (n,)), order, mode="clip", unique_indices=True)
+
+    def combine(left, right):
+        (left_new, left_product), (right_new, right_product) = left, right
+        product = lax.select(right_new, right_product, lax.mul(left_product, right_product))
+        return lax.bitwise_or(left_new, right_new), product
+
+    same = lax.eq(lax.slice(where, (0,), (n - 1,)), lax.slice(where, (1,), (n,)))
+    same_before = lax.concatenate([lax.full((1,), False), same], 0)
+    same_after = lax.concatenate([same, lax.full((1,), False)], 0)
+    one = lax.full((1,), 1, update.dtype)
+
+    def exclusive(factors, joined):
+        """Products of the factors before each, from the start of its run."""
+        moved = lax.concatenate([one, lax.slice(factors, (0,), (n - 1,))], 0)
+        moved = lax.select(joined, moved, jnp.ones_like(moved))
+        return lax.associative_scan(combine, (lax.bitwise_not(joined), moved))[1]
+
+    before = exclusive(factors, same_before)
+    after = lax.rev(exclusive(lax.rev(factors, (0,)), lax.rev(same_after, (0,))), (0,))
+    back = jnp.zeros_like(order).at[order].set(lax.iota(kind, n), unique_indices=True)
+    products = jnp.take(lax.mul(before, after), back, mode="clip", unique_indices=True)
+    return lax.reshape(products, update.shape)
+
+
+def _extremal_vjp(ct, out, x, indices, update, params):
+    """Whatever equals the extremum takes an equal share of y_bar."""
+    places = _places(indices, update, x, **params)
+    kept = lax.eq(x, out)
+    won = lax.eq(update, places.read(out, jnp.nan))
+    winners = places.write(
+        lax.scatter_add, lax.convert_element_type(kept, "int32"), lax.convert_element_type(won, "int32")
+    )
+    share = lax.div(ct, lax.convert_element_type(lax.max(winners, number(1, winners)), ct.dtype))
+
+    def update_bar():
+        bar = places.read(share)
+        return lax.select(won, bar, zeros_like(bar))
+
+    return lambda: lax.select(kept, share, zeros_like(share)), None, update_bar
+
+
+@vjp_rule(
+    scatter_min_p,
+    *_probes(lax.scatter_min, clip="drop"),  # JAX loses the cotangents of clipped places
+    Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].min(u), shapes=((4,), (4,)), distinct=0.01),
+    reads="out x indices update",
+)
+def scatter_min_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
+    """y_j = min of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,
+    u_i_bar = 1(u_i = y_p(i)) y_bar at p(i);  those that tie share y_bar equally (a convention)."""
+    return _extremal_vjp(ct, out, x, indices, update, params)
+
+
+@vjp_rule(
+    scatter_max_p,
+    *_probes(lax.scatter_max, clip="drop"),  # JAX loses the cotangents of clipped places
+    Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].max(u), shapes=((4,), (4,)), distinct=0.01),
+    reads="out x indices update",
+)
+def scatter_max_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
+    """y_j = max of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,
+    u_i_bar = 1(u_i = y_p(i)) y_bar at p(i);  those that tie share y_bar equally (a convention)."""
+    return _extremal_vjp(ct, out, x, indices, update, params)

@@ -1,0 +1,172 @@
+"""Branches and loops: against jax.grad where it can, against the same loop of known length where it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from functional_dl import reverse
+
+M = jnp.linspace(0.2, 1.3, 6).reshape(2, 3)
+W = jnp.sin(jnp.arange(9.0)).reshape(3, 3)
+XS = jnp.sin(jnp.arange(15.0)).reshape(5, 3)
+
+
+def recurrent(weight, state, xs):
+    def step(state, x):
+        state = jnp.tanh(state @ weight.T + x)
+        return state, jnp.sum(2 * state)
+
+    state, ys = lax.scan(step, state, xs)
+    return jnp.sum(state) + jnp.sum(ys**2)
+
+
+def invariant_work(weight, xs):
+    def step(state, x):
+        mixed = jnp.exp(weight) @ weight  # the same at every step: computed once, and differentiated once
+        return state * x @ mixed, state
+
+    return jnp.sum(lax.scan(step, jnp.ones(3), xs)[0])
+
+
+def nested(x):
+    def outer(total, y):
+        def inner(value, z):
+            branch = lax.cond(z > 0.5, jnp.sin, lambda q: q * q, value * z)
+            return lax.fori_loop(0, 2, lambda i, q: jnp.cos(q) + z, branch), value
+
+        return lax.scan(inner, total, y)[0], total
+
+    return lax.scan(outer, 1.0, x)[0]
+
+
+def integer_carry(x):
+    def step(state, y):
+        i, total = state
+        return (i + 1, total + i.astype(y.dtype) * jnp.sum(y)), i
+
+    return lax.scan(step, (0, 0.0), x)[0][1]
+
+
+PROGRAMS = {
+    "recurrent": (recurrent, (W, XS[0], XS)),
+    "recurrent under vmap": (lambda w, h, x: jnp.sum(jax.vmap(recurrent, (None, 0, None))(w, h, x)), (W, XS, XS)),
+    "invariant work": (invariant_work, (W, XS)),
+    "fori_loop": (lambda x: jnp.sum(lax.fori_loop(0, 5, lambda i, y: jnp.sin(y) * (i + 1.0), x)), (M,)),
+    "cond, first": (lambda x: jnp.sum(lax.cond(x.sum() > 0, lambda y: jnp.sin(y) * y, lambda y: y**3, x)), (M,)),
+    "cond, second": (lambda x: jnp.sum(lax.cond(x.sum() < 0, lambda y: jnp.sin(y) * y, lambda y: y**3, x)), (M,)),
+    "switch under vmap": (
+        lambda x: jnp.sum(
+            jax.vmap(lambda i, y: lax.switch(i, [jnp.sin, lambda z: z * z * jnp.cos(z), jnp.exp], y))(
+                jnp.array([0, 2]), x
+            )
+        ),
+        (M,),
+    ),
+    "cond that keeps different things": (
+        lambda x: lax.cond(x[0, 0] > 0, lambda: jnp.sum(x @ x.T), lambda: jnp.sum(jnp.sin(x) * jnp.cos(x))),
+        (M,),
+    ),
+    "nested four deep": (nested, (M,)),
+    "integer carry": (integer_carry, (M,)),
+    "associative_scan": (lambda x: jnp.sum(lax.associative_scan(jnp.multiply, x, axis=1)), (M,)),
+    "map": (lambda x: jnp.sum(lax.map(lambda r: jnp.sin(r) * r[0], x)), (M,)),
+    "dots saved": (
+        lambda x: jnp.sum(
+            jax.checkpoint(
+                lambda y: jnp.sin(jnp.sin(y) @ W) @ W, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+            )(x)
+        ),
+        (M,),
+    ),
+    "checkpointed scan": (
+        lambda x: lax.scan(jax.checkpoint(lambda c, y: (jnp.sin(c * y), c)), jnp.ones(3), x)[0].sum(),
+        (XS,),
+    ),
+}
+
+
+def assert_close(actual, expected, rtol=1e-12):
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=rtol, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_equals_jax(name, wrap):
+    fun, args = PROGRAMS[name]
+    argnums = tuple(range(len(args)))
+    assert_close(wrap(reverse.grad(fun, argnums))(*args), jax.grad(fun, argnums)(*args))
+
+
+@pytest.mark.parametrize("name", ["recurrent", "nested four deep", "switch under vmap", "cond, first"])
+def test_second_order_equals_jax(name):
+    fun, args = PROGRAMS[name]
+
+    def norm(grad):
+        return lambda *a: jnp.sum(grad(fun)(*a) ** 2)
+
+    expected = jax.grad(norm(jax.grad))(*args)
+    assert_close(jax.jit(reverse.grad(norm(reverse.grad)))(*args), expected, 1e-11)
+    assert_close(jax.jit(jax.grad(norm(reverse.grad)))(*args), expected, 1e-11)
+
+
+def while_sines(weight, x, steps):
+    def step(state):
+        i, y = state
+        return i + 1, jnp.sin(y * weight) + x
+
+    return jnp.sum(lax.while_loop(lambda state: state[0] < steps, step, (0, x))[1])
+
+
+def scanned_sines(weight, x, steps):
+    return jnp.sum(lax.scan(lambda y, _: (jnp.sin(y * weight) + x, None), x, None, length=steps)[0])
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 31, 32, 33, 64, 65, 1000])
+def test_while_equals_the_scan_of_as_many_steps(steps):
+    expected = jax.grad(scanned_sines, (0, 1))(1.1, M, steps)
+    assert_close(reverse.grad(while_sines, (0, 1))(1.1, M, steps), expected)
+    assert_close(jax.jit(reverse.grad(while_sines, (0, 1)))(1.1, M, steps), expected)
+
+
+def newton(a):
+    return lax.while_loop(lambda x: jnp.abs(x * x - a) > 1e-12, lambda x: 0.5 * (x + a / x), a)
+
+
+def test_newton_iteration_where_jax_refuses():
+    with pytest.raises(ValueError, match="Reverse-mode differentiation does not work"):
+        jax.grad(newton)(2.0)
+    scanned = jax.grad(lambda a: lax.scan(lambda x, _: (0.5 * (x + a / x), None), a, None, length=5)[0])
+    np.testing.assert_allclose(reverse.grad(newton)(2.0), scanned(2.0), rtol=1e-12)
+    a = jnp.array([0.5, 2.0, 300.0])
+    np.testing.assert_allclose(jax.vmap(reverse.grad(newton))(a), 0.5 / jnp.sqrt(a), rtol=1e-10)
+    np.testing.assert_allclose(reverse.grad(lambda a: jnp.sum(jax.vmap(newton)(a)))(a), 0.5 / jnp.sqrt(a), rtol=1e-10)
+
+
+def test_while_loops_memory_does_not_grow_with_the_steps():
+    def memory(steps):
+        fun = jax.jit(reverse.grad(lambda w: while_sines(w, jnp.ones(1000), steps)))
+        return fun.lower(1.1).compile().memory_analysis().temp_size_in_bytes
+
+    assert memory(100_000) == memory(10)
+    assert memory(10) < 200 * 8 * 1000  # the checkpoints, twice, and a few states: far from one state a step
+
+
+def test_while_second_order():
+    def second(grad, fun):
+        return grad(grad(lambda w: fun(w, 0.3, 40)))(1.1)
+
+    np.testing.assert_allclose(second(reverse.grad, while_sines), second(jax.grad, scanned_sines), rtol=1e-11)
+
+
+def test_a_loop_keeps_what_does_not_change_once():
+    weight = jnp.ones((50, 50))
+
+    def fun(weight, xs):
+        return jnp.sum(lax.scan(lambda h, x: (jnp.tanh(weight @ h + x), None), jnp.ones(50), xs)[0])
+
+    _, pullback = jax.jit(lambda w, xs: reverse.vjp(fun, w, xs))(weight, jnp.ones((100, 50)))
+    kept = sum(leaf.size for leaf in jax.tree.leaves(pullback))
+    assert kept <= 2500 + 3 * 100 * 50
