@@ -23,12 +23,9 @@ def test_jax_still_refuses_and_the_stand_in_has_the_same_value(fun):
     assert probes_of(fun)
     for probe in probes_of(fun):
         args = oracles.draw(probe, "float64")
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14),
-            probe.fun(*args),
-            ledger.for_jax(probe.fun)(*args),
-        )
+        stand_in = ledger.for_jax(probe.fun)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-14), probe.fun(*args), stand_in(*args))
     args = oracles.draw(probes_of(fun)[0], "float64")
     ct = oracles.cotangent(probes_of(fun)[0].fun, args)
-    with pytest.raises((NotImplementedError, AssertionError, TypeError)):
+    with pytest.raises((NotImplementedError, ValueError)):
         jax.vjp(probes_of(fun)[0].fun, *args)[1](ct)
