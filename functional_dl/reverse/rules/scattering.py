@@ -265,46 +265,53 @@ def _others(places, update, shape):
     return lax.reshape(products, update.shape)
 
 
-def _extremal_vjp(ct, out, x, indices, update, params):
-    """Whatever equals the extremum takes an equal share of y_bar."""
-    places = _places(indices, update, x, **params)
-    extremum = places.read(out, jnp.nan)
-    kept = lax.eq(places.read(x, jnp.nan), extremum)
-    won = lax.eq(update, extremum)
+def _extremal_forward(primitive, tape, values, slots, update_jaxpr, update_consts, params):
+    """Whatever equals the extremum takes an equal share of y_bar.  What does is noted at the places alone, forward."""
+    out = primitive.bind(*values, update_jaxpr=update_jaxpr, update_consts=update_consts, **params)
+    x, indices, update = values
+    x_type, update_type = jax.typeof(x), jax.typeof(update)
 
     def integers(truth):
         return lax.convert_element_type(truth, "int32")  # half precision would stop counting at 256 or 2048
 
-    winners = places.write(lax.scatter_add, lax.full(x.shape, 0, "int32"), integers(won))
-    sharers = lax.add(places.read(winners), integers(kept))
-    share = lax.div(places.read(ct), lax.convert_element_type(lax.max(sharers, number(1, sharers)), ct.dtype))
-    zero = zeros_like(share)
-    return (
-        lambda: places.write(lax.scatter, ct, lax.select(kept, share, zero)),
-        None,
-        lambda: lax.select(won, share, zero),
-    )
+    places = _places(indices, update_type, x_type, **params)
+    extremum = places.read(out, jnp.nan)
+    kept = lax.eq(places.read(x, jnp.nan), extremum)
+    won = lax.eq(update, extremum)
+    winners = places.write(lax.scatter_add, lax.full(x_type.shape, 0, "int32"), integers(won))
+    sharers = lax.max(lax.add(places.read(winners), integers(kept)), np.int32(1))
+
+    def pull_back(residuals, cts):
+        indices, kept, won, sharers = residuals
+        places, [ct] = _places(indices, update_type, x_type, **params), cts
+        share = lax.div(places.read(ct), lax.convert_element_type(sharers, ct.dtype))
+        zero = zeros_like(share)
+        return (
+            lambda: places.write(lax.scatter, ct, lax.select(kept, share, zero)),
+            None,
+            lambda: lax.select(won, share, zero),
+        )
+
+    return tape.call(primitive, pull_back, (indices, kept, won, sharers), slots, [out], tape.new_slots([out]))
 
 
-@vjp_rule(
+@call_rule(
     scatter_min_p,
     *_probes(lax.scatter_min, clip="drop"),  # JAX loses the cotangents of clipped places
     Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].min(u), shapes=((4,), (4,)), distinct=0.01),
-    reads="out x indices update",
 )
-def scatter_min_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
+def scatter_min_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
     """y_j = min of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,
     u_i_bar = 1(u_i = y_p(i)) y_bar at p(i);  those that tie share y_bar equally (a convention)."""
-    return _extremal_vjp(ct, out, x, indices, update, params)
+    return _extremal_forward(scatter_min_p, tape, values, slots, update_jaxpr, update_consts, params)
 
 
-@vjp_rule(
+@call_rule(
     scatter_max_p,
     *_probes(lax.scatter_max, clip="drop"),  # JAX loses the cotangents of clipped places
     Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].max(u), shapes=((4,), (4,)), distinct=0.01),
-    reads="out x indices update",
 )
-def scatter_max_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
+def scatter_max_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
     """y_j = max of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,
     u_i_bar = 1(u_i = y_p(i)) y_bar at p(i);  those that tie share y_bar equally (a convention)."""
-    return _extremal_vjp(ct, out, x, indices, update, params)
+    return _extremal_forward(scatter_max_p, tape, values, slots, update_jaxpr, update_consts, params)
