@@ -60,12 +60,12 @@ def test_learns_the_line(optimizer):
     fit = run(optimizer=optimizer, steps=400, batch_size=10)
     assert not fit.stopped
     assert fit.reason is None
-    assert fit.steps == 600
+    assert fit.steps == 400
     np.testing.assert_allclose(fit.params["w"], [1.0, -2.0, 0.5], atol=0.02)
     np.testing.assert_allclose(fit.params["b"], 0.25, atol=0.02)
     assert {name: values.shape for name, values in fit.history.items()} == {
-        "loss": (600,),
-        "grad_norm": (600,),
+        "loss": (400,),
+        "grad_norm": (400,),
     }
 
 
