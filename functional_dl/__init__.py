@@ -8,6 +8,7 @@ from functional_dl import losses as losses
 from functional_dl import models as models
 from functional_dl import penalties as penalties
 from functional_dl import reverse as reverse
+from functional_dl import training as training
 from functional_dl import tree as tree
 
 __version__ = "0.1.0"

@@ -15,6 +15,7 @@ import mpmath
 import numpy as np
 
 from functional_dl import reverse
+from tests.reverse import ledger
 
 WIDE = {"float64": "float64", "float32": "float64", "bfloat16": "float64", "float16": "float64"}
 WIDE |= {"complex128": "complex128", "complex64": "complex128"}
@@ -72,7 +73,7 @@ jax_promotion = functools.partial(jax.numpy_dtype_promotion, "standard")
 @jax_promotion()
 def reference(fun, args, ct):
     """JAX's pullback with arguments (and so, mostly, everything) in float64 or complex128."""
-    out, pull = jax.vjp(fun, *widened(args))
+    out, pull = jax.vjp(ledger.for_jax(fun), *widened(args))
     return pull(jax.tree.map(lambda c, y: c if c.dtype == jax.float0 else c.astype(y.dtype), ct, out))
 
 
@@ -80,7 +81,7 @@ def reference(fun, args, ct):
 def magnitudes(fun, args, ct):
     """sum_j |J_ji| |y_bar_j| for every entry of every argument, in float64: what tolerances are relative to."""
     args, ct = widened(args), widened(ct)
-    out, pull = jax.vjp(fun, *args)
+    out, pull = jax.vjp(ledger.for_jax(fun), *args)
     leaves, tree = jax.tree.flatten(out)
     cts = jax.tree.leaves(ct)
     totals = [np.zeros(x.shape) for x in args]

@@ -65,6 +65,7 @@ def neg_vjp(ct, out, x, **_):
     mul_p,
     Probe(lax.mul, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x * y),
     Probe(lambda x, y: lax.mul(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), dtypes=ALL),
+    Probe(lax.mul, shapes=((2, 3), (2, 1)), dtypes=ALL),
     reads=("y", "x"),
 )
 def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):

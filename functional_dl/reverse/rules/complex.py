@@ -5,7 +5,7 @@ from jax import lax
 from jax.extend.core.primitives import complex_p, conj_p, imag_p, real_p
 
 from functional_dl.reverse.rule import COMPLEX, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import zeros_like
+from functional_dl.reverse.rules.algebra import unbroadcast, zeros_like
 
 REAL = ("float64", "float32")
 
@@ -29,7 +29,12 @@ def conj_vjp(ct, out, x, **_):
     return (bar if jnp.issubdtype(x.dtype, jnp.complexfloating) else lax.real(bar),)
 
 
-@vjp_rule(complex_p, Probe(lax.complex, shapes=((3,), (3,)), dtypes=REAL), reads="")
+@vjp_rule(
+    complex_p,
+    Probe(lax.complex, shapes=((3,), (3,)), dtypes=REAL),
+    Probe(lax.complex, shapes=((3, 2), (3, 1)), dtypes=REAL),
+    reads="",
+)
 def complex_vjp(ct, out, re, im, **_):
     """z = a + ib,  z_bar paired with dz = da + i db  =>  a_bar = Re z_bar,  b_bar = Re(i z_bar) = -Im z_bar."""
-    return lambda: lax.real(ct), lambda: lax.neg(lax.imag(ct))
+    return lambda: unbroadcast(lax.real(ct), re), lambda: unbroadcast(lax.neg(lax.imag(ct)), im)

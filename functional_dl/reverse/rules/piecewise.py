@@ -47,38 +47,41 @@ def abs_vjp(ct, out, x, **_):
     return (lax.select(lax.ge(x, number(0, x)), ct, lax.neg(ct)),)
 
 
-def _larger_side(ct, x, winner):
-    """ct where x alone is the winner, ct/2 at a tie (both are), 0 elsewhere; see max and min."""
-    ahead, tied = winner
+def _winners_bar(ct, x, y, extremum, before):
+    """ct where x alone is the extremum, ct/2 at a tie (both are), 0 elsewhere; summed over what x was repeated for.
+
+    Complex numbers, which JAX orders by real and then by imaginary part, are compared with the extremum itself.
+    """
+    tied = lax.eq(x, y)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        ahead = lax.bitwise_and(lax.eq(x, extremum(x, y)), lax.bitwise_not(tied))
+    else:
+        ahead = before(x, y)
     return unbroadcast(lax.select(ahead, ct, lax.select(tied, times(0.5, ct), zeros_like(ct))), x)
 
 
 @vjp_rule(
     max_p,
-    Probe(lax.max, shapes=((3,), (3,)), elementwise=True, exact=lambda mp, x, y: max(x, y)),
+    Probe(lax.max, shapes=((3,), (3,)), dtypes=FLOATS + COMPLEX, elementwise=True, exact=lambda mp, x, y: max(x, y)),
     Probe(lambda x, y: lax.max(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,))),
+    Probe(lax.max, shapes=((2, 3), (2, 1))),
     reads="x y",
 )
 def max_vjp(ct, out, x, y, **_):
     """z = max(x, y)  =>  x_bar = 1(x > y) z_bar,  y_bar = 1(y > x) z_bar;  at a tie each takes half."""
-    return (
-        lambda: _larger_side(ct, x, (lax.gt(x, y), lax.eq(x, y))),
-        lambda: _larger_side(ct, y, (lax.gt(y, x), lax.eq(x, y))),
-    )
+    return lambda: _winners_bar(ct, x, y, lax.max, lax.gt), lambda: _winners_bar(ct, y, x, lax.max, lax.gt)
 
 
 @vjp_rule(
     min_p,
-    Probe(lax.min, shapes=((3,), (3,)), elementwise=True, exact=lambda mp, x, y: min(x, y)),
+    Probe(lax.min, shapes=((3,), (3,)), dtypes=FLOATS + COMPLEX, elementwise=True, exact=lambda mp, x, y: min(x, y)),
     Probe(lambda x, y: lax.min(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,))),
+    Probe(lax.min, shapes=((2, 3), (1, 3))),
     reads="x y",
 )
 def min_vjp(ct, out, x, y, **_):
     """z = min(x, y)  =>  x_bar = 1(x < y) z_bar,  y_bar = 1(y < x) z_bar;  at a tie each takes half."""
-    return (
-        lambda: _larger_side(ct, x, (lax.lt(x, y), lax.eq(x, y))),
-        lambda: _larger_side(ct, y, (lax.lt(y, x), lax.eq(x, y))),
-    )
+    return lambda: _winners_bar(ct, x, y, lax.min, lax.lt), lambda: _winners_bar(ct, y, x, lax.min, lax.lt)
 
 
 @vjp_rule(

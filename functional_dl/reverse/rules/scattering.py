@@ -14,7 +14,7 @@ from jax import lax
 from jax.extend.core.primitives import scatter_add_p, scatter_max_p, scatter_min_p, scatter_mul_p, scatter_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, call_rule, vjp_rule
 from functional_dl.reverse.rules.algebra import number, zeros_like
 from functional_dl.reverse.trace import open_jaxpr, primitive_of
 
@@ -129,34 +129,48 @@ if hasattr(lax, "scatter_sub"):
         return _add_vjp(-1, ct, x, indices, update, params)
 
 
-@vjp_rule(
+@call_rule(
     scatter_p,
     *_probes(lax.scatter, dtypes=ALL),
     *_probes(lax.scatter, repeated=False, dtypes=ALL),
     Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].set(u), shapes=((4,), (4,)), dtypes=ALL),
     Probe(lambda x, u: x.at[::2, 1].set(u), shapes=((4, 3), (2,)), dtypes=ALL),
-    reads="x indices",
 )
-def scatter_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
+def scatter_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
     """y_j = u_i for the i with p(i) = j, x_j where there is none
     =>  x_bar = y_bar, with 0 at the places written,  u_i_bar = y_bar at p(i) (0 if dropped).
 
     Where several updates go to one place, one wins, and the others' cotangents are 0.  Which one, the same scatter of
-    the numbers 1, 2, ... instead of u tells.  With f applied instead, y_j = f(x_j): x_bar = f'(x) y_bar there.
+    the numbers 0, 1, ... instead of u tells.  With f applied instead, y_j = f(x_j): x_bar = f'(x) y_bar there.
     """
-    places = _places(indices, update, x, **params)
-    if update_jaxpr is not None:
-        return lambda: _applied_bar(ct, x, places, update, update_jaxpr, update_consts), None, None
+    x, indices, update = values
+    out = scatter_p.bind(*values, update_jaxpr=update_jaxpr, update_consts=update_consts, **params)
+    x_type, update_type = jax.typeof(x), jax.typeof(update)
 
-    def update_bar():
-        bar = places.read(ct)
-        if places.unique:
-            return bar
-        ids = lax.reshape(lax.iota("int32" if update.size < 2**31 else "int64", update.size), update.shape)
-        last = places.read(places.write(lax.scatter, lax.full(x.shape, -1, ids.dtype), ids), -1)
-        return lax.select(lax.eq(last, ids), bar, zeros_like(bar))
+    def overwritten(indices, cts):
+        [ct] = cts
+        places = _places(indices, update_type, x_type, **params)
 
-    return lambda: places.write(lax.scatter, ct, zeros_like(update)), None, update_bar
+        def update_bar():
+            bar = places.read(ct)
+            if places.unique:
+                return bar
+            size, kind = update_type.size, "int32" if update_type.size < 2**31 else "int64"
+            ids = lax.reshape(lax.iota(kind, size), update_type.shape)
+            last = places.read(places.write(lax.scatter, lax.full(x_type.shape, -1, kind), ids), -1)
+            return lax.select(lax.eq(last, ids), bar, zeros_like(bar))
+
+        return lambda: places.write(lax.scatter, ct, zeros_like(update_type)), None, update_bar
+
+    def applied(residuals, cts):
+        x, indices, consts = residuals
+        places = _places(indices, update_type, x_type, **params)
+        return _applied_bar(cts[0], x, places, update_type, update_jaxpr, consts), None, None
+
+    slot = tape.new_slots([out])
+    if update_jaxpr is None:
+        return tape.call(scatter_p, overwritten, indices, slots, [out], slot)
+    return tape.call(scatter_p, applied, (x, indices, list(update_consts)), slots, [out], slot)
 
 
 def _applied_bar(ct, x, places, update, jaxpr, consts):
@@ -192,7 +206,7 @@ def _applied_bar(ct, x, places, update, jaxpr, consts):
     scatter_mul_p,
     *_probes(lax.scatter_mul, repeated=False, dtypes=ALL),
     Probe(lambda x: x.at[jnp.array([1, 1, -1, 9])].multiply(jnp.array([2, 3, 4, 5], x.dtype)), shapes=((4,),)),
-    reads="x indices update",
+    reads=("indices update", "", "x indices update"),
 )
 def scatter_mul_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
     """y_j = x_j prod of u_i over the i with p(i) = j

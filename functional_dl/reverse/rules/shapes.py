@@ -46,11 +46,16 @@ def broadcast_in_dim_vjp(ct, out, x, *dynamic_shape, shape, broadcast_dimensions
     Probe(lambda x: lax.reshape(x, (6,)), shapes=((2, 3),), dtypes=ALL),
     Probe(lambda x: lax.reshape(x, ()), shapes=((1, 1),), dtypes=ALL),
     Probe(lambda x: lax.reshape(x, (3, 0)), shapes=((0, 2),)),
+    Probe(lambda x: lax.reshape(x, (4, 6), dimensions=(2, 0, 1)), shapes=((2, 3, 4),)),
     reads="",
 )
-def reshape_vjp(ct, out, x, *dynamic_shape, **_):
-    """The entries keep their row-major order  =>  x_bar is y_bar in the shape of x."""
-    return (lax.reshape(ct, x.shape), *[None] * len(dynamic_shape))
+def reshape_vjp(ct, out, x, *dynamic_shape, dimensions=None, **_):
+    """The entries keep their row-major order, after the axes are transposed if `dimensions` says so
+    =>  x_bar is y_bar in the shape of x, the axes transposed back."""
+    if dimensions is None:
+        return (lax.reshape(ct, x.shape), *[None] * len(dynamic_shape))
+    transposed = lax.reshape(ct, [x.shape[i] for i in dimensions])
+    return (lax.transpose(transposed, np.argsort(dimensions)), *[None] * len(dynamic_shape))
 
 
 @vjp_rule(squeeze_p, Probe(lambda x: lax.squeeze(x, (0, 2)), shapes=((1, 3, 1),), dtypes=ALL), reads="")

@@ -1,0 +1,1 @@
+"""What the experiments share: results, discovery, running, storing, the page.  No claim lives here."""

@@ -1,0 +1,83 @@
+"""Running an experiment: its settings, its result, its files, the page."""
+
+import dataclasses
+import io
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jax
+import matplotlib
+
+from experiments.framework import environment, page, store, style
+from experiments.framework.registry import Experiment
+from experiments.framework.result import Result
+
+
+def run(experiment: Experiment, config, results: Path) -> Result:
+    """Runs the experiment, writes results/NAME/ and the index page.
+
+    float32 is the default within it whatever the session's setting: an experiment asks for float64 where its
+    claim is about float64.
+    """
+    began = time.perf_counter()
+    with jax.enable_x64(False):
+        result = experiment.module.run(config)
+        pictures = _pictures(experiment, result)
+    summary = _summary(experiment, began) | {
+        "claim": result.claim,
+        "status": "done",
+        "verdict": result.verdict,
+        "checks": [dataclasses.asdict(check) for check in result.checks],
+        "numbers": dict(result.numbers),
+        "table": {"columns": result.table.columns, "rows": result.table.rows},
+        "pictures": [{"file": f"{name}.png", "caption": caption} for name, caption, _ in pictures],
+    }
+    files = _settings(config) | {
+        "metrics.jsonl": store.to_json_lines(result.metrics),
+        "table.csv": store.to_csv(result.table),
+        "result.json": store.to_json(summary),
+    }
+    files |= {f"{name}.png": image for name, _, image in pictures}
+    store.write_directory(results, experiment.name, files)
+    page.write(results)
+    return result
+
+
+def record_failure(experiment: Experiment, config, results: Path, error: Exception, began: float) -> None:
+    """A run that raised is shown on the page as such, with its traceback beside it."""
+    trace = "".join(traceback.format_exception(error))
+    summary = _summary(experiment, began) | {
+        "claim": experiment.claim,
+        "status": "failed",
+        "verdict": False,
+        "error": f"{type(error).__name__}: {error}",
+    }
+    files = _settings(config) | {"result.json": store.to_json(summary), "traceback.txt": trace.encode()}
+    store.write_directory(results, experiment.name, files)
+    page.write(results)
+
+
+def _summary(experiment: Experiment, began: float) -> dict:
+    return {
+        "name": experiment.name,
+        "about": experiment.about,
+        "seconds": round(time.perf_counter() - began, 2),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _settings(config) -> dict[str, bytes]:
+    content = {"settings": dataclasses.asdict(config), "environment": environment.describe()}
+    return {"config.json": store.to_json(content)}
+
+
+def _pictures(experiment: Experiment, result: Result) -> list[tuple[str, str, bytes]]:
+    with matplotlib.rc_context(style.RC):
+        images = []
+        for picture in experiment.module.plot(result):
+            buffer = io.BytesIO()
+            picture.figure.savefig(buffer, format="png")
+            images.append((picture.name, picture.caption, buffer.getvalue()))
+    return images

@@ -1,0 +1,57 @@
+"""optax's optimisers as training calls them."""
+
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from functional_dl import tree
+from functional_dl.aliases import Params, PyTree
+
+
+@contextmanager
+def plain_promotion():
+    """JAX's usual dtype and rank promotion, which optax counts on; a user may have asked for stricter rules."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def init(optimizer, params: Params) -> PyTree:
+    with plain_promotion():
+        return optimizer.init(params)
+
+
+def apply(optimizer, gradient: PyTree, opt_state: PyTree, params: Params, **extra) -> tuple[Params, PyTree]:
+    """(updated params, new optimiser state).  `extra` is for optax's line searches; others ignore it."""
+    with plain_promotion():
+        update = optax.with_extra_args_support(optimizer).update
+        updates, opt_state = update(gradient, opt_state, params, **extra)
+        return optax.apply_updates(params, updates), opt_state
+
+
+def check(optimizer, params: Params) -> None:
+    """Refuses what is not an optax optimiser, and one that climbs.
+
+    A learning rate is out of sight inside optax's closures, so its sign is felt: from zero params, a gradient
+    of ones must not give a step that is positive everywhere while a gradient of minus ones gives one that is
+    negative everywhere.  (Both are asked for, so that added noise or weight decay cannot look like a climb.)
+    """
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"optimizer: expected an optax optimiser such as optax.adam(1e-3), got {optimizer!r}")
+    origin = tree.zeros_like(params)
+
+    def moves_along(sign):
+        gradient = jax.tree_util.tree_map(lambda leaf: jnp.full_like(leaf, sign), origin)
+        moved, _ = apply(optimizer, gradient, init(optimizer, origin), origin)
+        return jnp.stack([jnp.all(jnp.real(leaf) * sign > 0) for leaf in jax.tree_util.tree_leaves(moved)]).all()
+
+    try:
+        climbs = bool(moves_along(1.0)) and bool(moves_along(-1.0))
+    except Exception:  # one that wants more than a gradient (a line search) cannot be felt like this
+        return
+    if climbs:
+        raise ValueError(
+            "optimizer: expected steps against the gradient, got steps along it: its learning rate is "
+            "negative (to maximise, negate the loss)"
+        )

@@ -1,0 +1,34 @@
+"""Proximal steps as an optax transformation."""
+
+import jax
+import optax
+
+
+def proximal(prox) -> optax.GradientTransformation:
+    r"""Follows the update before it in an `optax.chain` by a proximal map.
+
+        theta_{t+1} = prox(theta_t + u_t).
+
+    With u_t = -alpha * grad J and prox = prox of alpha * penalty this is proximal gradient descent (ISTA),
+    which minimises J + penalty; for the L1 norm its iterates have entries that are exactly zero.
+
+    Args:
+      prox: params -> params, for example `lambda p: penalties.prox_l1(p, alpha * strength)`.
+    Returns:
+      A transformation; it needs `params` in its `update`, which `training.fit` always gives.
+    Numerics: an update is returned as prox(theta + u) - theta; where the proximal map gives 0 the optimiser
+      then computes theta + (0 - theta), which is exactly 0 in floating point.
+    Source: Parikh and Boyd 2014, Proximal Algorithms, section 4.2.
+    """
+
+    def init(params):
+        del params
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        if params is None:
+            raise ValueError("params: expected the current parameters in update(updates, state, params), got None")
+        moved = optax.apply_updates(params, updates)
+        return jax.tree_util.tree_map(lambda new, old: new - old, prox(moved), params), state
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,120 @@
+"""Checks of what a caller hands to training: each names the argument, what was expected and what came."""
+
+import math
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl import tree
+from functional_dl.aliases import Key, Params, PyTree
+
+
+def whole_number(name: str, value, low: int) -> int:
+    """`value` as an int that is at least `low`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected a whole number, got {value!r} ({type(value).__name__})") from None
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected a whole number, got {value!r} (bool)")
+    if number < low:
+        raise ValueError(f"{name}: expected a whole number of at least {low}, got {number}")
+    return number
+
+
+def function(name: str, value) -> None:
+    if not callable(value):
+        raise TypeError(f"{name}: expected a function, got {value!r} ({type(value).__name__})")
+
+
+def learning_rate(value) -> None:
+    """A finite number that is not negative.  A traced value passes: its number is not known yet."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    if jnp.ndim(value) != 0:
+        raise ValueError(f"learning_rate: expected one number, got an array of shape {jnp.shape(value)}")
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"learning_rate: expected a finite number >= 0, got {number}")
+
+
+def floating_params(params: Params) -> Params:
+    """The params as arrays; all must be floating or complex, for only those have a gradient."""
+    leaves, structure = jax.tree_util.tree_flatten(params)
+    if not leaves:
+        raise ValueError("params: expected a pytree with at least one array, got an empty one")
+    for place, leaf in enumerate(leaves):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            name = tree.path_names(params)[place]
+            raise TypeError(f"params{_at(name)}: expected floating numbers, got {jnp.result_type(leaf)}")
+    # a Python number becomes a NumPy one: it would be weakly typed itself, and slow to hand to jit as a jax one
+    leaves = [leaf if hasattr(leaf, "shape") else np.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]
+    return jax.tree_util.tree_unflatten(structure, leaves)
+
+
+def finite_params(params: Params) -> None:
+    for name, leaf in zip(tree.path_names(params), jax.tree_util.tree_leaves(params)):
+        if not bool(jnp.all(jnp.isfinite(leaf))):
+            raise ValueError(f"params{_at(name)}: expected finite numbers, got a NaN or an infinity")
+
+
+def common_length(data: PyTree) -> int:
+    """The number of examples: the leading axis that all leaves of `data` share."""
+    names, leaves = tree.path_names(data), jax.tree_util.tree_leaves(data)
+    if not leaves:
+        raise ValueError("data: expected a pytree of arrays, got an empty one")
+    for name, leaf in zip(names, leaves):
+        if jnp.ndim(leaf) == 0:
+            raise ValueError(f"data{_at(name)}: expected an array with a leading axis of examples, got a scalar")
+    lengths = [jnp.shape(leaf)[0] for leaf in leaves]
+    if len(set(lengths)) > 1:
+        listed = ", ".join(f"{name or 'data'}: {length}" for name, length in zip(names, lengths))
+        raise ValueError(f"data: expected one common leading axis, got lengths {listed}")
+    if lengths[0] == 0:
+        raise ValueError("data: expected at least one example, got a leading axis of length 0")
+    return lengths[0]
+
+
+def finite_data(data: PyTree) -> None:
+    for name, leaf in zip(tree.path_names(data), jax.tree_util.tree_leaves(data)):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            bad = ~np.isfinite(np.asarray(leaf))
+            if bad.any():
+                first = tuple(int(i) for i in np.argwhere(bad)[0])
+                raise ValueError(
+                    f"data{_at(name)}: expected finite numbers, got {np.asarray(leaf)[first]} at index "
+                    f"{first} ({int(bad.sum())} of {bad.size} entries are not finite)"
+                )
+
+
+def batch_size(value, examples: int) -> int:
+    """None means the whole data set."""
+    if value is None:
+        return examples
+    size = whole_number("batch_size", value, 1)
+    if size > examples:
+        raise ValueError(f"batch_size: expected at most the number of examples, {examples}, got {size}")
+    return size
+
+
+def key(value) -> Key:
+    """One PRNG key, new style or old (uint32[2])."""
+    array = value if isinstance(value, jax.Array) else None
+    if array is not None and jnp.issubdtype(array.dtype, jax.dtypes.prng_key) and array.shape == ():
+        return array
+    if array is not None and array.dtype == jnp.uint32 and array.ndim == 1:
+        return array
+    came = f"{value!r} ({type(value).__name__})" if array is None else f"{array.dtype} of shape {array.shape}"
+    raise TypeError(f"key: expected one PRNG key such as jax.random.key(0), got {came}")
+
+
+def scalar_loss(shape: jax.ShapeDtypeStruct) -> None:
+    leaves = jax.tree_util.tree_leaves(shape)
+    if len(leaves) != 1 or leaves[0].shape != () or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+        raise TypeError(f"loss: expected a function to one real floating number, it returns {shape}")
+
+
+def _at(name: str) -> str:
+    return f"[{name}]" if name else ""

@@ -1,0 +1,334 @@
+"""Every experiment in the folder, on tiny settings: it runs, writes what it must, and its page is well formed."""
+
+import csv
+import dataclasses
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from experiments.framework import page, registry, runner
+from experiments.framework.result import Picture, Result
+
+EXPERIMENTS = registry.discover()
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    return {}
+
+
+class Balanced(HTMLParser):
+    """Checks that tags nest, and notes images, links and anchors."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.images, self.links, self.ids, self.outside = [], [], [], set(), []
+        self.feed(text)
+        self.close()
+        assert self.open == [], f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(values)
+        if "href" in values:
+            self.links.append(values["href"])
+        if "id" in values:
+            self.ids.add(values["id"])
+        self.outside += [v for k, v in attrs if k in ("src", "href") and v and v.startswith(("http", "//", "file"))]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_runs_on_tiny_settings(name, results, outcomes):
+    experiment = EXPERIMENTS[name]
+    result = outcomes[name] = runner.run(experiment, experiment.module.SMOKE, results)
+    assert isinstance(result, Result)
+    assert result.claim.endswith(".")
+    assert result.verdict == all(check.holds for check in result.checks)
+    assert all(isinstance(check.holds, bool) for check in result.checks)
+    assert result.metrics
+    assert result.table.rows
+    directory = results / name
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    assert set(config["settings"]) == {field.name for field in dataclasses.fields(experiment.module.Config)}
+    assert config["environment"]["packages"]["jax"]
+    assert config["environment"]["cores"] >= 1
+    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len([json.loads(line) for line in lines]) == len(result.metrics)
+    with open(directory / "table.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == list(result.table.columns)
+    assert len(rows) == len(result.table.rows) + 1
+    summary = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+    assert summary["verdict"] == result.verdict
+    assert summary["pictures"], "an experiment shows at least one plot"
+    for picture in summary["pictures"]:
+        assert (directory / picture["file"]).read_bytes()[:4] == b"\x89PNG"
+        assert picture["caption"].endswith(".")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_settings_have_help_and_the_default_uses_enough_seeds(name):
+    module = EXPERIMENTS[name].module
+    config = module.Config()
+    if hasattr(config, "seeds"):
+        assert config.seeds >= 5
+    assert module.__doc__
+
+
+def test_page_ties_them_together(results, outcomes):
+    for name, experiment in EXPERIMENTS.items():  # alone, this test has to make its own results
+        if name not in outcomes:
+            runner.run(experiment, experiment.module.SMOKE, results)
+    text = (results / "index.html").read_text(encoding="utf-8")
+    parsed = Balanced(text)
+    assert parsed.outside == []  # self-contained
+    assert set(EXPERIMENTS) <= parsed.ids
+    assert {f"#{name}" for name in EXPERIMENTS} <= set(parsed.links)
+    pictures = sum(len(json.loads((results / n / "result.json").read_text())["pictures"]) for n in EXPERIMENTS)
+    assert len(parsed.images) == pictures
+    assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in parsed.images)
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+
+
+def test_row_8_through_the_experiment(results, outcomes):
+    from experiments import linear_regression
+
+    result = outcomes.get("linear_regression") or linear_regression.run(linear_regression.SMOKE)
+    theta = result.curves["example"]["theta"]
+    np.testing.assert_allclose(theta, [0.13630728673236478, 1.9536389002891459], rtol=0, atol=1e-12)
+    assert result.curves["example"]["numpy_error"] < 1e-12
+
+
+def test_row_6_through_the_experiment():
+    from fractions import Fraction
+
+    from experiments.chain_rule import CASES
+
+    case = CASES["power of a power"]
+    assert case.derivative(None, Fraction(1))[0] == 960
+    assert case.derivative(None, Fraction(1, 2))[0] == Fraction(960, 2**9)
+    assert len(CASES["several paths"].paths) == 3
+
+
+def test_deltas_of_the_activations_experiment_are_backprops():
+    """The loop of formulas (1) and (2) there equals functional_dl.backprop's."""
+    import jax
+    import jax.numpy as jnp
+
+    from experiments import activations
+    from functional_dl import backprop
+    from functional_dl.activations import ACTIVATIONS
+
+    config = activations.SMOKE
+    with jax.enable_x64(False):
+        hidden, readout, x, y = jax.tree_util.tree_map(lambda leaf: leaf[0], activations._networks(config))
+        norms = activations._delta_norms(ACTIVATIONS["tanh"], hidden, readout, x, y)
+        equal = [jax.tree_util.tree_map(lambda leaf: leaf[l], hidden) for l in range(config.depth)]
+        _, _, deltas = backprop.gradients({"layers": [*equal, readout]}, x, y, "tanh", "softmax_cross_entropy")
+    np.testing.assert_allclose(norms, [jnp.linalg.norm(delta) for delta in deltas[:-1]], rtol=1e-5)
+
+
+# -- the framework ---------------------------------------------------------------------------------------
+
+
+def make_experiment(tmp_path, monkeypatch, body: str, name: str = "fresh"):
+    """Puts a new file where experiments are looked for."""
+    import experiments
+
+    (tmp_path / f"{name}.py").write_text(body, encoding="utf-8")
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+
+
+FRESH = '''"""About."""
+from dataclasses import dataclass
+from experiments.framework import style
+from experiments.framework.result import Check, Picture, Result, Table
+CLAIM = "Twice two is five."
+@dataclass(frozen=True)
+class Config:
+    """Settings."""
+    number: int = 2
+    """What is doubled."""
+SMOKE = Config()
+def run(config):
+    if config.number < 0:
+        raise ValueError("number: expected >= 0")
+    value = 2 * config.number
+    return Result(CLAIM, [Check("2n is 5", str(value), value == 5)], {"<value>": value, "nan": float("nan")},
+                  [{"value": float("inf")}], Table(["a&b"], [[value]]))
+def plot(result):
+    figure = style.figure(2, 2)
+    figure.subplots().plot([0, 1])
+    return [Picture("line", "A <line> & more.", figure)]
+'''
+
+
+def test_a_new_file_is_found_run_and_refuted(tmp_path, monkeypatch, capsys):
+    from experiments.__main__ import main
+
+    (tmp_path / "code").mkdir()
+    make_experiment(tmp_path / "code", monkeypatch, FRESH, "fresh_one")
+    assert "fresh_one" in registry.discover()
+    assert main(["list"]) == 0
+    assert "fresh_one" in capsys.readouterr().out
+    assert main(["--results", str(tmp_path / "out"), "fresh_one", "--number", "3"]) == 1
+    assert "NOT borne out" in capsys.readouterr().out
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    Balanced(text)
+    assert "not borne out" in text
+    assert "&lt;value&gt;" in text
+    assert "A &lt;line&gt; &amp; more." in text
+    assert json.loads((tmp_path / "out/fresh_one/config.json").read_text())["settings"] == {"number": 3}
+    assert json.loads((tmp_path / "out/fresh_one/metrics.jsonl").read_text()) == {"value": "inf"}
+
+
+def test_the_suite_lists_runs_and_survives_a_failure(tmp_path, monkeypatch, capsys):
+    from experiments import __main__ as command
+
+    broken = FRESH.replace("number: int = 2", "number: int = -1")
+    (tmp_path / "code").mkdir()
+    make_experiment(tmp_path / "code", monkeypatch, broken, "broken_one")
+    make_experiment(tmp_path / "code", monkeypatch, FRESH.replace("is 5", "is 4").replace("== 5", "== 4"), "true_one")
+    kept = lambda: {n: e for n, e in registry.discover().items() if n in ("broken_one", "true_one")}
+    monkeypatch.setattr(command, "_discover", kept)
+    assert command.main(["--results", str(tmp_path / "out")]) == 1
+    out = capsys.readouterr().out
+    assert out.index("broken_one  ") < out.index("FAILED")  # listed first
+    assert "ValueError: number: expected >= 0" in out
+    assert "true_one: borne out" in out
+    assert "1 of 2 claims borne out" in out
+    text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    Balanced(text)
+    assert "failed to run" in text
+    assert "ValueError" in (tmp_path / "out/broken_one/traceback.txt").read_text()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_experiment_leaves_the_old_results(tmp_path, monkeypatch, stop):
+    (tmp_path / "code").mkdir()
+    make_experiment(tmp_path / "code", monkeypatch, FRESH, "stopped_one")
+    experiment, out = registry.load("stopped_one"), tmp_path / "out"
+    runner.run(experiment, experiment.module.Config(), out)
+    before = {path.name: path.read_bytes() for path in (out / "stopped_one").iterdir()}
+    page_before = (out / "index.html").read_bytes()
+
+    def stopping(result):
+        raise stop
+
+    monkeypatch.setattr(experiment.module, "plot", stopping)
+    with pytest.raises(stop):
+        runner.run(experiment, experiment.module.Config(number=7), out)
+    assert {path.name: path.read_bytes() for path in (out / "stopped_one").iterdir()} == before
+    assert (out / "index.html").read_bytes() == page_before
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "stopped_one"]
+
+
+def test_a_replacement_cut_short_is_repaired(tmp_path):
+    from experiments.framework import store
+
+    store.write_directory(tmp_path, "x", {"a": b"1"})
+    (tmp_path / "x").rename(tmp_path / ".x.old")  # died between the two renames
+    page.write(tmp_path)
+    store.write_directory(tmp_path, "x", {"a": b"2"})
+    assert (tmp_path / "x" / "a").read_bytes() == b"2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "x"]
+
+
+BAD_FILES = [
+    ("CLAIM = 'x'", r"experiments/bad_\w+.py: expected .*; missing: Config, SMOKE, run, plot"),
+    (FRESH.replace("SMOKE = Config()", "SMOKE = 3"), r"expected Config to be a dataclass and SMOKE one of its values"),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), BAD_FILES)
+def test_a_file_that_is_no_experiment_is_named(tmp_path, monkeypatch, body, message):
+    name = f"bad_{abs(hash(body)) % 1000}"
+    make_experiment(tmp_path, monkeypatch, body, name)
+    with pytest.raises(TypeError, match=message):
+        registry.load(name)
+
+
+COMMANDS = [
+    (["digit"], "no experiment 'digit': did you mean 'digits'?"),
+    (["--results"], "--results: expected a directory"),
+    (["nonsense", "--x", "1"], "no experiment 'nonsense': there are activations"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), COMMANDS)
+def test_a_wrong_command_is_explained(arguments, message, capsys):
+    from experiments.__main__ import main
+
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_of_an_experiment(capsys):
+    from experiments.__main__ import main
+
+    with pytest.raises(SystemExit) as stop:
+        main(["digits", "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "--learning-rate" in out
+    assert "Passes over the training digits" in out
+
+
+BAD_SETTINGS = [
+    ("digits", dict(seeds=1), r"seeds: expected a number of at least 2, got 1"),
+    ("digits", dict(train=1797), r"train: expected from batch_size = 64 to 1796, got 1797"),
+    ("linear_regression", dict(batch_learning_rate=-1.0), r"batch_learning_rate: expected a number above 0, got -1.0"),
+    ("linear_regression", dict(steps=0), r"steps: expected a number of at least 1, got 0"),
+    ("linear_regression", dict(batch_sizes=(443,)), r"batch_sizes: expected numbers from 1 to 442, got \(443,\)"),
+    ("regularisation", dict(dropout=(1.0,)), r"dropout: expected numbers >= 0 below 1, got \(1.0,\)"),
+    ("regularisation", dict(steps=7), r"steps: expected a multiple of record_every"),
+    ("activations", dict(reach=float("nan")), r"reach: expected a number above 0, got nan"),
+    ("chain_rule", dict(low=-1.0), r"low: expected a number of at least -0.9, got -1.0"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "message"), BAD_SETTINGS)
+def test_bad_settings(name, fields, message):
+    with pytest.raises(ValueError, match=message):
+        EXPERIMENTS[name].module.Config(**fields)
+
+
+def test_results_refuse_what_cannot_be_judged():
+    from experiments.framework.result import Check, Table
+    from experiments.framework.statistics import mean_interval
+
+    with pytest.raises(ValueError, match="checks: expected at least one"):
+        Result("c", [], {}, [], Table(["a"], []))
+    with pytest.raises(ValueError, match="rows: expected 1 cells"):
+        Table(["a"], [[1, 2]])
+    with pytest.raises(ValueError, match="at least 2 along axis 0, got 1"):
+        mean_interval([1.0])
+    assert not Result("c", [Check("a", "", True), Check("b", "", False)], {}, [], Table(["a"], [])).verdict
+    assert Picture("a", "b", None).name == "a"
+
+
+def test_mean_interval_is_students():
+    from scipy import stats
+
+    from experiments.framework.statistics import mean_interval
+
+    values = np.random.default_rng(0).normal(size=(7, 3))
+    mean, half = mean_interval(values)
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(mean - half, low, rtol=1e-12)
+    np.testing.assert_allclose(mean + half, high, rtol=1e-12)

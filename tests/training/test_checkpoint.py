@@ -1,0 +1,144 @@
+"""An interrupted run, resumed, is bitwise the run that was never interrupted."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from functional_dl import training
+
+pytest.importorskip("orbax.checkpoint")
+
+KEY = jax.random.key(5)
+X = jax.random.normal(jax.random.key(0), (50, 4))
+DATA = (X, jnp.sin(X.sum(1)))
+START = {"w": 0.1 * jax.random.normal(jax.random.key(1), (4,)), "b": jnp.zeros((), jnp.float32)}
+
+
+def loss(params, batch, key):
+    x, y = batch
+    noise = 0.1 * jax.random.normal(key, x.shape, x.dtype)
+    return jnp.mean((jnp.tanh((x + noise) @ params["w"] + params["b"].astype(x.dtype)) - y) ** 2)
+
+
+def run(directory=None, *, loss=loss, **change):
+    arguments = dict(
+        params=START, data=DATA, optimizer=optax.adam(0.01), steps=60, batch_size=8, key=KEY, progress=False
+    )
+    arguments |= dict(checkpoint_dir=directory, report_every=5, checkpoint_every=10) | change
+    return training.fit(loss, **arguments)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The run that nothing interrupts."""
+    return run()
+
+
+def assert_same_bits(a, b):
+    for x, y in zip(jax.tree_util.tree_leaves(a), jax.tree_util.tree_leaves(b), strict=True):
+        assert np.asarray(x).dtype == np.asarray(y).dtype
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def assert_same_fit(a, b):
+    assert_same_bits((a.params, a.history, a.opt_state), (b.params, b.history, b.opt_state))
+    assert (a.steps, a.stopped) == (b.steps, b.stopped)
+
+
+def test_killed_and_resumed_is_bitwise_the_same(whole, tmp_path, monkeypatch):
+    """The run dies in its ninth chunk, at step 40 of 60; the newest checkpoint then is that of step 40."""
+    from functional_dl.training.fit import _Run
+
+    calls, advance = [], _Run.advance
+
+    def dying(self, state, length):
+        calls.append(length)
+        if len(calls) == 9:
+            raise RuntimeError("the power went")
+        return advance(self, state, length)
+
+    monkeypatch.setattr(_Run, "advance", dying)
+    with pytest.raises(RuntimeError, match="the power went"):
+        run(tmp_path)
+    monkeypatch.undo()
+    seen = []
+    monkeypatch.setattr(_Run, "advance", lambda self, s, n: (seen.append(int(s.step)), advance(self, s, n))[1])
+    resumed = run(tmp_path, resume=True)
+    assert seen == [40, 45, 50, 55]
+    assert_same_fit(resumed, whole)
+
+
+def test_keyboard_interrupt_saves_what_was_done(whole, tmp_path, monkeypatch):
+    from functional_dl.training.fit import _Run
+
+    calls, advance = [], _Run.advance
+
+    def interrupted(self, state, length):
+        calls.append(length)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return advance(self, state, length)
+
+    monkeypatch.setattr(_Run, "advance", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    assert calls == [5, 5, 5, 5]
+    monkeypatch.setattr(_Run, "advance", lambda self, s, n: (calls.append(int(s.step)), advance(self, s, n))[1])
+    assert_same_fit(run(tmp_path, resume=True), whole)
+    assert calls[4] == 15  # the last whole chunk, though checkpoints were due at 10 and 20
+
+
+@pytest.mark.parametrize("first", [13, 30])
+def test_a_run_can_be_made_longer(whole, tmp_path, first):
+    run(tmp_path, steps=first)
+    assert_same_fit(run(tmp_path, resume=True), whole)
+
+
+def test_resuming_a_finished_run_gives_it_back(whole, tmp_path):
+    assert_same_fit(run(tmp_path), whole)
+    assert_same_fit(run(tmp_path, resume=True), whole)
+
+
+def test_resume_without_checkpoints_starts(whole, tmp_path):
+    assert_same_fit(run(tmp_path / "new", resume=True), whole)
+
+
+def test_resume_on_a_mesh(whole, tmp_path):
+    run(tmp_path, steps=30)
+    mesh = jax.make_mesh((8,), ("data",))
+    resumed = run(tmp_path, resume=True, mesh=mesh)
+    np.testing.assert_allclose(resumed.history["loss"], whole.history["loss"], rtol=1e-10)
+
+
+def test_another_run_is_refused(tmp_path):
+    run(tmp_path, steps=20)
+    with pytest.raises(ValueError, match=r"checkpoint_dir: expected no checkpoints .* got one at step 20"):
+        run(tmp_path)
+    with pytest.raises(ValueError, match=r"steps: expected at least the checkpoint's 20, got 10"):
+        run(tmp_path, resume=True, steps=10)
+    with pytest.raises(ValueError, match=r"resume: .* was made with batch_size = 8, this run has batch_size = 10"):
+        run(tmp_path, resume=True, batch_size=10)
+    with pytest.raises(ValueError, match=r"resume: .* was made with key"):
+        run(tmp_path, resume=True, key=jax.random.key(6))
+    with pytest.raises(ValueError, match=r"resume: .* was made with data_digest"):
+        run(tmp_path, resume=True, data=(X + 1, DATA[1]))
+    with pytest.raises(ValueError, match=r"resume: .* was made with params"):
+        run(tmp_path, resume=True, params=START | {"b": jnp.zeros(())})
+    with pytest.raises(ValueError, match=r"resume: .* was made with optimizer"):
+        run(tmp_path, resume=True, optimizer=optax.sgd(0.1))
+
+
+def test_missing_orbax_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
+    with pytest.raises(ImportError, match=r"checkpoints need orbax-checkpoint; install it with"):
+        run(tmp_path)
+
+
+def test_missing_rich_is_silent(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    run(progress=True)
+    assert capsys.readouterr() == ("", "")
