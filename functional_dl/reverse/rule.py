@@ -42,7 +42,6 @@ class Probe:
       order: derivatives up to this order are compared.
       smooth: differences of fun tend to its derivative; not so where fun rounds.
       forward: JAX's forward mode can differentiate fun; not so for custom_vjp.
-      jax_reverse: jax.vjp can differentiate fun; not so for while_loop, where forward mode is the judge.
     """
 
     fun: Callable[..., Any]
@@ -56,7 +55,6 @@ class Probe:
     order: int = 2
     smooth: bool = True
     forward: bool = True
-    jax_reverse: bool = True
 
 
 @dataclass(frozen=True, eq=False)

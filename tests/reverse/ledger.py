@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.reverse.rules import folds, ragged
+from functional_dl.reverse.rules import folds, ragged, while_loop
 
 NO_TRANSPOSE = "jax.vjp of a reduce_window with a reducer other than +, max, min: it has no transpose rule in JAX"
 
@@ -64,7 +64,23 @@ def _dense_ragged_product(x, y, sizes, numbers):
     return jnp.stack(parts) if not group else sum(parts[1:], parts[0])
 
 
+def _scanned_newton(a):
+    def step(x, _):
+        near = lax.reduce_max(lax.abs(x * x - a), (0,)) <= x.dtype.type(1e-2)
+        return jnp.where(near, x, (x + a / x) * x.dtype.type(0.5)), None
+
+    return lax.scan(step, a, length=12)[0]
+
+
+def _scanned_sines(weight, x):
+    return lax.scan(lambda y, _: (lax.sin(y * weight), None), x, length=5)[0]
+
+
+UNKNOWN_LENGTH = "jax.vjp refuses while_loop: it would have to keep a state for each of an unknown number of steps"
+
 REFUSED_BY_JAX = {
+    while_loop.newton: (UNKNOWN_LENGTH, _scanned_newton),
+    while_loop.counted_sines: (UNKNOWN_LENGTH, _scanned_sines),
     folds.window_product: (NO_TRANSPOSE, _product),
     folds.window_complex_product: (NO_TRANSPOSE, _complex_product),
     ragged.ragged_product: (
@@ -80,6 +96,8 @@ UNBATCHED_BY_JAX = {
 
 # Programs whose cotangents, as ours has them, jax.vjp refuses -> the reason.
 UNDIFFERENTIATED_BY_JAX = {
+    while_loop.newton: UNKNOWN_LENGTH,
+    while_loop.counted_sines: UNKNOWN_LENGTH,
     ragged.ragged_product: "y_bar is a ragged sum, of which JAX has no transpose: jax.vjp of jax.vjp fails alike",
 }
 

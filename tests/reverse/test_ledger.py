@@ -56,5 +56,5 @@ def test_jax_still_does_not_differentiate_its_cotangents(fun):
     probe = probes_of(fun)[0]
     args = oracles.draw(probe, "float64")
     ct = oracles.cotangent(probe.fun, args)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises((NotImplementedError, ValueError)):
         jax.vjp(lambda *args: oracles.ours(probe.fun, args, ct), *args)[1](args)

@@ -19,7 +19,9 @@ CHECKPOINTS = 32  # states kept on the way forward (even)
 DEPTH = 24  # more states on the way back: stretches of up to 2^DEPTH steps between checkpoints are halved this often
 
 
-def _newton(a):
+def newton(a):
+    """Square roots by Newton's iteration x <- (x + a/x) / 2, until all are near."""
+
     def step(x):
         return lax.mul(lax.add(x, lax.div(a, x)), x.dtype.type(0.5))
 
@@ -29,7 +31,9 @@ def _newton(a):
     return lax.while_loop(far, step, a)
 
 
-def _counted(weight, x):
+def counted_sines(weight, x):
+    """y <- sin(weight y), five times, beside an integer that counts."""
+
     def step(state):
         i, y = state
         return i + 1, lax.sin(lax.mul(y, weight))
@@ -39,8 +43,8 @@ def _counted(weight, x):
 
 @call_rule(
     while_p,
-    Probe(_newton, low=1.0, high=3.0, jax_reverse=False),
-    Probe(_counted, shapes=((3,), (3,)), jax_reverse=False),
+    Probe(functools.partial(newton), low=1.0, high=3.0, dtypes=("float64", "float32")),
+    Probe(functools.partial(counted_sines), shapes=((3,), (3,))),
 )
 def while_forward(tape, values, slots, **params):
     """s_{t+1} = f(c, s_t) while g(s_t), T steps.  Backward, from s_T_bar:
