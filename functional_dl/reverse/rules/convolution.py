@@ -7,6 +7,8 @@ In one dimension, with stride s, padding (low, high), x dilated to entries b apa
 for batch n, channels c and o, places p, i, k.  (The window is not flipped: a correlation.)
 """
 
+from typing import Any
+
 from jax import lax
 from jax.extend.core.primitives import conv_general_dilated_p
 
@@ -16,7 +18,7 @@ from functional_dl.reverse.rules.algebra import zeros_like
 ALL = FLOATS + COMPLEX
 
 
-def _probe(x_shape, w_shape, strides=None, padding="VALID", *, dtypes=FLOATS, **options):
+def _probe(x_shape, w_shape, strides=None, padding: Any = "VALID", *, dtypes=FLOATS, **options):
     strides = strides or (1,) * (len(x_shape) - 2)
 
     def program(x, w):

@@ -33,7 +33,7 @@ class Places:
         self.sizes = tuple(1 if i in flat else update.shape[next(windows)] for i in range(rank))
         self.unique = unique_indices
 
-    def read(self, x, fill=0):
+    def read(self, x, fill: float = 0):
         """x_{p(i)} for every i, `fill` where update i was dropped."""
         numbers = lax.GatherDimensionNumbers(
             offset_dims=self.numbers.update_window_dims,
