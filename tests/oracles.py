@@ -84,7 +84,7 @@ def magnitudes(fun, args, ct):
     out, pull = jax.vjp(ledger.for_jax(fun), *args)
     leaves, tree = jax.tree.flatten(out)
     cts = jax.tree.leaves(ct)
-    totals = [np.zeros(x.shape) for x in args]
+    totals = [jnp.zeros(x.shape) for x in args]
     for i, leaf in enumerate(leaves):
         if not jnp.issubdtype(leaf.dtype, jnp.inexact) or not leaf.size:
             continue
@@ -99,18 +99,43 @@ def magnitudes(fun, args, ct):
                 ]
                 return pull(jax.tree.unflatten(tree, filled))
 
-            weights = np.abs(np.asarray(cts[i])).reshape(-1)
-            for total, rows in zip(totals, jax.vmap(row)(basis)):
-                total += np.tensordot(weights, np.abs(np.asarray(rows)), 1)
+            weights = jnp.abs(cts[i]).reshape(-1)
+            rows = jax.vmap(row)(basis)
+            totals = [total + jnp.tensordot(weights, jnp.abs(r), 1) for total, r in zip(totals, rows)]
     return totals
 
 
-def allowance(fun, args, ct):
-    """The tolerance of each cotangent entry; see the head of this file."""
+def allowance(fun, args, ct, sizes=None):
+    """The tolerance of each cotangent entry; see the head of this file.  `sizes` are the magnitudes, if at hand."""
     terms = max([int(np.prod(x.shape)) for x in jax.tree.leaves(ct)] + [1])
     dtype_eps = max(eps(x.dtype) for x in [*args, *jax.tree.leaves(ct)] if x.dtype != jax.float0)
     factor = ULPS * dtype_eps * (1 + np.log2(max(terms, 1)))
-    return [factor * m + float(jnp.finfo(x.dtype).tiny) for x, m in zip(args, magnitudes(fun, args, ct))]
+    sizes = magnitudes(fun, args, ct) if sizes is None else sizes
+    return [factor * np.asarray(m) + float(jnp.finfo(x.dtype).tiny) for x, m in zip(args, sizes)]
+
+
+def judge(fun, args, *cts):
+    """Our cotangents, JAX's in float64, and the magnitudes, for each cotangent: one compiled program."""
+
+    @jax.jit
+    def everything(args, leaves):
+        found = []
+        for ct, floating in zip(cts, leaves):
+            ct = with_floating(ct, floating)
+            found.append((ours(fun, args, ct), reference(fun, args, ct), magnitudes(fun, args, ct)))
+        return found
+
+    return everything(args, [floating_leaves(ct) for ct in cts])
+
+
+def floating_leaves(ct):
+    return [leaf for leaf in jax.tree.leaves(ct) if leaf.dtype != jax.float0]
+
+
+def with_floating(ct, leaves):
+    """ct with its floating leaves replaced; those of type float0 are no arguments of a compiled program."""
+    rest = iter(leaves)
+    return jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.float0 else next(rest), ct)
 
 
 def assert_within(actual, expected, tolerance, what):
@@ -150,25 +175,36 @@ def exact_cotangents(probe, args, ct):
     ]
 
 
-def pairing(ct, tangent) -> float:
+def pairing(ct, tangent):
     """Re sum y_bar y_dot over the floating leaves, without conjugates: the pairing that defines cotangents."""
-    total = 0.0
+    total = jnp.zeros(())
     for c, t in zip(jax.tree.leaves(ct), jax.tree.leaves(tangent)):
         if c.dtype != jax.float0:
-            total += float(np.sum(np.asarray(c, np.complex128) * np.asarray(t, np.complex128)).real)
+            total += jnp.sum(widened(c) * widened(t)).real
     return total
+
+
+def size_of_pairing(ct, tangent):
+    """sum |y_bar| |y_dot|: what the rounding of the pairing is relative to."""
+    terms = [
+        jnp.sum(jnp.abs(widened(c)) * jnp.abs(widened(t)))
+        for c, t in zip(jax.tree.leaves(ct), jax.tree.leaves(tangent))
+        if c.dtype != jax.float0
+    ]
+    return sum(terms, start=jnp.zeros(()))
 
 
 def difference(fun, args, tangents, ct):
     """<y_bar, d/dt f(x + t v)> by central differences, extrapolated twice (Richardson), and an error estimate."""
 
     def value(t):
-        moved = [x + x.dtype.type(t) * v for x, v in zip(args, tangents)]
-        out = jax.tree.leaves(fun(*moved))
-        return [np.asarray(y) for y in out]
+        return fun(*[x + x.dtype.type(t) * v for x, v in zip(args, tangents)])
 
     def central(h):
-        return pairing(ct, [(a - b) / (2 * h) for a, b in zip(value(h), value(-h))])
+        quotient = jax.tree.map(
+            lambda a, b, c: a if c.dtype == jax.float0 else (a - b) / a.dtype.type(2 * h), value(h), value(-h), ct
+        )
+        return pairing(ct, quotient)
 
     steps = [central(h) for h in (4e-3, 2e-3, 1e-3)]
     first = [(4 * b - a) / 3 for a, b in itertools.pairwise(steps)]

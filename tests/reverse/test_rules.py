@@ -48,12 +48,11 @@ def test_probe_applies_the_primitive(rule, probe, dtype):
 def test_equals_jax(rule, probe, dtype):
     args = oracles.draw(probe, dtype)
     ct = oracles.cotangent(probe.fun, args)
-    actual = oracles.ours(probe.fun, args, ct)
-    tolerance = oracles.allowance(probe.fun, args, ct)
-    reference = oracles.reference(probe.fun, args, ct)
+    [(actual, reference, sizes)] = oracles.judge(probe.fun, args, ct)
     for bar, x in zip(actual, args):
         assert bar.shape == x.shape
         assert bar.dtype == x.dtype
+    tolerance = oracles.allowance(probe.fun, args, ct, sizes)
     oracles.assert_within(actual, reference, tolerance, "against JAX in float64")
 
 
@@ -61,9 +60,9 @@ def test_equals_jax(rule, probe, dtype):
 def test_equals_multiple_precision(rule, probe, dtype):
     args = oracles.draw(probe, dtype, seed=3)
     ct = oracles.cotangent(probe.fun, args, seed=4)
-    actual = oracles.ours(probe.fun, args, ct)
+    [(actual, _, sizes)] = oracles.judge(probe.fun, args, ct)
     expected = oracles.exact_cotangents(probe, args, ct)
-    oracles.assert_within(actual, expected, oracles.allowance(probe.fun, args, ct), "against 50 digits")
+    oracles.assert_within(actual, expected, oracles.allowance(probe.fun, args, ct, sizes), "against 50 digits")
 
 
 @pytest.mark.parametrize(("rule", "probe", "dtype"), WIDE_CASES)
@@ -73,63 +72,79 @@ def test_equals_differences_and_the_adjoint(rule, probe, dtype):
     tangents = tuple(
         jnp.asarray(np.random.default_rng(7 + i).uniform(-1, 1, x.shape)).astype(dtype) for i, x in enumerate(args)
     )
-    bars = oracles.ours(probe.fun, args, ct)
-    backward = oracles.pairing(bars, tangents)
-    terms = sum(float(np.sum(np.abs(b) * np.abs(t))) for b, t in zip(bars, tangents))
+
+    @jax.jit
+    def everything(args, tangents, leaves):
+        full = oracles.with_floating(ct, leaves)
+        bars = oracles.ours(probe.fun, args, full)
+        found = {"backward": oracles.pairing(bars, tangents), "terms": oracles.size_of_pairing(bars, tangents)}
+        if probe.forward:
+            with oracles.jax_promotion():
+                _, out_dot = jax.jvp(probe.fun, args, tangents)
+            found["forward"] = oracles.pairing(full, out_dot)
+            found["scale"] = found["terms"] + oracles.size_of_pairing(full, out_dot)
+        if probe.smooth:
+            found["numeric"], found["error"] = oracles.difference(probe.fun, args, tangents, full)
+        return found
+
+    found = everything(args, tangents, oracles.floating_leaves(ct))
     if probe.forward:
-        with oracles.jax_promotion():
-            _, out_dot = jax.jvp(probe.fun, args, tangents)
-        cts, dots = jax.tree.leaves(ct), jax.tree.leaves(out_dot)
-        scale = terms + sum(float(np.sum(np.abs(c) * np.abs(t))) for c, t in zip(cts, dots) if c.dtype != jax.float0)
         eps = 1e-13 if probe.smooth else 2.0**-7  # a program that rounds on its way, to 8 bits at the worst
-        assert abs(backward - oracles.pairing(ct, out_dot)) <= eps * scale, "<u, J v> differs from <J^T u, v>"
+        assert abs(found["backward"] - found["forward"]) <= eps * found["scale"], "<u, J v> differs from <J^T u, v>"
     if probe.smooth:
-        numeric, error = oracles.difference(probe.fun, args, tangents, ct)
-        assert abs(backward - numeric) <= 10 * error + 1e-9 * terms
+        assert abs(found["backward"] - found["numeric"]) <= 10 * found["error"] + 1e-9 * found["terms"]
 
 
 @pytest.mark.parametrize(("rule", "probe", "dtype"), WIDE_CASES)
-def test_is_linear_in_the_cotangent_and_unchanged_by_jit_and_vmap(rule, probe, dtype):
+def test_is_linear_in_the_cotangent_and_unchanged_by_vmap(rule, probe, dtype):
     args = oracles.draw(probe, dtype, seed=8)
     u = oracles.cotangent(probe.fun, args, seed=9)
     v = oracles.cotangent(probe.fun, args, seed=10)
-    tolerance = [3 * t for t in oracles.allowance(probe.fun, args, u)]
 
-    def combined(a, b):
-        return a if a.dtype == jax.float0 else 2 * a - b
+    @jax.jit
+    def everything(args, u_leaves, v_leaves):
+        def pull(args, leaves):
+            return oracles.ours(probe.fun, args, oracles.with_floating(u, leaves))
 
-    bars_u, bars_v = oracles.ours(probe.fun, args, u), oracles.ours(probe.fun, args, v)
-    tolerance = [t + 3 * s for t, s in zip(tolerance, oracles.allowance(probe.fun, args, v))]
-    together = oracles.ours(probe.fun, args, jax.tree.map(combined, u, v))
-    expected = [combined(a, b) for a, b in zip(bars_u, bars_v)]
+        combined = [2 * a - b for a, b in zip(u_leaves, v_leaves)]
+        sizes = [oracles.magnitudes(probe.fun, args, ct) for ct in (u, v)]
+        found = {"u": pull(args, u_leaves), "v": pull(args, v_leaves), "together": pull(args, combined)}
+        found["sizes"] = [a + b for a, b in zip(*sizes)]
+        if ledger.batches(probe.fun):
+            twice = jax.tree.map(lambda x: jnp.stack([x, x + x]), u_leaves)
+            both = jax.tree.map(lambda x: jnp.stack([x, x]), (args, u_leaves))
+            found["many cotangents"] = [b[0] for b in jax.vmap(pull, in_axes=(None, 0))(args, twice)]
+            found["many arguments"] = [b[1] for b in jax.vmap(pull)(*both)]
+        return found
+
+    found = everything(args, oracles.floating_leaves(u), oracles.floating_leaves(v))
+    tolerance = [3 * t for t in oracles.allowance(probe.fun, args, u, found["sizes"])]
     if probe.smooth:
-        oracles.assert_within(together, expected, tolerance, "J^T(2u - v)")
-
-    def pull(args, ct):
-        return oracles.ours(probe.fun, args, ct)
-
-    floating = [leaf for leaf in jax.tree.leaves(u) if leaf.dtype != jax.float0]
-    if len(floating) != len(jax.tree.leaves(u)):
-        return  # float0 cotangents are no arguments of jit
-    oracles.assert_within(jax.jit(pull)(args, u), bars_u, tolerance, "under jit")
-    batch = jax.tree.map(lambda x: jnp.stack([x, x + x]), u)
-    if not ledger.batches(probe.fun):
-        return
-    batched = jax.vmap(pull, in_axes=(None, 0))(args, batch)
-    oracles.assert_within([b[0] for b in batched], bars_u, tolerance, "under vmap over cotangents")
-    stacked = jax.tree.map(lambda x: jnp.stack([x, x]), (args, u))
-    batched = jax.vmap(pull)(*stacked)
-    oracles.assert_within([b[1] for b in batched], bars_u, tolerance, "under vmap over everything")
+        expected = [2 * a - b for a, b in zip(found["u"], found["v"])]
+        oracles.assert_within(found["together"], expected, tolerance, "J^T(2u - v)")
+    for what in ("many cotangents", "many arguments") if ledger.batches(probe.fun) else ():
+        oracles.assert_within(found[what], found["u"], tolerance, f"under vmap: {what}")
 
 
-@pytest.mark.parametrize("shape", OTHER_SHAPES, ids=str)
 @pytest.mark.parametrize(("rule", "probe", "dtype"), SHAPE_CASES)
-def test_other_shapes(rule, probe, dtype, shape):
-    args = oracles.draw(probe, dtype, seed=11, shapes=(shape,) * len(probe.shapes))
-    ct = oracles.cotangent(probe.fun, args, seed=12)
-    actual = oracles.ours(probe.fun, args, ct)
-    reference = oracles.reference(probe.fun, args, ct)
-    oracles.assert_within(actual, reference, oracles.allowance(probe.fun, args, ct), f"shape {shape}")
+def test_other_shapes(rule, probe, dtype):
+    drawn = [oracles.draw(probe, dtype, seed=11, shapes=(shape,) * len(probe.shapes)) for shape in OTHER_SHAPES]
+    cts = [oracles.cotangent(probe.fun, args, seed=12) for args in drawn]
+
+    @jax.jit
+    def everything(drawn, cts):
+        return [
+            (
+                oracles.ours(probe.fun, args, ct),
+                oracles.reference(probe.fun, args, ct),
+                oracles.magnitudes(probe.fun, args, ct),
+            )
+            for args, ct in zip(drawn, cts)
+        ]
+
+    for shape, args, ct, (actual, reference, sizes) in zip(OTHER_SHAPES, drawn, cts, everything(drawn, cts)):
+        tolerance = oracles.allowance(probe.fun, args, ct, sizes)
+        oracles.assert_within(actual, reference, tolerance, f"shape {shape}")
 
 
 @pytest.mark.parametrize(("rule", "probe", "dtype"), [case for case in WIDE_CASES if case.values[1].order >= 2])
@@ -138,20 +153,21 @@ def test_second_order_equals_jax(rule, probe, dtype):
     ct = oracles.cotangent(probe.fun, args, seed=14)
     weights = oracles.cotangent(lambda *a: a, args, seed=15)
 
-    def second(vjp, fun):
-        def first(*a):
-            return vjp(fun, *a)[1](ct)
+    @jax.jit
+    def everything(args, leaves, weights):
+        full = oracles.with_floating(ct, leaves)
 
-        return vjp(first, *args)[1](weights)
+        def second(outer, inner, fun):
+            return outer(lambda *a: inner(fun, *a)[1](full), *args)[1](weights)
 
-    with oracles.jax_promotion():
-        reference = second(jax.vjp, ledger.for_jax(probe.fun))
+        with oracles.jax_promotion():
+            reference = second(jax.vjp, jax.vjp, ledger.for_jax(probe.fun))
+            mixed = second(jax.vjp, reverse.vjp, probe.fun) if ledger.differentiates(probe.fun) else reference
+        return reference, mixed, second(reverse.vjp, reverse.vjp, probe.fun)
+
+    reference, mixed, actual = everything(args, oracles.floating_leaves(ct), weights)
     size = max([float(np.max(np.abs(r), initial=0.0)) for r in reference])
-    oracles.assert_within(second(reverse.vjp, probe.fun), reference, [1e-11 * (1 + size)] * len(args), "second order")
-    if not ledger.differentiates(probe.fun):
-        return
-    with oracles.jax_promotion():
-        mixed = jax.vjp(lambda *a: reverse.vjp(probe.fun, *a)[1](ct), *args)[1](weights)
+    oracles.assert_within(actual, reference, [1e-11 * (1 + size)] * len(args), "second order")
     oracles.assert_within(mixed, reference, [1e-11 * (1 + size)] * len(args), "jax.vjp of reverse.vjp")
 
 
