@@ -13,6 +13,7 @@ textbook backpropagation. How much of the gradient at the last hidden layer is l
 once (vmap).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -237,7 +238,7 @@ def plot(result: Result) -> list[Picture]:
     return [_plot_curves(result.curves["curves"]), _plot_saturation(result.curves)]
 
 
-def _plot_curves(curves: dict) -> Picture:
+def _plot_curves(curves: Mapping) -> Picture:
     columns = 5
     rows = -(-len(curves) // columns)
     figure = style.figure(11, 2.0 * rows)
@@ -270,7 +271,7 @@ def _broken_line(axes, name: str, curve: dict) -> None:
     axes.plot(z, prime, color=style.RED, label="f'(z)", linewidth=1.5)
 
 
-def _plot_saturation(curves: dict) -> Picture:
+def _plot_saturation(curves: Mapping) -> Picture:
     figure = style.figure(10, 3.8)
     left, right = figure.subplots(1, 2)
     spreads = curves["spreads"]

@@ -18,6 +18,7 @@ grows like the rounding unit over the loss. Trained to a loss far below the defa
 float32 comparison passes 1e-5 for that reason, and this experiment says so.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -291,7 +292,7 @@ def _zero(values) -> str:
     return "" if np.any(values) else " (always 0)"
 
 
-def _plot_agreement(curves: dict) -> Picture:
+def _plot_agreement(curves: Mapping) -> Picture:
     figure = style.figure(10, 3.6)
     for axes, (dtype, errors) in zip(figure.subplots(1, 2), curves["agreement"].items()):
         floor = np.finfo(dtype).eps / 50
@@ -320,7 +321,7 @@ def _plot_agreement(curves: dict) -> Picture:
     )
 
 
-def _plot_runs(curves: dict) -> Picture:
+def _plot_runs(curves: Mapping) -> Picture:
     figure, config = style.figure(10, 3.6), curves["config"]
     left, right = figure.subplots(1, 2)
     styles = {"backprop": (0, (6, 3)), "reverse": (0, (2, 2)), REFERENCE: "-"}

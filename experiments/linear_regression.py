@@ -10,6 +10,7 @@ of a few, and of one, each over several seeds at once (vmap).
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -265,7 +266,7 @@ def _plot_example(example: dict) -> Picture:
     )
 
 
-def _plot_diabetes(curves: dict) -> Picture:
+def _plot_diabetes(curves: Mapping) -> Picture:
     diabetes, config = curves["diabetes"], curves["config"]
     figure = style.figure(10.5, 3.4)
     full, rates, batches = figure.subplots(1, 3)

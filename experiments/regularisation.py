@@ -14,6 +14,7 @@ wrong ones (--wrong-labels 0) the gains are about a tenth as large, and for some
 dropout gains is within the spread of the seeds.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -267,11 +268,11 @@ def plot(result: Result) -> list[Picture]:
 COLOURS = dict(zip(("none", "L1", "L2", "dropout"), (style.BLACK, style.RED, style.BLUE, style.GREEN)))
 
 
-def _label(curves: dict, method: str) -> str:
+def _label(curves: Mapping, method: str) -> str:
     return "none" if method == "none" else f"{method} ({curves['strength'][method]:g})"
 
 
-def _plot_losses(curves: dict) -> Picture:
+def _plot_losses(curves: Mapping) -> Picture:
     config, figure = curves["config"], style.figure(10, 3.8)
     panels = dict(zip(("train", "test"), figure.subplots(1, 2)))
     steps = np.arange(0, config.steps + 1, config.record_every)
@@ -294,7 +295,7 @@ def _plot_losses(curves: dict) -> Picture:
     )
 
 
-def _plot_summary(curves: dict) -> Picture:
+def _plot_summary(curves: Mapping) -> Picture:
     figure = style.figure(10, 3.2)
     panels = figure.subplots(1, 3)
     methods = list(curves["found"])

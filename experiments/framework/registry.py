@@ -52,7 +52,9 @@ def load(name: str) -> Experiment:
     missing = [part for part in PARTS if not hasattr(module, part)]
     if missing:
         raise TypeError(f"experiments/{name}.py: expected {', '.join(PARTS)}; missing: {', '.join(missing)}")
-    if not is_dataclass(module.Config) or not isinstance(module.SMOKE, module.Config):
+    if not (isinstance(module.Config, type) and is_dataclass(module.Config)) or not isinstance(
+        module.SMOKE, module.Config
+    ):
         raise TypeError(f"experiments/{name}.py: expected Config to be a dataclass and SMOKE one of its values")
     return Experiment(name, module)
 

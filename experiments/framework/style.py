@@ -1,5 +1,7 @@
 """One look for all plots: light, plain, with colours that colour-blind readers can tell apart."""
 
+from typing import Any
+
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette without its yellow, which is too pale for lines on white.
@@ -15,7 +17,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
 COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
 GREY = "#8a8a8a"
 
-RC = {
+RC: Any = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "savefig.facecolor": "white",

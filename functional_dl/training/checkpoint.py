@@ -53,6 +53,8 @@ class Checkpoints:
     def restore(self, like: PyTree, history_like: dict) -> tuple[int, PyTree, dict[str, np.ndarray]]:
         """(step, carried, history) of the newest checkpoint; carried is structured and placed as `like`."""
         step, args = self._manager.latest_step(), self._ocp.args
+        if step is None:
+            raise FileNotFoundError(f"checkpoint_dir: expected a checkpoint in {self._directory}, found none")
         saved = self._manager.restore(step, args=args.Composite(settings=args.JsonRestore())).settings
         for name, value in self._settings.items():
             if saved.get(name) != value:

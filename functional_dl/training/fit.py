@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -109,13 +110,11 @@ def fit(
         raise ValueError("resume: expected a checkpoint_dir to resume from, got None")
 
     layout = Layout(mesh, batch_size)
-    data = layout.replicate(jax.tree_util.tree_map(jnp.asarray, data))
-    params = layout.replicate(jax.tree_util.tree_map(jnp.asarray, params))
+    data, params = layout.replicate(jax.tree_util.tree_map(_strong, (data, params)))
     key = layout.replicate(key)
     batch = jax.eval_shape(lambda d: jax.tree_util.tree_map(lambda leaf: leaf[:batch_size], d), data)
     validate.scalar_loss(jax.eval_shape(step.with_key(loss), params, batch, key))
-    one_step = step.make_step(loss, optimizer, batch_size, differentiate=differentiate, place=layout.split)
-    run = _Run(one_step, layout, data, chunk)
+    run = _Run(_program(loss, optimizer, batch_size, differentiate, mesh, chunk), data, chunk)
     state = layout.replicate(step.start(params, optimizer, key, examples, batch_size))
 
     if checkpoint_dir is None:
@@ -139,39 +138,62 @@ def fit(
         return run.to_the_end(state, history, steps, progress, checkpoints, checkpoint_every)
 
 
+def _strong(leaf):
+    """As a JAX array that is not weakly typed: else the first chunk would be compiled for another type."""
+    return jnp.asarray(leaf, jnp.result_type(leaf))
+
+
 def _every(name: str, value, steps: int, parts: int) -> int:
     return max(1, -(-steps // parts)) if value is None else validate.whole_number(name, value, 1)
+
+
+def _program(*description):
+    """The compiled chunk; the same for the same objects, so that a second run does not compile again."""
+    try:
+        return _remembered_program(*description)
+    except TypeError:  # something that cannot be hashed
+        return _new_program(*description)
+
+
+def _new_program(loss, optimizer, batch_size: int, differentiate, mesh, chunk: int):
+    """advance(state, data, length) -> (state, metrics in rows): `length` steps, at most `chunk`.
+
+    The number of steps is an argument, so chunks of any length (the last one, the one after a resume, the one that
+    is replayed after a NaN) are one program: that makes their bits equal by construction.
+    """
+    layout = Layout(mesh, batch_size)
+    one_step = step.make_step(loss, optimizer, batch_size, differentiate=differentiate, place=layout.split)
+
+    def advance(state, data, length):
+        _, shapes = jax.eval_shape(one_step, state, data)
+        rows = jax.tree_util.tree_map(lambda shape: jnp.zeros((chunk, *shape.shape), shape.dtype), shapes)
+
+        def body(i, carry):
+            state, rows = carry
+            state, metrics = one_step(state, data)
+            rows = jax.tree_util.tree_map(lambda row, value: row.at[i].set(value), rows, metrics)
+            return layout.keep(state), rows
+
+        return jax.lax.fori_loop(0, length, body, (state, rows))
+
+    return jax.jit(advance)
+
+
+_remembered_program = lru_cache(maxsize=8)(_new_program)
 
 
 class _Run:
     """The host's side of a run: chunks of compiled steps, and what happens between them."""
 
-    def __init__(self, one_step, layout: Layout, data: PyTree, chunk: int):
-        self._data, self._chunk = data, chunk
-
-        # The number of steps is an argument, so chunks of any length (the last one, the one after a resume,
-        # the one that is replayed after a NaN) are one program: that makes their bits equal by construction.
-        def advance(state, data, length):
-            _, shapes = jax.eval_shape(one_step, state, data)
-            rows = jax.tree_util.tree_map(lambda shape: jnp.zeros((chunk, *shape.shape), shape.dtype), shapes)
-
-            def body(i, carry):
-                state, rows = carry
-                state, metrics = one_step(state, data)
-                rows = jax.tree_util.tree_map(lambda row, value: row.at[i].set(value), rows, metrics)
-                return layout.keep(state), rows
-
-            return jax.lax.fori_loop(0, length, body, (state, rows))
-
-        self._metric_shapes = lambda state: jax.eval_shape(one_step, state, data)[1]
-        self._advance = jax.jit(advance)
+    def __init__(self, program, data: PyTree, chunk: int):
+        self._program, self._data, self._chunk = program, data, chunk
 
     def advance(self, state, length: int):
-        state, rows = self._advance(state, self._data, jnp.asarray(length, jnp.int32))
+        state, rows = self._program(state, self._data, jnp.asarray(length, jnp.int32))
         return state, {name: np.asarray(row)[:length] for name, row in rows.items()}
 
     def no_history(self, state) -> dict[str, np.ndarray]:
-        shapes = self._metric_shapes(state)
+        _, shapes = jax.eval_shape(self._program, state, self._data, jnp.asarray(0, jnp.int32))
         return {name: np.zeros((0,), shape.dtype) for name, shape in shapes.items() if name != "finite"}
 
     def to_the_end(self, state, history, steps, progress, checkpoints=None, checkpoint_every=1) -> Fit:

@@ -12,6 +12,7 @@ from functional_dl import training
 
 pytest.importorskip("orbax.checkpoint")
 
+ADAM = optax.adam(0.01)
 KEY = jax.random.key(5)
 X = jax.random.normal(jax.random.key(0), (50, 4))
 DATA = (X, jnp.sin(X.sum(1)))
@@ -25,9 +26,7 @@ def loss(params, batch, key):
 
 
 def run(directory=None, *, loss=loss, **change):
-    arguments = dict(
-        params=START, data=DATA, optimizer=optax.adam(0.01), steps=60, batch_size=8, key=KEY, progress=False
-    )
+    arguments = dict(params=START, data=DATA, optimizer=ADAM, steps=60, batch_size=8, key=KEY, progress=False)
     arguments |= dict(checkpoint_dir=directory, report_every=5, checkpoint_every=10) | change
     return training.fit(loss, **arguments)
 

@@ -10,6 +10,7 @@ import pytest
 
 from functional_dl import training, tree
 
+SGD = optax.sgd(0.1)
 KEY = jax.random.key(3)
 INPUTS = jax.random.normal(jax.random.key(0), (30, 3))
 TARGETS = INPUTS @ jnp.array([1.0, -2.0, 0.5]) + 0.25
@@ -26,7 +27,7 @@ def run(**change):
         loss=loss,
         params=START,
         data=DATA,
-        optimizer=optax.sgd(0.1),
+        optimizer=SGD,
         steps=40,
         batch_size=8,
         key=KEY,
@@ -57,7 +58,7 @@ def same_bits(a, b):
     ids=["sgd", "nesterov", "adam", "rmsprop", "lbfgs"],
 )
 def test_learns_the_line(optimizer):
-    fit = run(optimizer=optimizer, steps=400, batch_size=10)
+    fit = run(optimizer=optimizer, steps=400, batch_size=None)
     assert not fit.stopped
     assert fit.reason is None
     assert fit.steps == 400
@@ -135,6 +136,29 @@ def test_differentiate_is_used():
     fit = run(differentiate=negative)
     assert fit.history["loss"][0] < 0
     assert loss(fit.params, DATA) > loss(START, DATA)
+
+
+def test_a_second_run_does_not_compile_again():
+    traced = []
+
+    def counted(params, batch):
+        traced.append(1)
+        return loss(params, batch)
+
+    run(loss=counted)
+    first = len(traced)
+    run(loss=counted, key=jax.random.key(9), params=START | {"b": jnp.array(1.0)})
+    assert len(traced) - first < first  # only the look at its output's shape is repeated
+
+
+def test_an_unhashable_loss_will_do():
+    class Loss:
+        __hash__ = None
+
+        def __call__(self, params, batch):
+            return loss(params, batch)
+
+    assert same_bits(run(loss=Loss(), steps=3).params, run(steps=3, report_every=1).params)
 
 
 def test_float32_stays_float32():
@@ -245,4 +269,4 @@ def test_bad_input(change, error, message):
     ],
 )
 def test_downhill_optimisers_are_let_through(optimizer):
-    run(optimizer=optimizer, steps=1)
+    run(optimizer=optimizer, steps=1, batch_size=None)
