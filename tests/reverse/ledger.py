@@ -5,10 +5,12 @@ REFUSED_BY_JAX: program of a probe -> the reason, and a program of equal value t
 
 import functools
 import itertools
+import math
 
+import jax
 from jax import lax
 
-from functional_dl.reverse.rules import folds
+from functional_dl.reverse.rules import folds, special
 
 NO_TRANSPOSE = "jax.vjp of a reduce_window with a reducer other than +, max, min: it has no transpose rule in JAX"
 
@@ -42,10 +44,32 @@ _complex_product = _windows(
     lambda a, b: [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]], ((1, 0), lambda x: (x, x * x))
 )
 
+NO_RULE = "JAX has no derivative of the primitive at all"
+
+
+def _zeta_of_three(q):
+    """psi^(2)(q) = -2! zeta(3, q)."""
+    return -0.5 * lax.polygamma(lax.full(q.shape, 2, q.dtype), q)
+
+
+def _igamma_slope(x):
+    """d/da of P(a, x) = sum_k x^(a+k) e^-x / Gamma(a + k + 1), term by term, at a = 2.5."""
+    total = 0.0 * x
+    for k in range(60):
+        a = 2.5 + k
+        term = math.exp(-math.lgamma(a + 1)) * lax.exp(a * lax.log(x) - x)
+        total += term * (lax.log(x) - lax.digamma(lax.full(x.shape, a + 1, x.dtype)))
+    return total
+
+
 REFUSED_BY_JAX = {
+    special.zeta_of_three: (NO_RULE, _zeta_of_three),
+    special.igamma_slope: (NO_RULE, _igamma_slope),
     folds.window_product: (NO_TRANSPOSE, _product),
     folds.window_complex_product: (NO_TRANSPOSE, _complex_product),
 }
+if jax.__version_info__ < (0, 12):
+    REFUSED_BY_JAX[special.next_up] = (NO_RULE, lambda x: x * (1.0 + 0.0 * x))
 
 
 def for_jax(fun):
