@@ -299,7 +299,8 @@ def _plot_derivatives(found: dict) -> Picture:
         some = slice(None, None, max(1, len(entry["x"]) // 12))
         axes.plot(entry["x"][some], entry["ways"]["reverse"][some], ".", color=style.BLACK, label="reverse")
         axes.set_title(name, fontsize=9.5)
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        if max(abs(entry["hand"])) > 1000:
+            axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         axes.tick_params(labelsize=8)
     for axes in places[len(found) :]:
         axes.axis("off")

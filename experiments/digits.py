@@ -336,7 +336,7 @@ def _plot_runs(curves: dict) -> Picture:
             shown = np.maximum(np.median(values, 0), 1e-17)
             right.plot(epochs, shown, color=COLOURS[name], linestyle=line, label=f"{name}, {dtype}{_zero(values)}")
     right.set(title="Drift from the jax.grad run", xlabel="epoch", ylabel="relative distance", yscale="log")
-    right.legend(ncols=2, loc="best")
+    right.legend(loc="center right")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return Picture(

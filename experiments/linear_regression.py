@@ -247,7 +247,11 @@ def _plot_example(example: dict) -> Picture:
     for row, (name, colour) in enumerate(zip(names.values(), (style.GREY, style.SKY, style.BLUE))):
         right.plot(example[name] * 1e6, row, "o", color=colour, markersize=9)
         right.annotate(
-            f"{example[name] * 1e6:.3g} µs", (example[name] * 1e6, row), (0, 9), textcoords="offset points", ha="center"
+            f"{example[name] * 1e6:,.0f} µs",
+            (example[name] * 1e6, row),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
         )
     right.set_yticks(range(len(names)), list(names))
     right.set(title="Time of 1000 steps (median)", xlabel="microseconds, logarithmic", xscale="log", ylim=(2.5, -0.6))

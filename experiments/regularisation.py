@@ -28,8 +28,8 @@ from functional_dl import losses, penalties, training, tree
 from functional_dl.models import mlp
 
 CLAIM = (
-    "On few training digits, some mislabelled, a wide network over-fits; L1, L2 and dropout each lower its test loss, and of the three "
-    "only L1, by proximal steps, makes weights exactly zero."
+    "On few training digits, some mislabelled, a wide network over-fits; L1, L2 and dropout each lower its test loss, "
+    "and of the three only L1, by proximal steps, makes weights exactly zero."
 )
 
 

@@ -38,7 +38,7 @@ def render(results: Path) -> str:
 <p>Each experiment states one claim, measures, and says whether the numbers bear it out:
 <strong>{held} of {len(found)}</strong> do. Run them again with <code>python -m experiments</code>.</p>
 <div class="scroll"><table class="overview">
-<thead><tr><th>experiment</th><th>claim</th><th>verdict</th><th class="number">seconds</th></tr></thead>
+<thead><tr><th>experiment</th><th class="wide">claim</th><th>verdict</th><th class="number">seconds</th></tr></thead>
 <tbody>{rows}</tbody></table></div>
 </header>
 <main>{sections}</main>
@@ -57,7 +57,7 @@ def _badge(entry: dict) -> str:
 def _overview_row(entry: dict) -> str:
     name = escape(entry["name"])
     return (
-        f'<tr><td><a href="#{name}">{name}</a></td><td>{escape(entry["claim"])}</td>'
+        f'<tr><td><a href="#{name}">{name}</a></td><td class="wide">{escape(entry["claim"])}</td>'
         f'<td>{_badge(entry)}</td><td class="number">{entry["seconds"]:.1f}</td></tr>'
     )
 
@@ -107,7 +107,9 @@ def _picture(picture: dict, directory: Path) -> str:
 
 
 def _table(table: dict) -> str:
-    head = "".join(f"<th>{escape(str(column))}</th>" for column in table["columns"])
+    first = table["rows"][0] if table["rows"] else table["columns"]
+    columns = zip(table["columns"], first, strict=True)
+    head = "".join(f"<th{_align(cell)}>{escape(str(column))}</th>" for column, cell in columns)
     rows = "".join(
         "<tr>" + "".join(f"<td{_align(cell)}>{escape(_cell(cell))}</td>" for cell in row) + "</tr>"
         for row in table["rows"]

@@ -13,6 +13,9 @@ class Check:
     measured: str
     holds: bool
 
+    def __post_init__(self):
+        object.__setattr__(self, "holds", bool(self.holds))  # NumPy's and JAX's booleans are not JSON's
+
 
 @dataclass(frozen=True)
 class Table:

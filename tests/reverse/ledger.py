@@ -8,9 +8,11 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from functional_dl.reverse.rules import folds, special
+from functional_dl.reverse.rules import folds, ragged, special
 
 NO_TRANSPOSE = "jax.vjp of a reduce_window with a reducer other than +, max, min: it has no transpose rule in JAX"
 
@@ -62,18 +64,65 @@ def _igamma_slope(x):
     return total
 
 
+def _dense_ragged_product(x, y, sizes, numbers):
+    """ragged_dot_general as a sum, or for ragged sums a stack, of one masked dot_general a group."""
+    ((x_contract, y_contract), batch) = numbers.dot_dimension_numbers
+    [axis], group = numbers.lhs_ragged_dimensions, list(numbers.rhs_group_dimensions)
+    ends = np.cumsum([0, *sizes])
+    parts = []
+    for g, (start, end) in enumerate(itertools.pairwise(ends)):
+        inside = (np.arange(x.shape[axis]) >= start) & (np.arange(x.shape[axis]) < end)
+        mask = lax.broadcast_in_dim(jnp.asarray(inside), x.shape, (axis,))
+        masked = jnp.where(mask, x, jnp.zeros_like(x))
+        if not group:
+            parts.append(lax.dot_general(masked, y, ((x_contract, y_contract), batch)))
+            continue
+        rest = [i - (i > group[0]) for i in y_contract], [i - (i > group[0]) for i in batch[1]]
+        own = lax.index_in_dim(y, g, group[0], keepdims=False)
+        parts.append(lax.dot_general(masked, own, ((x_contract, rest[0]), (batch[0], rest[1]))))
+    return jnp.stack(parts) if not group else sum(parts[1:], parts[0])
+
+
 REFUSED_BY_JAX = {
     special.zeta_of_three: (NO_RULE, _zeta_of_three),
     special.igamma_slope: (NO_RULE, _igamma_slope),
     folds.window_product: (NO_TRANSPOSE, _product),
     folds.window_complex_product: (NO_TRANSPOSE, _complex_product),
+    ragged.ragged_product: (
+        "jax.vjp of ragged_dot_general: not of ragged sums, so not twice; nor is it vmapped, as the judges need",
+        _dense_ragged_product,
+    ),
 }
 if jax.__version_info__ < (0, 12):
     REFUSED_BY_JAX[special.next_up] = (NO_RULE, lambda x: x * (1.0 + 0.0 * x))
 
+# Programs that jax.vmap refuses -> the reason.
+UNBATCHED_BY_JAX = {
+    ragged.ragged_product: "jax.vmap of ragged_dot_general is not implemented for constant group sizes",
+}
+
+# Programs whose cotangents, as ours has them, jax.vjp refuses -> the reason.
+UNDIFFERENTIATED_BY_JAX = {
+    ragged.ragged_product: "y_bar is a ragged sum, of which JAX has no transpose: jax.vjp of jax.vjp fails alike",
+}
+
+
+def _holds(table, fun):
+    return isinstance(fun, functools.partial) and fun.func in table
+
+
+def batches(fun):
+    """Whether jax.vmap maps the program."""
+    return not _holds(UNBATCHED_BY_JAX, fun)
+
+
+def differentiates(fun):
+    """Whether jax.vjp differentiates the program's cotangents."""
+    return not _holds(UNDIFFERENTIATED_BY_JAX, fun)
+
 
 def for_jax(fun):
     """fun, or what stands in for it where JAX refuses."""
-    if isinstance(fun, functools.partial) and fun.func in REFUSED_BY_JAX:
+    if _holds(REFUSED_BY_JAX, fun):
         return functools.partial(REFUSED_BY_JAX[fun.func][1], *fun.args, **fun.keywords)
     return fun

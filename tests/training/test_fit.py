@@ -57,15 +57,15 @@ def same_bits(a, b):
     ids=["sgd", "nesterov", "adam", "rmsprop", "lbfgs"],
 )
 def test_learns_the_line(optimizer):
-    fit = run(optimizer=optimizer, steps=600, batch_size=10)
+    fit = run(optimizer=optimizer, steps=400, batch_size=10)
     assert not fit.stopped
     assert fit.reason is None
-    assert fit.steps == 600
+    assert fit.steps == 400
     np.testing.assert_allclose(fit.params["w"], [1.0, -2.0, 0.5], atol=0.02)
     np.testing.assert_allclose(fit.params["b"], 0.25, atol=0.02)
     assert {name: values.shape for name, values in fit.history.items()} == {
-        "loss": (600,),
-        "grad_norm": (600,),
+        "loss": (400,),
+        "grad_norm": (400,),
     }
 
 
@@ -101,7 +101,7 @@ def test_every_epoch_is_a_fresh_order_of_distinct_examples():
     assert len({tuple(map(tuple, map(sorted, batches[e : e + 3]))) for e in (0, 3, 6)}) == 3
 
 
-@pytest.mark.parametrize("report_every", [1, 7, 40, 1000])
+@pytest.mark.parametrize("report_every", [1, 7, 1000])
 def test_chunks_do_not_change_a_bit(usual, report_every):
     assert same_bits(run(report_every=report_every).history, usual.history)
 
@@ -149,7 +149,7 @@ def test_float32_stays_float32():
 LOG = dict(loss=lambda p, b: jnp.log(p) + 0.0 * jnp.sum(b), params=jnp.array(1.0), data=jnp.zeros(4), batch_size=None)
 
 
-@pytest.mark.parametrize("report_every", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize("report_every", [1, 3, 100])
 def test_stops_at_the_first_bad_loss_and_keeps_the_last_good_params(report_every, caplog):
     """log p by steps of 0.3/p: 1, 0.7, 0.27, then below 0, where the log is nan: step 3 stops the run."""
     with caplog.at_level(logging.WARNING):

@@ -210,7 +210,7 @@ def tridiagonal_solve_vjp(ct, out, dl, d, du, b, **params):
 
     dl_0 and du_{n-1} are not read, their cotangent is 0.  M^T has the diagonals (0, du_0, ...), d, (dl_1, ..., 0).
     """
-    column = d.shape + (1,)
+    column = (*d.shape, 1)
     dl_t = lax.reshape(_shifted(lax.reshape(du, column), 1), d.shape)
     du_t = lax.reshape(_shifted(lax.reshape(dl, column), -1), d.shape)
     b_bar = tridiagonal_solve_p.bind(dl_t, d, du_t, ct, **params)

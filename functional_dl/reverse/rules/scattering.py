@@ -48,6 +48,15 @@ class Places:
         """scatter(x, p, update), where scatter is one of lax's."""
         return scatter(x, self.indices, update, self.numbers, **self.options)
 
+    def names(self, shape):
+        """1, 2, ... for the windows of an update of this shape, in the smallest integers that hold them."""
+        windows = self.numbers.update_window_dims
+        lead = tuple(1 if i in windows else n for i, n in enumerate(shape))
+        count = prod(lead)
+        kind = next(k for k in ("uint8", "uint16", "uint32", "uint64") if count <= np.iinfo(k).max)
+        ids = lax.add(lax.iota(kind, count), np.dtype(kind).type(1)) if count else lax.iota(kind, 0)
+        return lax.broadcast_in_dim(lax.reshape(ids, lead), shape, range(len(shape)))
+
 
 def _places(indices, update, x, dimension_numbers, indices_are_sorted, unique_indices, mode, **_):
     return Places(indices, update, x.ndim, dimension_numbers, indices_are_sorted, unique_indices, mode)
@@ -141,7 +150,7 @@ def scatter_forward(tape, values, slots, *, update_jaxpr, update_consts, **param
     =>  x_bar = y_bar, with 0 at the places written,  u_i_bar = y_bar at p(i) (0 if dropped).
 
     Where several updates go to one place, one wins, and the others' cotangents are 0.  Which one, the same scatter of
-    the numbers 0, 1, ... instead of u tells.  With f applied instead, y_j = f(x_j): x_bar = f'(x) y_bar there.
+    the numbers 1, 2, ... instead of u tells.  With f applied instead, y_j = f(x_j): x_bar = f'(x) y_bar there.
     """
     x, indices, update = values
     out = scatter_p.bind(*values, update_jaxpr=update_jaxpr, update_consts=update_consts, **params)
@@ -155,9 +164,8 @@ def scatter_forward(tape, values, slots, *, update_jaxpr, update_consts, **param
             bar = places.read(ct)
             if places.unique:
                 return bar
-            size, kind = update_type.size, "int32" if update_type.size < 2**31 else "int64"
-            ids = lax.reshape(lax.iota(kind, size), update_type.shape)
-            last = places.read(places.write(lax.scatter, lax.full(x_type.shape, -1, kind), ids), -1)
+            ids = places.names(update_type.shape)
+            last = places.read(places.write(lax.scatter, lax.full(x_type.shape, 0, ids.dtype), ids))
             return lax.select(lax.eq(last, ids), bar, zeros_like(bar))
 
         return lambda: places.write(lax.scatter, ct, zeros_like(update_type)), None, update_bar
@@ -257,42 +265,53 @@ def _others(places, update, shape):
     return lax.reshape(products, update.shape)
 
 
-def _extremal_vjp(ct, out, x, indices, update, params):
-    """Whatever equals the extremum takes an equal share of y_bar."""
-    places = _places(indices, update, x, **params)
-    kept = lax.eq(x, out)
-    won = lax.eq(update, places.read(out, jnp.nan))
-    winners = places.write(
-        lax.scatter_add, lax.convert_element_type(kept, "int32"), lax.convert_element_type(won, "int32")
-    )
-    share = lax.div(ct, lax.convert_element_type(lax.max(winners, number(1, winners)), ct.dtype))
+def _extremal_forward(primitive, tape, values, slots, update_jaxpr, update_consts, params):
+    """Whatever equals the extremum takes an equal share of y_bar.  What does is noted at the places alone, forward."""
+    out = primitive.bind(*values, update_jaxpr=update_jaxpr, update_consts=update_consts, **params)
+    x, indices, update = values
+    x_type, update_type = jax.typeof(x), jax.typeof(update)
 
-    def update_bar():
-        bar = places.read(share)
-        return lax.select(won, bar, zeros_like(bar))
+    def integers(truth):
+        return lax.convert_element_type(truth, "int32")  # half precision would stop counting at 256 or 2048
 
-    return lambda: lax.select(kept, share, zeros_like(share)), None, update_bar
+    places = _places(indices, update_type, x_type, **params)
+    extremum = places.read(out, jnp.nan)
+    kept = lax.eq(places.read(x, jnp.nan), extremum)
+    won = lax.eq(update, extremum)
+    winners = places.write(lax.scatter_add, lax.full(x_type.shape, 0, "int32"), integers(won))
+    sharers = lax.max(lax.add(places.read(winners), integers(kept)), np.int32(1))
+
+    def pull_back(residuals, cts):
+        indices, kept, won, sharers = residuals
+        places, [ct] = _places(indices, update_type, x_type, **params), cts
+        share = lax.div(places.read(ct), lax.convert_element_type(sharers, ct.dtype))
+        zero = zeros_like(share)
+        return (
+            lambda: places.write(lax.scatter, ct, lax.select(kept, share, zero)),
+            None,
+            lambda: lax.select(won, share, zero),
+        )
+
+    return tape.call(primitive, pull_back, (indices, kept, won, sharers), slots, [out], tape.new_slots([out]))
 
 
-@vjp_rule(
+@call_rule(
     scatter_min_p,
     *_probes(lax.scatter_min, clip="drop"),  # JAX loses the cotangents of clipped places
     Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].min(u), shapes=((4,), (4,)), distinct=0.01),
-    reads="out x indices update",
 )
-def scatter_min_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
+def scatter_min_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
     """y_j = min of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,
     u_i_bar = 1(u_i = y_p(i)) y_bar at p(i);  those that tie share y_bar equally (a convention)."""
-    return _extremal_vjp(ct, out, x, indices, update, params)
+    return _extremal_forward(scatter_min_p, tape, values, slots, update_jaxpr, update_consts, params)
 
 
-@vjp_rule(
+@call_rule(
     scatter_max_p,
     *_probes(lax.scatter_max, clip="drop"),  # JAX loses the cotangents of clipped places
     Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].max(u), shapes=((4,), (4,)), distinct=0.01),
-    reads="out x indices update",
 )
-def scatter_max_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
+def scatter_max_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
     """y_j = max of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,
     u_i_bar = 1(u_i = y_p(i)) y_bar at p(i);  those that tie share y_bar equally (a convention)."""
-    return _extremal_vjp(ct, out, x, indices, update, params)
+    return _extremal_forward(scatter_max_p, tape, values, slots, update_jaxpr, update_consts, params)

@@ -25,7 +25,7 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import minus, number, over, plus, times, unbroadcast, zeros_like
+from functional_dl.reverse.rules.algebra import number, over, plus, times, unbroadcast, zeros_like
 
 ALL = FLOATS + COMPLEX
 
