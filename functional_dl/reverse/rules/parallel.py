@@ -55,7 +55,10 @@ psum_invariant_p = _inside(lambda x: lax.psum(x, AXIS))
 reduce_scatter_p = _inside(lambda x: lax.psum_scatter(x, AXIS, tiled=True))
 
 
-def _on_devices(body, out=PartitionSpec(AXIS), check_vma=True):
+SPLIT = PartitionSpec(AXIS)
+
+
+def _on_devices(body, out=SPLIT, check_vma=True):
     """body on up to 4 shards of arrays whose first axis has length 4: the probes' programs."""
 
     def program(*arrays):
