@@ -282,6 +282,16 @@ class RecordTrace(Trace):
         params = {"subfuns": (fun, fwd, bwd), "out_trees": out_trees, "symbolic_zeros": symbolic_zeros}
         return self.process_primitive(primitive, tracers, params)
 
+    def process_shard_map(self, primitive, fun, tracers, /, **params):
+        """JAX hands shard_map its own kind of flat tree and wants it back: it has `update`."""
+        values, slots = self.lower(tracers)
+        params = {"subfuns": (fun,), **params}
+        with set_current_trace(self.parent_trace):
+            if all(slot is None for slot in slots):
+                return primitive.bind(*values, **params)
+            outs, out_slots = RULES[primitive].forward(self.tape, values, slots, **params)
+        return outs.update(self.lift(outs, out_slots))
+
     def cur_qdd(self, x):
         [value], _ = self.lower([x])
         return self.parent_trace.cur_qdd(value)

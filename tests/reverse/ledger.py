@@ -5,12 +5,14 @@ REFUSED_BY_JAX: program of a probe -> the reason, and a program of equal value t
 
 import functools
 import itertools
+import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.reverse.rules import folds, ragged, while_loop
+from functional_dl.reverse.rules import folds, identities, ragged, special, while_loop
 
 NO_TRANSPOSE = "jax.vjp of a reduce_window with a reducer other than +, max, min: it has no transpose rule in JAX"
 
@@ -43,6 +45,23 @@ _product = _windows(lambda a, b: [a[0] * b[0]], ((1,), lambda x: (x,)))
 _complex_product = _windows(
     lambda a, b: [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]], ((1, 0), lambda x: (x, x * x))
 )
+
+NO_RULE = "JAX has no derivative of the primitive at all"
+
+
+def _zeta_of_three(q):
+    """psi^(2)(q) = -2! zeta(3, q)."""
+    return -0.5 * lax.polygamma(lax.full(q.shape, 2, q.dtype), q)
+
+
+def _igamma_slope(x):
+    """d/da of P(a, x) = sum_k x^(a+k) e^-x / Gamma(a + k + 1), term by term, at a = 2.5."""
+    total = 0.0 * x
+    for k in range(60):
+        a = 2.5 + k
+        term = math.exp(-math.lgamma(a + 1)) * lax.exp(a * lax.log(x) - x)
+        total += term * (lax.log(x) - lax.digamma(lax.full(x.shape, a + 1, x.dtype)))
+    return total
 
 
 def _dense_ragged_product(x, y, sizes, numbers):
@@ -81,6 +100,12 @@ UNKNOWN_LENGTH = "jax.vjp refuses while_loop: it would have to keep a state for 
 REFUSED_BY_JAX = {
     while_loop.newton: (UNKNOWN_LENGTH, _scanned_newton),
     while_loop.counted_sines: (UNKNOWN_LENGTH, _scanned_sines),
+    identities.named_product: (NO_RULE, lambda x: x * lax.sin(x)),
+    identities.mapped_sine: ("jax.vjp of custom_vmap: its derivative is again a custom_vmap, never linear", lax.sin),
+    identities.tripled: ("linear_call has no batching rule in JAX, which the judges need", lambda x: 3.0 * x),
+    identities.rematerialised_sine: ("jax.vjp of a forward pass that JAX has optimised already", lax.sin),
+    special.zeta_of_three: (NO_RULE, _zeta_of_three),
+    special.igamma_slope: (NO_RULE, _igamma_slope),
     folds.window_product: (NO_TRANSPOSE, _product),
     folds.window_complex_product: (NO_TRANSPOSE, _complex_product),
     ragged.ragged_product: (
@@ -88,6 +113,8 @@ REFUSED_BY_JAX = {
         _dense_ragged_product,
     ),
 }
+if jax.__version_info__ < (0, 12):
+    REFUSED_BY_JAX[special.next_up] = (NO_RULE, lambda x: x * (1.0 + 0.0 * x))
 
 # Programs that jax.vmap refuses -> the reason.
 UNBATCHED_BY_JAX = {

@@ -205,11 +205,12 @@ def _shifted(x, by):
 def tridiagonal_solve_vjp(ct, out, dl, d, du, b, **params):
     """M X = B,  M_{i,i-1} = dl_i,  M_{ii} = d_i,  M_{i,i+1} = du_i  =>  b_bar = M^-T X_bar,  M_bar = -b_bar X^T, so
 
-      dl_bar_i = -sum_k b_bar_{ik} X_{i-1,k},   d_bar_i = -sum_k b_bar_{ik} X_{ik},   du_bar_i = -sum_k b_bar_{ik} X_{i+1,k};
+      dl_bar_i = -sum_k b_bar_{ik} X_{i-1,k},  d_bar_i = -sum_k b_bar_{ik} X_{ik},
+      du_bar_i = -sum_k b_bar_{ik} X_{i+1,k};
 
-    dl_0 and du_{n-1} are not read, their cotangent is 0.  M^T has the diagonals (0, du_0, du_1, ...), d, (dl_1, ..., 0).
+    dl_0 and du_{n-1} are not read, their cotangent is 0.  M^T has the diagonals (0, du_0, ...), d, (dl_1, ..., 0).
     """
-    column = d.shape + (1,)
+    column = (*d.shape, 1)
     dl_t = lax.reshape(_shifted(lax.reshape(du, column), 1), d.shape)
     du_t = lax.reshape(_shifted(lax.reshape(dl, column), -1), d.shape)
     b_bar = tridiagonal_solve_p.bind(dl_t, d, du_t, ct, **params)
@@ -287,8 +288,8 @@ zero_derivative(
     "a permutation, written in another way: integers have no tangent space", linalg.lu_pivots_to_permutation_p
 )
 unsupported(
-    "JAX has no derivative of it either.  Its factors are not determined by smooth equations alone; take the derivative "
-    "of what is computed from them (jnp.linalg.eigh, jnp.linalg.eigvals, jax.scipy.linalg.expm, ...) instead.",
+    "JAX has no derivative of it either.  Its factors are not determined by smooth equations alone; differentiate "
+    "what is computed from them by other means (jnp.linalg.eigh, jnp.linalg.eigvals, jax.scipy.linalg.expm).",
     schur_p,
     hessenberg_p,
     tridiagonal_p,

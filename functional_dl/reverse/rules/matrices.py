@@ -1,4 +1,4 @@
-"""What the rules of linear algebra share: products, transposes, triangles and diagonals of stacks of matrices.  No rules.
+"""What the rules of linear algebra share: products, transposes, triangles, diagonals of stacks of matrices.  No rules.
 
 Axes before the last two count matrices.  T is the transpose, H the conjugate transpose; for real matrices they agree.
 """

@@ -1,0 +1,171 @@
+"""Names, placements and other identities; programs that hold programs besides a derivative of their own."""
+
+import functools
+
+import jax
+import numpy as np
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import linear_call
+from jax.extend.core.primitives import device_put_p, name_p, sharding_constraint_p
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from functional_dl.reverse import sweep
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, call_rule, vjp_rule
+from functional_dl.reverse.rules import calls as calls  # remat_opt stands in the forward pass of a custom_vjp
+from functional_dl.reverse.trace import instantiate, open_jaxpr, primitive_of
+
+ALL = FLOATS + COMPLEX
+
+
+@vjp_rule(name_p, Probe(lambda x: checkpoint_name(lax.sin(x), "sine"), dtypes=ALL), reads="")
+def name_vjp(ct, out, x, **_):
+    """y = x, under a name that checkpoint policies ask for  =>  x_bar = y_bar."""
+    return (ct,)
+
+
+def _everywhere(x):
+    mesh = Mesh(np.array(jax.devices()[:1]), ("devices",))
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
+
+
+@vjp_rule(sharding_constraint_p, Probe(_everywhere, dtypes=ALL), reads="")
+def sharding_constraint_vjp(ct, out, x, **params):
+    """y = x, placed on devices in a given way  =>  x_bar = y_bar, placed in the same way."""
+    return (sharding_constraint_p.bind(ct, **params),)
+
+
+@vjp_rule(device_put_p, Probe(lambda x: jax.device_put(lax.sin(x), jax.devices()[0]), dtypes=ALL), reads="")
+def device_put_vjp(cts, outs, *xs, devices, srcs, copy_semantics):
+    """y_i = x_i, moved to other devices  =>  x_i_bar = y_i_bar, moved back."""
+    if not cts:
+        return ()
+    bars = device_put_p.bind(*cts, devices=srcs, srcs=devices, copy_semantics=copy_semantics)
+    return tuple(bars)
+
+
+_one = np.ones((1,), np.float32)
+
+
+def _explicit(x):
+    mesh = Mesh(np.array(jax.devices()[:1]), ("devices",), axis_types=(AxisType.Explicit,))
+    return jax.sharding.reshard(lax.sin(x), NamedSharding(mesh, PartitionSpec(None)))
+
+
+_MESH = AbstractMesh((1,), ("devices",), axis_types=(AxisType.Explicit,))
+reshard_p = primitive_of(lambda x: jax.sharding.reshard(x, NamedSharding(_MESH, PartitionSpec(None))), _one)
+
+
+@vjp_rule(reshard_p, Probe(_explicit, dtypes=("float64",), order=1, smooth=False), reads="")
+def reshard_vjp(ct, out, x, **_):
+    """y = x with its axes laid over the mesh in another way  =>  x_bar = y_bar, laid as x was."""
+    sharding = jax.typeof(x).sharding if not hasattr(x, "sharding") else x.sharding
+    return (ct if sharding.mesh.empty else jax.sharding.reshard(ct, sharding),)
+
+
+# --- programs inside programs -----------------------------------------------------------------------------------------
+
+
+def named_product(x):
+    return lax.composite(lambda x: lax.mul(x, lax.sin(x)), name="example.product")(x)
+
+
+composite_p = primitive_of(named_product, _one)
+
+
+@call_rule(
+    composite_p,
+    Probe(functools.partial(named_product), order=1, forward=False),
+)
+def composite_forward(tape, values, slots, *, jaxpr, **_):
+    """y = f(x), a named unit for the compiler  =>  x_bar = (df/dx)^T y_bar: f's equations join the caller's.
+    (JAX refuses to differentiate it.)"""
+    return tape.replay(*open_jaxpr(jaxpr), values, slots)
+
+
+@custom_vmap
+def _mapped_sine(x):
+    return lax.sin(x)
+
+
+_mapped_sine.def_vmap(lambda size, batched, x: (lax.sin(x), batched[0]))
+
+
+def mapped_sine(x):
+    return _mapped_sine(x)
+
+
+custom_vmap_p = primitive_of(mapped_sine, _one)
+
+
+@call_rule(
+    custom_vmap_p,
+    Probe(functools.partial(mapped_sine), elementwise=True, order=1, forward=False, exact=lambda mp, x: mp.sin(x)),
+)
+def custom_vmap_forward(tape, values, slots, *, call, **_):
+    """y = f(x), with a user's rule for batches  =>  x_bar = (df/dx)^T y_bar, equation by equation.
+    (JAX's reverse mode refuses it.)
+    """
+    return tape.replay(*open_jaxpr(call), values, slots)
+
+
+def _scale(factor, x):
+    return linear_call(lambda f, x: lax.mul(f, x), lambda f, ct: lax.mul(f, ct), factor, x)
+
+
+def tripled(x):
+    return _scale(lax.full(x.shape, 3, x.dtype), x)
+
+
+linear_call_p = primitive_of(_scale, _one, _one)
+
+
+@call_rule(
+    linear_call_p,
+    Probe(functools.partial(tripled), elementwise=True, order=1, forward=False, exact=lambda mp, x: 3 * x),
+)
+def linear_call_forward(tape, values, slots, *, callee, transpose_thunk, num_callee_consts, num_res):
+    """y = A(r) x, with the user's program for A(r)^T  =>  x_bar = A(r)^T y_bar by that program.
+
+    r has no cotangent: the user states A's transpose, not its derivative (nor does JAX differentiate in r).
+    """
+    outs, _ = tape.replay(*open_jaxpr(callee), values, [None] * len(values))
+    fixed = num_callee_consts + num_res
+    if any(s is not None for s in slots[:fixed]):
+        raise NotImplementedError(
+            "reverse: linear_call is differentiated in its linear operands alone; pass what depends on the "
+            "differentiated inputs as jax.lax.stop_gradient(residuals), or write the function without linear_call."
+        )
+    pull_back = functools.partial(_linear_call_pull_back, transpose_thunk, fixed, num_callee_consts)
+    return tape.call(linear_call_p, pull_back, (list(values[:fixed]), outs), slots, outs, tape.new_slots(outs))
+
+
+def _linear_call_pull_back(transpose_thunk, fixed, num_callee_consts, residuals, cts):
+    values, outs = residuals
+    transpose, consts = transpose_thunk()
+    args = [*consts, *values[num_callee_consts:], *[instantiate(ct, out) for ct, out in zip(cts, outs)]]
+    bars, _ = sweep.forward_jaxpr(*open_jaxpr(transpose), args, [False] * len(args))
+    return [*[None] * fixed, *bars]
+
+
+@jax.custom_vjp
+def _rematerialised(x):
+    return lax.sin(x)
+
+
+_rematerialised.defvjp(lambda x: (lax.sin(x), x), lambda x, ct: (lax.mul(ct, lax.cos(x)),), optimize_remat=True)
+
+
+def rematerialised_sine(x):
+    return sweep.forward(lambda y: ([_rematerialised(y)], []), [x], [True])[0][0]
+
+
+remat_opt_p = primitive_of(rematerialised_sine, _one)
+
+
+@call_rule(remat_opt_p, Probe(functools.partial(rematerialised_sine), order=1, forward=False))
+def remat_opt_forward(tape, values, slots, *, fwd_jaxpr, **_):
+    """The forward pass of a custom_vjp, which the compiler may drop where its residuals are unused  =>  of y = fwd(x):
+    x_bar = (d fwd / dx)^T y_bar, equation by equation."""
+    return tape.replay(*open_jaxpr(fwd_jaxpr), values, slots)

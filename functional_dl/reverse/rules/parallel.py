@@ -1,0 +1,280 @@
+"""Programs on many devices: shard_map, and the collectives inside it.
+
+A collective is a linear map of the values of all devices together; its rule is that map's transpose.  In the types that
+shard_map checks, a value either varies over a mesh axis or is the same on it, and sums over the axis are made explicit:
+`pvary` copies an equal value to all devices, `psum_invariant` sums a varying one to an equal one; each is the
+other's transpose.  Without the checks a value's copies share its cotangent, and `psum` is its own transpose.
+"""
+
+import functools
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend.core.primitives import (
+    all_gather_p,
+    all_to_all_p,
+    axis_index_p,
+    pmax_p,
+    pmin_p,
+    ppermute_p,
+    psum_p,
+    ragged_all_to_all_p,
+)
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
+from jax.tree_util import tree_flatten, tree_unflatten
+
+from functional_dl.reverse import sweep
+from functional_dl.reverse.rule import Probe, call_rule, unsupported, vjp_rule, zero_derivative
+from functional_dl.reverse.rules.reductions import expand
+from functional_dl.reverse.trace import instantiate, open_jaxpr, primitive_of
+
+AXIS = "devices"
+_MESH = AbstractMesh((1,), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _inside(body, check_vma=True):
+    """The primitive that body applies last, inside shard_map."""
+    mapped = jax.shard_map(
+        lambda x: (body(x), x)[1],
+        mesh=_MESH,
+        in_specs=PartitionSpec(AXIS),
+        out_specs=PartitionSpec(AXIS),
+        check_vma=check_vma,
+    )
+    closed = jax.make_jaxpr(mapped)(jax.ShapeDtypeStruct((1,), np.float32))
+    return open_jaxpr(closed.jaxpr.eqns[0].params["jaxpr"])[0].eqns[-1].primitive
+
+
+shard_map_p = primitive_of(
+    jax.shard_map(lambda x: x, mesh=_MESH, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(AXIS)),
+    jax.ShapeDtypeStruct((1,), np.float32),
+)
+pvary_p = _inside(lambda x: lax.pcast(lax.full((1,), np.float32(0)), AXIS, to="varying"))
+psum_invariant_p = _inside(lambda x: lax.psum(x, AXIS))
+reduce_scatter_p = _inside(lambda x: lax.psum_scatter(x, AXIS, tiled=True))
+
+
+SPLIT = PartitionSpec(AXIS)
+
+
+def _on_devices(body, out=SPLIT, check_vma=True):
+    """body on up to 4 shards of arrays whose first axis has length 4: the probes' programs."""
+
+    def program(*arrays):
+        count = min(4, jax.device_count())
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[: 4 if count == 4 else 1]), (AXIS,))
+        specs = tuple(PartitionSpec(AXIS) if x.ndim == 2 else PartitionSpec() for x in arrays)
+        return jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=out, check_vma=check_vma)(*arrays)
+
+    return program
+
+
+@call_rule(
+    shard_map_p,
+    Probe(_on_devices(lambda x: lax.sin(lax.mul(x, x))), shapes=((4, 2),), dtypes=("float64", "float32")),
+    Probe(
+        _on_devices(lambda x, w: lax.sin(lax.mul(x, lax.broadcast(w, (x.shape[0],))))),
+        shapes=((4, 2), (2,)),
+        dtypes=("float64",),
+    ),
+    Probe(
+        _on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec()),
+        shapes=((4, 2), (2,)),
+        dtypes=("float64",),
+    ),
+    Probe(
+        _on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec(), check_vma=False),
+        shapes=((4, 2), (2,)),
+        dtypes=("float64",),
+    ),
+)
+def shard_map_forward(tape, values, slots, *, subfuns, **params):
+    """y = f of each device's shards, joined  =>  x_bar = the pullback of f at each device's shards of y_bar, joined.
+
+    Residuals stay on their device.  Of an input that all devices share, x_bar is the sum over the devices: inside, by
+    the transpose of the copying (pvary); with unchecked types, by a sum over the axes that its spec leaves out, and
+    there y_bar of an output that all devices share is divided among them.
+    """
+    store = {}
+
+    def staged(*args):
+        store["tree"] = shard_map_p.bind(*args, subfuns=subfuns, **params)
+        return list(store["tree"])
+
+    closed = jax.make_jaxpr(staged)(*values)
+    [eqn] = [e for e in closed.jaxpr.eqns if e.primitive is shard_map_p]
+    known = dict(zip(closed.jaxpr.invars, zip(values, slots)))
+    known |= dict(zip(closed.jaxpr.constvars, zip(*tape.trace.lower(closed.consts))))
+    values, slots = map(list, zip(*[known.get(v, (getattr(v, "val", None), None)) for v in eqn.invars]))
+    shards = _Shards(eqn.params, tuple(s is not None for s in slots))
+    outs, residuals = shards.forward(values)
+    out_slots = tape.new_slots(outs)
+    tape.call(shard_map_p, functools.partial(_shard_pull_back, shards), residuals, slots, outs, out_slots)
+    return store["tree"].update(outs), out_slots
+
+
+def _shard_pull_back(shards, residuals, cts):
+    return shards.backward(residuals, cts)
+
+
+class _Shards:
+    """The forward and the backward program of one shard_map."""
+
+    def __init__(self, params, active):
+        self.jaxpr, self.consts = open_jaxpr(params["jaxpr"])
+        self.in_specs, self.out_specs = tuple(params["in_specs"]), tuple(params["out_specs"])
+        self.mesh, self.check_vma = params["mesh"], params["check_vma"]
+        self.axes = tuple(a for a in self.mesh.axis_names if a in params["newly_manual_axes"])
+        self.active = active
+        self.residual_tree, self.residual_specs, self.scalars = None, (), ()
+
+    def map(self, fun, in_specs, out_specs):
+        return jax.shard_map(
+            fun,
+            mesh=self.mesh,
+            in_specs=in_specs,
+            out_specs=out_specs,
+            check_vma=self.check_vma,
+            axis_names=set(self.axes),
+        )
+
+    def run(self, *args):
+        outs, pull = sweep.forward_jaxpr(self.jaxpr, self.consts, args, self.active)
+        residuals, self.residual_tree = tree_flatten(pull)
+        self.scalars = tuple(np.ndim(r) == 0 for r in residuals)
+        self.residual_specs = tuple(self.spec(r) for r in residuals)
+        return outs, [lax.broadcast(r, (1,)) if scalar else r for r, scalar in zip(residuals, self.scalars)]
+
+    def spec(self, residual):
+        """Where a residual differs between devices, its shards are stacked along the first axis."""
+        axes = self.axes
+        if self.check_vma:
+            aval = jax.typeof(residual)
+            varying = aval.vma if hasattr(aval, "vma") else aval.mat.varying
+            axes = tuple(a for a in self.mesh.axis_names if a in varying)
+        return PartitionSpec(axes) if axes else PartitionSpec()
+
+    def forward(self, values):
+        jax.eval_shape(self.map(lambda *args: self.run(*args) and (), self.in_specs, ()), *values)
+        return self.map(self.run, self.in_specs, (list(self.out_specs), list(self.residual_specs)))(*values)
+
+    def left_out(self, spec):
+        """The axes over which a value of this spec is the same."""
+        named = {a for part in spec for a in (part if isinstance(part, tuple) else (part,))}
+        return tuple(a for a in self.axes if a not in named)
+
+    def backward(self, residuals, cts):
+        present = tuple(i for i, ct in enumerate(cts) if ct is not None)
+        wanted = [i for i, a in enumerate(self.active) if a]
+
+        def pull(residuals, cts):
+            residuals = [lax.squeeze(r, (0,)) if scalar else r for r, scalar in zip(residuals, self.scalars)]
+            all_cts = [None] * len(self.out_specs)
+            for i, ct in zip(present, cts):
+                all_cts[i] = ct if self.check_vma else self.share(ct, self.left_out(self.out_specs[i]))
+            bars = tree_unflatten(self.residual_tree, residuals)(all_cts)
+            bars = [instantiate(bars[i], self.jaxpr.invars[i].aval) for i in wanted]
+            if self.check_vma:
+                return bars
+            return [
+                lax.psum(bar, axes) if (axes := self.left_out(self.in_specs[i])) else bar
+                for i, bar in zip(wanted, bars)
+            ]
+
+        specs = (list(self.residual_specs), [self.out_specs[i] for i in present])
+        mapped = self.map(pull, specs, [self.in_specs[i] for i in wanted])
+        bars = iter(mapped(list(residuals), [cts[i] for i in present]))
+        return [next(bars) if a else None for a in self.active]
+
+    def share(self, ct, axes):
+        count = int(np.prod([self.mesh.shape[a] for a in axes]))
+        return ct if count == 1 else lax.div(ct, ct.dtype.type(count))
+
+
+def _collective(body, **kwargs):
+    return Probe(_on_devices(body, **kwargs), shapes=((4, 4),), dtypes=("float64",))
+
+
+@vjp_rule(psum_p, _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec(), check_vma=False), reads="")
+def psum_vjp(ct, out, x, *, axes, **params):
+    """y = sum of x over the devices, which all get it; unchecked types count y's copies one by one  =>
+    x_bar = the sum of the copies' y_bar.  Of array axes (numbers) it is an ordinary sum, repeated back."""
+    named = tuple(a for a in axes if not isinstance(a, int))
+    summed = tuple(a for a in axes if isinstance(a, int))
+    ct = expand(ct, x.shape, summed) if summed else ct
+    return (psum_p.bind(ct, axes=named, **params),)
+
+
+@vjp_rule(psum_invariant_p, _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec()), reads="")
+def psum_invariant_vjp(ct, out, x, *, axes, **_):
+    """y = sum of x over the devices, one value  =>  x_bar = y_bar on every device."""
+    return (pvary_p.bind(ct, axes=axes),)
+
+
+@vjp_rule(
+    pvary_p,
+    Probe(_on_devices(lambda x, w: lax.mul(x, lax.broadcast(w, (x.shape[0],)))), shapes=((4, 2), (2,))),
+    reads="",
+)
+def pvary_vjp(ct, out, x, *, axes, **_):
+    """y = x, one value, copied to every device  =>  x_bar = sum of y_bar over the devices."""
+    return (psum_invariant_p.bind(ct, axes=axes),)
+
+
+@vjp_rule(
+    ppermute_p,
+    _collective(
+        lambda x: lax.ppermute(x, AXIS, [(i, (i + 1) % lax.axis_size(AXIS)) for i in range(lax.axis_size(AXIS))])
+    ),
+    reads="",
+)
+def ppermute_vjp(ct, out, x, *, perm, axis_name, **_):
+    """Device j gets x of device i for each (i, j), else 0  =>  device i gets y_bar of device j."""
+    return (lax.ppermute(ct, axis_name, [(j, i) for i, j in perm]),)
+
+
+@vjp_rule(
+    all_gather_p,
+    _collective(lambda x: lax.mul(lax.sin(lax.all_gather(x, AXIS, tiled=True)), lax.all_gather(x, AXIS, tiled=True))),
+    _collective(lambda x: lax.all_gather(x, AXIS, axis=1)),
+    reads="",
+)
+def all_gather_vjp(ct, out, x, *, all_gather_dimension, axis_name, axis_index_groups=None, tiled, **_):
+    """Every device gets all x, joined  =>  device i gets the sum over the devices of the i-th part of y_bar."""
+    bar = lax.psum_scatter(
+        ct, axis_name, scatter_dimension=all_gather_dimension, axis_index_groups=axis_index_groups, tiled=tiled
+    )
+    return (bar,)
+
+
+@vjp_rule(
+    reduce_scatter_p,
+    _collective(lambda x: lax.psum_scatter(lax.sin(x), AXIS, scatter_dimension=1, tiled=True)),
+    reads="",
+)
+def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_groups=None, tiled, **_):
+    """Device i gets the i-th part of the sum of x over the devices  =>  every device gets all y_bar, joined."""
+    bar = lax.all_gather(ct, axis_name, axis=scatter_dimension, axis_index_groups=axis_index_groups, tiled=tiled)
+    return (bar,)
+
+
+@vjp_rule(
+    all_to_all_p,
+    _collective(lambda x: lax.all_to_all(x, AXIS, split_axis=1, concat_axis=0, tiled=True)),
+    reads="",
+)
+def all_to_all_vjp(ct, out, x, *, axis_name, split_axis, concat_axis, axis_index_groups=None, tiled, **_):
+    """Part j of device i becomes part i of device j  =>  the same exchange with the two axes' roles swapped."""
+    bar = lax.all_to_all(ct, axis_name, concat_axis, split_axis, axis_index_groups=axis_index_groups, tiled=tiled)
+    return (bar,)
+
+
+zero_derivative("the number of the device, an integer: it has no tangent space", axis_index_p)
+unsupported(
+    "JAX has no derivative of it either.  Gather the values (jax.lax.all_gather) and take jnp.max or jnp.min of them; "
+    "or, where it only stabilises (as in a softmax), wrap it in jax.lax.stop_gradient.",
+    pmax_p,
+    pmin_p,
+)
+unsupported("Exchange equal parts by jax.lax.all_to_all, which has a derivative.", ragged_all_to_all_p)
