@@ -70,6 +70,18 @@ def bind_params(primitive: Primitive, params: dict) -> dict:
     return primitive.get_bind_params(params)
 
 
+def primitive_named(name: str, fun: Callable, *args) -> Primitive:
+    """The primitive of that name in the trace of fun, at any depth."""
+    jaxprs = [jax.make_jaxpr(fun)(*args).jaxpr]
+    for jaxpr in jaxprs:
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == name:
+                return eqn.primitive
+            inner = [open_jaxpr(value)[0] for value in eqn.params.values()]
+            jaxprs.extend(value for value in inner if hasattr(value, "eqns"))
+    raise LookupError(f"JAX {jax.__version__} applies no primitive {name!r} where it is looked for: {jaxprs[0]}")
+
+
 def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
     """A jaxpr and its constants; newer JAX keeps both in one object."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())

@@ -1,26 +1,15 @@
 """Tokens, callbacks, references: what has effects besides a value, and what JAX keeps for itself."""
 
 import jax
+import jax.scipy.linalg
 import numpy as np
+from jax import lax
 from jax.experimental import io_callback
 from jax.extend.core import primitives
 from jax.extend.core.primitives import after_all_p, create_token_p, custom_lin_p, empty2_p, get_p, swap_p
 
 from functional_dl.reverse.rule import RULES, unsupported, zero_derivative
-from functional_dl.reverse.trace import open_jaxpr
-
-
-def _named(name, fun, *args):
-    """The primitive of that name in the trace of fun."""
-    jaxprs = [jax.make_jaxpr(fun)(*args).jaxpr]
-    for jaxpr in jaxprs:
-        for eqn in jaxpr.eqns:
-            if eqn.primitive.name == name:
-                return eqn.primitive
-            inner = [open_jaxpr(value)[0] for value in eqn.params.values()]
-            jaxprs.extend(value for value in inner if hasattr(value, "eqns"))
-    raise RuntimeError(f"JAX {jax.__version__} has no primitive {name} where it is looked for: {jaxprs[0]}")
-
+from functional_dl.reverse.trace import primitive_named
 
 _one = np.ones((1,), np.float32)
 _type = jax.ShapeDtypeStruct((1,), np.float32)
@@ -30,16 +19,18 @@ zero_derivative("an array without contents: it has no operands", empty2_p)
 zero_derivative(
     "prints and callbacks for debugging have no output: they run in the forward pass, and nothing flows back",
     *{
-        _named("debug_print", lambda x: jax.debug.print("{}", x), _one),
-        _named("debug_callback", lambda x: jax.debug.callback(lambda y: None, x), _one),
+        primitive_named("debug_print", lambda x: jax.debug.print("{}", x), _one),
+        primitive_named("debug_callback", lambda x: jax.debug.callback(lambda y: None, x), _one),
     },
 )
 _ADVICE = "{} do not support differentiation. Please use `jax.custom_jvp` or `jax.custom_vjp` to take gradients."
 unsupported(
     _ADVICE.format("Pure callbacks"),
-    _named("pure_callback", lambda x: jax.pure_callback(lambda y: y, _type, x), _one),
+    primitive_named("pure_callback", lambda x: jax.pure_callback(lambda y: y, _type, x), _one),
 )
-unsupported(_ADVICE.format("IO callbacks"), _named("io_callback", lambda x: io_callback(lambda y: y, _type, x), _one))
+unsupported(
+    _ADVICE.format("IO callbacks"), primitive_named("io_callback", lambda x: io_callback(lambda y: y, _type, x), _one)
+)
 unsupported(
     "Mutable references have no rule here. Write the update as a new array, x.at[i].set(v), which has one.",
     get_p,
@@ -52,4 +43,37 @@ unsupported(
 if hasattr(primitives, "call_p") and primitives.call_p not in RULES:
     unsupported(
         "A jaxpr-level call that JAX itself no longer makes; use jax.jit, whose calls have a rule.", primitives.call_p
+    )
+zero_derivative(
+    "the number of the platform that runs, an integer: it has no tangent space",
+    primitive_named("platform_index", jax.numpy.corrcoef, np.eye(2, dtype=np.float32)),
+)
+zero_derivative(
+    "a sink: it keeps its operand from being dropped and has no output", primitive_named("dce_sink", lax.dce_sink, _one)
+)
+zero_derivative(
+    "the high half of a product of integers: they have no tangent space",
+    primitive_named("mulhi", lax.mulhi, np.ones((), np.int32), np.ones((), np.int32)),
+)
+zero_derivative(
+    "random bits and keys are constants to the parameters",
+    primitive_named("random_clone", jax.random.clone, jax.random.key(0)),
+)
+unsupported(
+    "JAX has no derivative of it either.  Differentiate through jax.numpy.linalg.qr, whose factors have one.",
+    primitive_named("geqrf", jax.scipy.linalg.qr_multiply, np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)),
+)
+unsupported(
+    "JAX has no derivative of it either.  Multiply the operands by their scales and use jax.lax.dot_general.",
+    primitive_named("scaled_dot", lax.scaled_dot, np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)),
+)
+
+if jax.__version_info__ >= (0, 12):
+    zero_derivative(
+        "an array without contents: it has no operands", primitive_named("empty", lambda: jax.numpy.empty(3))
+    )
+    unsupported(
+        "It is a primitive made of Python objects (hijax); only those with whole-number outputs pass. Wrap the "
+        "function that uses it in jax.custom_vjp.",
+        primitive_named("call_hi_primitive", jax.numpy.digitize, _one, np.ones(2, np.float32)),
     )
