@@ -1,5 +1,6 @@
 """Elementwise functions: exponentials, logarithms, trigonometric and hyperbolic functions and their inverses."""
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core.primitives import (
@@ -28,7 +29,7 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import minus, plus, times, unbroadcast
+from functional_dl.reverse.rules.algebra import minus, number, plus, times, unbroadcast
 
 ALL = FLOATS + COMPLEX
 
@@ -152,15 +153,16 @@ def atan_vjp(ct, out, x, **_):
 )
 def atan2_vjp(ct, out, x, y, **_):
     """a = angle of the point (y, x),  da = (y dx - x dy) / (x^2 + y^2)
-    =>  x_bar = y a_bar / (x^2 + y^2),  y_bar = -x a_bar / (x^2 + y^2)."""
+    =>  x_bar = y a_bar / (x^2 + y^2),  y_bar = -x a_bar / (x^2 + y^2).
 
-    def scaled():
-        return lax.div(ct, lax.add(lax.square(x), lax.square(y)))
-
-    return (
-        lambda: unbroadcast(lax.mul(scaled(), y), x),
-        lambda: unbroadcast(lax.neg(lax.mul(scaled(), x)), y),
-    )
+    Both are scaled by s = max(|x|, |y|) first, u = x / s and v = y / s, so that no square over- or underflows:
+    x_bar = v a_bar / (s (u^2 + v^2)).
+    """
+    largest = number(jnp.finfo(x.dtype).max, x)
+    scale = lax.min(lax.max(lax.abs(x), lax.abs(y)), largest)  # infinite operands as without the scaling
+    u, v = lax.div(x, scale), lax.div(y, scale)
+    scaled = lax.div(lax.div(ct, scale), lax.add(lax.square(u), lax.square(v)))
+    return lambda: unbroadcast(lax.mul(scaled, v), x), lambda: unbroadcast(lax.neg(lax.mul(scaled, u)), y)
 
 
 @vjp_rule(sinh_p, Probe(lax.sinh, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.sinh(x)), reads="x")
