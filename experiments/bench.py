@@ -89,10 +89,10 @@ def _compare(workload, config: Config) -> dict[str, float]:
     args = workload.build(jax.random.key(config.seed))
     contestants = {"ours": reverse.value_and_grad(workload.fun), "jax": jax.value_and_grad(workload.fun)}
     compiled = {name: jax.jit(grad).lower(*args).compile() for name, grad in contestants.items()}
-    flops = {name: program.cost_analysis()["flops"] for name, program in compiled.items()}
+    flops = {name: _flops(program) for name, program in compiled.items()}
     # The arguments' buffers are the same on both sides; a program without temporaries has room for its outputs.
-    memory = {name: max(program.memory_analysis().temp_size_in_bytes, 1024) for name, program in compiled.items()}
-    value_flops = jax.jit(workload.fun).lower(*args).compile().cost_analysis()["flops"]
+    memory = {name: max(_temporary_bytes(program), 1024) for name, program in compiled.items()}
+    value_flops = _flops(jax.jit(workload.fun).lower(*args).compile())
     step = _take_turns({n: lambda p=p: jax.block_until_ready(p(*args)) for n, p in compiled.items()}, config.turns)
     trace = _take_turns(
         {n: lambda g=g: jax.make_jaxpr(lambda *a: g(*a))(*args) for n, g in contestants.items()}, config.turns
@@ -107,6 +107,17 @@ def _compare(workload, config: Config) -> dict[str, float]:
         "jax_step_ms": 1e3 * step["jax"],
         "jax_trace_ms": 1e3 * trace["jax"],
     }
+
+
+def _flops(program) -> float:
+    """XLA's count; of nothing, where the backend does not count."""
+    analysis = program.cost_analysis() or {}
+    return analysis.get("flops", float("nan"))
+
+
+def _temporary_bytes(program) -> float:
+    analysis = program.memory_analysis()
+    return float("nan") if analysis is None else analysis.temp_size_in_bytes
 
 
 def _take_turns(contestants: dict, turns: int) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Pytrees as vectors: the operations of a vector space, and a readable name for every leaf."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves, tree_map
@@ -35,7 +37,7 @@ def zeros_like(x: PyTree) -> PyTree:
 def vdot(x: PyTree, y: PyTree) -> Array:
     """Inner product <x, y>, summed over all leaves; x is conjugated where it is complex."""
     terms = tree_leaves(tree_map(jnp.vdot, x, y))
-    return sum(terms[1:], start=terms[0]) if terms else jnp.zeros(())
+    return functools.reduce(jnp.add, terms) if terms else jnp.zeros(())
 
 
 def norm(x: PyTree) -> Array:

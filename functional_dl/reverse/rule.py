@@ -76,7 +76,7 @@ class Rule:
 
     primitive: Primitive
     probes: tuple[Probe, ...]
-    formula: Callable[..., Any] | None = None
+    formula: Any = None
     reads: tuple[tuple[bool, ...], ...] = ((True, True),)
     forward: Callable[..., Any] | None = None
     derivation: str = ""
