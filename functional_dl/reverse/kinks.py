@@ -142,5 +142,4 @@ KINKS = (
         "torch.complex(x, 0 * x).abs()",
         "abs of a real 0 has slope 1, of the complex 0 slope 0: the same number, two conventions.",
     ),
-    Convention("hypot(x, 0)", lambda x: jnp.hypot(x, 0.0), _kink(0.0, -1.0, 1.0, 0.5)),
 )
