@@ -78,10 +78,11 @@ composite_p = primitive_of(named_product, _one)
     composite_p,
     Probe(functools.partial(named_product), order=1, forward=False),
 )
-def composite_forward(tape, values, slots, *, jaxpr, **_):
+def composite_forward(tape, values, slots, *, jaxpr=None, call_jaxpr=None, **_):
     """y = f(x), a named unit for the compiler  =>  x_bar = (df/dx)^T y_bar: f's equations join the caller's.
     (JAX refuses to differentiate it.)"""
-    return tape.replay(*open_jaxpr(jaxpr), values, slots)
+    program = call_jaxpr if jaxpr is None else jaxpr  # its name depends on the version of JAX
+    return tape.replay(*open_jaxpr(program), values, slots)
 
 
 @custom_vmap
