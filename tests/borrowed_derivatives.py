@@ -17,7 +17,6 @@ DIFFERENTIATION = {
     *(f"jax.{name}" for name in ["grad", "value_and_grad", "vjp", "jvp", "linearize", "linear_transpose"]),
     *(f"jax.{name}" for name in ["jacrev", "jacfwd", "jacobian", "hessian", "fwd_and_bwd", "ad"]),
     "jax.interpreters.ad",
-    "jax.custom_derivatives.linear_call",
     "jax.extend.core.eval_jaxpr_transpose",
     *(f"jax.experimental.{name}" for name in ["jet", "sparse", "hijax", "fused", "roofline", "ode"]),
     "jax.ad_checkpoint.print_saved_residuals",
