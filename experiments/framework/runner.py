@@ -18,11 +18,11 @@ from experiments.framework.result import Result
 def run(experiment: Experiment, config, results: Path) -> Result:
     """Runs the experiment, writes results/NAME/ and the index page.
 
-    float32 is the default within it whatever the session's setting: an experiment asks for float64 where its
-    claim is about float64.
+    It runs under JAX's default settings whatever the session's are, so that its numbers depend on the config alone;
+    an experiment asks for float64 where its claim is about float64.
     """
     began = time.perf_counter()
-    with jax.enable_x64(False):
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         result = experiment.module.run(config)
         pictures = _pictures(experiment, result)
     summary = _summary(experiment, began) | {
