@@ -78,7 +78,7 @@ class Rule:
     probes: tuple[Probe, ...]
     formula: Any = None
     reads: tuple[tuple[bool, ...], ...] = ((True, True),)
-    forward: Callable[..., Any] | None = None
+    forward: Any = None
     derivation: str = ""
     vjp: Callable[..., tuple] | None = field(init=False)
 

@@ -170,7 +170,7 @@ class _Shards:
 
         def pull(residuals, cts):
             residuals = [lax.squeeze(r, (0,)) if scalar else r for r, scalar in zip(residuals, self.scalars)]
-            all_cts = [None] * len(self.out_specs)
+            all_cts: list = [None] * len(self.out_specs)
             for i, ct in zip(present, cts):
                 all_cts[i] = ct if self.check_vma else self.share(ct, self.left_out(self.out_specs[i]))
             bars = tree_unflatten(self.residual_tree, residuals)(all_cts)

@@ -46,12 +46,12 @@ def random_gamma_vjp(ct, out, key, a, *, log_space, **_):
 
     def a_bar():
         if not log_space:
-            return lax.mul(ct, lax.random_gamma_grad(a, out))
+            return lax.mul(ct, lax.random_gamma_grad(a, out))  # pyright: ignore[reportCallIssue]
         tiny = number(np.finfo(np.float32 if a.dtype != np.float64 else np.float64).tiny, a)
         z = lax.exp(out)
         lost = lax.lt(z, tiny)
         z = lax.select(lost, lax.full(z.shape, tiny, z.dtype), z)
-        slope = lax.div(lax.random_gamma_grad(a, z), z)
+        slope = lax.div(lax.random_gamma_grad(a, z), z)  # pyright: ignore[reportCallIssue]
         limit = lax.div(lax.sub(lax.digamma(plus(1, a)), out), a)
         return lax.mul(ct, lax.select(lost, limit, slope))
 
