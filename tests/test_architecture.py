@@ -1,6 +1,7 @@
 """The arrows of the map, held over syntax trees; and that the holder holds."""
 
 import graphlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,9 +47,15 @@ def test_init_only_re_exports():
     assert not faults, "\n".join(map(str, faults))
 
 
-def in_fresh_python(code: str) -> str:
+def in_fresh_python(code: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -58,6 +65,12 @@ def test_import_gives_every_room():
     rooms = {room(name) for name in OURS} - {None, "aliases", "__main__"}
     found = in_fresh_python("import functional_dl; print(*dir(functional_dl))").split()
     assert rooms <= set(found)
+
+
+def test_import_leaves_the_devices_alone():
+    # jax.distributed.initialize and settings of the devices must come before JAX's first computation.
+    code = "import functional_dl, jax; jax.config.update('jax_num_cpu_devices', 3); print(jax.device_count())"
+    assert in_fresh_python(code, XLA_FLAGS="").split() == ["3"]
 
 
 @pytest.mark.parametrize("extra", ["matplotlib", "orbax", "rich", "tyro", "sklearn", "quadax"])

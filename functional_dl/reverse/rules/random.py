@@ -66,7 +66,7 @@ zero_derivative(
     random_fold_in_p,
     rng_bit_generator_p,
     threefry2x32_p,
-    primitive_of(jax.random.key_data, jax.random.key(0)),
+    primitive_of(jax.random.key_data, jax.eval_shape(jax.random.key, 0)),
     primitive_of(jax.random.wrap_key_data, np.zeros(2, np.uint32)),
 )
 zero_derivative("a step function of its bounds' bits (deprecated sampler): a constant, as in JAX", rng_uniform_p)

@@ -124,7 +124,7 @@ def scatter_add_vjp(ct, out, x, indices, update, **params):
 
 
 if hasattr(lax, "scatter_sub"):
-    _one = (jnp.zeros(2, "float32"), jnp.array([0]), jnp.zeros((), "float32"))
+    _one = (np.zeros(2, np.float32), np.zeros(1, np.int32), np.zeros((), np.float32))
     scatter_sub_p = primitive_of(lambda x, i, u: lax.scatter_sub(x, i, u, _SCALARS), *_one)
 
     @vjp_rule(
