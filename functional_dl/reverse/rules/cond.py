@@ -22,7 +22,7 @@ def _switch(i):
     def sum_of_both(x, y):
         return lax.add(lax.exp(y), lax.square(x))
 
-    return lambda x, y: lax.switch(lax.add(i, _zero(x)), [product, sine, sum_of_both], x, y)
+    return lambda x, y: lax.switch(lax.add(np.int32(i), _zero(x)), [product, sine, sum_of_both], x, y)
 
 
 def _zero(x):

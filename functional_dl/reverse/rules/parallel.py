@@ -265,7 +265,7 @@ def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_g
     reads="",
 )
 def all_to_all_vjp(ct, out, x, *, axis_name, split_axis, concat_axis, axis_index_groups=None, tiled, **_):
-    """Part j of device i becomes part i of device j  =>  the same exchange with the two axes' roles swapped."""
+    """y: part j of device i becomes part i of device j  =>  x_bar is y_bar exchanged back, the axes' roles swapped."""
     bar = lax.all_to_all(ct, axis_name, concat_axis, split_axis, axis_index_groups=axis_index_groups, tiled=tiled)
     return (bar,)
 
