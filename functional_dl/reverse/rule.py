@@ -98,6 +98,7 @@ def _last(sequence, i):
 RULES: dict[Primitive, Rule] = {}
 ZERO: dict[Primitive, str] = {}
 UNSUPPORTED: dict[Primitive, str] = {}
+REFUSALS: dict[Primitive, type[Exception]] = {}  # the error that an unsupported primitive raises
 
 
 def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | tuple[str, ...] | None = None):
@@ -147,11 +148,12 @@ def zero_derivative(reason: str, *primitives: Primitive) -> None:
         ZERO[primitive] = reason
 
 
-def unsupported(reason: str, *primitives: Primitive) -> None:
-    """Enters primitives for which no derivative is offered; `reason` is shown to the user who needs one."""
+def unsupported(reason: str, *primitives: Primitive, error: type[Exception] = NotImplementedError) -> None:
+    """Enters primitives for which no derivative is offered; a user who needs one gets `error` with the reason."""
     for primitive in primitives:
         _check_unclaimed(primitive)
         UNSUPPORTED[primitive] = reason
+        REFUSALS[primitive] = error
 
 
 def _check_registration(primitive, probes: Sequence) -> None:

@@ -31,7 +31,7 @@ from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 from jax.tree_util import tree_flatten, tree_unflatten
 
-from functional_dl.reverse.rule import RULES, UNSUPPORTED, ZERO
+from functional_dl.reverse.rule import REFUSALS, RULES, UNSUPPORTED, ZERO
 
 # A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
 register_exclusion(str(Path(__file__).parent))
@@ -353,7 +353,7 @@ class Tape:
         if all(s is None for s in out_slots):
             return outs, out_slots
         if rule is None:
-            raise NotImplementedError(no_rule_message(primitive))
+            raise REFUSALS.get(primitive, NotImplementedError)(no_rule_message(primitive))
         source = current_source() if self.sources else None
         self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
         return outs, out_slots

@@ -236,6 +236,11 @@ BAD = {
     "cotangent tree": (lambda: reverse.vjp(lambda x: (x, x), 1.0)[1](1.0), ValueError, "tree structure"),
     "cotangent shape": (lambda: reverse.vjp(lambda x: x, X)[1](1.0), ValueError, r"got float64\[\]"),
     "cotangent dtype": (lambda: reverse.vjp(lambda x: x, X)[1](X.astype("float32")), ValueError, "got float32"),
+    "callback": (
+        lambda: reverse.grad(lambda x: jax.pure_callback(lambda y: y, jax.ShapeDtypeStruct((), X.dtype), x))(1.0),
+        ValueError,
+        "Pure callbacks do not support",
+    ),
     "tracer to float": (
         lambda: reverse.grad(jax.jit(lambda x: float(x)))(1.0),
         jax.errors.ConcretizationTypeError,

@@ -23,13 +23,16 @@ zero_derivative(
         primitive_named("debug_callback", lambda x: jax.debug.callback(lambda y: None, x), _one),
     },
 )
-_ADVICE = "{} do not support differentiation. Please use `jax.custom_jvp` or `jax.custom_vjp` to take gradients."
+_ADVICE = "{} do not support JVP. Please use `jax.custom_jvp` or `jax.custom_vjp` to take gradients."
 unsupported(
     _ADVICE.format("Pure callbacks"),
     primitive_named("pure_callback", lambda x: jax.pure_callback(lambda y: y, _type, x), _one),
+    error=ValueError,  # JAX's
 )
 unsupported(
-    _ADVICE.format("IO callbacks"), primitive_named("io_callback", lambda x: io_callback(lambda y: y, _type, x), _one)
+    _ADVICE.format("IO callbacks"),
+    primitive_named("io_callback", lambda x: io_callback(lambda y: y, _type, x), _one),
+    error=ValueError,
 )
 unsupported(
     "Mutable references have no rule here. Write the update as a new array, x.at[i].set(v), which has one.",
