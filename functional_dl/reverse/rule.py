@@ -17,7 +17,7 @@ exists; the reason is kept) and UNSUPPORTED (no derivative is offered; the reaso
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jax.extend.core import Primitive
@@ -70,20 +70,17 @@ class Rule:
         the formula sees shape and dtype only, and they are not kept for the backward pass.  A last entry stands for
         all further ones.
       forward: for primitives that hold programs of their own: `forward(tape, values, slots, **params)` records the
-        program and returns its outputs' values and slots (see trace.Tape).  Then `vjp` and `formula` are None.
+        program and returns its outputs' values and slots (see trace.Tape).  Then there is no `formula`.
       derivation: the docstring.
     """
 
     primitive: Primitive
+    vjp: Callable[..., tuple]
     probes: tuple[Probe, ...]
     formula: Any = None
     reads: tuple[tuple[bool, ...], ...] = ((True, True),)
     forward: Any = None
     derivation: str = ""
-    vjp: Callable[..., tuple] | None = field(init=False)
-
-    def __post_init__(self):
-        object.__setattr__(self, "vjp", None if self.formula is None else _evaluated(self.formula))
 
     def kept(self, wanted: tuple[bool, ...]) -> list[bool]:
         """Which of (out, *primals) to keep where the cotangents of the wanted primals will be asked for."""
@@ -116,27 +113,13 @@ def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | tuple[str, ...] 
       TypeError: primitive is not a jax primitive, or a probe is not a Probe.
       ValueError: no derivation, no probe, a second rule for the primitive, or a name in reads that is no argument.
     """
-    _check_registration(primitive, probes)
+    check_registration(primitive, probes)
 
     def register(formula):
-        derivation = _derivation(primitive, formula)
-        rule = Rule(primitive, probes, formula=formula, reads=_read_mask(formula, reads), derivation=derivation)
-        RULES[primitive] = rule
+        derivation = derivation_of(primitive, formula)
+        mask = _read_mask(formula, reads)
+        RULES[primitive] = Rule(primitive, evaluated(formula), probes, formula, mask, derivation=derivation)
         return formula
-
-    return register
-
-
-def call_rule(primitive: Primitive, *probes: Probe):
-    """Decorator for primitives that hold programs: the function records the program into the caller's tape.
-
-    The function is `forward(tape, values, slots, **params) -> (values, slots)`; its docstring is the derivation.
-    """
-    _check_registration(primitive, probes)
-
-    def register(forward):
-        RULES[primitive] = Rule(primitive, probes, forward=forward, derivation=_derivation(primitive, forward))
-        return forward
 
     return register
 
@@ -156,7 +139,7 @@ def unsupported(reason: str, *primitives: Primitive, error: type[Exception] = No
         REFUSALS[primitive] = error
 
 
-def _check_registration(primitive, probes: Sequence) -> None:
+def check_registration(primitive, probes: Sequence) -> None:
     if not isinstance(primitive, Primitive):
         raise TypeError(f"vjp_rule: primitive must be a jax.extend.core.Primitive, got {primitive!r}.")
     _check_unclaimed(primitive)
@@ -175,7 +158,7 @@ def _check_unclaimed(primitive: Primitive) -> None:
             raise ValueError(f"{primitive}: the primitive stands in the table {name} already.")
 
 
-def _derivation(primitive, fun) -> str:
+def derivation_of(primitive, fun) -> str:
     derivation = inspect.getdoc(fun)
     if not derivation:
         raise ValueError(
@@ -198,7 +181,9 @@ def _read_mask(formula, reads: str | tuple[str, ...] | None) -> tuple[tuple[bool
     return tuple(masks)
 
 
-def _evaluated(formula):
+def evaluated(formula):
+    """The formula with its thunks evaluated."""
+
     def vjp(ct, out, *primals, **params):
         return tuple(bar() if callable(bar) else bar for bar in formula(ct, out, *primals, **params))
 

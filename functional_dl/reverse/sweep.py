@@ -13,10 +13,19 @@ from functools import lru_cache, partial
 
 import jax
 from jax.core import Tracer
+from jax.extend.core import Primitive
 from jax.extend.core.primitives import add_jaxvals_p
 from jax.tree_util import Partial
 
-from functional_dl.reverse.trace import Program, open_jaxpr, record, record_call, record_jaxpr
+from functional_dl.reverse.rule import RULES, Probe, Rule, check_registration, derivation_of
+from functional_dl.reverse.trace import (
+    Program,
+    is_differentiable,
+    open_jaxpr,
+    record,
+    record_call,
+    record_jaxpr,
+)
 
 
 def backward(program: Program, residuals: Sequence, cts: Sequence) -> list:
@@ -55,6 +64,27 @@ def forward_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool], apply
     """As `forward`, for a jaxpr, whose outputs are all differentiated: their values and the pullback."""
     outs, program, residuals = record_jaxpr(jaxpr, consts, values, active, apply)
     return outs, Partial(Backward(program), residuals)
+
+
+def call_rule(primitive: Primitive, *probes: Probe):
+    """Decorator for primitives that hold programs, or that record more than one equation: see rule.vjp_rule.
+
+    The function is `forward(tape, values, slots, **params) -> (values, slots)`: it records into the caller's tape.  Its
+    docstring is the derivation.
+    """
+    check_registration(primitive, probes)
+
+    def register(forward):
+        def vjp(ct, out, *primals, **params):
+            active = [is_differentiable(jax.typeof(x)) for x in primals]
+            _, program, residuals = record_call(partial(forward, **params), primals, active)
+            return tuple(backward(program, residuals, ct if primitive.multiple_results else [ct]))
+
+        derivation = derivation_of(primitive, forward)
+        RULES[primitive] = Rule(primitive, vjp, probes, forward=forward, derivation=derivation)
+        return forward
+
+    return register
 
 
 SMALL = 8  # equations: a program no larger than this joins the caller's, rather than being compiled for itself

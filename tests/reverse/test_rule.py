@@ -59,6 +59,14 @@ def test_the_whole_vjp_evaluates_thunks():
     assert [bar.tolist() for bar in bars] == [[5.0, 12.0], [3.0, 8.0]]
 
 
+def test_every_rule_has_a_whole_vjp():
+    sort = reverse.RULES[jax.extend.core.primitives.sort_p]
+    x, ct = jnp.array([3.0, 1.0, 2.0]), [jnp.array([10.0, 20.0, 30.0])]
+    (bar,) = sort.vjp(ct, None, x, dimension=0, is_stable=True, num_keys=1)
+    assert bar.tolist() == [30.0, 10.0, 20.0]
+    assert all(callable(rule.vjp) for rule in reverse.RULES.values())
+
+
 WRONG = {
     "sign": lambda ct, out, x, **_: (lax.neg(ct * lax.cos(x)),),
     "factor": lambda ct, out, x, **_: (ct * lax.cos(x) * 0.5,),
@@ -72,7 +80,7 @@ WRONG = {
 def test_a_wrong_rule_is_caught(fault, monkeypatch):
     sin_p = jax.extend.core.primitives.sin_p
     right = table.RULES[sin_p]
-    wrong = table.Rule(sin_p, right.probes, formula=WRONG[fault], derivation="wrong")
+    wrong = table.Rule(sin_p, table.evaluated(WRONG[fault]), right.probes, WRONG[fault])
     probe = right.probes[0]
     args = oracles.draw(probe, "float64")
     ct = oracles.cotangent(probe.fun, args)

@@ -20,7 +20,8 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe, call_rule
+from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_outputs, bind_params, is_zero_marker, open_jaxpr, tangent_dtype, zeros
 
 

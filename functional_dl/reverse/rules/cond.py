@@ -8,7 +8,8 @@ from jax import lax
 from jax.extend.core.primitives import cond_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe, call_rule
+from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import instantiate, open_jaxpr, record_jaxpr
 
 

@@ -6,8 +6,9 @@ Stated for the direction 0, 1, ..., n - 1; `reverse` mirrors the axis.
 from jax import lax
 from jax.extend.core.primitives import cumlogsumexp_p, cummax_p, cummin_p, cumprod_p, cumsum_p
 
-from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, call_rule, vjp_rule
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import number
+from functional_dl.reverse.sweep import call_rule
 
 ALL = FLOATS + COMPLEX
 

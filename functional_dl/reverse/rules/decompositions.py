@@ -14,7 +14,7 @@ from jax import lax
 from jax.extend.core.primitives import eig_p, eigh_p, qr_p, svd_p
 from jax.lax import linalg
 
-from functional_dl.reverse.rule import Probe, call_rule
+from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import over, zeros_like
 from functional_dl.reverse.rules.matrices import (
     LAPACK,
@@ -36,6 +36,7 @@ from functional_dl.reverse.rules.matrices import (
     transpose,
     triu,
 )
+from functional_dl.reverse.sweep import call_rule
 
 COMPLEX = ("complex128", "complex64")
 

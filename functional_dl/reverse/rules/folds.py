@@ -12,9 +12,10 @@ from jax import lax
 from jax.extend.core.primitives import reduce_p, reduce_window_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, call_rule
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.rules.windows import dilate_and_pad, window_entries
+from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import open_jaxpr
 
 ALL = FLOATS + COMPLEX

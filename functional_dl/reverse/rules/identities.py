@@ -12,8 +12,9 @@ from jax.extend.core.primitives import device_put_p, name_p, sharding_constraint
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, call_rule, vjp_rule
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules import calls as calls  # remat_opt stands in the forward pass of a custom_vjp
+from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import instantiate, open_jaxpr, primitive_of
 
 ALL = FLOATS + COMPLEX

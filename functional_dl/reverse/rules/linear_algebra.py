@@ -22,7 +22,7 @@ from jax.extend.core.primitives import (
 from jax.lax import linalg
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe, call_rule, unsupported, vjp_rule, zero_derivative
+from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.algebra import times, zeros_like
 from functional_dl.reverse.rules.matrices import (
     LAPACK,
@@ -39,6 +39,7 @@ from functional_dl.reverse.rules.matrices import (
     tril,
     triu,
 )
+from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import instantiate, open_jaxpr
 
 

@@ -25,8 +25,9 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe, call_rule, unsupported, vjp_rule, zero_derivative
+from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.reductions import expand
+from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import instantiate, open_jaxpr, primitive_of
 
 AXIS = "devices"

@@ -9,7 +9,8 @@ from jax.core import Tracer
 from jax.extend.core.primitives import add_jaxvals_p, scan_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe, call_rule
+from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import (
     active_outputs,
     hoistable,

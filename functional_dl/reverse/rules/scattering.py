@@ -14,8 +14,9 @@ from jax import lax
 from jax.extend.core.primitives import scatter_add_p, scatter_max_p, scatter_min_p, scatter_mul_p, scatter_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, call_rule, vjp_rule
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import number, zeros_like
+from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import open_jaxpr, primitive_of
 
 ALL = FLOATS + COMPLEX

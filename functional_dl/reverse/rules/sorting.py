@@ -8,7 +8,8 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import approx_top_k_p, sort_p, top_k_p
 
-from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, call_rule, vjp_rule
+from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
+from functional_dl.reverse.sweep import call_rule
 
 
 def put_along(ct, places, shape, axis):

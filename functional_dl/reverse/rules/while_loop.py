@@ -12,7 +12,8 @@ from jax import lax
 from jax.extend.core.primitives import add_jaxvals_p, select_n_p, while_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe, call_rule
+from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_outputs, instantiate, open_jaxpr, record_call, zeros
 
 CHECKPOINTS = 32  # states kept on the way forward (even)
