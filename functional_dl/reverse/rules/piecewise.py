@@ -62,7 +62,7 @@ def _winners_bar(ct, x, y, extremum, before):
 
 @vjp_rule(
     max_p,
-    Probe(lax.max, shapes=((3,), (3,)), dtypes=FLOATS + COMPLEX, elementwise=True, exact=lambda mp, x, y: max(x, y)),
+    Probe(lax.max, shapes=((3,), (3,)), elementwise=True, exact=lambda mp, x, y: max(x, y)),
     Probe(lambda x, y: lax.max(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,))),
     Probe(lax.max, shapes=((2, 3), (2, 1))),
     reads="x y",
@@ -74,7 +74,7 @@ def max_vjp(ct, out, x, y, **_):
 
 @vjp_rule(
     min_p,
-    Probe(lax.min, shapes=((3,), (3,)), dtypes=FLOATS + COMPLEX, elementwise=True, exact=lambda mp, x, y: min(x, y)),
+    Probe(lax.min, shapes=((3,), (3,)), elementwise=True, exact=lambda mp, x, y: min(x, y)),
     Probe(lambda x, y: lax.min(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,))),
     Probe(lax.min, shapes=((2, 3), (1, 3))),
     reads="x y",
