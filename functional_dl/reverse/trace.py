@@ -126,6 +126,11 @@ def hoistable(jaxpr, invariant: int) -> tuple[list, list]:
     return hoisted, [var for eqn in hoisted for var in eqn.outvars if var in used]
 
 
+def as_operand(value):
+    """The value as a rule sees it: with shape and dtype, which a Python number lacks."""
+    return value if hasattr(value, "shape") else np.asarray(value, jax.typeof(value).dtype)
+
+
 class Equation:
     """One applied primitive: outputs = primitive(*operands, **params), with the slots of its inputs and outputs."""
 
@@ -355,7 +360,8 @@ class Tape:
         if rule is None:
             raise REFUSALS.get(primitive, NotImplementedError)(no_rule_message(primitive))
         source = current_source() if self.sources else None
-        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
+        operands = [as_operand(value) for value in values]
+        self.equations.append(Equation(rule, params, operands, outs, slots, out_slots, source))
         return outs, out_slots
 
     def call(self, primitive, pull_back, residuals, slots, outs, out_slots, params=None) -> tuple[list, list]:

@@ -29,7 +29,7 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import minus, number, plus, times, unbroadcast
+from functional_dl.reverse.rules.algebra import minus, number, over, plus, times, unbroadcast
 
 ALL = FLOATS + COMPLEX
 
@@ -46,10 +46,10 @@ def exp2_vjp(ct, out, x, **_):
     return (lax.mul(ct, times(np.log(2.0), out)),)
 
 
-@vjp_rule(expm1_p, Probe(lax.expm1, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.expm1(x)), reads="out")
+@vjp_rule(expm1_p, Probe(lax.expm1, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.expm1(x)), reads="x")
 def expm1_vjp(ct, out, x, **_):
-    """y = e^x - 1,  dy = e^x dx = (y + 1) dx  =>  x_bar = (y + 1) y_bar."""
-    return (lax.mul(ct, plus(1, out)),)
+    """y = e^x - 1,  dy = e^x dx  =>  x_bar = e^x y_bar;  y + 1 would have lost the digits of e^x for x < 0."""
+    return (lax.mul(ct, lax.exp(x)),)
 
 
 @vjp_rule(log_p, Probe(lax.log, low=0.1, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.log(x)), reads="x")
@@ -194,7 +194,12 @@ def tanh_vjp(ct, out, x, **_):
 )
 def asinh_vjp(ct, out, x, **_):
     """y = arsinh x,  dy = dx / sqrt(1 + x^2)  =>  x_bar = y_bar / sqrt(1 + x^2)."""
-    return (lax.mul(ct, lax.rsqrt(plus(1, lax.square(x)))),)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return (lax.mul(ct, lax.rsqrt(plus(1, lax.square(x)))),)
+    # with s = max(1, |x|) and r = min(1, |x|) = |x| / s:  1 / (s sqrt(1/s^2 + r^2)),  where no square overflows
+    size, one = lax.abs(x), lax.full(x.shape, 1, x.dtype)
+    inverse, ratio = over(1, lax.max(size, one)), lax.min(size, one)
+    return (lax.mul(ct, lax.mul(inverse, lax.rsqrt(lax.add(lax.square(inverse), lax.square(ratio))))),)
 
 
 @vjp_rule(

@@ -122,7 +122,8 @@ def zeta_vjp(ct, out, s, q, **_):
 
 @_wide
 def _gamma_density(a, x):
-    """x^(a-1) e^-x / Gamma(a)."""
+    """x^(a-1) e^-x / Gamma(a), 0 at x = inf."""
+    x = lax.min(x, lax.full(x.shape, np.finfo(np.float32).max, x.dtype))  # e^-x is 0 long before
     return lax.exp(lax.sub(lax.sub(_weighted_log(plus(-1, a), x), x), lax.lgamma(a)))
 
 
@@ -259,7 +260,8 @@ def bessel_i1e_vjp(ct, out, x, **_):
     away = lax.gt(lax.abs(x), eps)
     safe = lax.select(away, x, lax.full(x.shape, eps, x.dtype))
     slope = lax.sub(lax.bessel_i0e(safe), lax.mul(out, lax.add(lax.sign(safe), over(1, safe))))
-    return (lax.mul(ct, lax.select(away, slope, lax.full(x.shape, 0.5, x.dtype))),)
+    at_zero = lax.add(lax.full(x.shape, 0.5, x.dtype), x)  # NaN where x is
+    return (lax.mul(ct, lax.select(away, slope, at_zero)),)
 
 
 def next_up(x):

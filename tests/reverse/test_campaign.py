@@ -1,0 +1,105 @@
+"""The oracle campaign: every rule x dtype x at least 8 shapes x judges x order 2.  Long: pytest -n 2 -m campaign.
+
+A case is one comparison of all cotangents of a program with one judge.  The cases of a rule, probe and dtype are
+compiled together; the closing line of the run counts them (tests/conftest.py).
+"""
+
+import jax
+import numpy as np
+import oracles
+import pytest
+
+from functional_dl import reverse
+from tests.reverse import ledger, variants
+
+WIDE = ("float64", "complex128")
+
+
+def _cases():
+    for rule in reverse.RULES.values():
+        for i, probe in enumerate(rule.probes):
+            for dtype in probe.dtypes:
+                # the first probe of a rule is tried at every shape in every dtype
+                shapes = variants.of(probe, few=i > 0 and dtype not in WIDE)
+                name = f"{rule.primitive}-{i}-{dtype}"
+                yield pytest.param(probe, dtype, shapes, id=name, marks=pytest.mark.campaign)
+
+
+def judged(probe, dtype, variant, seed=20):
+    """The judges' figures of one variant, as a function to be compiled, and its arguments."""
+    fun = variants.program(variant, probe)
+    args = variants.draw(variant, probe, dtype, seed)
+    ct = oracles.cotangent(fun, args, seed)
+    weights = oracles.cotangent(lambda *a: a, args, seed + 1)
+    wide = dtype in WIDE
+    order2 = probe.order >= 2 and wide
+    for_jax = variants.program(variant, probe, ledger.for_jax(probe.fun))
+
+    def second(differentiate, fun, args, full, weights):
+        return differentiate(lambda *a: differentiate(fun, *a)[1](full), *args)[1](weights)
+
+    def everything(args, leaves, weights):
+        full = oracles.with_floating(ct, leaves)
+        found = {
+            "ours": oracles.ours(fun, args, full),
+            "jax": variants.by_entry(variant, probe, oracles.reference, args, full),
+            "sizes": variants.by_entry(variant, probe, oracles.magnitudes, args, full),
+        }
+        if wide:
+            found["backward"] = oracles.pairing(found["ours"], weights)
+            found["terms"] = oracles.size_of_pairing(found["ours"], weights)
+            if probe.forward:
+                with oracles.jax_promotion():
+                    _, out_dot = jax.jvp(fun, args, weights)
+                found["forward"] = oracles.pairing(full, out_dot)
+                found["scale"] = found["terms"] + oracles.size_of_pairing(full, out_dot)
+            if probe.smooth:
+                found["numeric"], found["error"] = oracles.difference(fun, args, weights, full)
+        if order2:
+            found["second"] = second(reverse.vjp, fun, args, full, weights)
+            with oracles.jax_promotion():
+                found["jax's second"] = second(jax.vjp, for_jax, args, full, weights)
+        return found
+
+    return everything, (args, oracles.floating_leaves(ct), weights), ct
+
+
+def compare(probe, variant, args, ct, found) -> int:
+    """Holds the figures against each other; returns how many cases that were."""
+    what = str(variant)
+    tolerance = oracles.allowance(probe.fun, args, ct, found["sizes"])
+    for bar, x in zip(found["ours"], args):
+        assert (bar.shape, bar.dtype) == (x.shape, x.dtype), what
+    oracles.assert_within(found["ours"], found["jax"], tolerance, f"{what}: against JAX in float64")
+    cases = 1
+    if "forward" in found:
+        eps = 1e-13 if probe.smooth else 2.0**-7
+        assert abs(found["backward"] - found["forward"]) <= eps * found["scale"], f"{what}: adjoint identity"
+        cases += 1
+    if "numeric" in found:
+        assert abs(found["backward"] - found["numeric"]) <= 10 * found["error"] + 1e-9 * found["terms"], (
+            f"{what}: differences"
+        )
+        cases += 1
+    if "second" in found:
+        size = max([float(np.max(np.abs(r), initial=0.0)) for r in found["jax's second"]])
+        oracles.assert_within(
+            found["second"], found["jax's second"], [1e-11 * (1 + size)] * len(args), f"{what}: order 2"
+        )
+        cases += 1
+    return cases
+
+
+@pytest.mark.parametrize(("probe", "dtype", "shapes"), list(_cases()))
+def test_every_shape_and_judge(probe, dtype, shapes, record_property):
+    prepared = [judged(probe, dtype, variant) for variant in shapes]
+
+    @jax.jit
+    def everything(inputs):
+        return [fun(*own) for (fun, *_), own in zip(prepared, inputs)]
+
+    found = everything([own for _, own, _ in prepared])
+    cases = 0
+    for variant, (_, (args, _, _), ct), figures in zip(shapes, prepared, found):
+        cases += compare(probe, variant, args, ct, figures)
+    record_property("cases", cases)
