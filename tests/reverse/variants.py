@@ -59,7 +59,7 @@ def of(probe, few: bool = False) -> tuple[Variant, ...]:
     """The variants of a probe, at least 8 (4 if few), unless JAX cannot map its program."""
     if probe.elementwise:
         return (*ENTRIES[::3], SHARED) if few else (*ENTRIES, SHARED)
-    if not ledger.batches(probe.fun):
+    if not ledger.differentiates_batches(probe.fun):
         return MAPPED[:1]
     return MAPPED[::2][:4] if few else MAPPED
 

@@ -67,6 +67,10 @@ def _qr(full=False, pivoting=False):
     return lambda x: linalg.qr(_spread(x), full_matrices=full, pivoting=pivoting)[:2]
 
 
+def pivoted_qr(x):
+    return _qr(pivoting=True)(x)
+
+
 @call_rule(
     qr_p,
     Probe(_qr(), shapes=((3, 3),), dtypes=LAPACK),
@@ -74,7 +78,7 @@ def _qr(full=False, pivoting=False):
     Probe(_qr(), shapes=((2, 4),), dtypes=LAPACK),
     Probe(_qr(full=True), shapes=((4, 2),), dtypes=LAPACK),
     Probe(_qr(full=True), shapes=((2, 3),), dtypes=REAL),
-    Probe(_qr(pivoting=True), shapes=((4, 3),), dtypes=LAPACK),
+    Probe(functools.partial(pivoted_qr), shapes=((4, 3),), dtypes=LAPACK),
     Probe(lambda x: linalg.qr(_spread(x), full_matrices=False)[1], shapes=((3, 3),), dtypes=LAPACK),
 )
 def qr_forward(tape, values, slots, *, pivoting, full_matrices, **params):
@@ -163,7 +167,8 @@ def _projectors(v):
     Probe(lambda x: linalg.eigh(_spread(x)), shapes=((3, 3),), dtypes=REAL),
     Probe(lambda x: linalg.eigh(_spread(x), lower=False), shapes=((2, 2, 2),), dtypes=REAL),
     Probe(lambda x: _projectors(linalg.eigh(_spread(x))[0]), shapes=((3, 3),), dtypes=COMPLEX),
-    Probe(lambda x: linalg.eigh(_spread(x))[1], shapes=((3, 3),), dtypes=LAPACK),
+    # the vectors' signs are LAPACK's choice, and another one in float32
+    Probe(lambda x: linalg.eigh(_spread(x))[1], shapes=((3, 3),), dtypes=("float64", "complex128")),
     Probe(lambda x: linalg.eigh(_spread(x))[0], shapes=((3, 3),), dtypes=REAL),
 )
 def eigh_forward(tape, values, slots, *, subset_by_index=None, **params):
