@@ -118,6 +118,8 @@ if jax.__version_info__ < (0, 12):
 
 # Programs that jax.vmap refuses -> the reason.
 UNBATCHED_BY_JAX = {
+    identities.named_product: "composite has no batching rule in JAX",
+    identities.tripled: "linear_call has no batching rule in JAX",
     ragged.ragged_product: "jax.vmap of ragged_dot_general is not implemented for constant group sizes",
 }
 

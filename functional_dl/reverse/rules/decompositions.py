@@ -214,7 +214,7 @@ def _svd_probe(x):
     Probe(_svd_probe, shapes=((4, 2),), dtypes=LAPACK),
     Probe(_svd_probe, shapes=((2, 2, 3),), dtypes=LAPACK),
     Probe(lambda x: linalg.svd(_spread(x), compute_uv=False), shapes=((3, 2),), dtypes=LAPACK),
-    Probe(lambda x: linalg.svd(_spread(x), full_matrices=True)[::2], shapes=((3, 3),), dtypes=REAL),
+    Probe(lambda x: linalg.svd(_spread(x), full_matrices=True)[::2], shapes=((3, 3),), dtypes=("float64",)),
     Probe(lambda x: linalg.svd(_spread(x), full_matrices=False)[0], shapes=((3, 2),), dtypes=REAL),
 )
 def svd_forward(tape, values, slots, *, full_matrices, compute_uv, subset_by_index=None, **params):
@@ -297,7 +297,7 @@ def _eig_vectors(x):
     eig_p,
     Probe(lambda x: jnp.linalg.eigvals(_spread(x)), shapes=((3, 3),), low=-0.5, high=0.5, dtypes=LAPACK, order=1),
     Probe(lambda x: jnp.linalg.eigvals(_spread(x)), shapes=((2, 2, 2),), low=-0.5, high=0.5, dtypes=LAPACK, order=1),
-    Probe(_eig_vectors, shapes=((3, 3),), low=-0.5, high=0.5, dtypes=LAPACK),
+    Probe(_eig_vectors, shapes=((3, 3),), low=-0.5, high=0.5, dtypes=("float64", "complex128")),
 )
 def eig_forward(
     tape, values, slots, *, compute_left_eigenvectors, compute_right_eigenvectors, enable_eigvec_derivs=False, **params
