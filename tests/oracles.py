@@ -195,7 +195,7 @@ def size_of_pairing(ct, tangent):
 
 
 def sensitivity(fun, args, ct, signs=4):
-    """About sum_k |d x_bar / d x_k| max(|x|, 1) for every entry of every cotangent x_bar, in float64, from random signs.
+    """About sum_k |d x_bar / d x_k| max(|x|, 1), entry by entry of every cotangent, in float64, from random signs.
 
     Times eps it is what x_bar loses when x is rounded: a program whose derivative is ill-conditioned (near equal
     eigenvalues) cannot do better.
