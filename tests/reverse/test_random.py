@@ -11,9 +11,9 @@ A = np.array([0.3, 1.0, 2.5, 7.0], np.float32)
 SAMPLERS = {
     "gamma": lambda key, a: jax.random.gamma(key, a),
     "loggamma": lambda key, a: jax.random.loggamma(key, a),
-    "beta": lambda key, a: jax.random.beta(key, a, a + np.float32(1)),
+    "beta": lambda key, a: jax.random.beta(key, a, a + np.float32(1), dtype=jnp.float32),
     "dirichlet": lambda key, a: jax.random.dirichlet(key, a)[0],
-    "chisquare": lambda key, a: jax.random.chisquare(key, a),
+    "chisquare": lambda key, a: jax.random.chisquare(key, a, dtype=jnp.float32),
     "t": lambda key, a: jax.random.t(key, a, (4,), dtype=jnp.float32),
 }
 
