@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.tree_util import (
     Partial,
     keystr,
@@ -25,7 +26,14 @@ from jax.tree_util import (
 )
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.trace import instantiate, is_differentiable, is_zero_marker, tangent_dtype
+from functional_dl.reverse.trace import (
+    as_array,
+    instantiate,
+    is_differentiable,
+    is_zero_marker,
+    tangent_dtype,
+    weakened,
+)
 
 
 def vjp(fun: Callable, *primals, has_aux: bool = False):
@@ -48,7 +56,7 @@ def vjp(fun: Callable, *primals, has_aux: bool = False):
     """
     _check_callable(fun)
     leaves, in_tree = tree_flatten(primals)
-    values = [_as_array(leaf) for leaf in leaves]
+    values = [_check_value(leaf) for leaf in leaves]
     active = [is_differentiable(jax.typeof(v)) for v in values]
     store = {}
 
@@ -104,8 +112,12 @@ class _Pullback:
                 f"differ: the output has {self.out_tree}, the cotangent has {tree}."
             )
         cts = [_check_cotangent(c, aval) for c, aval in zip(cts, self.out_avals)]
+        all_weak = all(jax.typeof(c).weak_type for c in cts if c is not None)
+        cts = [None if c is None else as_array(c) for c in cts]
         bars = pull_flat(cts)
         bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
+        if all_weak:
+            bars = [_of_type(aval, bar) for aval, bar in zip(self.in_avals, bars)]
         return tree_unflatten(self.in_tree, bars)
 
 
@@ -162,7 +174,8 @@ def value_and_grad(
         value, pullback, *aux = vjp(partial_fun, *chosen, has_aux=has_aux)
         _check_scalar(value)
         tree_map(functools.partial(_check_output_dtype, "grad", holomorphic), value)
-        bars = pullback(tree_map(_one, value))
+        bars = pullback(lax.full_like(value, 1))
+        bars = tree_map(lambda x, bar: _of_type(jax.typeof(x), bar), chosen, bars)
         gradient = bars[0] if isinstance(argnums, int) else bars
         return ((value, *aux) if has_aux else value), gradient
 
@@ -269,19 +282,25 @@ def _split_arguments(fun, argnums, args, kwargs):
     return partial_fun, tuple(args[i] for i in positions)
 
 
-def _as_array(x):
+def _check_value(x):
+    """x, if JAX knows its type.  Python's numbers stay what they are, with their weak type."""
     try:
         aval = jax.typeof(x)
     except TypeError:
         aval = None
     if aval is None or isinstance(x, (str, bytes)):
         raise TypeError(f"Argument '{x}' of type {type(x)} is not a valid JAX type")
-    return jnp.asarray(x) if isinstance(x, (bool, int, float, complex, np.ndarray, np.generic)) else x
+    return jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else x
+
+
+def _of_type(aval, bar):
+    """The cotangent of a Python number (or of what is computed from such alone) has the weak type of that number."""
+    return weakened(bar) if is_differentiable(aval) and aval.weak_type else bar
 
 
 def _check_output(path, leaf):
     try:
-        return _as_array(leaf)
+        return _check_value(leaf)
     except TypeError:
         raise TypeError(
             f"the differentiated function must return arrays, got {leaf!r} of type {type(leaf)} "
@@ -313,7 +332,7 @@ def _check_scalar(x) -> None:
 
 
 def _check_input_dtype(name, x, holomorphic, allow_int) -> None:
-    dtype = jax.typeof(_as_array(x)).dtype
+    dtype = jax.typeof(_check_value(x)).dtype
     if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(f"{name} with holomorphic=True requires inputs with complex dtype, but got {dtype.name}.")
     if (
@@ -354,10 +373,6 @@ def _check_output_dtype(name, holomorphic, x) -> None:
         )
 
 
-def _one(x):
-    return np.ones((), jax.typeof(x).dtype)
-
-
 def _standard_basis(tree):
     """The standard basis of the outputs' space: leaves of shape (total size,) + leaf shape."""
     leaves, treedef = tree_flatten(tree)
@@ -378,4 +393,4 @@ def _unravel_rows(out, example, rows):
     for leaf, size in zip(leaves, sizes):
         parts.append(jnp.reshape(rows[start : start + size], (*jnp.shape(leaf), *jnp.shape(example))))
         start += size
-    return tree_unflatten(treedef, parts)
+    return tree_unflatten(treedef, [_of_type(jax.typeof(example), part) for part in parts])

@@ -117,13 +117,15 @@ def compiled_call(tape, primitive, body, values: Sequence, slots: Sequence, **pa
       params: its parameters, hashable.
     """
     active = tuple(s is not None for s in slots)
-    outs, pull_back = _compiled_forward(body, active, tuple(params.items()))(*values)
+    outs, pull_back = _compiled_forward(body, active, tuple(params.items()), tape.tangents)(*values)
     out_slots = [None if slot is None else tape.new_slot() for slot in pull_back.func.program.outputs]
     return tape.call(primitive, _compiled_pull_back, pull_back, slots, outs, out_slots)
 
 
 @lru_cache(maxsize=4096)
-def _compiled_forward(body, active, params):
+def _compiled_forward(body, active, params, tangents):
+    del tangents  # part of the cache's key: a tape asks whether it records tangents
+
     def forward(*values):
         outs, program, residuals = record_call(partial(body, **dict(params)), values, active)
         return outs, Partial(Backward(program), residuals)

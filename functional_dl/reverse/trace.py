@@ -18,6 +18,8 @@ Why public names alone are enough: `jax.core.Trace` and `Tracer` are subclassed,
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import numpy as np
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
+from jax.extend.core.primitives import convert_element_type_p
 from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 from jax.tree_util import tree_flatten, tree_unflatten
@@ -241,8 +244,20 @@ class RecordTracer(Tracer):
     def full_lower(self):
         return self
 
-    def _short_repr(self):
-        return f"RecordTracer<{self.aval}>"
+    def _contents(self):
+        """What the tracer holds.  JAX asks whether some of it may carry a derivative (jax.closure_convert passes such a
+        value as an argument, and closes over the others): of this one, a tangent to be staged."""
+        contents = [("value", self.value)]
+        return contents if self.slot is None else [*contents, ("tangent", _staged_number())]
+
+
+@functools.cache
+def _staged_number():
+    """A tracer of a floating number, as jit has them."""
+    found: list = []
+    with jax.check_tracer_leaks(False):
+        jax.make_jaxpr(found.append)(0.0)
+    return found[0]
 
 
 class RecordTrace(Trace):
@@ -309,6 +324,19 @@ class RecordTrace(Trace):
         return self.parent_trace.cur_qdd(value)
 
 
+# Whether what is recorded is the program of a tangent, in a user's rule (x, x_dot) -> (y, y_dot).
+_tangents: ContextVar[bool] = ContextVar("tangents", default=False)
+
+
+@contextmanager
+def recording_tangents(yes: bool):
+    token = _tangents.set(yes)
+    try:
+        yield
+    finally:
+        _tangents.reset(token)
+
+
 class Tape:
     """The equations recorded so far.  Every method runs with the surrounding trace as the current one."""
 
@@ -316,6 +344,7 @@ class Tape:
         self.equations: list = []
         self.slots = 0
         self.sources = sources
+        self.tangents = _tangents.get()
         self.trace = RecordTrace(parent_trace, self)
 
     def new_slot(self) -> int:
@@ -355,12 +384,15 @@ class Tape:
         if rule is None:
             raise REFUSALS.get(primitive, NotImplementedError)(no_rule_message(primitive))
         source = current_source() if self.sources else None
+        values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
         self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
         return outs, out_slots
 
     def call(self, primitive, pull_back, residuals, slots, outs, out_slots, params=None) -> tuple[list, list]:
         """Records outs = primitive(...) with its own way back; see Call."""
         source = current_source() if self.sources else None
+        if self.tangents:
+            pull_back = functools.partial(_pull_tangents, pull_back)
         self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source))
         return outs, out_slots
 
@@ -400,6 +432,15 @@ class Tape:
             outs = fun(*self.trace.lift(values, slots))
         return self.trace.lower(outs)
 
+    def run_tangents(self, fun: Callable, values: Sequence, slots: Sequence) -> tuple[list, list]:
+        """As `run`, where the values are tangents, in which fun is linear."""
+        before, self.tangents = self.tangents, True
+        try:
+            with recording_tangents(True):
+                return self.run(fun, values, slots)
+        finally:
+            self.tangents = before
+
     def close(self, inputs: Sequence, outputs: Sequence) -> tuple[Program, list]:
         """Prunes what the outputs do not depend on; returns the static Program and its residuals.
 
@@ -429,6 +470,11 @@ class Tape:
         return Program(kept, list(inputs), list(outputs)), residuals
 
 
+def _pull_tangents(pull_back, residuals, cts):
+    with recording_tangents(True):
+        return pull_back(residuals, cts)
+
+
 def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: bool = False):
     """Runs fun on the values and records what depends on the active ones.
 
@@ -440,7 +486,7 @@ def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: boo
     Returns:
       values of the outputs, values of the others, Program, residuals.
     """
-    with take_current_trace() as parent, set_current_trace(parent):
+    with take_current_trace() as parent, set_current_trace(parent), recording_tangents(False):
         tape = Tape(parent, sources)
         slots = [tape.new_slot() if a else None for a in active]
         with set_current_trace(tape.trace, check_leaks=True):
@@ -480,8 +526,22 @@ def instantiate(ct, out):
     """ct, or an array of zeros like `out` where ct is None."""
     if ct is not None:
         return ct
-    aval = out if hasattr(out, "dtype") else jax.typeof(out)
-    return zeros(aval.shape, tangent_dtype(aval.dtype))
+    aval = out if hasattr(out, "shape") else jax.typeof(out)
+    zero = zeros(aval.shape, tangent_dtype(aval.dtype))
+    return weakened(zero) if getattr(aval, "weak_type", False) and is_inexact(aval.dtype) else zero
+
+
+def as_array(x):
+    """x, for Python's numbers NumPy's, so that every rule may count on a shape and a dtype."""
+    return x if hasattr(x, "shape") else jax.typeof(x).dtype.type(x)
+
+
+def weakened(x):
+    """x with JAX's weak type, that of Python's numbers, which yields to other dtypes in a promotion."""
+    aval = jax.typeof(x)
+    if aval.weak_type:
+        return x
+    return convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=True, sharding=None)
 
 
 def tangent_dtype(dtype):
