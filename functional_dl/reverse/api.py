@@ -265,10 +265,15 @@ def _split_arguments(fun, argnums, args, kwargs):
     """fun as a function of the chosen arguments alone, and those arguments."""
     positions = (argnums,) if isinstance(argnums, int) else argnums
     for i in positions:
-        if not -len(args) <= i < len(args):
+        if i >= len(args):
             raise TypeError(
-                f"differentiating with respect to {argnums=} requires at least {(i if i >= 0 else -i - 1) + 1} "
-                f"positional arguments to be passed by the caller, but got only {len(args)} positional arguments."
+                f"differentiating with respect to {argnums=} requires at least {max(positions) + 1} positional "
+                f"arguments to be passed by the caller, but got only {len(args)} positional arguments."
+            )
+        if i < -len(args):
+            raise ValueError(
+                f"Positional argument indices must be in [-{len(args)}, {len(args)}) for {len(args)} arguments, but "
+                f"got value {i} in {argnums=}."
             )
     positions = tuple(i % len(args) for i in positions)
 
@@ -289,7 +294,7 @@ def _check_value(x):
     except TypeError:
         aval = None
     if aval is None or isinstance(x, (str, bytes)):
-        raise TypeError(f"Argument '{x}' of type {type(x)} is not a valid JAX type")
+        raise TypeError(f"Argument '{x}' of type {type(x)} is not a valid JAX type.")
     return jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else x
 
 
@@ -303,8 +308,8 @@ def _check_output(path, leaf):
         return _check_value(leaf)
     except TypeError:
         raise TypeError(
-            f"the differentiated function must return arrays, got {leaf!r} of type {type(leaf)} "
-            f"at output{keystr(path)}, which is not a valid JAX type"
+            f"Argument '{leaf}' of type {type(leaf)} is not a valid JAX type. It is what the differentiated function "
+            f"returns at output{keystr(path)}, where an array was expected."
         ) from None
 
 
@@ -364,12 +369,12 @@ def _check_output_dtype(name, holomorphic, x) -> None:
         raise TypeError(
             f"{name} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
             f"{dtype.name}. For holomorphic differentiation, pass holomorphic=True. For differentiation of "
-            "non-holomorphic functions involving complex outputs, use vjp directly."
+            "non-holomorphic functions involving complex outputs, use jax.vjp directly."
         )
     elif not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
             f"{name} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
-            f"{dtype.name}. For differentiation of functions with integer outputs, use vjp directly."
+            f"{dtype.name}. For differentiation of functions with integer outputs, use jax.vjp directly."
         )
 
 

@@ -491,8 +491,7 @@ def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: boo
         slots = [tape.new_slot() if a else None for a in active]
         with set_current_trace(tape.trace, check_leaks=True):
             outs, aux = fun(*tape.trace.lift(values, slots))
-        outs, out_slots = tape.trace.lower(outs)
-        aux, _ = tape.trace.lower(aux)
+            (outs, out_slots), (aux, _) = tape.trace.lower(outs), tape.trace.lower(aux)  # no tracer is left of these
         program, residuals = tape.close(slots, out_slots)
         tape.trace.invalidate()
     return outs, aux, program, residuals

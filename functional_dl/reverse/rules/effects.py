@@ -23,14 +23,13 @@ zero_derivative(
         primitive_named("debug_callback", lambda x: jax.debug.callback(lambda y: None, x), _one),
     },
 )
-_ADVICE = "{} do not support JVP. Please use `jax.custom_jvp` or `jax.custom_vjp` to take gradients."
 unsupported(
-    _ADVICE.format("Pure callbacks"),
+    "Pure callbacks do not support JVP. Please use `jax.custom_jvp` to use callbacks while taking gradients.",  # JAX's
     primitive_named("pure_callback", lambda x: jax.pure_callback(lambda y: y, _type, x), _one),
-    error=ValueError,  # JAX's
+    error=ValueError,
 )
 unsupported(
-    _ADVICE.format("IO callbacks"),
+    "IO callbacks do not support JVP. Wrap the function that calls back in jax.custom_vjp.",
     primitive_named("io_callback", lambda x: io_callback(lambda y: y, _type, x), _one),
     error=ValueError,
 )
