@@ -116,8 +116,7 @@ class _Pullback:
         cts = [None if c is None else as_array(c) for c in cts]
         bars = pull_flat(cts)
         bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
-        if all_weak:
-            bars = [_of_type(aval, bar) for aval, bar in zip(self.in_avals, bars)]
+        bars = [_of_type(aval, bar, all_weak) for aval, bar in zip(self.in_avals, bars)]
         return tree_unflatten(self.in_tree, bars)
 
 
@@ -298,9 +297,15 @@ def _check_value(x):
     return jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else x
 
 
-def _of_type(aval, bar):
-    """The cotangent of a Python number (or of what is computed from such alone) has the weak type of that number."""
-    return weakened(bar) if is_differentiable(aval) and aval.weak_type else bar
+def _of_type(aval, bar, weak: bool = True):
+    """The cotangent of a Python number (or of what is computed from such alone) has the weak type of that number; that
+    of an array whose type says how it lies on a mesh lies on it in the same way."""
+    if not is_differentiable(aval):
+        return bar
+    sharding = getattr(aval, "sharding", None)
+    if sharding is not None and not sharding.mesh.empty and jax.typeof(bar).sharding.spec != sharding.spec:
+        bar = jax.sharding.reshard(bar, sharding)
+    return weakened(bar) if weak and aval.weak_type else bar
 
 
 def _check_output(path, leaf):

@@ -34,7 +34,7 @@ from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 from jax.tree_util import tree_flatten, tree_unflatten
 
-from functional_dl.reverse.rule import REFUSALS, RULES, UNSUPPORTED, ZERO
+from functional_dl.reverse.rule import REFUSALS, RULES, STATEFUL, UNSUPPORTED, ZERO
 
 # A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
 register_exclusion(str(Path(__file__).parent))
@@ -51,9 +51,9 @@ def is_inexact(dtype) -> bool:
 
 
 def is_differentiable(aval) -> bool:
-    """Whether values of this type are arrays of real or complex floating numbers."""
+    """Whether values of this type are arrays of real or complex floating numbers; a reference to one is none."""
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and is_inexact(dtype)
+    return dtype is not None and is_inexact(dtype) and not hasattr(aval, "inner_aval")
 
 
 def is_zero_marker(ct) -> bool:
@@ -314,8 +314,6 @@ class RecordTrace(Trace):
         values, slots = self.lower(tracers)
         params = {"subfuns": (fun,), **params}
         with set_current_trace(self.parent_trace):
-            if all(slot is None for slot in slots):
-                return primitive.bind(*values, **params)
             outs, out_slots = RULES[primitive].forward(self.tape, values, slots, **params)
         return outs.update(self.lift(outs, out_slots))
 
@@ -345,6 +343,7 @@ class Tape:
         self.slots = 0
         self.sources = sources
         self.tangents = _tangents.get()
+        self.contents: dict[int, tuple] = {}  # id of a reference -> the reference, the slot of what it holds now
         self.trace = RecordTrace(parent_trace, self)
 
     def new_slot(self) -> int:
@@ -357,13 +356,27 @@ class Tape:
 
     def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
-        active = any(s is not None for s in slots)
+        active = any(s is not None for s in slots) or primitive in STATEFUL
         rule = RULES.get(primitive) if active else None
         if rule is not None and rule.forward is not None:
             return rule.forward(self, values, slots, **params)
-        outs = primitive.bind(*values, **bind_params(primitive, params))
+        if self.holds_differentiated(values):
+            raise NotImplementedError(
+                f"reverse: a reference that holds what is differentiated is passed to '{primitive}' "
+                f"({summarize(current_source())}); read it before, and pass its value."
+            )
+        try:
+            outs = primitive.bind(*values, **bind_params(primitive, params))
+        except NotImplementedError as error:
+            if not active or rule is not None or primitive in ZERO:
+                raise
+            raise NotImplementedError(no_rule_message(primitive)) from error
         outs = list(outs) if primitive.multiple_results else [outs]
         return self.note(primitive, rule, params, values, slots, outs)
+
+    def holds_differentiated(self, values) -> bool:
+        """Whether one of the values is a reference to what is differentiated."""
+        return any(self.contents.get(id(v), (None, None))[1] is not None for v in values) if self.contents else False
 
     def apply_saved(self, primitive: Primitive, values: list, slots: list, params: dict, saved) -> tuple[list, list]:
         """As `apply`, for an equation whose outputs are known: the next ones of the iterator `saved`."""
@@ -558,8 +571,8 @@ def no_rule_message(primitive: Primitive) -> str:
     reason = UNSUPPORTED.get(primitive)
     where = summarize(current_source())
     if reason is not None:
-        return f"reverse: the derivative of '{primitive}' is not supported ({where}): {reason}"
+        return f"Differentiation rule for '{primitive}' not implemented ({where}): {reason}"
     return (
-        f"reverse: differentiation rule for '{primitive}' not implemented ({where}). State one with "
+        f"Differentiation rule for '{primitive}' not implemented ({where}). State one with "
         f"@functional_dl.reverse.vjp_rule({primitive}_p, Probe(...)), or wrap the function in jax.custom_vjp."
     )

@@ -1,4 +1,4 @@
-"""Tokens, callbacks, references: what has effects besides a value, and what JAX keeps for itself."""
+"""Tokens, callbacks: what has effects besides a value, and what JAX keeps for itself."""
 
 import jax
 import jax.scipy.linalg
@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import io_callback
 from jax.extend.core import primitives
-from jax.extend.core.primitives import after_all_p, create_token_p, custom_lin_p, empty2_p, get_p, swap_p
+from jax.extend.core.primitives import after_all_p, create_token_p, custom_lin_p, empty2_p
 
 from functional_dl.reverse.rule import RULES, unsupported, zero_derivative
 from functional_dl.reverse.trace import primitive_named
@@ -32,11 +32,6 @@ unsupported(
     "IO callbacks do not support JVP. Wrap the function that calls back in jax.custom_vjp.",
     primitive_named("io_callback", lambda x: io_callback(lambda y: y, _type, x), _one),
     error=ValueError,
-)
-unsupported(
-    "Mutable references have no rule here. Write the update as a new array, x.at[i].set(v), which has one.",
-    get_p,
-    swap_p,
 )
 unsupported(
     "It is JAX's own record of a linear function under jax.linearize; differentiate the function itself.", custom_lin_p
