@@ -93,9 +93,10 @@ SMALL = 8  # equations: a program no larger than this joins the caller's, rather
 def call_jaxpr(tape, primitive, jaxpr, values: Sequence, slots: Sequence) -> tuple[list, list]:
     """Records a call of a program: its equations one by one where it is small or works on a reference of the caller's,
     else compiled as a unit."""
-    small = len(open_jaxpr(jaxpr)[0].eqns) <= (SMALL if is_traced(values) else 1)
-    if small or any(id(v) in tape.contents for v in values):
-        return tape.replay(*open_jaxpr(jaxpr), values, slots)
+    program, consts = open_jaxpr(jaxpr)
+    small = len(program.eqns) <= (SMALL if is_traced(values) else 1)
+    if small or any(id(v) in tape.contents for v in [*values, *consts]):
+        return tape.replay(program, consts, values, slots)
     return compiled_call(tape, primitive, _replay, values, slots, jaxpr=jaxpr)
 
 
