@@ -95,6 +95,7 @@ def _last(sequence, i):
 RULES: dict[Primitive, Rule] = {}
 ZERO: dict[Primitive, str] = {}
 UNSUPPORTED: dict[Primitive, str] = {}
+STATEFUL: set[Primitive] = set()  # of these, the operands' slots do not tell whether the rule is needed: references
 REFUSALS: dict[Primitive, type[Exception]] = {}  # the error that an unsupported primitive raises
 
 
