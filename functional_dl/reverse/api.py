@@ -25,7 +25,7 @@ from jax.tree_util import (
 )
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.trace import instantiate, is_differentiable, is_zero_marker, tangent_dtype
+from functional_dl.reverse.trace import instantiate, is_differentiable, is_weak, is_zero_marker, tangent_dtype, weakly
 
 
 def vjp(fun: Callable, *primals, has_aux: bool = False):
@@ -105,7 +105,8 @@ class _Pullback:
             )
         cts = [_check_cotangent(c, aval) for c, aval in zip(cts, self.out_avals)]
         bars = pull_flat(cts)
-        bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
+        weak = all(ct is None or is_weak(jax.typeof(ct)) or not is_weak(y) for ct, y in zip(cts, self.out_avals))
+        bars = [_as_primal(bar, aval, weak) for bar, aval in zip(bars, self.in_avals)]
         return tree_unflatten(self.in_tree, bars)
 
 
@@ -304,6 +305,13 @@ def _check_cotangent(ct, aval):
     return None if expected == jax.float0 else ct
 
 
+def _as_primal(bar, aval, weak):
+    """bar as an array; weakly typed where the primal is, as JAX's are, but where (weak=False) the cotangent of a weakly
+    typed output was not."""
+    full = instantiate(bar, aval)
+    return weakly(full) if is_weak(aval) and (weak or bar is None) and full.dtype != jax.float0 else full
+
+
 def _check_scalar(x) -> None:
     leaves = tree_leaves(x)
     if tree_structure(x) != tree_structure(0):
@@ -355,7 +363,9 @@ def _check_output_dtype(name, holomorphic, x) -> None:
 
 
 def _one(x):
-    return np.ones((), jax.typeof(x).dtype)
+    aval = jax.typeof(x)
+    one = np.ones((), aval.dtype)
+    return weakly(one) if is_weak(aval) else one
 
 
 def _standard_basis(tree):

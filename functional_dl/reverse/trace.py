@@ -27,6 +27,7 @@ import numpy as np
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
+from jax.extend.core.primitives import convert_element_type_p
 from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 from jax.tree_util import tree_flatten, tree_unflatten
@@ -355,6 +356,7 @@ class Tape:
         if rule is None:
             raise REFUSALS.get(primitive, NotImplementedError)(no_rule_message(primitive))
         source = current_source() if self.sources else None
+        values = [typed(v) if isinstance(v, (int, float, complex)) else v for v in values]
         self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
         return outs, out_slots
 
@@ -482,6 +484,22 @@ def instantiate(ct, out):
         return ct
     aval = out if hasattr(out, "dtype") else jax.typeof(out)
     return zeros(aval.shape, tangent_dtype(aval.dtype))
+
+
+def typed(number):
+    """A Python number as a NumPy scalar of the dtype that JAX takes it for: rules ask for shapes and dtypes."""
+    return jax.typeof(number).dtype.type(number)
+
+
+def is_weak(aval) -> bool:
+    """Whether values of this type give way where dtypes meet, as Python's numbers do."""
+    return bool(getattr(aval, "weak_type", False))
+
+
+def weakly(x):
+    """x, weakly typed."""
+    aval = jax.typeof(x)
+    return x if is_weak(aval) else convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=True, sharding=None)
 
 
 def tangent_dtype(dtype):
