@@ -42,7 +42,7 @@ def _wide(slope):
     return evaluated
 
 
-def _refused(what, advice, error=ValueError):
+def _refused(what, advice, error: type[Exception] = ValueError):
     """A cotangent that there is no formula for: an error (JAX's type) where it is asked for, and nowhere else."""
 
     def bar():
@@ -97,7 +97,10 @@ def _polygamma(order):
 def polygamma_vjp(ct, out, m, x, **_):
     """y = psi^(m)(x)  =>  x_bar = psi^(m+1)(x) y_bar;  the order m, a whole number, has no derivative (nor in JAX)."""
     return (
-        _refused("polygamma gradient with respect to m, its order,", "The order is a whole number: hold it with stop_gradient."),
+        _refused(
+            "polygamma gradient with respect to m, its order,",
+            "The order is a whole number: hold it with stop_gradient.",
+        ),
         lambda: unbroadcast(lax.mul(ct, lax.polygamma(plus(1, m), x)), x),
     )
 
@@ -233,7 +236,9 @@ def _beta_density(a, b, x):
 def regularized_incomplete_beta_vjp(ct, out, a, b, x, **_):
     """I_x(a, b) = 1/B(a, b) int_0^x t^(a-1) (1-t)^(b-1) dt  =>  x_bar = x^(a-1) (1-x)^(b-1) / B(a, b) y_bar;
     a_bar and b_bar are refused, as in JAX."""
-    refused = _refused("Betainc gradient with respect to a and b", "Hold them with stop_gradient, or integrate the density.")
+    refused = _refused(
+        "Betainc gradient with respect to a and b", "Hold them with stop_gradient, or integrate the density."
+    )
     return refused, refused, lambda: unbroadcast(lax.mul(ct, _beta_density(a, b, x)), x)
 
 
