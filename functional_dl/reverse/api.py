@@ -112,11 +112,12 @@ class _Pullback:
                 f"differ: the output has {self.out_tree}, the cotangent has {tree}."
             )
         cts = [_check_cotangent(c, aval) for c, aval in zip(cts, self.out_avals)]
-        all_weak = all(jax.typeof(c).weak_type for c in cts if c is not None)
+        # JAX's: the weak type of a primal is kept, but where the cotangent of a weakly typed output was not weak
+        weak = all(c is None or jax.typeof(c).weak_type or not y.weak_type for c, y in zip(cts, self.out_avals))
         cts = [None if c is None else as_array(c) for c in cts]
         bars = pull_flat(cts)
         bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
-        bars = [_of_type(aval, bar, all_weak) for aval, bar in zip(self.in_avals, bars)]
+        bars = [_of_type(aval, bar, weak) for aval, bar in zip(self.in_avals, bars)]
         return tree_unflatten(self.in_tree, bars)
 
 

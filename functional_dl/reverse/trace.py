@@ -34,7 +34,7 @@ from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 from jax.tree_util import tree_flatten, tree_unflatten
 
-from functional_dl.reverse.rule import REFUSALS, RULES, STATEFUL, UNSUPPORTED, ZERO
+from functional_dl.reverse.rule import REFUSALS, RULES, STATEFUL, UNSUPPORTED, ZERO, rule_of
 
 # A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
 register_exclusion(str(Path(__file__).parent))
@@ -64,6 +64,11 @@ def is_zero_marker(ct) -> bool:
 def primitive_of(fun: Callable, *args) -> Primitive:
     """The primitive that fun applies first: for primitives that JAX gives no public name."""
     return jax.make_jaxpr(fun)(*args).jaxpr.eqns[0].primitive
+
+
+def implementation(primitive: Primitive) -> Callable:
+    """The program of other primitives by which JAX defines this one."""
+    return primitive.impl
 
 
 def bind_params(primitive: Primitive, params: dict) -> dict:
@@ -357,7 +362,7 @@ class Tape:
     def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
         active = any(s is not None for s in slots) or primitive in STATEFUL
-        rule = RULES.get(primitive) if active else None
+        rule = rule_of(primitive) if active else None
         if rule is not None and rule.forward is not None:
             return rule.forward(self, values, slots, **params)
         if self.holds_differentiated(values):
@@ -380,7 +385,7 @@ class Tape:
 
     def apply_saved(self, primitive: Primitive, values: list, slots: list, params: dict, saved) -> tuple[list, list]:
         """As `apply`, for an equation whose outputs are known: the next ones of the iterator `saved`."""
-        rule = RULES.get(primitive) if any(s is not None for s in slots) else None
+        rule = rule_of(primitive) if any(s is not None for s in slots) else None
         avals = jax.eval_shape(lambda *xs: primitive.bind(*xs, **bind_params(primitive, params)), *values)
         outs = [next(saved) for _ in (avals if primitive.multiple_results else [avals])]
         if rule is not None and rule.forward is not None:

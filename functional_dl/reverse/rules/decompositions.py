@@ -15,7 +15,7 @@ from jax.extend.core.primitives import eig_p, eigh_p, qr_p, svd_p
 from jax.lax import linalg
 
 from functional_dl.reverse.rule import Probe
-from functional_dl.reverse.rules.algebra import over, zeros_like
+from functional_dl.reverse.rules.algebra import is_complex, over, zeros_like
 from functional_dl.reverse.rules.matrices import (
     LAPACK,
     REAL,
@@ -27,7 +27,6 @@ from functional_dl.reverse.rules.matrices import (
     eye_like,
     hermitian,
     inverse_order,
-    is_complex,
     matmul,
     on_diagonal,
     real,
