@@ -30,11 +30,13 @@ class Disagreement(AssertionError):
 
 
 class Counts(NamedTuple):
-    """How many comparisons were made, for how many rounding was measured, how many differences were sharp to 1e-6."""
+    """How many comparisons were made; for how many programs rounding was measured; how many differences were good to
+    1e-6; how many comparisons JAX left open, with a NaN or an infinity where reverse.vjp has none."""
 
     comparisons: int
     measured: int
     sharp: int
+    undefined: int
 
 
 def least_dtype(program: Program) -> str:
@@ -85,7 +87,7 @@ class Judge:
         operations = [OPERATIONS[step.op] for step in all_steps(program)]
         self.forward = all(op.forward for op in operations)
         self.smooth = all(op.smooth for op in operations) and self.dtype == "float64"
-        self.comparisons = self.measured = self.sharp = 0
+        self.comparisons = self.measured = self.sharp = self.undefined = 0
         self.rounding = None
 
     def run(self, *modes: str) -> Counts:
@@ -93,7 +95,7 @@ class Judge:
         self.first_order()
         for mode in modes:
             getattr(self, f"in_{mode.replace(' ', '_')}")()
-        return Counts(self.comparisons, self.measured, self.sharp)
+        return Counts(self.comparisons, self.measured, self.sharp, self.undefined)
 
     # --- tolerances ---
 
@@ -107,6 +109,9 @@ class Judge:
         actual, expected = [wide(x) for x in actual], [wide(x) for x in expected]
         if scale is None:
             scale = max([float(np.max(np.abs(e), initial=0.0)) for e in expected], default=0.0)
+        if all(np.isfinite(a).all() for a in actual) and not all(np.isfinite(e).all() for e in expected):
+            self.undefined += 1  # JAX's derivative overflows on its way: the differences judge
+            return
         for i, (a, e) in enumerate(zip(actual, expected)):
             gap = np.where((a == e) | (np.isnan(a) & np.isnan(e)), 0.0, np.abs(a - e))
             if np.all(gap <= STRICT * self.eps * scale):
@@ -174,7 +179,8 @@ class Judge:
         steps = [central(h) for h in (1e-3, 5e-4, 2.5e-4)]
         first = [(4 * b - a) / 3 for a, b in itertools.pairwise(steps)]
         numeric = (16 * first[1] - first[0]) / 15
-        error = abs(numeric - first[1])
+        size = pairing(self.ct, [y for y in self.found[0] if jnp.issubdtype(y.dtype, jnp.inexact)])[1]
+        error = abs(numeric - first[1]) + self.eps * size / 2.5e-4
         self.comparisons += 1
         self.sharp += error <= 1e-6 * terms
         if not abs(numeric - backward) <= 10 * error + 1e-8 * terms:

@@ -175,7 +175,7 @@ define("complex", "complex", lax.complex, (lambda x: x.dtype == "float64", same)
 for name, fun, bound in [("real", lax.real, None), ("imag", lax.imag, None), ("complex_abs", lambda z: lax.abs(z + 0.1), lambda s, t: s[0] + 1), ("angle", lambda z: jnp.angle(z), 3.2)]:  # fmt: skip
     define(name, "complex", fun, a_complex, bound, weight=2)
 for name, fun, bound in [
-    ("conj", lax.conj, None), ("complex_square", lax.square, lambda s, t: s[0] ** 2), ("complex_sin", lambda z: lax.sin(z / (1.0 + z * lax.conj(z))), 2),
+    ("conj", lax.conj, None), ("complex_square", lambda z: lax.square(z + 0.5), lambda s, t: (s[0] + 1) ** 2), ("complex_sin", lambda z: lax.sin(z / (1.0 + z * lax.conj(z))), 2),
     ("complex_exp", lambda z: lax.exp(lax.complex(-0.1 * lax.square(lax.imag(z)), lax.real(z))), 1), ("complex_tanh", lambda z: lax.tanh(z / (1.0 + z * lax.conj(z))), 2),
     ("complex_neg", lax.neg, None), ("complex_log", lambda z: lax.log(z * lax.conj(z) + (1.0 + 0.5j)), 8), ("complex_sqrt", lambda z: lax.sqrt(z * lax.conj(z) + (1.0 + 0.5j)), None),
 ]:  # fmt: skip
@@ -196,14 +196,14 @@ def an_axis(x, *_):
 
 for name, fun, kind, bound in [
     ("sum", lambda x, axes: jnp.sum(x, axes), inexact, lambda s, t: entries(t[0]) * s[0]), ("mean", lambda x, axes: jnp.mean(x, axes), inexact, None),
-    ("prod", lambda x, axes: jnp.prod(lax.sin(x), axes), inexact, 1), ("reduce_max", lambda x, axes: jnp.max(x, axes), a_real, None),
+    ("prod", lambda x, axes: jnp.prod(1.0 + 0.5 * lax.tanh(x), axes), a_real, 400), ("reduce_max", lambda x, axes: jnp.max(x, axes), a_real, None),
     ("reduce_min", lambda x, axes: jnp.min(x, axes), a_real, None), ("logsumexp", lambda x, axes: jax.nn.logsumexp(x, axes), a_real, lambda s, t: s[0] + 3),
     ("var", lambda x, axes: jnp.var(x, axes), a_real, lambda s, t: s[0] ** 2), ("norm", lambda x, axes: jnp.sqrt(1.0 + jnp.sum(x * x, axes)), a_real, lambda s, t: 1 + 5 * s[0]),
 ]:  # fmt: skip
     define(name, "reductions", fun, ranked(kind), bound, subsets_of_axes)
 for name, fun, kind, bound in [
     ("cumsum", lambda x, axis, reverse: lax.cumsum(x, axis, reverse), inexact, lambda s, t: 4 * s[0]),
-    ("cumprod", lambda x, axis, reverse: lax.cumprod(lax.sin(x), axis, reverse), a_real, 1),
+    ("cumprod", lambda x, axis, reverse: lax.cumprod(1.0 + 0.5 * lax.sin(x), axis, reverse), a_real, 6),
     ("cummax", lambda x, axis, reverse: lax.cummax(x, axis, reverse), a_real, None),
     ("cummin", lambda x, axis, reverse: lax.cummin(x, axis, reverse), a_real, None),
     ("cumlogsumexp", lambda x, axis, reverse: lax.cumlogsumexp(x, axis, reverse), a_real, lambda s, t: s[0] + 2),
