@@ -133,7 +133,7 @@ for name, fun, bound in [
     define(name, "elementwise", fun, a_real, bound)
 
 for name, fun, bound in [
-    ("lgamma", lambda x: lax.lgamma(1.0 + x * x), 800), ("digamma", lambda x: lax.digamma(1.0 + x * x), 8),
+    ("lgamma", lambda x: lax.lgamma(2.5 + x * x), 800), ("digamma", lambda x: lax.digamma(1.0 + x * x), 8),
     ("erf_inv", lambda x: lax.erf_inv(0.9 * lax.sin(x)), 2), ("i0e", lax.bessel_i0e, 1), ("i1e", lax.bessel_i1e, 1),
 ]:  # fmt: skip
     define(name, "special", fun, wide, bound, weight=0.5)
@@ -143,7 +143,7 @@ for name, fun, bound in [
     ("div", lambda x, y: lax.div(x, 1.0 + y * y), lambda s, t: s[0]), ("atan2", lambda x, y: lax.atan2(x, 1.0 + y * y), 2),
     ("pow", lambda x, y: lax.pow(0.5 + lax.logistic(x), lax.sin(y)), 2), ("max", lax.max, None), ("min", lax.min, None),
     ("logaddexp", jnp.logaddexp, sum_of), ("hypot", lambda x, y: jnp.hypot(x, 1.0 + y * y), lambda s, t: 1 + s[0] + s[1] ** 2),
-    ("where", lambda x, y: jnp.where(x > y, lax.sin(x), x * 0.5 + y), sum_of), ("nextafter_free_rem", lambda x, y: lax.rem(x, 1.5 + y * y), lambda s, t: s[0]),
+    ("where", lambda x, y: jnp.where(x > y, lax.sin(x), x * 0.5 + y), sum_of), ("rem", lambda x, y: lax.rem(x, 1.5 + y * y), lambda s, t: s[0]),
     ("select_n", lambda x, y: lax.select_n((x < 0.3).astype("int32") + (y < 0.1).astype("int32"), x, y, x - y), sum_of),
 ]:  # fmt: skip
     define(name, "binary", fun, (a_real, same), bound)
@@ -172,7 +172,7 @@ define("round_sign", "piecewise", lambda x: jnp.round(x) * 0.1 + x * lax.sign(x)
 # --- complex numbers ----------------------------------------------------------------------------------------------
 
 define("complex", "complex", lax.complex, (lambda x: x.dtype == "float64", same), sum_of, weight=3)
-for name, fun, bound in [("real", lax.real, None), ("imag", lax.imag, None), ("complex_abs", lambda z: lax.abs(z + 0.1), lambda s, t: s[0] + 1), ("angle", lambda z: jnp.angle(z), 3.2)]:  # fmt: skip
+for name, fun, bound in [("real", lax.real, None), ("imag", lax.imag, None), ("complex_abs", lambda z: lax.abs(z + 0.1), lambda s, t: s[0] + 1), ("angle", lambda z: jnp.angle(z + (0.3 + 0.2j)), 3.2)]:  # fmt: skip
     define(name, "complex", fun, a_complex, bound, weight=2)
 for name, fun, bound in [
     ("conj", lax.conj, None), ("complex_square", lambda z: lax.square(z + 0.5), lambda s, t: (s[0] + 1) ** 2), ("complex_sin", lambda z: lax.sin(z / (1.0 + z * lax.conj(z))), 2),

@@ -5,11 +5,14 @@
 A program that fails is shrunk and printed; it then belongs into cases.py.
 """
 
+import gc
 from collections import Counter
 
+import jax
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from functional_dl.reverse import sweep
 from tests.fuzz.cases import CASES
 from tests.fuzz.generate import FAMILIES, program_of, programs
 from tests.fuzz.judge import MODES, Disagreement, Judge
@@ -17,7 +20,7 @@ from tests.fuzz.operations import OPERATIONS
 from tests.fuzz.program import Program, all_steps, depth, nesting, primitives, source, trace
 from tests.fuzz.shrink import shrunk
 
-PROGRAMS, CHUNKS = 10_000, 100
+PROGRAMS, CHUNKS = 10_000, 50
 PER_CHUNK = PROGRAMS // CHUNKS
 QUICK = range(10**6, 10**6 + 40)
 FAMILIES_HELD = {*FAMILIES, "branches", "loops", "calls", "inner derivatives"}
@@ -107,21 +110,29 @@ def test_a_wrong_rule_is_found_and_shrunk(monkeypatch):
     assert len(list(all_steps(small))) <= 2
 
 
+@pytest.fixture
+def without_caches():
+    """Compiled operations are kept for some hundreds of programs; those of all of them would fill the memory."""
+    yield
+    jax.clear_caches()
+    sweep._compiled_forward.cache_clear()
+    gc.collect()
+
+
 @pytest.mark.campaign
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_campaign(chunk, record_property, capsys):
-    counts, seen, equations = Counter(), Counter(), 0
-    failures = []
+def test_campaign(chunk, record_property, without_caches):
+    counts, seen, failures = Counter(), Counter(), []
     for seed in range(chunk * PER_CHUNK, (chunk + 1) * PER_CHUNK):
         program = program_of(seed)
         names = list(primitives(trace(program)))
         seen.update(names)
-        equations += len(names)
+        counts.update(programs=1, equations=len(names))
         try:
             counts.update(judged(program, *modes_of(seed))._asdict())
         except Disagreement as e:
             failures.append(f"seed {seed}: {e}")
+    counts["disagreements"] = len(failures)
+    record_property("counts", dict(counts))
     record_property("primitives", dict(seen))
-    with capsys.disabled():
-        print(f"\nfuzz {chunk}: {PER_CHUNK} programs, {equations} equations, {len(seen)} primitives, {dict(counts)}, {len(failures)} disagreements")
     assert not failures, "\n\n".join(failures)
