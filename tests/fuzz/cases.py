@@ -12,17 +12,22 @@ CASES = {
         (Step(("y",), "checkpoint", ("x",), {"policy": "everything"}, (Program({"u": COMPLEX}, (Step(("v",), "complex_sin", ("u",)),), ("v",)),)),),
         ("y",),
     ),
-    "JAX's derivative of a quotient of tiny complex numbers is NaN: their squares underflow; reverse's is finite": Program(
-        {"x": COMPLEX, "w": Type((), "complex128")},
-        (
-            Step(("tiny",), "complex_mul", ("x", "x")),
-            *(Step((f"tiny{'t' * (i + 1)}",), "complex_mul", (f"tiny{'t' * i}", f"tiny{'t' * i}")) for i in range(3)),
-            Step(("y",), "complex_tanh", ("tinyttt",)),
-        ),
-        ("y",),
-    ),
     "the evaluator took a reshape of moved axes for a plain one": Program(
         {"x": Type((2, 3, 3), "float64")}, (Step(("y",), "prod", ("x",), {"axes": (0, 2)}),), ("y",)
+    ),
+    "KeyError: a loop took its invariant equations for those whose first result the rest reads, here it is the second": Program(
+        {"x": Type((2, 3, 3), "float64"), "w": Type((3,), "float64")},
+        (
+            Step(("s", "y"), "scan", ("x",), {"reverse": False, "unroll": 1}, (
+                Program({"state": Type((2, 3, 3), "float64")}, (
+                    Step(("a", "b"), "scan", ("w",), {"reverse": True, "unroll": 1}, (
+                        Program({"u": Type((3,), "float64")}, (), ("w", "w")),
+                    )),
+                    Step(("next",), "like", ("state", "b")),
+                ), ("next", "a")),
+            )),
+        ),
+        ("y",),
     ),
     "loops under vmap that end after different numbers of steps": Program(
         {"x": MATRIX},

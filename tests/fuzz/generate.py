@@ -92,8 +92,8 @@ class Builder:
         outs = [Value(next(self.names), kind, size) for kind in types]
         self.steps.append(Step(tuple(v.name for v in outs), op, tuple(v.name for v in operands), params, tuple(bodies)))
         self.values += outs
-        if size > MOST and inexact(outs[0].type):
-            return [self.squashed(v) for v in outs]
+        if size > MOST:
+            return [self.squashed(v) if inexact(v.type) else v for v in outs]
         return outs
 
     def squashed(self, v: Value) -> Value:
