@@ -43,7 +43,7 @@ def worker(family: str, start: int) -> None:
             jax.clear_caches()
 
 
-def judged(family: str) -> list[dict]:
+def judged(family: str, log: Path | None = None) -> list[dict]:
     """The verdicts on a family's mutants; a worker that stands still is replaced."""
     verdicts: list[dict] = []
     start = 0
@@ -64,6 +64,9 @@ def judged(family: str) -> list[dict]:
             event = json.loads(line)
             if "ended" in event:
                 verdicts.append(event["ended"])
+                if log:
+                    with log.open("a") as file:
+                        file.write(line)
                 current = None
             else:
                 current = event["began"]
@@ -92,6 +95,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("families", nargs="*")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--log", type=Path, help="file to which each verdict is appended at once")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -110,7 +114,7 @@ def main() -> int:
     def drain():
         while not tasks.empty():
             family = tasks.get()
-            found[family] = verdicts = judged(family)
+            found[family] = verdicts = judged(family, options.log)
             if verdicts:
                 print(_row(family, verdicts), flush=True)
 
