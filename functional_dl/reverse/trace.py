@@ -414,15 +414,19 @@ class Tape:
         self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source))
         return outs, out_slots
 
-    def replay(self, jaxpr, consts, values: Sequence, slots: Sequence, apply=None, known=None) -> tuple[list, list]:
+    def replay(
+        self, jaxpr, consts, values: Sequence, slots: Sequence, apply=None, known=None, done: Sequence = ()
+    ) -> tuple[list, list]:
         """Runs a jaxpr's equations through the tape: the caller's program continues inside the callee's.
 
         Args:
           apply: what to do with an equation, `Tape.apply` by default.
-          known: variables that are known already, with value and slot; equations that define them are left out.
+          known: variables that are known already, with value and slot.
+          done: equations that are left out; what the others read of their outputs is known.
         """
         apply = apply or self.apply
         env: dict = dict(known or {})
+        left_out = {id(eqn) for eqn in done}
         for var, const in zip(jaxpr.constvars, consts):
             env[var] = (const, None)
         for var, value, slot in zip(jaxpr.invars, values, slots):
@@ -432,7 +436,7 @@ class Tape:
             return (atom.val, None) if isinstance(atom, Literal) else env[atom]
 
         for eqn in jaxpr.eqns:
-            if known and eqn.outvars and eqn.outvars[0] in known:
+            if id(eqn) in left_out:
                 continue
             operands = [read(atom) for atom in eqn.invars]
             with eqn.ctx.manager:
