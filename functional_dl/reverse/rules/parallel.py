@@ -113,7 +113,7 @@ def shard_map_forward(tape, values, slots, *, subfuns=None, **params):
     if all(slot is None for _, slot in operands):
         outs = shard_map_p.bind(*values, subfuns=subfuns, **params)
         return outs, [None] * len(list(outs))
-    outs, out_slots = _record_shards(tape, *map(list, zip(*operands)), eqn.params)
+    outs, out_slots = _record_shards(tape, [v for v, _ in operands], [s for _, s in operands], eqn.params)
     return store["tree"].update(outs), out_slots
 
 
