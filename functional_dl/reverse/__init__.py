@@ -8,6 +8,7 @@ from functional_dl.reverse.api import jacobian as jacobian
 from functional_dl.reverse.api import jacrev as jacrev
 from functional_dl.reverse.api import value_and_grad as value_and_grad
 from functional_dl.reverse.api import vjp as vjp
+from functional_dl.reverse.checkpointed import checkpointed_scan as checkpointed_scan
 from functional_dl.reverse.rule import RULES as RULES
 from functional_dl.reverse.rule import UNSUPPORTED as UNSUPPORTED
 from functional_dl.reverse.rule import ZERO as ZERO

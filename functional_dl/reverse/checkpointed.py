@@ -1,0 +1,224 @@
+"""A scan that keeps few states and runs the steps between them again: binomial checkpointing.
+
+With s slots (the initial state's among them) and each step run forward at most r times on the way back,
+beta(s, r) = (s + r over s) steps can be reversed; so l steps take the least r with beta(s, r) >= l, and the steps run
+forward again number
+
+    extra(l, s) = (r - 1) l - beta(s + 1, r - 1) + 1.
+
+Source: Griewank, Achieving logarithmic growth of temporal and spatial complexity in reverse automatic differentiation,
+Optim. Methods Softw. 1 (1992) 35; Griewank and Walther, Algorithm 799: revolve, ACM TOMS 26 (2000) 19.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from functional_dl.reverse.api import vjp
+from functional_dl.reverse.trace import is_differentiable
+
+
+def checkpointed_scan(f: Callable, init, xs=None, length: int | None = None, *, slots: int):
+    r"""`jax.lax.scan`, differentiated with `slots` states kept instead of one for each step.
+
+    (c_{t+1}, y_t) = f(c_t, x_t);  value and gradient are lax.scan's.  Backward, the states are recomputed from those
+    kept, on the binomial schedule, which no other with as many slots beats: `checkpointed_scan.extra_steps(length,
+    slots)` counts the steps that are run forward again (besides the one that each step's pullback does itself).
+
+    Args:
+      f: (carry, x) -> (carry, y), on pytrees; may close over what is differentiated.
+      init: carry at the start.
+      xs: pytree of arrays whose first axis is scanned over, or None.
+      length: number of steps, needed where xs is None.
+      slots: states kept at a time, at least 1.
+    Returns:
+      (carry, ys), as lax.scan.
+    Raises:
+      ValueError: slots or length is too small, or lengths differ.
+    Numerics: a step that is run again gives the same bits only if XLA compiles it the same way.
+    """
+    slots = _at_least("slots", slots, 1)
+    leaves = tree_leaves(xs)
+    lengths = {leaf.shape[0] for leaf in leaves} | ({length} if length is not None else set())
+    if len(lengths) != 1:
+        raise ValueError(f"checkpointed_scan: expected one length of xs and `length`, got {sorted(lengths) or 'none'}.")
+    length = _at_least("length", lengths.pop(), 0)
+    first = tree_map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
+    step, consts = jax.closure_convert(f, init, first)
+    if length == 0:
+        return lax.scan(lambda c, x: step(c, x, *consts), init, xs, length)
+    flat, tree = tree_flatten((tuple(consts), init, xs))
+    return _scan(_Scan(step, tree, length, slots), [jnp.asarray(x) for x in flat])
+
+
+def _at_least(name, value, least) -> int:
+    if isinstance(value, bool) or int(value) != value or value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def beta(slots: int, repeats: int) -> int:
+    """Steps that can be reversed with so many slots, no step being run forward more than so often."""
+    return math.comb(slots + repeats, slots) if repeats >= 0 else 0
+
+
+def _repeats(length: int, slots: int) -> int:
+    r = 0
+    while beta(slots, r) < length:
+        r += 1
+    return r
+
+
+def extra_steps(length: int, slots: int) -> int:
+    """How many steps the backward sweep over `length` steps runs forward again: the least possible with so many slots.
+
+    Raises:
+      ValueError: length is less than 1, or slots is.
+    """
+    length, slots = _at_least("length", length, 1), _at_least("slots", slots, 1)
+    r = _repeats(length, slots)
+    return (r - 1) * length - beta(slots + 1, r - 1) + 1 if r else 0
+
+
+checkpointed_scan.extra_steps = extra_steps
+
+
+def schedule(length: int, slots: int) -> list[tuple[int, int, int, int]]:
+    """The way back as moves (source, place, steps, target): a run of `steps` steps from the state in slot `source`,
+    which is that before step `place`, to slot `target`; or, with 0 steps, the pullback of step `place` from `source`.
+
+    The way forward (length - 1 steps to the first pullback) is the head of the list.  Slot `slots` is a spare one.
+    """
+    moves: list[tuple[int, int, int, int]] = []
+    todo = [(0, length, 0)]  # (start, end, slot that holds the state before start), the last one first
+    while todo:
+        start, end, held = todo.pop()
+        free = slots - held  # slots from `held` on, itself included
+        if end - start == 1:
+            moves.append((held, start, 0, held))
+        elif free == 1:
+            for t in reversed(range(start, end)):
+                if t > start:
+                    moves.append((held, start, t - start, slots))
+                moves.append((slots if t > start else held, t, 0, held))
+        else:
+            middle = start + _split(end - start, free)
+            moves.append((held, start, middle - start, held + 1))
+            todo += [(start, middle, held), (middle, end, held + 1)]
+    return moves
+
+
+def _split(length: int, slots: int) -> int:
+    """How many steps to run before the next state is kept: both parts then need no step run more than r times."""
+    r = _repeats(length, slots)
+    least = max(1, length - beta(slots - 1, r), beta(slots, r - 2))
+    most = min(length - 1, beta(slots, r - 1), length - beta(slots - 1, r - 1))
+    return max(least, min(most, least))
+
+
+class _Scan:
+    """The static part of a scan; compared by identity."""
+
+    def __init__(self, step, tree, length, slots):
+        self.step, self.tree, self.length, self.slots = step, tree, length, slots
+        self.moves = schedule(length, slots)
+        self.head = list(itertools.takewhile(lambda move: move[2] > 0, self.moves))  # the way forward
+
+    def advance(self, consts, carry, xs, t):
+        x = tree_map(lambda x: lax.dynamic_index_in_dim(x, t, 0, keepdims=False), xs)
+        return self.step(carry, x, *consts)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan(scan, flat):
+    consts, init, xs = tree_unflatten(scan.tree, flat)
+    return lax.scan(lambda c, x: scan.step(c, x, *consts), init, xs, scan.length)
+
+
+def _scan_forward(scan, flat):
+    """The scan, in stretches that end where the schedule keeps a state."""
+    consts, carry, xs = tree_unflatten(scan.tree, flat)
+    stack = tree_map(lambda x: jnp.zeros((scan.slots + 1, *jnp.shape(x)), jnp.asarray(x).dtype).at[0].set(x), carry)
+    parts, place = [], 0
+
+    def run(carry, start, end):
+        part = tree_map(lambda x: lax.slice_in_dim(x, start, end), xs)
+        return lax.scan(lambda c, x: scan.step(c, x, *consts), carry, part, end - start)
+
+    for _, start, steps, target in scan.head:
+        carry, ys = run(carry, start, start + steps)
+        parts.append(ys)
+        place = start + steps
+        stack = tree_map(lambda rows, x, target=target: rows.at[target].set(x), stack, carry)
+    carry, ys = run(carry, place, scan.length)
+    ys = tree_map(lambda *rows: jnp.concatenate(rows), *parts, ys)
+    return (carry, ys), (flat, stack)
+
+
+def _scan_backward(scan, residuals, ct):
+    """The moves of the schedule, one after the other, by one compiled loop over their table."""
+    flat, stack = residuals
+    carry_bar, ys_bar = ct
+    consts, _, xs = tree_unflatten(scan.tree, flat)
+    table = np.array(scan.moves[len(scan.head) :], np.int32)
+    consts_bar, xs_bar = _zeros(consts), _zeros(xs)
+    carry_bar = _floating(carry_bar)
+
+    def pull(machine, source, place):
+        stack, consts_bar, carry_bar, xs_bar = machine
+        state = tree_map(lambda rows: lax.dynamic_index_in_dim(rows, source, 0, keepdims=False), stack)
+        x = tree_map(lambda x: lax.dynamic_index_in_dim(x, place, 0, keepdims=False), xs)
+
+        def of(consts_f, state_f, x_f):
+            after, y = scan.step(_whole(state_f, state), _whole(x_f, x), *_whole(consts_f, consts))
+            return _floating(after), _floating(y)
+
+        _, pullback = vjp(of, _floating(consts), _floating(state), _floating(x))
+        y_bar = [lax.dynamic_index_in_dim(b, place, 0, keepdims=False) for b in _floating(ys_bar)]
+        more, carry_bar, x_bar = pullback((carry_bar, y_bar))
+        consts_bar = [total + bar for total, bar in zip(consts_bar, more)]
+        xs_bar = [lax.dynamic_update_index_in_dim(rows, bar, place, 0) for rows, bar in zip(xs_bar, x_bar)]
+        return stack, consts_bar, carry_bar, xs_bar
+
+    def run(machine, source, place, steps, target):
+        stack, *rest = machine
+        state = tree_map(lambda rows: lax.dynamic_index_in_dim(rows, source, 0, keepdims=False), stack)
+        state = lax.fori_loop(0, steps, lambda i, c: scan.advance(consts, c, xs, place + i)[0], state)
+        stack = tree_map(lambda rows, x: lax.dynamic_update_index_in_dim(rows, x, target, 0), stack, state)
+        return (stack, *rest)
+
+    def turn(machine, move):
+        source, place, steps, target = move
+        return lax.cond(
+            steps == 0, lambda m: pull(m, source, place), lambda m: run(m, source, place, steps, target), machine
+        ), None
+
+    (_, consts_bar, carry_bar, xs_bar), _ = lax.scan(turn, (stack, consts_bar, carry_bar, xs_bar), table)
+    rest = iter([*consts_bar, *carry_bar, *xs_bar])
+    return ([next(rest) if is_differentiable(jax.typeof(x)) else None for x in flat],)
+
+
+def _floating(tree) -> list:
+    """The floating leaves: those with a cotangent."""
+    return [x for x in tree_leaves(tree) if x.dtype != jax.float0 and is_differentiable(jax.typeof(x))]
+
+
+def _zeros(tree) -> list:
+    return [jnp.zeros(x.shape, x.dtype) for x in _floating(tree)]
+
+
+def _whole(floating, like):
+    """The tree with its floating leaves replaced."""
+    leaves, tree = tree_flatten(like)
+    rest = iter(floating)
+    return tree_unflatten(tree, [next(rest) if is_differentiable(jax.typeof(x)) else x for x in leaves])
+
+
+_scan.defvjp(_scan_forward, _scan_backward)
