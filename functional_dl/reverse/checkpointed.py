@@ -180,7 +180,7 @@ def _scan_backward(scan, residuals, ct):
             after, y = scan.step(_whole(state_f, state), _whole(x_f, x), *_whole(consts_f, consts))
             return _floating(after), _floating(y)
 
-        _, pullback = vjp(of, _floating(consts), _floating(state), _floating(x))
+        pullback = vjp(of, _floating(consts), _floating(state), _floating(x))[1]
         y_bar = [lax.dynamic_index_in_dim(b, place, 0, keepdims=False) for b in _floating(ys_bar)]
         more, carry_bar, x_bar = pullback((carry_bar, y_bar))
         consts_bar = [total + bar for total, bar in zip(consts_bar, more)]
