@@ -309,7 +309,7 @@ def _as_primal(bar, aval, weak):
     """bar as an array; weakly typed where the primal is, as JAX's are, but where (weak=False) the cotangent of a weakly
     typed output was not."""
     full = instantiate(bar, aval)
-    return weakly(full) if is_weak(aval) and (weak or bar is None) and full.dtype != jax.float0 else full
+    return weakly(full) if is_weak(aval) and is_differentiable(aval) and (weak or bar is None) else full
 
 
 def _check_scalar(x) -> None:
