@@ -16,7 +16,6 @@ exists; the reason is kept) and UNSUPPORTED (no derivative is offered; the reaso
 """
 
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +97,7 @@ ZERO: dict[Primitive, str] = {}
 UNSUPPORTED: dict[Primitive, str] = {}
 STATEFUL: set[Primitive] = set()  # of these, the operands' slots do not tell whether the rule is needed: references
 REFUSALS: dict[Primitive, type[Exception]] = {}  # the error that an unsupported primitive raises
-LATE: dict[str, Callable[[], None]] = {}  # module -> what registers the rules of its primitives
+LATE: dict[str, Callable[[], None]] = {}  # beginning of primitives' names -> what registers their rules
 
 
 def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | tuple[str, ...] | None = None):
@@ -142,11 +141,14 @@ def unsupported(reason: str, *primitives: Primitive, error: type[Exception] = No
         REFUSALS[primitive] = error
 
 
-def late_rules(module: str):
-    """Decorator: the function registers rules for the primitives of a module that is not loaded on their account."""
+def late_rules(*beginnings: str):
+    """Decorator: the function registers rules, once a primitive is met whose name begins so.
 
-    def register(fun):
-        LATE[module] = fun
+    For the primitives of modules that are heavy: whoever meets one has loaded its module already.
+    """
+
+    def register(fun: Callable[[], None]) -> Callable[[], None]:
+        LATE.update({name: fun for name in beginnings})
         return fun
 
     return register
@@ -156,8 +158,10 @@ def rule_of(primitive: Primitive) -> Rule | None:
     """The rule of a primitive, if it has one."""
     rule = RULES.get(primitive)
     if rule is None and LATE and primitive not in ZERO:
-        for module in [name for name in LATE if name in sys.modules]:
-            LATE.pop(module)()
+        for fun in {fun for name, fun in LATE.items() if primitive.name.startswith(name)}:
+            for name in [name for name in LATE if LATE[name] is fun]:
+                del LATE[name]
+            fun()
             rule = RULES.get(primitive)
     return rule
 

@@ -68,3 +68,32 @@ def test_derivative_has_its_digits(name):
     ours, jaxs = (float(grad(fun, position)(*args)) for grad in (reverse.grad, jax.grad))
     print(f"\n{name}: true {expected!r}, ours {ours!r}, jax.grad {jaxs!r}")
     assert abs(ours - expected) <= ULPS * np.spacing(abs(expected))
+
+
+def test_power_twice_at_exponent_zero():
+    """d2/dx dy x^y = x^(y-1) (1 + y log x) = 1/x and d2/dy2 x^y = x^y log(x)^2 at y = 0."""
+    hessian = reverse.hessian(lax.pow, (0, 1))(4.0, 0.0)
+    np.testing.assert_allclose(hessian, [[0.0, 0.25], [0.25, np.log(4.0) ** 2]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("x", [-1.2 + 0.7j, -0.3 - 2.0j, 1.5 + 0.5j])
+def test_arcosh_of_a_complex_number_takes_the_principal_branch(x):
+    [bar] = reverse.vjp(lax.acosh, jnp.complex128(x))[1](jnp.ones((), jnp.complex128))
+    with mpmath.workdps(50):
+        expected = complex(1 / (mpmath.sqrt(mpmath.mpc(x) - 1) * mpmath.sqrt(mpmath.mpc(x) + 1)))
+    np.testing.assert_allclose(bar, expected, rtol=1e-14)
+
+
+def test_outside_its_domain_arcosh_has_no_slope():
+    assert jnp.isnan(reverse.grad(lax.acosh)(-3.0))
+
+
+def test_cube_root_twice_at_zero():
+    assert reverse.grad(reverse.grad(lax.cbrt))(-0.0) == jax.grad(jax.grad(lax.cbrt))(-0.0)
+
+
+@pytest.mark.parametrize("fun", [lambda a: lax.betainc(a, 2.0, 0.5), lambda m: lax.polygamma(m, 0.5)])
+def test_refusals_are_value_errors_as_jaxs(fun):
+    for grad in (reverse.grad, jax.grad):
+        with pytest.raises(ValueError, match="not supported"):
+            grad(fun)(2.0)

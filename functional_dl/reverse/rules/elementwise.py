@@ -194,7 +194,7 @@ def tanh_vjp(ct, out, x, **_):
 )
 def asinh_vjp(ct, out, x, **_):
     """y = arsinh x,  dy = dx / sqrt(1 + x^2)  =>  x_bar = y_bar / sqrt(1 + x^2)."""
-    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+    if is_complex(x):
         return (lax.mul(ct, lax.rsqrt(plus(1, lax.square(x)))),)
     # with s = max(1, |x|) and r = min(1, |x|) = |x| / s:  1 / (s sqrt(1/s^2 + r^2)),  where no square overflows
     size, one = lax.abs(x), lax.full(x.shape, 1, x.dtype)
@@ -208,14 +208,11 @@ def asinh_vjp(ct, out, x, **_):
     reads="x",
 )
 def acosh_vjp(ct, out, x, **_):
-    """y = arcosh x,  dy = dx / sqrt((x - 1) (x + 1))  =>  x_bar = y_bar / sqrt((x - 1) (x + 1))        (x > 1).
+    """y = arcosh x,  dy = dx / (sqrt(x - 1) sqrt(x + 1))  =>  x_bar = y_bar / (sqrt(x - 1) sqrt(x + 1))        (x > 1).
 
-    Of a complex x the principal branch has two roots, 1 / (sqrt(x - 1) sqrt(x + 1)): the other sign where Re x < 0.
+    Two roots, not one of the product: the principal branch where Re x < 0, and no slope outside the domain.
     """
-    below, above = plus(-1, x), plus(1, x)
-    if is_complex(x):
-        return (lax.mul(ct, lax.mul(lax.rsqrt(below), lax.rsqrt(above))),)
-    return (lax.mul(ct, lax.rsqrt(lax.mul(below, above))),)
+    return (lax.mul(ct, lax.mul(lax.rsqrt(plus(-1, x)), lax.rsqrt(plus(1, x)))),)
 
 
 @vjp_rule(

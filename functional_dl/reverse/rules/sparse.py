@@ -1,4 +1,4 @@
-"""Sparse matrices, jax.experimental.sparse: rules that are registered once that module is loaded (it is heavy).
+"""Sparse matrices, jax.experimental.sparse: rules that are registered once one of its primitives is met (it is heavy).
 
 A sparse matrix is its entries, `data`, and their places, integers (indices, rows and columns, pointers to rows).  So a
 cotangent belongs to data and to dense operands alone.  With S the linear map that adds each entry to its place (and
@@ -92,7 +92,7 @@ def _product_rule(primitive, *probes):
     return register
 
 
-@late_rules("jax.experimental.sparse")
+@late_rules("bcoo_", "bcsr_", "coo_", "csr_", "spsolve")
 def register() -> None:
     from jax.experimental import sparse
     from jax.experimental.sparse import linalg
