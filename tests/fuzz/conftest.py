@@ -16,4 +16,7 @@ def pytest_terminal_summary(terminalreporter):
     if TOTALS["counts"]:
         terminalreporter.section("fuzz")
         terminalreporter.line(", ".join(f"{name} {n}" for name, n in TOTALS["counts"].items()))
-        terminalreporter.line(f"{len(TOTALS['primitives'])} primitives: " + ", ".join(f"{name} {n}" for name, n in TOTALS["primitives"].most_common()))
+        terminalreporter.line(
+            f"{len(TOTALS['primitives'])} primitives: "
+            + ", ".join(f"{name} {n}" for name, n in TOTALS["primitives"].most_common())
+        )

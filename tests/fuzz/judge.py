@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 
 from functional_dl import reverse
 from tests.fuzz.evaluate import stepwise
@@ -120,7 +119,9 @@ class Judge:
             if not np.all(gap <= tolerance):
                 worst = np.unravel_index(np.argmax(np.nan_to_num(gap, nan=np.inf)), gap.shape)
                 place = [int(j) for j in worst]
-                raise Disagreement(f"{what}: {i} at {place}: {a[worst]!r}, expected {e[worst]!r}, tolerance {tolerance:.2g}")
+                raise Disagreement(
+                    f"{what}: {i} at {place}: {a[worst]!r}, expected {e[worst]!r}, tolerance {tolerance:.2g}"
+                )
 
     def sensitivity(self) -> float:
         """How far values and cotangents move, at most, per relative noise in every step.

@@ -23,7 +23,6 @@ SCORE = 0.98
 def worker(family: str, start: int) -> None:
     """Judges a family's mutants from number `start` on; prints a line of JSON before and after each."""
     sys.path.insert(0, str(HERE.parent))
-    sys.path.insert(0, str(HERE.parent / "reverse"))
     import conftest  # noqa: F401 - strict set-up
     import jax
 
@@ -49,7 +48,9 @@ def judged(family: str, log: Path | None = None) -> list[dict]:
     start = 0
     while True:
         command = [sys.executable, "-m", "tests.mutation", "--worker", family, "--start", str(start)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1])
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1]
+        )
         lines: Queue = Queue()
         threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
         current = None
@@ -126,7 +127,10 @@ def main() -> int:
         thread.join()
     verdicts = [v for family in found.values() for v in family]
     print(_row("all", verdicts))
-    print("killed by:", ", ".join(f"{cause} {n}" for cause, n in Counter(v["death"] for v in verdicts if v["death"]).most_common()))
+    print(
+        "killed by:",
+        ", ".join(f"{cause} {n}" for cause, n in Counter(v["death"] for v in verdicts if v["death"]).most_common()),
+    )
     by_reason = defaultdict(list)
     for v in verdicts:
         if v["death"] is None:
