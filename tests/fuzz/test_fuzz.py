@@ -26,12 +26,12 @@ from tests.fuzz.shrink import shrunk
 
 PROGRAMS, CHUNKS = 10_000, 50
 PER_CHUNK = PROGRAMS // CHUNKS
-QUICK = range(10**6, 10**6 + 40)
+QUICK = [range(10**6 + i, 10**6 + i + 20) for i in (0, 20, 40, 60)]
 FAMILIES_HELD = {*FAMILIES, "branches", "loops", "calls", "inner derivatives"}
 
 
 def modes_of(seed: int) -> tuple[str, ...]:
-    """One program in ten is also judged in some mode."""
+    """One program in ten is also judged in one of the modes."""
     return MODES[seed % 40 : seed % 40 + 1]
 
 
@@ -62,20 +62,21 @@ def test_cases(found):
     judged(CASES[found], "jit", "vmap")
 
 
-@pytest.mark.parametrize("seed", QUICK)
-def test_programs(seed):
-    judged(program_of(seed), *modes_of(seed))
+@pytest.mark.parametrize("seeds", QUICK, ids=str)
+def test_programs(seeds):
+    for seed in seeds:
+        judged(program_of(seed, most=8), *modes_of(seed))
 
 
 @settings(
-    max_examples=40,
+    max_examples=30,
     derandomize=True,
     deadline=None,
     database=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-@given(programs(most=8))
+@given(programs(most=5))
 def test_small_programs(program):
     judged(program)
 

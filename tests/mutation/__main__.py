@@ -44,8 +44,9 @@ def worker(family: str, start: int) -> None:
 
 def judged(family: str, log: Path | None = None) -> list[dict]:
     """The verdicts on a family's mutants; a worker that stands still is replaced."""
-    verdicts: list[dict] = []
-    start = 0
+    events = log.read_text().splitlines() if log and log.exists() else []
+    verdicts = [v for v in (json.loads(line)["ended"] for line in events) if v["name"].startswith(f"{family}.")]
+    start = len(verdicts)
     while True:
         command = [sys.executable, "-m", "tests.mutation", "--worker", family, "--start", str(start)]
         process = subprocess.Popen(
@@ -77,6 +78,9 @@ def judged(family: str, log: Path | None = None) -> list[dict]:
                 raise RuntimeError(f"{family}: the worker ended with {process.returncode}")
             return verdicts
         verdicts.append(current | {"death": "no end, or the process died", "seconds": float(SECONDS)})
+        if log:
+            with log.open("a") as file:
+                print(json.dumps({"ended": verdicts[-1]}), file=file)
         start = current["number"] + 1
 
 
@@ -96,7 +100,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("families", nargs="*")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--log", type=Path, help="file to which each verdict is appended at once")
+    parser.add_argument(
+        "--log", type=Path, help="file that each verdict is appended to; those there are not judged again"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -108,7 +114,7 @@ def main() -> int:
 
     tasks: Queue = Queue()
     sizes = {f: (HERE.parents[1] / "functional_dl/reverse/rules" / f"{f}.py").stat().st_size for f in families()}
-    for family in sorted(options.families or sizes, key=lambda f: -sizes[f]):
+    for family in options.families or sorted(sizes, key=lambda f: -sizes[f]):
         tasks.put(family)
     found: dict[str, list[dict]] = {}
 

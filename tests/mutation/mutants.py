@@ -184,7 +184,7 @@ def mistakes(node: ast.AST, parameters: list[str]) -> Iterator[tuple[str, ast.AS
         for i, bar in enumerate(bars):
             if isinstance(bar, ast.Starred) or (isinstance(bar, ast.Constant) and bar.value is None):
                 continue
-            for factor in (-1, 2, 0.5):
+            for factor in (-1, (2, 0.5)[i % 2]):
                 scaled = ast.Call(ast.Name("__scaled", ast.Load()), [bar, ast.Constant(factor)], [])
                 yield (
                     f"cotangent {i} times {factor}",
