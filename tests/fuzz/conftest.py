@@ -11,7 +11,7 @@ TOTALS = {"counts": Counter(), "primitives": Counter()}
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation():
     """Thousands of operations are compiled, each to run for a moment."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
