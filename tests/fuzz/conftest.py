@@ -2,7 +2,19 @@
 
 from collections import Counter
 
+import jax
+import pytest
+
 TOTALS = {"counts": Counter(), "primitives": Counter()}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Thousands of operations are compiled, each to run for a moment."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def pytest_runtest_logreport(report):
@@ -16,4 +28,7 @@ def pytest_terminal_summary(terminalreporter):
     if TOTALS["counts"]:
         terminalreporter.section("fuzz")
         terminalreporter.line(", ".join(f"{name} {n}" for name, n in TOTALS["counts"].items()))
-        terminalreporter.line(f"{len(TOTALS['primitives'])} primitives: " + ", ".join(f"{name} {n}" for name, n in TOTALS["primitives"].most_common()))
+        terminalreporter.line(
+            f"{len(TOTALS['primitives'])} primitives: "
+            + ", ".join(f"{name} {n}" for name, n in TOTALS["primitives"].most_common())
+        )

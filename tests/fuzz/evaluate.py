@@ -14,7 +14,12 @@ FAST = {np.dtype(name) for name in ("float64", "float32", "complex128", "int32",
 
 
 def _broadcast(x, *_, shape, broadcast_dimensions, **__):
-    return np.broadcast_to(x.reshape([x.shape[broadcast_dimensions.index(i)] if i in broadcast_dimensions else 1 for i in range(len(shape))]), shape)
+    return np.broadcast_to(
+        x.reshape(
+            [x.shape[broadcast_dimensions.index(i)] if i in broadcast_dimensions else 1 for i in range(len(shape))]
+        ),
+        shape,
+    )
 
 
 def _dot(x, y, *, dimension_numbers, **_):
@@ -66,34 +71,91 @@ def _reduction(fun):
 
 
 NUMPY = {
-    "add": np.add, "add_any": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "max": np.maximum,
-    "min": np.minimum, "sin": np.sin, "cos": np.cos, "tan": np.tan, "tanh": np.tanh, "exp": np.exp, "exp2": np.exp2,
-    "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sqrt": np.sqrt, "abs": np.abs, "floor": np.floor, "pow": np.power,
-    "square": np.square, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
-    "and": np.bitwise_and, "or": np.bitwise_or, "not": np.invert, "real": np.real, "imag": np.imag, "conj": np.conj, "copy": np.array, "copy_p": np.array,
-    "atan2": np.arctan2, "asinh": np.arcsinh, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "is_finite": np.isfinite,
-    "rsqrt": lambda x: 1 / np.sqrt(x), "complex": lambda x, y: x + 1j * y, "logistic": lambda x: 1 / (1 + np.exp(-x)),
+    "add": np.add,
+    "add_any": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "neg": np.negative,
+    "max": np.maximum,
+    "min": np.minimum,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+    "floor": np.floor,
+    "pow": np.power,
+    "square": np.square,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "not": np.invert,
+    "real": np.real,
+    "imag": np.imag,
+    "conj": np.conj,
+    "copy": np.array,
+    "copy_p": np.array,
+    "atan2": np.arctan2,
+    "asinh": np.arcsinh,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "is_finite": np.isfinite,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "complex": lambda x, y: x + 1j * y,
+    "logistic": lambda x: 1 / (1 + np.exp(-x)),
     "div": lambda x, y: np.trunc(x / y) if x.dtype.kind == "i" else x / y,
-}  # fmt: skip
+}
 NUMPY = {name: _function(fun) for name, fun in NUMPY.items()} | {
     "integer_pow": lambda x, y, **_: x**y if y >= 0 else 1 / x**-y,
-    "reduce_sum": _reduction(np.sum), "reduce_max": _reduction(np.max), "reduce_min": _reduction(np.min),
-    "reduce_prod": _reduction(np.prod), "reduce_or": _reduction(np.any), "reduce_and": _reduction(np.all),
+    "reduce_sum": _reduction(np.sum),
+    "reduce_max": _reduction(np.max),
+    "reduce_min": _reduction(np.min),
+    "reduce_prod": _reduction(np.prod),
+    "reduce_or": _reduction(np.any),
+    "reduce_and": _reduction(np.all),
     "reshape": lambda x, new_sizes, dimensions, **_: (x.transpose(dimensions) if dimensions else x).reshape(new_sizes),
-    "transpose": lambda x, permutation: x.transpose(permutation), "squeeze": lambda x, dimensions: np.squeeze(x, tuple(dimensions)),
-    "broadcast_in_dim": _broadcast, "select_n": _select, "dot_general": _dot, "pad": _pad,
+    "transpose": lambda x, permutation: x.transpose(permutation),
+    "squeeze": lambda x, dimensions: np.squeeze(x, tuple(dimensions)),
+    "broadcast_in_dim": _broadcast,
+    "select_n": _select,
+    "dot_general": _dot,
+    "pad": _pad,
     "convert_element_type": lambda x, new_dtype, **_: (x.real if new_dtype != np.complex128 else x).astype(new_dtype),
-    "slice": lambda x, start_indices, limit_indices, strides: x[tuple(map(slice, start_indices, limit_indices, strides or [1] * x.ndim))],
-    "concatenate": lambda *xs, dimension: np.concatenate(xs, dimension), "rev": lambda x, dimensions: np.flip(x, dimensions),
-    "cumsum": _along(np.cumsum), "cumprod": _along(np.cumprod), "cummax": _along(np.maximum.accumulate), "cummin": _along(np.minimum.accumulate),
+    "slice": lambda x, start_indices, limit_indices, strides: x[
+        tuple(map(slice, start_indices, limit_indices, strides or [1] * x.ndim))
+    ],
+    "concatenate": lambda *xs, dimension: np.concatenate(xs, dimension),
+    "rev": lambda x, dimensions: np.flip(x, dimensions),
+    "cumsum": _along(np.cumsum),
+    "cumprod": _along(np.cumprod),
+    "cummax": _along(np.maximum.accumulate),
+    "cummin": _along(np.minimum.accumulate),
     "dynamic_slice": lambda x, *indices, slice_sizes: x[_block(x, indices, slice_sizes)],
     "dynamic_update_slice": _dynamic_update_slice,
-}  # fmt: skip
+}
 
 CALLS = {
-    "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr",
-}  # fmt: skip
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
 
 
 def stepwise(fun):
@@ -162,7 +224,11 @@ def _chosen(going, new, old):
 def _scan(operands, eqn):
     p = eqn.params
     num_consts, num_carry = scan_sizes(p, operands)
-    consts, carry, xs = operands[:num_consts], operands[num_consts : num_consts + num_carry], operands[num_consts + num_carry :]
+    consts, carry, xs = (
+        operands[:num_consts],
+        operands[num_consts : num_consts + num_carry],
+        operands[num_consts + num_carry :],
+    )
     rows = [None] * p["length"]
     for i in reversed(range(p["length"])) if p["reverse"] else range(p["length"]):
         outs = evaluate(p["jaxpr"], *consts, *carry, *[x[i] for x in xs])

@@ -13,14 +13,40 @@ from tests.fuzz.operations import MOST, OPERATIONS, POLICIES, SHAPES, a_real, in
 from tests.fuzz.program import Program, Step, Type
 
 FAMILIES = {
-    "elementwise": 12, "binary": 12, "special": 2, "casts": 2, "integers": 6, "piecewise": 2, "complex": 8, "reductions": 7,
-    "cumulative": 4, "sorting": 3, "layout": 10, "indexing": 7, "scattering": 6, "products": 8, "windows": 2,
-    "linear algebra": 2, "fft": 3,
-}  # fmt: skip
+    "elementwise": 12,
+    "binary": 12,
+    "special": 2,
+    "casts": 2,
+    "integers": 6,
+    "piecewise": 2,
+    "complex": 8,
+    "reductions": 7,
+    "cumulative": 4,
+    "sorting": 3,
+    "layout": 10,
+    "indexing": 7,
+    "scattering": 6,
+    "products": 8,
+    "windows": 2,
+    "linear algebra": 2,
+    "fft": 3,
+}
 STRUCTURED = {
-    "cond": 3, "switch": 2, "scan": 5, "counted_scan": 2, "fori_loop": 2, "while_loop": 3, "map": 1, "jit": 2, "checkpoint": 3,
-    "custom_jvp": 1, "custom_vjp": 1, "vmap": 2, "jvp": 1, "vjp": 1,
-}  # fmt: skip
+    "cond": 3,
+    "switch": 2,
+    "scan": 5,
+    "counted_scan": 2,
+    "fori_loop": 2,
+    "while_loop": 3,
+    "map": 1,
+    "jit": 2,
+    "checkpoint": 3,
+    "custom_jvp": 1,
+    "custom_vjp": 1,
+    "vmap": 2,
+    "jvp": 1,
+    "vjp": 1,
+}
 DTYPES = ["float64"] * 12 + ["float32"] * 2 + ["complex128"] * 2
 NESTING = [0] * 9 + [1] * 6 + [2] * 3 + [3] * 2
 SQUASHING = ["sin", "cos", "tanh", "erf", "atan", "logistic", "over_square"]
@@ -36,7 +62,7 @@ class Value(NamedTuple):
     size: float
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def first_operand_of(kind: Type) -> list[str]:
     """The names of the operations that take a value of this type first, as often as their weights say."""
     names = []
@@ -48,7 +74,7 @@ def first_operand_of(kind: Type) -> list[str]:
     return names
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def result_types(op: str, types: tuple[Type, ...], params: tuple) -> tuple[Type, ...]:
     args = [jax.ShapeDtypeStruct(t.shape, jnp.dtype(t.dtype)) for t in types]
     outs = jax.eval_shape(lambda *xs: OPERATIONS[op].fun(*xs, **dict(params)), *args)
@@ -175,7 +201,9 @@ class Builder:
     # --- steps with bodies ---
 
     def structured(self, nest: int) -> None:
-        op = self.choose([name for name, weight in STRUCTURED.items() if name not in self.barred for _ in range(weight)])
+        op = self.choose(
+            [name for name, weight in STRUCTURED.items() if name not in self.barred for _ in range(weight)]
+        )
         getattr(self, f"_{op}")(max(nest, 1))
 
     def _operands(self) -> list[Value]:
@@ -210,7 +238,14 @@ class Builder:
         init, other = self.real(), self.value(inexact)
         b = self.body([init.type, other.type], nest)
         outs = b.fit(init.type), b.fit(other.type)
-        self.add("counted_scan", [init, other], {"length": self.number(4)}, [b.closed(*outs)], [init.type, other.type], KEPT + max(init.size, other.size))
+        self.add(
+            "counted_scan",
+            [init, other],
+            {"length": self.number(4)},
+            [b.closed(*outs)],
+            [init.type, other.type],
+            KEPT + max(init.size, other.size),
+        )
 
     def _fori_loop(self, nest):
         x = self.real()

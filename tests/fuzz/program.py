@@ -50,7 +50,7 @@ def run(program: Program, *args, outer=None, twin: bool = False, noise: float = 
     Args:
       outer: the caller's values, for a body.
       twin: use the form that JAX differentiates: a scan for a while_loop, jax.vjp for reverse.vjp.
-      noise: relative size of a perturbation of every step's floating results, fixed by their names: a model of rounding.
+      noise: relative size of a perturbation of every step's floating results, fixed by their names: it models rounding.
     """
     env = dict(outer or {})
     env.update(zip(program.inputs, args, strict=True))

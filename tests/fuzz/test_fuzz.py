@@ -5,29 +5,33 @@
 A program that fails is shrunk and printed; it then belongs into cases.py.
 """
 
+import dataclasses
 import gc
 from collections import Counter
 
 import jax
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from jax import lax
+from jax.extend.core.primitives import cos_p
 
+from functional_dl import reverse
 from functional_dl.reverse import sweep
 from tests.fuzz.cases import CASES
 from tests.fuzz.generate import FAMILIES, program_of, programs
 from tests.fuzz.judge import MODES, Disagreement, Judge
 from tests.fuzz.operations import OPERATIONS
-from tests.fuzz.program import Program, all_steps, depth, nesting, primitives, source, trace
+from tests.fuzz.program import Program, Step, Type, all_steps, depth, nesting, primitives, source, trace
 from tests.fuzz.shrink import shrunk
 
 PROGRAMS, CHUNKS = 10_000, 50
 PER_CHUNK = PROGRAMS // CHUNKS
-QUICK = range(10**6, 10**6 + 40)
+QUICK = [range(10**6 + i, 10**6 + i + 20) for i in (0, 20)]
 FAMILIES_HELD = {*FAMILIES, "branches", "loops", "calls", "inner derivatives"}
 
 
 def modes_of(seed: int) -> tuple[str, ...]:
-    """One program in ten is also judged in some mode."""
+    """One program in ten is also judged in one of the modes."""
     return MODES[seed % 40 : seed % 40 + 1]
 
 
@@ -58,13 +62,21 @@ def test_cases(found):
     judged(CASES[found], "jit", "vmap")
 
 
-@pytest.mark.parametrize("seed", QUICK)
-def test_programs(seed):
-    judged(program_of(seed), *modes_of(seed))
+@pytest.mark.parametrize("seeds", QUICK, ids=str)
+def test_programs(seeds):
+    for seed in seeds:
+        judged(program_of(seed, most=8), *modes_of(seed))
 
 
-@settings(max_examples=40, derandomize=True, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-@given(programs(most=8))
+@settings(
+    max_examples=30,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(programs(most=5))
 def test_small_programs(program):
     judged(program)
 
@@ -84,25 +96,12 @@ def test_distribution():
 def test_a_program_is_the_same_from_its_seed_and_from_its_text():
     program = program_of(5)
     assert program_of(5) == program
-    assert eval(repr(program), _names()) == program
+    assert eval(repr(program), {"Program": Program, "Step": Step, "Type": Type}) == program
     assert source(program).startswith("def program(")
-
-
-def _names():
-    from tests.fuzz import program
-
-    return vars(program)
 
 
 def test_a_wrong_rule_is_found_and_shrunk(monkeypatch):
     """With cos' taken for sin the fuzzer ends with a program of one step."""
-    import dataclasses
-
-    from jax import lax
-    from jax.extend.core.primitives import cos_p
-
-    from functional_dl import reverse
-
     wrong = dataclasses.replace(reverse.RULES[cos_p], formula=lambda ct, out, x, **_: (lax.mul(ct, lax.sin(x)),))
     monkeypatch.setitem(reverse.RULES, cos_p, wrong)
     failing = next(p for p in map(program_of, range(200)) if any(s.op == "cos" for s in p.steps) and fault(p, ()))

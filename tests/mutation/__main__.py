@@ -23,7 +23,6 @@ SCORE = 0.98
 def worker(family: str, start: int) -> None:
     """Judges a family's mutants from number `start` on; prints a line of JSON before and after each."""
     sys.path.insert(0, str(HERE.parent))
-    sys.path.insert(0, str(HERE.parent / "reverse"))
     import conftest  # noqa: F401 - strict set-up
     import jax
 
@@ -45,11 +44,14 @@ def worker(family: str, start: int) -> None:
 
 def judged(family: str, log: Path | None = None) -> list[dict]:
     """The verdicts on a family's mutants; a worker that stands still is replaced."""
-    verdicts: list[dict] = []
-    start = 0
+    events = log.read_text().splitlines() if log and log.exists() else []
+    verdicts = [v for v in (json.loads(line)["ended"] for line in events) if v["name"].startswith(f"{family}.")]
+    start = len(verdicts)
     while True:
         command = [sys.executable, "-m", "tests.mutation", "--worker", family, "--start", str(start)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1])
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1]
+        )
         lines: Queue = Queue()
         threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
         current = None
@@ -76,6 +78,9 @@ def judged(family: str, log: Path | None = None) -> list[dict]:
                 raise RuntimeError(f"{family}: the worker ended with {process.returncode}")
             return verdicts
         verdicts.append(current | {"death": "no end, or the process died", "seconds": float(SECONDS)})
+        if log:
+            with log.open("a") as file:
+                print(json.dumps({"ended": verdicts[-1]}), file=file)
         start = current["number"] + 1
 
 
@@ -95,7 +100,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("families", nargs="*")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--log", type=Path, help="file to which each verdict is appended at once")
+    parser.add_argument(
+        "--log", type=Path, help="file of verdicts: appended to, and not judged again"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -107,7 +114,7 @@ def main() -> int:
 
     tasks: Queue = Queue()
     sizes = {f: (HERE.parents[1] / "functional_dl/reverse/rules" / f"{f}.py").stat().st_size for f in families()}
-    for family in sorted(options.families or sizes, key=lambda f: -sizes[f]):
+    for family in options.families or sorted(sizes, key=lambda f: -sizes[f]):
         tasks.put(family)
     found: dict[str, list[dict]] = {}
 
@@ -126,7 +133,10 @@ def main() -> int:
         thread.join()
     verdicts = [v for family in found.values() for v in family]
     print(_row("all", verdicts))
-    print("killed by:", ", ".join(f"{cause} {n}" for cause, n in Counter(v["death"] for v in verdicts if v["death"]).most_common()))
+    print(
+        "killed by:",
+        ", ".join(f"{cause} {n}" for cause, n in Counter(v["death"] for v in verdicts if v["death"]).most_common()),
+    )
     by_reason = defaultdict(list)
     for v in verdicts:
         if v["death"] is None:

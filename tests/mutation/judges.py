@@ -2,11 +2,15 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from unittest import mock
 
-import test_rules
+import jax
+import numpy as np
+import oracles
 
 from functional_dl.reverse.rule import Rule
 from tests.mutation.mutants import Mutant, planted, users
+from tests.reverse import test_rules
 
 JUDGES: tuple[tuple[Callable, list], ...] = (
     (test_rules.test_equals_jax, test_rules.CASES),
@@ -19,26 +23,47 @@ JUDGES: tuple[tuple[Callable, list], ...] = (
 CHEAP = ("float64", "complex128")
 
 
+_answers: dict = {}
+
+
+def judge(fun, args, *cts):
+    """oracles.judge, whose part in JAX is the same for every mutant and computed once."""
+    key = (fun, *[(x.dtype.name, x.shape, np.asarray(x).tobytes()) for x in args])
+
+    @jax.jit
+    def references(args, leaves):
+        full = [oracles.with_floating(ct, floating) for ct, floating in zip(cts, leaves)]
+        return [(oracles.reference(fun, args, ct), oracles.magnitudes(fun, args, ct)) for ct in full]
+
+    @jax.jit
+    def ours(args, leaves):
+        return [oracles.ours(fun, args, oracles.with_floating(ct, floating)) for ct, floating in zip(cts, leaves)]
+
+    leaves = [oracles.floating_leaves(ct) for ct in cts]
+    if key not in _answers:
+        _answers[key] = references(args, leaves)
+    return [(bars, *known) for bars, known in zip(ours(args, leaves), _answers[key])]
+
+
 def questions(rules: list[Rule]) -> Iterator[tuple[Callable, tuple]]:
-    """Judges and cases of these rules: what the default tests ask first, then what the campaign asks."""
+    """Judges and cases of these rules, those of the default tests."""
     primitives = {rule.primitive for rule in rules}
-    for campaign in (False, True):
-        for judge, cases in JUDGES:
-            own = [c for c in cases if c.values[0].primitive in primitives and bool(c.marks) == campaign]
-            for case in sorted(own, key=lambda c: c.values[2] not in CHEAP):
-                yield judge, case.values
+    for test, cases in JUDGES:
+        own = [c for c in cases if c.values[0].primitive in primitives and not c.marks]
+        for case in sorted(own, key=lambda c: c.values[2] not in CHEAP):
+            yield test, case.values
 
 
 def death(mutant: Mutant) -> str | None:
     """What kills the mutant: a judge's name, or an error's; None if it survives."""
     rules = users(mutant.module)[mutant.function]
-    with planted(mutant), warnings.catch_warnings():
+    with planted(mutant), mock.patch.object(oracles, "judge", judge), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for judge, case in questions(rules):
+        for test, case in questions(rules):
             try:
-                judge(*case)
+                test(*case)
             except AssertionError:
-                return judge.__name__
+                return test.__name__
             except Exception as e:
                 return type(e).__name__
     return None

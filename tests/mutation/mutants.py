@@ -22,11 +22,40 @@ from functional_dl.reverse import sweep
 PACKAGE = "functional_dl.reverse.rules"
 SWAPPED = {"sub", "div", "pow", "atan2", "rem", "dot_general", "matmul", "complex", "dot", "nextafter"}
 REPLACED = {
-    "add": "sub", "sub": "add", "mul": "div", "div": "mul", "sin": "cos", "cos": "sin", "max": "min", "min": "max",
-    "lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "eq": "ne", "ne": "eq", "plus": "minus", "minus": "plus", "triu": "tril", "tril": "triu",
+    "add": "sub",
+    "sub": "add",
+    "mul": "div",
+    "div": "mul",
+    "sin": "cos",
+    "cos": "sin",
+    "max": "min",
+    "min": "max",
+    "lt": "ge",
+    "ge": "lt",
+    "gt": "le",
+    "le": "gt",
+    "eq": "ne",
+    "ne": "eq",
+    "plus": "minus",
+    "minus": "plus",
+    "triu": "tril",
+    "tril": "triu",
     "real": "imag",
-}  # fmt: skip
-DROPPED = {"neg", "conj", "unbroadcast", "argsort", "square", "rev", "transpose", "hermitian", "adjoint", "log", "exp", "sqrt"}
+}
+DROPPED = {
+    "neg",
+    "conj",
+    "unbroadcast",
+    "argsort",
+    "square",
+    "rev",
+    "transpose",
+    "hermitian",
+    "adjoint",
+    "log",
+    "exp",
+    "sqrt",
+}
 TERMS = {"add", "mul"}
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult}
 COMPARISONS = {ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
@@ -68,14 +97,19 @@ def rules_of(family: str, function: str) -> list[table.Rule]:
     return [
         rule
         for rule in reverse.RULES.values()
-        if any(f is not None and f.__module__ == module and f.__name__ == function for f in (rule.formula, rule.forward))
+        if any(
+            f is not None and f.__module__ == module and f.__name__ == function for f in (rule.formula, rule.forward)
+        )
     ]
 
 
 def users(family: str) -> dict[str, list[table.Rule]]:
     """The functions to mutate -> the rules that call them, by way of functions of the same file."""
     functions = _functions(_tree(family))
-    names = {f: {n.id for n in ast.walk(body(node)) if isinstance(n, ast.Name)} & set(functions) for f, node in functions.items()}
+    names = {
+        f: {n.id for n in ast.walk(body(node)) if isinstance(n, ast.Name)} & set(functions)
+        for f, node in functions.items()
+    }
     found: dict[str, list[table.Rule]] = {}
     for function in functions:
         rules, reached, pending = rules_of(family, function), set(), [function]
@@ -135,7 +169,12 @@ def mistakes(node: ast.AST, parameters: list[str]) -> Iterator[tuple[str, ast.AS
         yield f"{node.value} -> {node.value + 1}", ast.Constant(node.value + 1)
     elif isinstance(node, ast.Constant) and type(node.value) is bool:
         yield f"{node.value} -> {not node.value}", ast.Constant(not node.value)
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and len(parameters) >= 3 and parameters[1] == "out":
+    elif (
+        isinstance(node, ast.Name)
+        and isinstance(node.ctx, ast.Load)
+        and len(parameters) >= 3
+        and parameters[1] == "out"
+    ):
         if node.id == "out":
             yield f"out -> {parameters[2]}", ast.Name(parameters[2], ast.Load())
         elif node.id == parameters[2]:
@@ -145,10 +184,16 @@ def mistakes(node: ast.AST, parameters: list[str]) -> Iterator[tuple[str, ast.AS
         for i, bar in enumerate(bars):
             if isinstance(bar, ast.Starred) or (isinstance(bar, ast.Constant) and bar.value is None):
                 continue
-            for factor in (-1, 2, 0.5):
+            for factor in (-1, (2, 0.5)[i % 2]):
                 scaled = ast.Call(ast.Name("__scaled", ast.Load()), [bar, ast.Constant(factor)], [])
-                yield f"cotangent {i} times {factor}", _with(node, value=ast.Tuple([*bars[:i], scaled, *bars[i + 1 :]], ast.Load()))
-            yield f"cotangent {i} dropped", _with(node, value=ast.Tuple([*bars[:i], ast.Constant(None), *bars[i + 1 :]], ast.Load()))
+                yield (
+                    f"cotangent {i} times {factor}",
+                    _with(node, value=ast.Tuple([*bars[:i], scaled, *bars[i + 1 :]], ast.Load())),
+                )
+            yield (
+                f"cotangent {i} dropped",
+                _with(node, value=ast.Tuple([*bars[:i], ast.Constant(None), *bars[i + 1 :]], ast.Load())),
+            )
 
 
 def _with(node, **fields):
@@ -167,7 +212,14 @@ def mutants(family: str) -> Iterator[Mutant]:
         number = 0
         for place in ast.walk(body(node)):
             for change, replacement in mistakes(place, parameters):
-                yield Mutant(family, name, number, getattr(place, "lineno", node.lineno), change, _replaced(node, place, replacement))
+                yield Mutant(
+                    family,
+                    name,
+                    number,
+                    getattr(place, "lineno", node.lineno),
+                    change,
+                    _replaced(node, place, replacement),
+                )
                 number += 1
 
 

@@ -1,0 +1,66 @@
+"""The mutation machinery on a handful of mutants; `python -m tests.mutation` judges them all."""
+
+import ast
+import copy
+
+import pytest
+
+from functional_dl import reverse
+from tests.mutation.judges import death
+from tests.mutation.mutants import Mutant, families, mutants, planted, rules_of, users
+from tests.mutation.survivors import REASONS, reason
+
+KILLED = [
+    ("elementwise", "cos_vjp", "neg dropped"),
+    ("elementwise", "atan2_vjp", "cotangent 0 times 2"),
+    ("arithmetic", "sub_vjp", "cotangent 1 times -1"),
+    ("arithmetic", "div_vjp", "div: operands swapped"),
+    ("contractions", "dot_general_vjp", "dot_general: operands swapped"),
+    ("reductions", "_chosen_bar", "div -> mul"),
+]
+
+
+def chosen(family: str, function: str, change: str) -> Mutant:
+    return next(m for m in mutants(family) if m.function == function and m.change == change)
+
+
+@pytest.mark.parametrize("where", KILLED, ids=" ".join)
+def test_is_killed(where):
+    assert death(chosen(*where)) is not None
+
+
+def test_an_equivalent_mutant_survives():
+    """-y_bar, negated twice."""
+    mutant = chosen("arithmetic", "neg_vjp", "cotangent 0 times -1")
+    unchanged = mutant._replace(tree=_undone(mutant))
+    assert death(unchanged) is None
+
+
+def _undone(mutant):
+    """The mutant with its mistake made twice."""
+    tree = copy.deepcopy(mutant.tree)
+    returned = tree.body[-1].value.elts
+    returned[0] = ast.Call(ast.Name("__scaled", ast.Load()), [returned[0], ast.Constant(-1)], [])
+    return ast.fix_missing_locations(tree)
+
+
+def test_rules_are_put_back():
+    before = dict(reverse.RULES)
+    mutant = chosen(*KILLED[0])
+    with planted(mutant):
+        assert dict(reverse.RULES) != before
+    assert dict(reverse.RULES) == before
+
+
+def test_every_rule_has_mutants():
+    mutated = {rule.primitive for family in families() for rules in users(family).values() for rule in rules}
+    assert mutated == set(reverse.RULES)
+
+
+def test_reasons_belong_to_mutants():
+    for key, change in REASONS:
+        family, function = key.split(":")[0].split(".")
+        found = [m for m in mutants(family) if m.function == function and change in ("", m.change)]
+        assert found, f"{key}: no such mutant"
+        assert reason(found[0].name, found[0].change)
+    assert rules_of("elementwise", "cos_vjp")
