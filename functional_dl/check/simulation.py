@@ -9,6 +9,7 @@ and one program yields the cotangents under all faults.  A fault whose cotangent
 several cotangents, is the explanation.  A value that is used in several places gives the edges: w scales one use.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +33,17 @@ LINEAR = {
 }  # fmt: skip
 MOVING = {"pad", "slice", "dynamic_slice", "concatenate", "gather", "conv_general_dilated", "cumsum", "step", "rev",
           "reduce_window_sum", "dynamic_update_slice", "roll", "split"}  # fmt: skip
+# the derivative as a function of the output, where it is one: it is easily given the input
+FROM_OUTPUT = {
+    "tanh": lambda y: 1 - y * y,
+    "logistic": lambda y: y * (1 - y),
+    "exp": lambda y: y,
+    "expm1": lambda y: 1 + y,
+    "sqrt": lambda y: 0.5 / y,
+    "rsqrt": lambda y: -0.5 * y**3,
+    "cbrt": lambda y: 1 / (3 * y * y),
+    "tan": lambda y: 1 + y * y,
+}
 REPEATING = {"gather", "broadcast_in_dim", "dynamic_slice"}
 
 
@@ -109,6 +121,20 @@ class Simulation:
             if found.intersection(site.ins):
                 found.update(site.outs)
         return found
+
+    @functools.cached_property
+    def of_edges(self):
+        """The responses to every edge."""
+        return self.responses(None) if self.edges else None
+
+    @functools.cached_property
+    def of_faults(self):
+        """All faults, and the responses to them."""
+        faults = _faults(self)[:FAULTS]
+        try:
+            return faults, self.responses(faults) if faults else None
+        except Exception:  # a fault that an equation cannot be given
+            return faults, None
 
     def responses(self, faults: list[Fault] | None) -> np.ndarray:
         """d cotangents / d w for every fault (or, for None, for every edge): one array for each differentiable leaf, of
@@ -218,10 +244,7 @@ def _push(fun, values, dots):
 
 
 def _lost_terms(evidence, simulation) -> list[Hypothesis]:
-    if "edges" not in simulation.__dict__:
-        simulation.__dict__["edges_found"] = simulation.responses(None) if simulation.edges else None
-        simulation.__dict__["edges_done"] = True
-    responses = simulation.__dict__.get("edges_found")
+    responses = simulation.of_edges
     if responses is None:
         return []
     terms, names = _terms(simulation, responses[evidence.k])
@@ -299,20 +322,11 @@ def _close(evidence, missing) -> bool:
 
 
 def _other_faults(evidence, simulation) -> list[Hypothesis]:
-    if "faults" not in simulation.__dict__:
-        faults = _faults(simulation)[:FAULTS]
-        found = None
-        if faults:
-            try:
-                found = simulation.responses(faults)
-            except Exception:  # a fault that an equation cannot be given
-                found, faults = None, []
-        simulation.__dict__["faults"], simulation.__dict__["faults_found"] = faults, found
-    responses = simulation.__dict__["faults_found"]
+    faults, responses = simulation.of_faults
     if responses is None:
         return []
     found = []
-    for fault, response in zip(simulation.__dict__["faults"], responses[evidence.k]):
+    for fault, response in zip(faults, responses[evidence.k]):
         if np.isfinite(response).all() and np.any(response) and _close(evidence, -response):
             found.append(Hypothesis(fault.cause, fault.weight, fault.message))
     return found
@@ -377,7 +391,20 @@ def _points(n, site, simulation):
 
             message = f"The derivative of {_where(n, site)} is evaluated at {what} in place of its operand {j}."
             found.append(Fault(n, cause, message, push, weight))
+            if site.name in FROM_OUTPUT and cause == "wrong_point":
+                found.append(Fault(n, cause, *_from_output(n, site, z, what), weight))
+        if site.name in FROM_OUTPUT:
+            found.append(Fault(n, "wrong_point", *_from_output(n, site, x, "its input"), 0.955))
     return found
+
+
+def _from_output(n, site, z, what):
+    slope = FROM_OUTPUT[site.name]
+
+    def push(values, dots):
+        return [slope(jnp.asarray(z)) * dots[0]]
+
+    return f"The derivative of {_where(n, site)}, a formula of its output, is given {what}.", push
 
 
 def _branches(n, site, values):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from functional_dl.check.causes.overwrite import contributions
 from functional_dl.check.evidence import Evidence, Hypothesis
 
 RANK = 2  # a coupling through a mean, a variance, or an inner product
@@ -14,6 +15,13 @@ def test(evidence: Evidence) -> Hypothesis | None:
     missing = [e - a for a, e in zip(evidence.actual, evidence.expected)]
     if not all(np.isfinite(m).all() for m in missing) or evidence.x.size < 2:
         return None
+    if _diagonal(evidence):
+        return Hypothesis(
+            "missing_term",
+            0.94,
+            "The cotangent holds the diagonal of the Jacobian alone: what other entries of the output contribute through "
+            "their coupling is left out.",
+        )
     constant = _constant_axes(evidence, missing)
     if constant:
         axes = ", ".join(map(str, constant))
@@ -39,6 +47,19 @@ def test(evidence: Evidence) -> Hypothesis | None:
             f"{ranks[1]}: a coupling term is left out.",
         )
     return None
+
+
+def _diagonal(evidence) -> bool:
+    """Whether actual_i = J_ii ct_i, for entries of the one output of the leaf's shape, though J is not diagonal."""
+    if [y.shape for y in evidence.outs] != [evidence.shape] or evidence.x.size > 50_000:
+        return False
+    entries = [tuple(i) for i in evidence.rng.permutation(np.argwhere(evidence.bad))[:10]]
+    for index in entries:
+        shares = contributions(evidence, index)
+        own = int(np.ravel_multi_index(index, evidence.shape)) if evidence.shape else 0
+        if shares is None or abs(shares[own] - evidence.actual[0][index]) > 5 * evidence.tolerance[0][index]:
+            return False
+    return bool(entries)
 
 
 def _constant_axes(evidence, missing):

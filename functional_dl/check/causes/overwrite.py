@@ -15,7 +15,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
         return None
     good = np.argwhere(~evidence.bad)
     chosen = [tuple(i) for i in evidence.rng.permutation(bad)[:LOOKED_AT]]
-    single = 0
+    single = diagonal = 0
     for index in chosen:
         shares = contributions(evidence, index)
         if shares is None or (np.abs(shares) > 0).sum() < 2:
@@ -23,8 +23,10 @@ def test(evidence: Evidence) -> Hypothesis | None:
         actual, tolerance = evidence.actual[0][index], evidence.tolerance[0][index]
         if np.any(np.abs(shares - actual) <= 5 * tolerance):
             single += 1
-    if single < len(chosen):
-        return None
+            own = np.ravel_multi_index(index, evidence.shape) if evidence.shape else 0
+            diagonal += bool(len(shares) == evidence.x.size and abs(shares[own] - actual) <= 5 * tolerance)
+    if single < len(chosen) or diagonal == len(chosen):
+        return None  # of each entry its own use: a coupling term is missing, not a sum over uses
     for index in evidence.rng.permutation(good)[:LOOKED_AT]:
         shares = contributions(evidence, tuple(index))
         if shares is not None and (np.abs(shares) > 0).sum() > 1:
