@@ -1,5 +1,7 @@
 """Judging a gradient: numeric oracles with honest errors, comparison, the cause of a fault."""
 
+from functional_dl.check.find_nan import NanReport as NanReport
+from functional_dl.check.find_nan import find_nan as find_nan
 from functional_dl.check.grads import assert_grads as assert_grads
 from functional_dl.check.grads import check_grads as check_grads
 from functional_dl.check.kinks import Interval as Interval

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from functional_dl.check import reference
 from functional_dl.check.evidence import Evidence, Hypothesis
 
 
@@ -20,7 +21,8 @@ def factor(evidence: Evidence) -> complex | float | None:
 def test(evidence: Evidence) -> Hypothesis | None:
     """actual = c expected with one c for all entries and all trials, c not 1, -1 or 0."""
     c = factor(evidence)
-    if c is None or abs(c) < 1e-6 or abs(c - 1) < 1e-9 or abs(c + 1) < 1e-3:
+    near = 16 * reference.eps(evidence.function.point[evidence.k])  # so near 1, it is the rounding
+    if c is None or abs(c) < 1e-6 or abs(c - 1) < near or abs(c + 1) < max(near, 1e-3):
         return None
     if not evidence.explains([c * e for e in evidence.expected]):
         return None
