@@ -74,8 +74,8 @@ def at_kink(evidence, actual=None) -> AtKink | None:
     first = int(np.flatnonzero(kinked)[0])
     place = tuple(int(i) for i in bad[first])
     message = (
-        f"{int(kinked.sum())} of the {len(bad)} wrong entries lie at a kink; at {list(place)} generalised derivatives lie in "
-        f"[{low[first]:.6g}, {high[first]:.6g}], the cotangent is {given[first].real:.6g}."
+        f"{int(kinked.sum())} of the {len(bad)} wrong entries lie at a kink; at {list(place)} generalised derivatives "
+        f"lie in [{low[first]:.6g}, {high[first]:.6g}], the cotangent is {given[first].real:.6g}."
     )
     return AtKink(bool(kinked.all()), bool(inside.all()), mask, message)
 

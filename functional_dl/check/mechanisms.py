@@ -155,8 +155,8 @@ def _safe_root(step, x):
 
 
 DOUBLE_WHERE = (
-    "the double where: replace the operand by a harmless value where the branch is not taken, before the operation too: "
-    "where(ok, f(where(ok, x, 1)), other)."
+    "the double where: replace the operand by a harmless value where the branch is not taken, before the operation "
+    "too: where(ok, f(where(ok, x, 1)), other)."
 )
 
 
@@ -317,7 +317,8 @@ FORWARD = {
     "div": _div, "exp": _exp, "exp2": _exp, "expm1": _exp, "sinh": _exp, "cosh": _exp, "log": _log, "log1p": _log1p,
     "sqrt": _sqrt, "rsqrt": _rsqrt, "pow": _pow, "integer_pow": _integer_pow, "sub": _difference, "add": _difference,
     "mul": _mul, "square": _overflow, "dot_general": _overflow, "reduce_sum": _overflow, "reduce_prod": _overflow,
-    "cumsum": _overflow, "cumprod": _overflow, "conv_general_dilated": _overflow, "acos": _domain("acos", "[-1, 1]", 0.0),
+    "cumsum": _overflow, "cumprod": _overflow, "conv_general_dilated": _overflow,
+    "acos": _domain("acos", "[-1, 1]", 0.0),
     "asin": _domain("asin", "[-1, 1]", 0.0), "atanh": _domain("atanh", "(-1, 1)", 0.0),
     "erf_inv": _domain("erf_inv", "(-1, 1)", 0.0), "convert_element_type": _cast, "cholesky": _cholesky,
 }  # fmt: skip
@@ -332,7 +333,8 @@ def _root_back(scene):
         return _masked(scene, "the root's derivative 1 / (2 sqrt(0)) is infinite", _guarded(lambda x: x <= 0, 1.0))
     if norm:
         return Explanation(
-            "the norm of a zero vector: the root of a sum of squares has an infinite derivative at 0, and 0 * inf is NaN",
+            "the norm of a zero vector: the root of a sum of squares has an infinite derivative at 0, and "
+            "0 * inf is NaN",
             "a safe norm: n2 = sum(x**2); where(n2 > 0, sqrt(where(n2 > 0, n2, 1)), 0), or sqrt(n2 + eps).",
             _safe_root,
         )
@@ -347,7 +349,9 @@ def _log_back(scene):
     guard = _guarded(lambda x: x <= 0, 1.0)
     if scene.masked:
         return _masked(scene, "the derivative of log, 1 / x, is infinite at 0", guard)
-    return Explanation("log at 0: its derivative 1 / x is infinite", "log(maximum(x, tiny)), or stay in logarithms.", guard)
+    return Explanation(
+        "log at 0: its derivative 1 / x is infinite", "log(maximum(x, tiny)), or stay in logarithms.", guard
+    )
 
 
 def _log1p_back(scene):
@@ -376,7 +380,9 @@ def _pow_back(scene):
         return _masked(scene, "the derivative of x**y at x = 0 is infinite", guard)
     base = scene.at[0]
     if np.size(base) == 1 and base < 0:
-        return Explanation("x**y with x < 0: its derivative in y holds log x", "abs(x)**y, or a whole number for y.", guard)
+        return Explanation(
+            "x**y with x < 0: its derivative in y holds log x", "abs(x)**y, or a whole number for y.", guard
+        )
     return Explanation(
         "x**y at x = 0: y x**(y-1) or x**y log x is infinite or 0 * inf there",
         "where(x > 0, where(x > 0, x, 1)**y, 0), or a whole number for y.",
@@ -407,8 +413,8 @@ def _times_back(scene):
     other = [v for v in scene.at if np.size(v) == 1 and not np.isfinite(v)]
     if other and scene.ct is not None and np.size(scene.ct) == 1 and scene.ct == 0:
         return Explanation(
-            "0 * inf from an unselected `where` branch: the other factor is infinite, and its zero cotangent times that "
-            "is NaN",
+            "0 * inf from an unselected `where` branch: the other factor is infinite, and its zero cotangent times "
+            "that is NaN",
             DOUBLE_WHERE,
             lambda step, *values: step.fun(*[_put(~jnp.isfinite(v), v, 1.0) for v in values]),
         )
@@ -469,7 +475,8 @@ def _integer_pow_back(scene):
 
 
 BACKWARD = {
-    "sqrt": _root_back, "log": _log_back, "log1p": _log1p_back, "div": _div_back, "pow": _pow_back, "rsqrt": _rsqrt_back,
+    "sqrt": _root_back, "log": _log_back, "log1p": _log1p_back, "div": _div_back, "pow": _pow_back,
+    "rsqrt": _rsqrt_back,
     "cbrt": _root_back, "acos": _domain_back("acos", "+-1"), "asin": _domain_back("asin", "+-1"),
     "atanh": _domain_back("atanh", "+-1"), "erf_inv": _domain_back("erf_inv", "+-1"),
     "acosh": _domain_back("acosh", "1"), "exp": _exp_back, "exp2": _exp_back, "expm1": _exp_back, "sinh": _exp_back,

@@ -1,7 +1,7 @@
 """Diagnosis by simulation: which single fault in the backward pass of fun's own equations gives the user's numbers?
 
-Every equation y = p(x) has a linear map L = dy/dx; a fault replaces it by another, L'.  With L + w (L' - L) in its place
-the cotangents are affine in w (no path through the program meets an equation twice), so that
+Every equation y = p(x) has a linear map L = dy/dx; a fault replaces it by another, L'.  With L + w (L' - L) in its
+place the cotangents are affine in w (no path through the program meets an equation twice), so that
 
     cotangents with the fault = right ones + d(right ones)/dw at w = 0,
 
@@ -28,7 +28,8 @@ CHUNK = 32
 NEARBY = 6  # other values of the same shape that a derivative may have been given by mistake
 LINEAR = {
     "add", "add_any", "sub", "neg", "reshape", "transpose", "broadcast_in_dim", "reduce_sum", "convert_element_type",
-    "slice", "pad", "concatenate", "gather", "select_n", "copy", "copy_p", "real", "imag", "rev", "squeeze", "cumsum", "conj",
+    "slice", "pad", "concatenate", "gather", "select_n", "copy", "copy_p", "real", "imag", "rev", "squeeze", "cumsum",
+    "conj",
     "step", "stack", "dynamic_slice", "split", "stop_gradient", "optimization_barrier", "reduce_precision", "sort",
 }  # fmt: skip
 MOVING = {"pad", "slice", "dynamic_slice", "concatenate", "gather", "conv_general_dilated", "cumsum", "step", "rev",
@@ -272,8 +273,8 @@ def _lost_terms(evidence, simulation) -> list[Hypothesis]:
             c = 1 - gamma.real
             found.append(
                 Hypothesis(
-                    "scale", 0.75, f"A term is {c:.6g} times what it should be{name_of(c, sizes_of(evidence))}: the path "
-                    f"through {name}.",
+                    "scale", 0.75, f"A term is {c:.6g} times what it should be{name_of(c, sizes_of(evidence))}: the "
+                    f"path through {name}.",
                 )
             )  # fmt: skip
     if found:

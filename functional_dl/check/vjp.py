@@ -158,7 +158,8 @@ class _Check:
                 index = tuple(int(i) for i in np.argwhere(wrong)[np.argmax(np.abs((a - e)[wrong]))])
                 self.findings.append(
                     Finding(
-                        "primal", "", f"{path}: {int(wrong.sum())} of {e.size} entries of fun_vjp's output differ from fun's.",
+                        "primal", "",
+                        f"{path}: {int(wrong.sum())} of {e.size} entries of fun_vjp's output differ from fun's.",
                         index, e[index].item(), a[index].item(), float(abs(a[index] - e[index])), float(allowed[index]),
                         ("primal",),
                     )
@@ -190,7 +191,7 @@ class _Check:
         return tree_unflatten(self.function.out_tree, leaves)
 
     def _check_form(self, bars) -> set[int] | None:
-        """Count, trees, shapes and dtypes; returns the differentiable leaves that cannot be compared, None if none can."""
+        """Count, trees, shapes and dtypes; returns the leaves that cannot be compared, None if none can."""
         function = self.function
         if not isinstance(bars, tuple | list):
             self.found(
@@ -252,7 +253,7 @@ class _Check:
         bars = self.pullback(self._ct_tree(own))
         found = []
         for bar, primal in zip(bars, self.function.primals):
-            leaves, tree = tree_flatten(primal)
+            leaves, _ = tree_flatten(primal)
             values = [None] * len(leaves) if bar is None else tree_flatten(bar, is_leaf=lambda x: x is None)[0]
             found += values if len(values) == len(leaves) else [None] * len(leaves)
         answers = []
@@ -312,8 +313,8 @@ class _Check:
                 additive = float(np.max(np.abs(summed.bars[k] - a - b), initial=0.0))
                 if homogeneous > 8 * unit * size or additive > 8 * (unit + rounded) * size:
                     self.found(
-                        "nonlinear", path, f"The pullback is not linear in ct: pullback(2 ct) - 2 pullback(ct) is up to "
-                        f"{homogeneous:.3g}, pullback(ct + ct') - pullback(ct) - pullback(ct') up to {additive:.3g}, "
+                        "nonlinear", path, f"The pullback is not linear in ct: pullback(2 ct) - 2 pullback(ct) is up "
+                        f"to {homogeneous:.3g}, pullback(ct + ct') - pullback(ct) - pullback(ct') up to {additive:.3g}, "
                         f"where cotangents are about {size:.3g}.",
                     )  # fmt: skip
                     failed.add(k)
@@ -382,8 +383,8 @@ class _Check:
             path = self.function.paths[i]
             if worst > 1:
                 self.found(
-                    "unknown", path, f"Along a random direction the cotangent gives {claimed:.9g}, differences of fun's "
-                    f"values {float(found.value):.9g} (+- {float(found.error):.1g}).",
+                    "unknown", path, f"Along a random direction the cotangent gives {claimed:.9g}, differences of "
+                    f"fun's values {float(found.value):.9g} (+- {float(found.error):.1g}).",
                 )  # fmt: skip
             x = self.function.leaves[i]
             arguments.append(Argument(path, np.shape(x), str(x.dtype), worst, int(worst > 1)))
@@ -423,7 +424,7 @@ def _diagnose(evidence: Evidence, ratio) -> Finding:
         a.item(),
         float(abs(a - e)),
         float(t),
-        tuple(h.cause for h in ranked[:3]) or tuple(h.cause for h in found[:2]) + ("unknown",),
+        tuple(h.cause for h in ranked[:3]) or (*[h.cause for h in found[:2]], "unknown"),
     )
 
 

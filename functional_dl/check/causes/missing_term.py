@@ -10,8 +10,8 @@ RELATIVE = 1e-3
 
 
 def test(evidence: Evidence) -> Hypothesis | None:
-    """What is missing, expected - actual, is constant along an axis, or a rank-one term p (p . ct) of the output, or has
-    low rank as a function of ct where the derivative itself has full rank."""
+    """What is missing, expected - actual, is constant along an axis, or is a rank-one term p (p . ct), or has low
+    rank as a function of ct where the derivative itself has full rank."""
     missing = [e - a for a, e in zip(evidence.actual, evidence.expected)]
     if not all(np.isfinite(m).all() for m in missing) or evidence.x.size < 2:
         return None
@@ -19,8 +19,8 @@ def test(evidence: Evidence) -> Hypothesis | None:
         return Hypothesis(
             "missing_term",
             0.94,
-            "The cotangent holds the diagonal of the Jacobian alone: what other entries of the output contribute through "
-            "their coupling is left out.",
+            "The cotangent holds the diagonal of the Jacobian alone: what other entries of the output contribute "
+            "through their coupling is left out.",
         )
     constant = _constant_axes(evidence, missing)
     if constant:
@@ -43,8 +43,8 @@ def test(evidence: Evidence) -> Hypothesis | None:
         return Hypothesis(
             "missing_term",
             0.85,
-            f"What is missing depends on the cotangent through {ranks[0]} number(s) only, where the derivative has rank "
-            f"{ranks[1]}: a coupling term is left out.",
+            f"What is missing depends on the cotangent through {ranks[0]} number(s) only, where the derivative has "
+            f"rank {ranks[1]}: a coupling term is left out.",
         )
     return None
 
@@ -107,7 +107,8 @@ def _proportional(evidence, missing):
 
 
 def _ranks(evidence):
-    """(rank of ct -> missing, rank of ct -> expected) for cotangents in one block of the output, where the first is low."""
+    """Ranks of ct -> missing and of ct -> expected, for cotangents in one block of the output; None unless the first is
+    low."""
     outs = evidence.outs
     if len(outs) != 1 or not outs[0].shape or evidence.x.size > 50_000:
         return None

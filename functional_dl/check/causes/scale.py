@@ -61,7 +61,8 @@ def name_of(c, sizes: dict[int, str]) -> str:
     for n, what in sizes.items():
         named = {
             float(n): f"{n}", 1 / n: f"1/{n}", n**0.5: f"sqrt({n})", n**-0.5: f"1/sqrt({n})",
-            2.0 / n: f"2/{n}", n / 2: f"{n}/2", float(n - 1): f"{n} - 1", n / (n - 1) if n > 1 else 0.0: f"{n}/({n} - 1)",
+            2.0 / n: f"2/{n}", n / 2: f"{n}/2", float(n - 1): f"{n} - 1",
+            n / (n - 1) if n > 1 else 0.0: f"{n}/({n} - 1)",
             (n - 1) / n: f"({n} - 1)/{n}",
         }  # fmt: skip
         for value, text in named.items():

@@ -16,7 +16,11 @@ def test(evidence: Evidence) -> Hypothesis | None:
             except Exception:  # fun is not defined there
                 continue
             if evidence.explains(guesses):
-                return Hypothesis("wrong_point", 0.8 if what.startswith(("-", "zero")) else 0.925, f"The cotangent is the right one at {what}.")
+                return Hypothesis(
+                    "wrong_point",
+                    0.8 if what.startswith(("-", "zero")) else 0.925,
+                    f"The cotangent is the right one at {what}.",
+                )
     return _other_slope(evidence)
 
 
