@@ -6,7 +6,7 @@ The function's module is imported from the current folder.
 import importlib
 import sys
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -109,14 +109,14 @@ class FindNan:
         return 1 if report.found else 0
 
 
-def found(target: str):
+def found(target: str) -> Any:
     """The object that MODULE:NAME names."""
     module, _, name = target.partition(":")
     if not module or not name:
         sys.exit(f"{target}: expected MODULE:FUNCTION")
     sys.path.insert(0, "")
     try:
-        value = importlib.import_module(module)
+        value: Any = importlib.import_module(module)
         for part in name.split("."):
             value = getattr(value, part)
     except (ImportError, AttributeError) as error:

@@ -6,6 +6,7 @@ of every value is an equation's operand.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def listing(fun: Callable, args: Sequence) -> Listing | None:
 class _Builder:
     def __init__(self):
         self.sites: list[Site] = []
-        self.constants: dict[int, object] = {}
+        self.constants: dict[int, Any] = {}
         self.count = 0
 
     def new(self) -> int:
@@ -145,7 +146,7 @@ def _apply(eqn) -> Callable:
     return fun
 
 
-def run(program: Listing, args: Sequence, apply: Callable | None = None) -> dict[int, object]:
+def run(program: Listing, args: Sequence, apply: Callable | None = None) -> dict[int, Any]:
     """All values of the program by name; apply(position, site, values) -> outs replaces an equation."""
     values = dict(program.constants) | dict(zip(program.inputs, args))
     for n, site in enumerate(program.sites):

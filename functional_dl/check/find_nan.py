@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -147,7 +148,7 @@ def _origin(walk, step, name) -> Origin:
 
 def _backward(walk: Walk, differentiate, replace=None) -> Origin | None:
     """The first step of the backward sweep that turns finite cotangents into non-finite ones; None if none does."""
-    cts: dict[int, object] = {}
+    cts: dict[int, Any] = {}
     needed = set(walk.inputs)
     for step in walk.steps:
         if needed.intersection(step.ins):

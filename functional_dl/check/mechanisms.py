@@ -6,6 +6,7 @@ FORWARD and BACKWARD: primitive -> function of a Scene -> Explanation.  A rewrit
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,14 +37,14 @@ class Scene:
       makers: names of the primitives that made the operands.
     """
 
-    step: object
+    step: Any
     values: list
     at: list
-    out: object
-    ct: object
+    out: Any
+    ct: Any
     masked: bool
     makers: list
-    dtype: object
+    dtype: Any
 
 
 def explain(walk, origin, direction: str) -> Explanation:

@@ -8,7 +8,7 @@ Source: Ridders, Accurate computation of F'(x) and F'(x)F''(x), Adv. Eng. Softw.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,8 +25,8 @@ EPS = float(np.finfo(np.float64).eps)
 class Estimate(NamedTuple):
     """A value (array or pytree) and a bound of its error, of the same form."""
 
-    value: object
-    error: object
+    value: Any
+    error: Any
 
 
 class Slopes(NamedTuple):

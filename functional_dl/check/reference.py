@@ -9,6 +9,7 @@ The reference is JAX's pullback of fun in double precision, believed only where 
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,8 @@ class Reference:
     def __init__(self, function: Function, rng: np.random.Generator):
         self.function = function
         self.rng = rng
-        self.source, self.disagreement, self.jacobian = "", "", None
+        self.source, self.disagreement = "", ""
+        self.jacobian: Any = None
         if function.traceable:
             self.disagreement = self._disagreement()
             if not self.disagreement:

@@ -137,12 +137,13 @@ class Simulation:
         except Exception:  # a fault that an equation cannot be given
             return faults, None
 
-    def responses(self, faults: list[Fault] | None) -> np.ndarray:
+    def responses(self, faults: list[Fault] | None) -> list[np.ndarray]:
         """d cotangents / d w for every fault (or, for None, for every edge): one array for each differentiable leaf, of
         shape (faults, trials, *leaf)."""
         count = len(self.edges) if faults is None else len(faults)
         by_site: dict[int, list] = {}
-        for m, entry in enumerate(self.edges if faults is None else faults):
+        entries: list[Any] = self.edges if faults is None else faults
+        for m, entry in enumerate(entries):
             site = entry[0] if faults is None else entry.site
             by_site.setdefault(site, []).append((m, entry))
 

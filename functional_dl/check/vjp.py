@@ -313,9 +313,9 @@ class _Check:
                 additive = float(np.max(np.abs(summed.bars[k] - a - b), initial=0.0))
                 if homogeneous > 8 * unit * size or additive > 8 * (unit + rounded) * size:
                     self.found(
-                        "nonlinear", path, f"The pullback is not linear in ct: pullback(2 ct) - 2 pullback(ct) is up "
-                        f"to {homogeneous:.3g}, pullback(ct + ct') - pullback(ct) - pullback(ct') up to {additive:.3g}, "
-                        f"where cotangents are about {size:.3g}.",
+                        "nonlinear", path, f"The pullback is not linear in ct: pullback(2 ct) - 2 pullback(ct) is "
+                        f"up to {homogeneous:.3g}, pullback(ct + ct') - pullback(ct) - pullback(ct') up to "
+                        f"{additive:.3g}, where cotangents are about {size:.3g}.",
                     )  # fmt: skip
                     failed.add(k)
         return failed
@@ -335,7 +335,7 @@ class _Check:
                 ratio = np.where(np.isnan(ratio), np.inf, ratio)
                 same = np.all([(np.isnan(a) & np.isnan(e)) | (a == e) for a, e, _ in self._entries(evidence)], axis=0)
                 unknown = np.any([~np.isfinite(e) for e in evidence.expected], axis=0)
-            ratio = np.where(same | unknown, 0.0, ratio)
+            ratio = np.where(np.logical_or(same, unknown), 0.0, ratio)
             evidence.__dict__["bad"] = ratio > 1
             if evidence.bad.any():
                 excused = kinks.at_kink(evidence)
@@ -378,7 +378,7 @@ class _Check:
                 unit = reference.ROUNDINGS.get(reference.dtype_name(x), 4.0) * reference.eps(x)
                 slack = (unit + 1e-7) * float(np.sqrt(np.sum(np.abs(answer.bars[k] * direction[k]) ** 2)))
                 self.comparisons += 1
-                off = max(low - claimed, claimed - high, 0.0)
+                off = float(max(low - claimed, claimed - high, 0.0))
                 worst = max(worst, off / max(slack, 1e-300))
             path = self.function.paths[i]
             if worst > 1:

@@ -7,6 +7,7 @@ inside are cached and may remember another caller.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ class Walk:
 
     def __init__(self, fun: Callable, args: Sequence):
         self.steps: list[Step] = []
-        self.values: dict[int, object] = {}
+        self.values: dict[int, Any] = {}
         self.given: set[int] = set()
         closed, shape = jax.make_jaxpr(fun, return_shape=True)(*args)
         self.out_tree = jax.tree.structure(shape)
