@@ -209,7 +209,7 @@ def _pull(walk, step, places, given, differentiate, replace=None):
 
 def _report(walk: Walk, origin: Origin, direction: str, differentiate) -> NanReport:
     found = mechanisms.explain(walk, origin, direction)
-    verified = found.repair is not None and _runs_clean(walk, origin.step, found.repair, differentiate)
+    verified = found.repair is not None and _runs_clean(walk, found.step, found.repair, differentiate)
     return NanReport(
         True,
         direction,

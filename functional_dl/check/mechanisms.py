@@ -23,6 +23,7 @@ class Explanation:
     suggestion: str
     repair: Callable | None = None
     operands: dict = field(default_factory=dict)
+    step: Any = None  # the step to be replaced, where it is not the origin itself
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Scene:
       at: the operands' entries at the place, where they have the output's shape (or are single numbers).
       out: the output's entry; ct: the cotangent's entry, in the backward sweep.
       masked: the value goes into an unselected branch of a `where` at that place.
-      makers: names of the primitives that made the operands.
+      makers: the steps that made the operands, None for arguments.
     """
 
     step: Any
@@ -58,7 +59,7 @@ def explain(walk, origin, direction: str) -> Explanation:
         operands["result"] = _show(scene.out)
     elif scene.ct is not None:
         operands["cotangent"] = _show(scene.ct)
-    return Explanation(found.mechanism, found.suggestion, found.repair, operands)
+    return Explanation(found.mechanism, found.suggestion, found.repair, operands, found.step or scene.step)
 
 
 def _show(v) -> str:
@@ -86,9 +87,9 @@ def _scene(walk, origin, direction) -> Scene:
     if origin.cts:
         ct = _entry(_plain(origin.cts[0]) if getattr(origin.cts[0], "dtype", None) != jnp.bool_ else None,
                     origin.index, shape)  # fmt: skip
-    made = {o: s.name for s in walk.steps for o in s.outs}
+    made = {o: s for s in walk.steps for o in s.outs}
     masked = _unselected(walk, step, origin, shape, ct)
-    makers = [made.get(i, "") for i in step.ins]
+    makers = [made.get(i) for i in step.ins]
     first = next((v.dtype for v in raw if is_inexact(v)), np.dtype("float32"))
     return Scene(step, values, at, _entry(out, origin.index, np.shape(out)), ct, masked, makers, first)
 
@@ -329,7 +330,8 @@ FORWARD = {
 
 
 def _root_back(scene):
-    norm = scene.makers[0] in ("reduce_sum", "dot_general", "add", "add_any")
+    maker = scene.makers[0]
+    norm = maker is not None and maker.name in ("reduce_sum", "dot_general", "add", "add_any")
     if scene.masked:
         return _masked(scene, "the root's derivative 1 / (2 sqrt(0)) is infinite", _guarded(lambda x: x <= 0, 1.0))
     if norm:
@@ -411,13 +413,16 @@ def _exp_back(scene):
 
 
 def _times_back(scene):
-    other = [v for v in scene.at if np.size(v) == 1 and not np.isfinite(v)]
-    if other and scene.ct is not None and np.size(scene.ct) == 1 and scene.ct == 0:
+    infinite = [j for j, v in enumerate(scene.at) if np.size(v) == 1 and not np.isfinite(v)]
+    if infinite and scene.ct is not None and np.size(scene.ct) == 1 and scene.ct == 0:
+        maker = scene.makers[infinite[0]]
+        guard = MAKERS.get(maker.name) if maker is not None else None
         return Explanation(
             "0 * inf from an unselected `where` branch: the other factor is infinite, and its zero cotangent times "
             "that is NaN",
             DOUBLE_WHERE,
-            lambda step, *values: step.fun(*[_put(~jnp.isfinite(v), v, 1.0) for v in values]),
+            guard,
+            step=maker,
         )
     return Explanation(
         "overflow in the backward sweep: a cotangent times the other factor is beyond the largest number",
@@ -474,6 +479,16 @@ def _integer_pow_back(scene):
         return _masked(scene, "a negative power of 0 is infinite", guard)
     return Explanation("a negative power at 0: its derivative is infinite", DOUBLE_WHERE, guard)
 
+
+# what keeps an equation that makes infinities from making them
+MAKERS = {
+    "log": _guarded(lambda x: x <= 0, 1.0),
+    "div": _guarded(lambda a, b: jnp.asarray(b) == 0, 1.0),
+    "rsqrt": _guarded(lambda x: x <= 0, 1.0),
+    "exp": _guarded(lambda x: x > 80, 0.0),
+    "pow": _first_guarded(lambda x: x <= 0, 1.0),
+    "integer_pow": _first_guarded(lambda x: x == 0, 1.0),
+}
 
 BACKWARD = {
     "sqrt": _root_back, "log": _log_back, "log1p": _log1p_back, "div": _div_back, "pow": _pow_back,
