@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.tree_util import (
     Partial,
     keystr,
@@ -25,7 +26,14 @@ from jax.tree_util import (
 )
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.trace import instantiate, is_differentiable, is_zero_marker, tangent_dtype
+from functional_dl.reverse.trace import (
+    as_array,
+    instantiate,
+    is_differentiable,
+    is_zero_marker,
+    tangent_dtype,
+    weakened,
+)
 
 
 def vjp(fun: Callable, *primals, has_aux: bool = False):
@@ -48,7 +56,7 @@ def vjp(fun: Callable, *primals, has_aux: bool = False):
     """
     _check_callable(fun)
     leaves, in_tree = tree_flatten(primals)
-    values = [_as_array(leaf) for leaf in leaves]
+    values = [_check_value(leaf) for leaf in leaves]
     active = [is_differentiable(jax.typeof(v)) for v in values]
     store = {}
 
@@ -104,8 +112,12 @@ class _Pullback:
                 f"differ: the output has {self.out_tree}, the cotangent has {tree}."
             )
         cts = [_check_cotangent(c, aval) for c, aval in zip(cts, self.out_avals)]
+        # JAX's: the weak type of a primal is kept, but where the cotangent of a weakly typed output was not weak
+        weak = all(c is None or jax.typeof(c).weak_type or not y.weak_type for c, y in zip(cts, self.out_avals))
+        cts = [None if c is None else as_array(c) for c in cts]
         bars = pull_flat(cts)
         bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
+        bars = [_of_type(aval, bar, weak) for aval, bar in zip(self.in_avals, bars)]
         return tree_unflatten(self.in_tree, bars)
 
 
@@ -162,7 +174,8 @@ def value_and_grad(
         value, pullback, *aux = vjp(partial_fun, *chosen, has_aux=has_aux)
         _check_scalar(value)
         tree_map(functools.partial(_check_output_dtype, "grad", holomorphic), value)
-        bars = pullback(tree_map(_one, value))
+        bars = pullback(lax.full_like(value, 1))
+        bars = tree_map(lambda x, bar: _of_type(jax.typeof(x), bar), chosen, bars)
         gradient = bars[0] if isinstance(argnums, int) else bars
         return ((value, *aux) if has_aux else value), gradient
 
@@ -252,10 +265,15 @@ def _split_arguments(fun, argnums, args, kwargs):
     """fun as a function of the chosen arguments alone, and those arguments."""
     positions = (argnums,) if isinstance(argnums, int) else argnums
     for i in positions:
-        if not -len(args) <= i < len(args):
+        if i >= len(args):
             raise TypeError(
-                f"differentiating with respect to {argnums=} requires at least {(i if i >= 0 else -i - 1) + 1} "
-                f"positional arguments to be passed by the caller, but got only {len(args)} positional arguments."
+                f"differentiating with respect to {argnums=} requires at least {max(positions) + 1} positional "
+                f"arguments to be passed by the caller, but got only {len(args)} positional arguments."
+            )
+        if i < -len(args):
+            raise ValueError(
+                f"Positional argument indices must be in [-{len(args)}, {len(args)}) for {len(args)} arguments, but "
+                f"got value {i} in {argnums=}."
             )
     positions = tuple(i % len(args) for i in positions)
 
@@ -269,23 +287,35 @@ def _split_arguments(fun, argnums, args, kwargs):
     return partial_fun, tuple(args[i] for i in positions)
 
 
-def _as_array(x):
+def _check_value(x):
+    """x, if JAX knows its type.  Python's numbers stay what they are, with their weak type."""
     try:
         aval = jax.typeof(x)
     except TypeError:
         aval = None
     if aval is None or isinstance(x, (str, bytes)):
-        raise TypeError(f"Argument '{x}' of type {type(x)} is not a valid JAX type")
-    return jnp.asarray(x) if isinstance(x, (bool, int, float, complex, np.ndarray, np.generic)) else x
+        raise TypeError(f"Argument '{x}' of type {type(x)} is not a valid JAX type.")
+    return jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else x
+
+
+def _of_type(aval, bar, weak: bool = True):
+    """The cotangent of a Python number (or of what is computed from such alone) has the weak type of that number; that
+    of an array whose type says how it lies on a mesh lies on it in the same way."""
+    if not is_differentiable(aval):
+        return bar
+    sharding = getattr(aval, "sharding", None)
+    if sharding is not None and not sharding.mesh.empty and jax.typeof(bar).sharding.spec != sharding.spec:
+        bar = jax.sharding.reshard(bar, sharding)
+    return weakened(bar) if weak and aval.weak_type else bar
 
 
 def _check_output(path, leaf):
     try:
-        return _as_array(leaf)
+        return _check_value(leaf)
     except TypeError:
         raise TypeError(
-            f"the differentiated function must return arrays, got {leaf!r} of type {type(leaf)} "
-            f"at output{keystr(path)}, which is not a valid JAX type"
+            f"Argument '{leaf}' of type {type(leaf)} is not a valid JAX type. It is what the differentiated function "
+            f"returns at output{keystr(path)}, where an array was expected."
         ) from None
 
 
@@ -313,7 +343,7 @@ def _check_scalar(x) -> None:
 
 
 def _check_input_dtype(name, x, holomorphic, allow_int) -> None:
-    dtype = jax.typeof(_as_array(x)).dtype
+    dtype = jax.typeof(_check_value(x)).dtype
     if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(f"{name} with holomorphic=True requires inputs with complex dtype, but got {dtype.name}.")
     if (
@@ -345,17 +375,13 @@ def _check_output_dtype(name, holomorphic, x) -> None:
         raise TypeError(
             f"{name} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
             f"{dtype.name}. For holomorphic differentiation, pass holomorphic=True. For differentiation of "
-            "non-holomorphic functions involving complex outputs, use vjp directly."
+            "non-holomorphic functions involving complex outputs, use jax.vjp directly."
         )
     elif not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
             f"{name} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
-            f"{dtype.name}. For differentiation of functions with integer outputs, use vjp directly."
+            f"{dtype.name}. For differentiation of functions with integer outputs, use jax.vjp directly."
         )
-
-
-def _one(x):
-    return np.ones((), jax.typeof(x).dtype)
 
 
 def _standard_basis(tree):
@@ -378,4 +404,4 @@ def _unravel_rows(out, example, rows):
     for leaf, size in zip(leaves, sizes):
         parts.append(jnp.reshape(rows[start : start + size], (*jnp.shape(leaf), *jnp.shape(example))))
         start += size
-    return tree_unflatten(treedef, parts)
+    return tree_unflatten(treedef, [_of_type(jax.typeof(example), part) for part in parts])

@@ -16,6 +16,7 @@ exists; the reason is kept) and UNSUPPORTED (no derivative is offered; the reaso
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,9 @@ def _last(sequence, i):
 RULES: dict[Primitive, Rule] = {}
 ZERO: dict[Primitive, str] = {}
 UNSUPPORTED: dict[Primitive, str] = {}
+STATEFUL: set[Primitive] = set()  # of these, the operands' slots do not tell whether the rule is needed: references
 REFUSALS: dict[Primitive, type[Exception]] = {}  # the error that an unsupported primitive raises
+LATE: dict[str, Callable[[], None]] = {}  # module -> what registers the rules of its primitives
 
 
 def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | tuple[str, ...] | None = None):
@@ -137,6 +140,26 @@ def unsupported(reason: str, *primitives: Primitive, error: type[Exception] = No
         _check_unclaimed(primitive)
         UNSUPPORTED[primitive] = reason
         REFUSALS[primitive] = error
+
+
+def late_rules(module: str):
+    """Decorator: the function registers rules for the primitives of a module that is not loaded on their account."""
+
+    def register(fun):
+        LATE[module] = fun
+        return fun
+
+    return register
+
+
+def rule_of(primitive: Primitive) -> Rule | None:
+    """The rule of a primitive, if it has one."""
+    rule = RULES.get(primitive)
+    if rule is None and LATE and primitive not in ZERO:
+        for module in [name for name in LATE if name in sys.modules]:
+            LATE.pop(module)()
+            rule = RULES.get(primitive)
+    return rule
 
 
 def check_registration(primitive, probes: Sequence) -> None:

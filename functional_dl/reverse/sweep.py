@@ -91,9 +91,12 @@ SMALL = 8  # equations: a program no larger than this joins the caller's, rather
 
 
 def call_jaxpr(tape, primitive, jaxpr, values: Sequence, slots: Sequence) -> tuple[list, list]:
-    """Records a call of a program: its equations one by one where it is small, else compiled as a unit."""
-    if len(open_jaxpr(jaxpr)[0].eqns) <= (SMALL if is_traced(values) else 1):
-        return tape.replay(*open_jaxpr(jaxpr), values, slots)
+    """Records a call of a program: its equations one by one where it is small or works on a reference of the caller's,
+    else compiled as a unit."""
+    program, consts = open_jaxpr(jaxpr)
+    small = len(program.eqns) <= (SMALL if is_traced(values) else 1)
+    if small or any(id(v) in tape.contents for v in [*values, *consts]):
+        return tape.replay(program, consts, values, slots)
     return compiled_call(tape, primitive, _replay, values, slots, jaxpr=jaxpr)
 
 
@@ -117,13 +120,15 @@ def compiled_call(tape, primitive, body, values: Sequence, slots: Sequence, **pa
       params: its parameters, hashable.
     """
     active = tuple(s is not None for s in slots)
-    outs, pull_back = _compiled_forward(body, active, tuple(params.items()))(*values)
+    outs, pull_back = _compiled_forward(body, active, tuple(params.items()), tape.tangents)(*values)
     out_slots = [None if slot is None else tape.new_slot() for slot in pull_back.func.program.outputs]
     return tape.call(primitive, _compiled_pull_back, pull_back, slots, outs, out_slots)
 
 
 @lru_cache(maxsize=4096)
-def _compiled_forward(body, active, params):
+def _compiled_forward(body, active, params, tangents):
+    del tangents  # part of the cache's key: a tape asks whether it records tangents
+
     def forward(*values):
         outs, program, residuals = record_call(partial(body, **dict(params)), values, active)
         return outs, Partial(Backward(program), residuals)

@@ -18,6 +18,8 @@ Why public names alone are enough: `jax.core.Trace` and `Tracer` are subclassed,
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,12 @@ import numpy as np
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
+from jax.extend.core.primitives import convert_element_type_p
 from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 from jax.tree_util import tree_flatten, tree_unflatten
 
-from functional_dl.reverse.rule import REFUSALS, RULES, UNSUPPORTED, ZERO
+from functional_dl.reverse.rule import REFUSALS, RULES, STATEFUL, UNSUPPORTED, ZERO, rule_of
 
 # A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
 register_exclusion(str(Path(__file__).parent))
@@ -48,9 +51,9 @@ def is_inexact(dtype) -> bool:
 
 
 def is_differentiable(aval) -> bool:
-    """Whether values of this type are arrays of real or complex floating numbers."""
+    """Whether values of this type are arrays of real or complex floating numbers; a reference to one is none."""
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and is_inexact(dtype)
+    return dtype is not None and is_inexact(dtype) and not hasattr(aval, "inner_aval")
 
 
 def is_zero_marker(ct) -> bool:
@@ -61,6 +64,11 @@ def is_zero_marker(ct) -> bool:
 def primitive_of(fun: Callable, *args) -> Primitive:
     """The primitive that fun applies first: for primitives that JAX gives no public name."""
     return jax.make_jaxpr(fun)(*args).jaxpr.eqns[0].primitive
+
+
+def implementation(primitive: Primitive) -> Callable:
+    """The program of other primitives by which JAX defines this one."""
+    return primitive.impl
 
 
 def bind_params(primitive: Primitive, params: dict) -> dict:
@@ -124,11 +132,6 @@ def hoistable(jaxpr, invariant: int) -> tuple[list, list]:
             used.update(atoms)
     used.update(atom for atom in jaxpr.outvars if not isinstance(atom, Literal))
     return hoisted, [var for eqn in hoisted for var in eqn.outvars if var in used]
-
-
-def as_operand(value):
-    """The value as a rule sees it: with shape and dtype, which a Python number lacks."""
-    return value if hasattr(value, "shape") else np.asarray(value, jax.typeof(value).dtype)
 
 
 class Equation:
@@ -246,8 +249,20 @@ class RecordTracer(Tracer):
     def full_lower(self):
         return self
 
-    def _short_repr(self):
-        return f"RecordTracer<{self.aval}>"
+    def _contents(self):
+        """What the tracer holds.  JAX asks whether some of it may carry a derivative (jax.closure_convert passes such a
+        value as an argument, and closes over the others): of this one, a tangent to be staged."""
+        contents = [("value", self.value)]
+        return contents if self.slot is None else [*contents, ("tangent", _staged_number())]
+
+
+@functools.cache
+def _staged_number():
+    """A tracer of a floating number, as jit has them."""
+    found: list = []
+    with jax.check_tracer_leaks(False):
+        jax.make_jaxpr(found.append)(0.0)
+    return found[0]
 
 
 class RecordTrace(Trace):
@@ -304,14 +319,25 @@ class RecordTrace(Trace):
         values, slots = self.lower(tracers)
         params = {"subfuns": (fun,), **params}
         with set_current_trace(self.parent_trace):
-            if all(slot is None for slot in slots):
-                return primitive.bind(*values, **params)
             outs, out_slots = RULES[primitive].forward(self.tape, values, slots, **params)
         return outs.update(self.lift(outs, out_slots))
 
     def cur_qdd(self, x):
         [value], _ = self.lower([x])
         return self.parent_trace.cur_qdd(value)
+
+
+# Whether what is recorded is the program of a tangent, in a user's rule (x, x_dot) -> (y, y_dot).
+_tangents: ContextVar[bool] = ContextVar("tangents", default=False)
+
+
+@contextmanager
+def recording_tangents(yes: bool):
+    token = _tangents.set(yes)
+    try:
+        yield
+    finally:
+        _tangents.reset(token)
 
 
 class Tape:
@@ -321,6 +347,8 @@ class Tape:
         self.equations: list = []
         self.slots = 0
         self.sources = sources
+        self.tangents = _tangents.get()
+        self.contents: dict[int, tuple] = {}  # id of a reference -> the reference, the slot of what it holds now
         self.trace = RecordTrace(parent_trace, self)
 
     def new_slot(self) -> int:
@@ -333,17 +361,31 @@ class Tape:
 
     def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
-        active = any(s is not None for s in slots)
-        rule = RULES.get(primitive) if active else None
+        active = any(s is not None for s in slots) or primitive in STATEFUL
+        rule = rule_of(primitive) if active else None
         if rule is not None and rule.forward is not None:
             return rule.forward(self, values, slots, **params)
-        outs = primitive.bind(*values, **bind_params(primitive, params))
+        if self.holds_differentiated(values):
+            raise NotImplementedError(
+                f"reverse: a reference that holds what is differentiated is passed to '{primitive}' "
+                f"({summarize(current_source())}); read it before, and pass its value."
+            )
+        try:
+            outs = primitive.bind(*values, **bind_params(primitive, params))
+        except NotImplementedError as error:
+            if not active or rule is not None or primitive in ZERO:
+                raise
+            raise NotImplementedError(no_rule_message(primitive)) from error
         outs = list(outs) if primitive.multiple_results else [outs]
         return self.note(primitive, rule, params, values, slots, outs)
 
+    def holds_differentiated(self, values) -> bool:
+        """Whether one of the values is a reference to what is differentiated."""
+        return any(self.contents.get(id(v), (None, None))[1] is not None for v in values) if self.contents else False
+
     def apply_saved(self, primitive: Primitive, values: list, slots: list, params: dict, saved) -> tuple[list, list]:
         """As `apply`, for an equation whose outputs are known: the next ones of the iterator `saved`."""
-        rule = RULES.get(primitive) if any(s is not None for s in slots) else None
+        rule = rule_of(primitive) if any(s is not None for s in slots) else None
         avals = jax.eval_shape(lambda *xs: primitive.bind(*xs, **bind_params(primitive, params)), *values)
         outs = [next(saved) for _ in (avals if primitive.multiple_results else [avals])]
         if rule is not None and rule.forward is not None:
@@ -360,25 +402,31 @@ class Tape:
         if rule is None:
             raise REFUSALS.get(primitive, NotImplementedError)(no_rule_message(primitive))
         source = current_source() if self.sources else None
-        operands = [as_operand(value) for value in values]
-        self.equations.append(Equation(rule, params, operands, outs, slots, out_slots, source))
+        values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
+        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
         return outs, out_slots
 
     def call(self, primitive, pull_back, residuals, slots, outs, out_slots, params=None) -> tuple[list, list]:
         """Records outs = primitive(...) with its own way back; see Call."""
         source = current_source() if self.sources else None
+        if self.tangents:
+            pull_back = functools.partial(_pull_tangents, pull_back)
         self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source))
         return outs, out_slots
 
-    def replay(self, jaxpr, consts, values: Sequence, slots: Sequence, apply=None, known=None) -> tuple[list, list]:
+    def replay(
+        self, jaxpr, consts, values: Sequence, slots: Sequence, apply=None, known=None, done: Sequence = ()
+    ) -> tuple[list, list]:
         """Runs a jaxpr's equations through the tape: the caller's program continues inside the callee's.
 
         Args:
           apply: what to do with an equation, `Tape.apply` by default.
-          known: variables that are known already, with value and slot; equations that define them are left out.
+          known: variables that are known already, with value and slot.
+          done: equations that are left out; what the others read of their outputs is known.
         """
         apply = apply or self.apply
         env: dict = dict(known or {})
+        left_out = {id(eqn) for eqn in done}
         for var, const in zip(jaxpr.constvars, consts):
             env[var] = (const, None)
         for var, value, slot in zip(jaxpr.invars, values, slots):
@@ -388,7 +436,7 @@ class Tape:
             return (atom.val, None) if isinstance(atom, Literal) else env[atom]
 
         for eqn in jaxpr.eqns:
-            if known and eqn.outvars and eqn.outvars[0] in known:
+            if id(eqn) in left_out:
                 continue
             operands = [read(atom) for atom in eqn.invars]
             with eqn.ctx.manager:
@@ -405,6 +453,15 @@ class Tape:
         with set_current_trace(self.trace):
             outs = fun(*self.trace.lift(values, slots))
         return self.trace.lower(outs)
+
+    def run_tangents(self, fun: Callable, values: Sequence, slots: Sequence) -> tuple[list, list]:
+        """As `run`, where the values are tangents, in which fun is linear."""
+        before, self.tangents = self.tangents, True
+        try:
+            with recording_tangents(True):
+                return self.run(fun, values, slots)
+        finally:
+            self.tangents = before
 
     def close(self, inputs: Sequence, outputs: Sequence) -> tuple[Program, list]:
         """Prunes what the outputs do not depend on; returns the static Program and its residuals.
@@ -435,6 +492,11 @@ class Tape:
         return Program(kept, list(inputs), list(outputs)), residuals
 
 
+def _pull_tangents(pull_back, residuals, cts):
+    with recording_tangents(True):
+        return pull_back(residuals, cts)
+
+
 def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: bool = False):
     """Runs fun on the values and records what depends on the active ones.
 
@@ -446,13 +508,12 @@ def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: boo
     Returns:
       values of the outputs, values of the others, Program, residuals.
     """
-    with take_current_trace() as parent, set_current_trace(parent):
+    with take_current_trace() as parent, set_current_trace(parent), recording_tangents(False):
         tape = Tape(parent, sources)
         slots = [tape.new_slot() if a else None for a in active]
         with set_current_trace(tape.trace, check_leaks=True):
             outs, aux = fun(*tape.trace.lift(values, slots))
-        outs, out_slots = tape.trace.lower(outs)
-        aux, _ = tape.trace.lower(aux)
+            (outs, out_slots), (aux, _) = tape.trace.lower(outs), tape.trace.lower(aux)  # no tracer is left of these
         program, residuals = tape.close(slots, out_slots)
         tape.trace.invalidate()
     return outs, aux, program, residuals
@@ -486,8 +547,22 @@ def instantiate(ct, out):
     """ct, or an array of zeros like `out` where ct is None."""
     if ct is not None:
         return ct
-    aval = out if hasattr(out, "dtype") else jax.typeof(out)
-    return zeros(aval.shape, tangent_dtype(aval.dtype))
+    aval = out if hasattr(out, "shape") else jax.typeof(out)
+    zero = zeros(aval.shape, tangent_dtype(aval.dtype))
+    return weakened(zero) if getattr(aval, "weak_type", False) and is_inexact(aval.dtype) else zero
+
+
+def as_array(x):
+    """x, for Python's numbers NumPy's, so that every rule may count on a shape and a dtype."""
+    return x if hasattr(x, "shape") else jax.typeof(x).dtype.type(x)
+
+
+def weakened(x):
+    """x with JAX's weak type, that of Python's numbers, which yields to other dtypes in a promotion."""
+    aval = jax.typeof(x)
+    if aval.weak_type:
+        return x
+    return convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=True, sharding=None)
 
 
 def tangent_dtype(dtype):
@@ -505,8 +580,8 @@ def no_rule_message(primitive: Primitive) -> str:
     reason = UNSUPPORTED.get(primitive)
     where = summarize(current_source())
     if reason is not None:
-        return f"reverse: the derivative of '{primitive}' is not supported ({where}): {reason}"
+        return f"Differentiation rule for '{primitive}' not implemented ({where}): {reason}"
     return (
-        f"reverse: differentiation rule for '{primitive}' not implemented ({where}). State one with "
+        f"Differentiation rule for '{primitive}' not implemented ({where}). State one with "
         f"@functional_dl.reverse.vjp_rule({primitive}_p, Probe(...)), or wrap the function in jax.custom_vjp."
     )

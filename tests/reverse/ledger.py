@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.reverse.rules import folds, identities, ragged, special, while_loop
+from functional_dl.reverse.rules import decompositions, folds, identities, ragged, special, while_loop
 
 NO_TRANSPOSE = "jax.vjp of a reduce_window with a reducer other than +, max, min: it has no transpose rule in JAX"
 
@@ -118,7 +118,14 @@ if jax.__version_info__ < (0, 12):
 
 # Programs that jax.vmap refuses -> the reason.
 UNBATCHED_BY_JAX = {
+    identities.named_product: "composite has no batching rule in JAX",
+    identities.tripled: "linear_call has no batching rule in JAX",
     ragged.ragged_product: "jax.vmap of ragged_dot_general is not implemented for constant group sizes",
+}
+
+# Programs whose batch jax.vmap maps but whose batch's derivative JAX fails at -> the reason.
+UNDIFFERENTIATED_BATCHES_OF_JAX = {
+    decompositions.pivoted_qr: "jax.jvp of a batch of pivoted qr: its triangular_solve gets batches of two ranks",
 }
 
 # Programs whose cotangents, as ours has them, jax.vjp refuses -> the reason.
@@ -136,6 +143,11 @@ def _holds(table, fun):
 def batches(fun):
     """Whether jax.vmap maps the program."""
     return not _holds(UNBATCHED_BY_JAX, fun)
+
+
+def differentiates_batches(fun):
+    """Whether JAX differentiates the mapped program."""
+    return batches(fun) and not _holds(UNDIFFERENTIATED_BATCHES_OF_JAX, fun)
 
 
 def differentiates(fun):

@@ -297,3 +297,85 @@ def test_closing_over_tracers():
 
     assert_trees_close(jax.jit(outer)(2.0), jnp.float64(24.0))
     assert_trees_close(reverse.grad(outer)(2.0), jax.grad(lambda x: 2 * x * 3.0 * x)(2.0))
+
+
+def test_python_numbers_keep_their_weak_type():
+    """x is of weak type: where it meets float32 the result is float32, and so it is with x's cotangent."""
+    narrow = jnp.ones(3, "float32")
+    functions = [lambda x: x, jnp.sin, lambda x: x**3, lambda x: jnp.sum(narrow * x), lambda x: jnp.sum(X * x)]
+    for fun in functions:
+        for args in ((2.0,), (jnp.float64(2.0),), (jnp.float32(2.0),)):
+            with jax.numpy_dtype_promotion("standard"):
+                actual, expected = reverse.grad(fun)(*args), jax.grad(fun)(*args)
+            assert (actual.dtype, actual.weak_type) == (expected.dtype, expected.weak_type)
+    assert isinstance(reverse.vjp(lambda x: x, 2.0)[0], float)
+    assert jax.make_jaxpr(reverse.grad(jnp.sin))(2.0).jaxpr.eqns[-1].primitive.name == "mul"
+
+
+def test_nothing_leaks():
+    """jax.checking_leaks finds a tracer that the user keeps, and none of ours."""
+    programs = [
+        jnp.sin,
+        jax.nn.gelu,
+        reverse.grad(jax.nn.silu),
+        jax.jit(lambda x: jnp.sin(x) ** 2 * x),
+        jax.checkpoint(lambda x: jnp.sin(jnp.sin(x))),
+        lambda x: lax.scan(lambda c, _: (jnp.sin(c), None), x, None, length=3)[0],
+        lambda x: lax.cond(x > 0, jnp.sin, jnp.cos, x),
+    ]
+    kept: list = []
+    with jax.checking_leaks():
+        for fun in programs:
+            np.testing.assert_allclose(reverse.grad(fun)(0.5), jax.grad(fun)(0.5), rtol=1e-12)
+            np.testing.assert_allclose(jax.jit(reverse.grad(fun))(0.5), jax.grad(fun)(0.5), rtol=1e-12)
+        with pytest.raises(Exception, match="Leaked trace"):
+            reverse.grad(lambda x: kept.append(x) or x * 2)(1.0)
+
+
+def test_a_primitive_without_any_rule_is_told_of_its_derivative_first():
+    primitive = jax.extend.core.Primitive("mystery")
+    with pytest.raises(NotImplementedError, match=r"^Differentiation rule for 'mystery' not implemented"):
+        reverse.grad(lambda x: primitive.bind(x))(1.0)
+    with pytest.raises(NotImplementedError, match=r"^Evaluation rule for 'mystery' not implemented"):
+        reverse.grad(lambda x: x * primitive.bind(1.0))(1.0)
+
+
+SPLIT, ALL = jax.P("i"), jax.P()
+SHARDED = {
+    "recorded in a jaxpr": lambda f: lambda w, x: jax.jit(f(SPLIT))(w, x),
+    "under checkpoint": lambda f: lambda w, x: jax.checkpoint(f(SPLIT))(w, x),
+    "pmap": lambda _: lambda w, x: jax.pmap(lambda w, x: w * jnp.sin(x), in_axes=(None, 0))(w, x),
+}
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_programs_on_several_devices(name):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("i",))
+
+    def mapped(spec):
+        return jax.shard_map(lambda w, x: w * jnp.sin(x), mesh=mesh, in_specs=(ALL, spec), out_specs=spec)
+
+    fun = SHARDED[name](mapped)
+    x = jnp.arange(4.0)
+    actual = reverse.grad(lambda w, x: jnp.sum(fun(w, x)), (0, 1))(jnp.float64(2.0), x)
+    assert_trees_close(actual, (jnp.sum(jnp.sin(x)), 2 * jnp.cos(x)))
+
+
+def test_shard_map_over_a_closure():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("i",))
+
+    def fun(w):
+        return jnp.sum(jax.shard_map(lambda x: x * w**2, mesh=mesh, in_specs=SPLIT, out_specs=SPLIT)(jnp.arange(4.0)))
+
+    for grad in (reverse.grad(fun), jax.jit(reverse.grad(fun)), reverse.grad(jax.jit(fun))):
+        np.testing.assert_allclose(grad(jnp.float64(3.0)), 36.0, rtol=1e-14)
+
+
+def test_cotangents_lie_on_the_mesh_as_their_primals_do():
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(jnp.arange(8.0), SPLIT)
+        w = jax.device_put(jnp.sin(jnp.arange(64.0)).reshape(8, 8), jax.P(None, None))
+        gradient = reverse.grad(lambda x, w: jnp.sum(jnp.sin(x @ w)), (0, 1))
+        for actual, primal in zip(gradient(x, w), (x, w)):
+            assert jax.typeof(actual) == jax.typeof(primal)

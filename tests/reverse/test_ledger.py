@@ -59,3 +59,13 @@ def test_jax_still_does_not_differentiate_its_cotangents(fun):
     ct = oracles.cotangent(probe.fun, args)
     with pytest.raises((NotImplementedError, ValueError)):
         jax.vjp(lambda *args: oracles.ours(probe.fun, args, ct), *args)[1](args)
+
+
+@pytest.mark.parametrize("fun", ledger.UNDIFFERENTIATED_BATCHES_OF_JAX, ids=lambda fun: fun.__name__)
+def test_jax_still_fails_at_the_derivative_of_the_batch(fun):
+    probe = probes_of(fun)[0]
+    stacked = [np.stack([x, x]) for x in oracles.draw(probe, "float64")]
+    ct = oracles.cotangent(jax.vmap(probe.fun), stacked)
+    oracles.ours(jax.vmap(probe.fun), stacked, ct)
+    with pytest.raises(TypeError):
+        jax.vjp(jax.vmap(probe.fun), *stacked)

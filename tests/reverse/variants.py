@@ -58,8 +58,9 @@ SHARED = Variant((5,), shared=True)
 def of(probe, few: bool = False) -> tuple[Variant, ...]:
     """The variants of a probe, at least 8 (4 if few), unless JAX cannot map its program."""
     if probe.elementwise:
-        return (*ENTRIES[::3], SHARED) if few else (*ENTRIES, SHARED)
-    if not ledger.batches(probe.fun):
+        mapped = (SHARED,) if ledger.differentiates_batches(probe.fun) else ()
+        return (*(ENTRIES[::3] if few else ENTRIES), *mapped)
+    if not ledger.differentiates_batches(probe.fun):
         return MAPPED[:1]
     return MAPPED[::2][:4] if few else MAPPED
 

@@ -4,6 +4,7 @@ The rules call `jax.lax`, which applies one primitive a call, rather than operat
 the backward pass of a program of n equations is traced in the time of a few n such calls.
 """
 
+import jax.numpy as jnp
 from jax import lax
 
 
@@ -43,6 +44,10 @@ def minus(value, x):
 def over(value, x):
     """c / x for a Python number c."""
     return lax.div(number(value, x), x)
+
+
+def is_complex(x) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jnp.complexfloating))
 
 
 def zeros_like(x):

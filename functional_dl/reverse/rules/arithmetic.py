@@ -18,7 +18,8 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import times, unbroadcast
+from functional_dl.reverse.rules.algebra import times, unbroadcast, zeros_like
+from functional_dl.reverse.trace import is_inexact
 
 ALL = FLOATS + COMPLEX
 
@@ -125,8 +126,8 @@ def rsqrt_vjp(ct, out, x, **_):
     reads="out",
 )
 def cbrt_vjp(ct, out, x, **_):
-    """y = x^(1/3),  dy = dx / (3 x^(2/3))  =>  x_bar = y_bar / (3 y^2);  at 0 the slope is +inf."""
-    return (lax.div(ct, times(3, lax.square(out))),)
+    """y = x^(1/3),  dy = dx / (3 x^(2/3))  =>  x_bar = y^-2 / 3 y_bar;  at 0 the slope is +inf."""
+    return (lax.mul(ct, times(1 / 3, lax.integer_pow(out, -2))),)
 
 
 @vjp_rule(
@@ -162,13 +163,16 @@ def integer_pow_vjp(ct, out, x, *, y, **_):
 def pow_vjp(ct, out, x, y, **_):
     """z = x^y,  dz = y x^(y-1) dx + x^y log(x) dy  =>  x_bar = y x^(y-1) z_bar,  y_bar = z log(x) z_bar.
 
-    At y = 0 the first is 0 for every x (x^0 = 1).  At x = 0 < y the second is 0, the limit of x^y log x as x -> 0+.
-    An integer y has no cotangent.
+    At y = 0 the first is 0 for every x (x^0 = 1): at x = 0 too, where x^(y-1) is infinite.  At x = 0 < y the second is
+    0, the limit of x^y log x as x -> 0+.  An integer y has no cotangent.
     """
 
     def x_bar():
-        one = jnp.ones((), y.dtype)
-        exponent = lax.select(lax.eq(y, jnp.zeros_like(y)), jnp.ones_like(y), y)
+        flat = lax.eq(y, zeros_like(y))
+        if is_inexact(y.dtype):  # d/dy [y x^(y-1)] = 1/x at y = 0: only where x is 0 may the exponent be another
+            flat = lax.bitwise_and(flat, lax.eq(x, zeros_like(x)))
+        one = lax.full(flat.shape, 1, y.dtype)
+        exponent = lax.select(flat, one, y if y.shape == one.shape else lax.add(y, zeros_like(one)))
         slope = lax.mul(lax.convert_element_type(y, x.dtype), lax.pow(x, lax.sub(exponent, one)))
         return unbroadcast(lax.mul(ct, slope), x)
 

@@ -23,7 +23,7 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, bind_params, is_zero_marker, open_jaxpr, tangent_dtype, zeros
+from functional_dl.reverse.trace import active_outputs, as_array, bind_params, instantiate, is_zero_marker, open_jaxpr
 
 
 @call_rule(
@@ -68,19 +68,22 @@ def custom_jvp_forward(tape, values, slots, **params):
 
     The program of y_dot is recorded with x_dot in the slot of x and y in the slot of y_dot: what flows back through it
     is A^T y_bar.  A linear program's transpose is the same at every x_dot, so x_dot = 0 is the point.
+
+    A rule may call f itself, or another such function, on x_dot.  It is linear there, and its own derivative: it is
+    recorded as it stands, as x_dot has no tangent that a rule could be asked for.
     """
     params = bind_params(custom_jvp_call_p, params)
-    _, jvp = params["subfuns"]
+    fun, jvp = params["subfuns"]
+    if tape.tangents:
+        return tape.run(fun.call_wrapped, values, slots)
     symbolic_zeros = params["symbolic_zeros"]
 
     def tangent(value, slot):
         aval = jax.typeof(value)
-        if slot is None and symbolic_zeros:
-            return SymbolicZero(aval.to_tangent_aval())
-        return zeros(aval.shape, tangent_dtype(aval.dtype))
+        return SymbolicZero(aval.to_tangent_aval()) if slot is None and symbolic_zeros else instantiate(None, aval)
 
     tangents = [tangent(v, s) for v, s in zip(values, slots)]
-    outs, out_slots = tape.run(lambda *lifted: jvp.call_wrapped(*values, *lifted), tangents, slots)
+    outs, out_slots = tape.run_tangents(lambda *lifted: jvp.call_wrapped(*values, *lifted), tangents, slots)
     half = len(outs) // 2
     return outs[:half], out_slots[half:]
 
@@ -118,14 +121,12 @@ def _custom_pull_back(bwd, avals, symbolic_zeros, residuals, cts):
     def instantiated(ct, aval):
         if ct is not None:
             return ct
-        if symbolic_zeros:
-            return SymbolicZero(aval.to_tangent_aval())
-        return zeros(aval.shape, tangent_dtype(aval.dtype))
+        return SymbolicZero(aval.to_tangent_aval()) if symbolic_zeros else instantiate(None, aval)
 
     bars = bwd.call_wrapped(*residuals, *[instantiated(ct, aval) for ct, aval in zip(cts, avals)])
     if isinstance(bars, tuple) and len(bars) == 2 and isinstance(bars[0], (list, tuple)):
         bars, _ = bars  # from JAX 0.11 on: the cotangents, and the user's log
-    return [None if bar is None or is_zero_marker(bar) or _is_float0(bar) else bar for bar in bars]
+    return [None if bar is None or is_zero_marker(bar) or _is_float0(bar) else as_array(bar) for bar in bars]
 
 
 def _is_float0(x):

@@ -33,6 +33,7 @@ def conj_vjp(ct, out, x, **_):
     complex_p,
     Probe(lax.complex, shapes=((3,), (3,)), dtypes=REAL),
     Probe(lax.complex, shapes=((3, 2), (3, 1)), dtypes=REAL),
+    Probe(lax.complex, shapes=((3, 1), (3, 2)), dtypes=REAL),
     reads="",
 )
 def complex_vjp(ct, out, re, im, **_):

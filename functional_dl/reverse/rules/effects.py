@@ -1,4 +1,4 @@
-"""Tokens, callbacks, references: what has effects besides a value, and what JAX keeps for itself."""
+"""Tokens, callbacks: what has effects besides a value, and what JAX keeps for itself."""
 
 import jax
 import jax.scipy.linalg
@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import io_callback
 from jax.extend.core import primitives
-from jax.extend.core.primitives import after_all_p, create_token_p, custom_lin_p, empty2_p, get_p, swap_p
+from jax.extend.core.primitives import after_all_p, create_token_p, custom_lin_p, empty2_p
 
 from functional_dl.reverse.rule import RULES, unsupported, zero_derivative
 from functional_dl.reverse.trace import primitive_named
@@ -23,21 +23,15 @@ zero_derivative(
         primitive_named("debug_callback", lambda x: jax.debug.callback(lambda y: None, x), _one),
     },
 )
-_ADVICE = "{} do not support JVP. Please use `jax.custom_jvp` or `jax.custom_vjp` to take gradients."
 unsupported(
-    _ADVICE.format("Pure callbacks"),
+    "Pure callbacks do not support JVP. Please use `jax.custom_jvp` to use callbacks while taking gradients.",  # JAX's
     primitive_named("pure_callback", lambda x: jax.pure_callback(lambda y: y, _type, x), _one),
-    error=ValueError,  # JAX's
-)
-unsupported(
-    _ADVICE.format("IO callbacks"),
-    primitive_named("io_callback", lambda x: io_callback(lambda y: y, _type, x), _one),
     error=ValueError,
 )
 unsupported(
-    "Mutable references have no rule here. Write the update as a new array, x.at[i].set(v), which has one.",
-    get_p,
-    swap_p,
+    "IO callbacks do not support JVP. Wrap the function that calls back in jax.custom_vjp.",
+    primitive_named("io_callback", lambda x: io_callback(lambda y: y, _type, x), _one),
+    error=ValueError,
 )
 unsupported(
     "It is JAX's own record of a linear function under jax.linearize; differentiate the function itself.", custom_lin_p

@@ -29,7 +29,7 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import minus, number, over, plus, times, unbroadcast
+from functional_dl.reverse.rules.algebra import is_complex, minus, number, over, plus, times, unbroadcast
 
 ALL = FLOATS + COMPLEX
 
@@ -208,8 +208,14 @@ def asinh_vjp(ct, out, x, **_):
     reads="x",
 )
 def acosh_vjp(ct, out, x, **_):
-    """y = arcosh x,  dy = dx / sqrt((x - 1) (x + 1))  =>  x_bar = y_bar / (sqrt(x - 1) sqrt(x + 1))        (x > 1)."""
-    return (lax.mul(ct, lax.mul(lax.rsqrt(plus(-1, x)), lax.rsqrt(plus(1, x)))),)
+    """y = arcosh x,  dy = dx / sqrt((x - 1) (x + 1))  =>  x_bar = y_bar / sqrt((x - 1) (x + 1))        (x > 1).
+
+    Of a complex x the principal branch has two roots, 1 / (sqrt(x - 1) sqrt(x + 1)): the other sign where Re x < 0.
+    """
+    below, above = plus(-1, x), plus(1, x)
+    if is_complex(x):
+        return (lax.mul(ct, lax.mul(lax.rsqrt(below), lax.rsqrt(above))),)
+    return (lax.mul(ct, lax.rsqrt(lax.mul(below, above))),)
 
 
 @vjp_rule(

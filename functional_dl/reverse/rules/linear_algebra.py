@@ -23,14 +23,13 @@ from jax.lax import linalg
 
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
-from functional_dl.reverse.rules.algebra import times, zeros_like
+from functional_dl.reverse.rules.algebra import is_complex, times, zeros_like
 from functional_dl.reverse.rules.matrices import (
     LAPACK,
     REAL,
     conj,
     hermitian,
     inverse_order,
-    is_complex,
     matmul,
     on_diagonal,
     real_diagonal,

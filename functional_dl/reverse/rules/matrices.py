@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.reverse.rules.algebra import zeros_like
+from functional_dl.reverse.rules.algebra import is_complex, zeros_like
 
 REAL = ("float64", "float32")  # what LAPACK has: no half precision
 LAPACK = (*REAL, "complex128", "complex64")
@@ -23,10 +23,6 @@ def matmul(a, b):
 def transpose(a):
     """a^T."""
     return lax.transpose(a, (*range(a.ndim - 2), a.ndim - 1, a.ndim - 2))
-
-
-def is_complex(a) -> bool:
-    return bool(jnp.issubdtype(a.dtype, jnp.complexfloating))
 
 
 def conj(a):

@@ -90,13 +90,15 @@ def _on_devices(body, out=SPLIT, check_vma=True):
         dtypes=("float64",),
     ),
 )
-def shard_map_forward(tape, values, slots, *, subfuns, **params):
+def shard_map_forward(tape, values, slots, *, subfuns=None, **params):
     """y = f of each device's shards, joined  =>  x_bar = the pullback of f at each device's shards of y_bar, joined.
 
     Residuals stay on their device.  Of an input that all devices share, x_bar is the sum over the devices: inside, by
     the transpose of the copying (pvary); with unchecked types, by a sum over the axes that its spec leaves out, and
     there y_bar of an output that all devices share is divided among them.
     """
+    if subfuns is None:  # it stands in a jaxpr
+        return _record_shards(tape, values, slots, params)
     store = {}
 
     def staged(*args):
@@ -106,13 +108,21 @@ def shard_map_forward(tape, values, slots, *, subfuns, **params):
     closed = jax.make_jaxpr(staged)(*values)
     [eqn] = [e for e in closed.jaxpr.eqns if e.primitive is shard_map_p]
     known = dict(zip(closed.jaxpr.invars, zip(values, slots)))
-    known |= dict(zip(closed.jaxpr.constvars, zip(*tape.trace.lower(closed.consts))))
-    values, slots = map(list, zip(*[known.get(v, (getattr(v, "val", None), None)) for v in eqn.invars]))
-    shards = _Shards(eqn.params, tuple(s is not None for s in slots))
-    outs, residuals = shards.forward(values)
-    out_slots = tape.new_slots(outs)
-    tape.call(shard_map_p, functools.partial(_shard_pull_back, shards), residuals, slots, outs, out_slots)
+    known |= dict(zip(closed.jaxpr.constvars, zip(*tape.trace.lower(closed.consts))))  # what f closes over
+    operands = [known.get(v, (getattr(v, "val", None), None)) for v in eqn.invars]
+    if all(slot is None for _, slot in operands):
+        outs = shard_map_p.bind(*values, subfuns=subfuns, **params)
+        return outs, [None] * len(list(outs))
+    outs, out_slots = _record_shards(tape, [v for v, _ in operands], [s for _, s in operands], eqn.params)
     return store["tree"].update(outs), out_slots
+
+
+def _record_shards(tape, values, slots, params):
+    shards = _Shards(params, tuple(s is not None for s in slots))
+    outs, residuals = shards.forward(values)
+    return tape.call(
+        shard_map_p, functools.partial(_shard_pull_back, shards), residuals, slots, outs, tape.new_slots(outs)
+    )
 
 
 def _shard_pull_back(shards, residuals, cts):

@@ -31,8 +31,8 @@ def _sampler(log_space):
 
 @vjp_rule(
     random_gamma_p,
-    Probe(_sampler(False), low=0.5, high=4.0, dtypes=("float64", "float32"), order=1, smooth=False),
-    Probe(_sampler(True), low=0.5, high=4.0, dtypes=("float64", "float32"), order=1, smooth=False),
+    Probe(_sampler(False), low=0.5, high=4.0, dtypes=("float64",), order=1, smooth=False),
+    Probe(_sampler(True), low=0.5, high=4.0, dtypes=("float64",), order=1, smooth=False),
     reads="out a",
 )
 def random_gamma_vjp(ct, out, key, a, *, log_space, **_):

@@ -34,6 +34,8 @@ def reduce_sum_vjp(ct, out, x, *, axes, **_):
     Probe(lambda x: lax.reduce_prod(x, (0,)), shapes=((5,),), dtypes=ALL),
     Probe(lambda x: lax.reduce_prod(x, (0, 2)), shapes=((2, 3, 2),), dtypes=ALL),
     Probe(lambda x: lax.reduce_prod(lax.mul(x, lax.round(x)), (0,)), shapes=((5,),), low=-1.0, high=1.0),
+    Probe(lambda x: lax.reduce_prod(x, (1,)), shapes=((3, 1),)),
+    Probe(lambda x: lax.reduce_prod(x, (1,)), shapes=((3, 0),)),
     reads="x",
 )
 def reduce_prod_vjp(ct, out, x, *, axes, **_):
@@ -83,6 +85,7 @@ def _chosen_bar(ct, out, x, axes):
     reduce_max_p,
     Probe(lambda x: lax.reduce_max(x, (0,)), shapes=((5,),), distinct=0.1),
     Probe(lambda x: lax.reduce_max(x, (0, 2)), shapes=((2, 3, 2),), distinct=0.1),
+    Probe(lambda x: lax.reduce_max(lax.concatenate([x, x], 0), (0,)), shapes=((3,),), distinct=0.1),
     reads="out x",
 )
 def reduce_max_vjp(ct, out, x, *, axes, **_):
@@ -94,6 +97,7 @@ def reduce_max_vjp(ct, out, x, *, axes, **_):
     reduce_min_p,
     Probe(lambda x: lax.reduce_min(x, (0,)), shapes=((5,),), distinct=0.1),
     Probe(lambda x: lax.reduce_min(x, (0, 2)), shapes=((2, 3, 2),), distinct=0.1),
+    Probe(lambda x: lax.reduce_min(lax.concatenate([x, x], 0), (0,)), shapes=((3,),), distinct=0.1),
     reads="out x",
 )
 def reduce_min_vjp(ct, out, x, *, axes, **_):

@@ -66,12 +66,12 @@ def scan_forward(tape, values, slots, **params):
 def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
     num_consts, num_carry = scan_sizes(layout, values)
     body, closed = open_jaxpr(jaxpr)
-    values, slots, known = _hoist(tape, body, closed, num_consts, values, slots)
+    values, slots, known, done = _hoist(tape, body, closed, num_consts, values, slots)
     num_consts += len(known)
     parts = slice(0, num_consts), slice(num_consts, num_consts + num_carry), slice(num_consts + num_carry, None)
     consts, init, xs = (values[part] for part in parts)
     active = _active(body, slots, parts, len(known))
-    step = _Step(body, closed, known, consts, active)
+    step = _Step(body, closed, known, done, consts, active)
     carry, (ys, kept) = lax.scan(step.forward, list(init), list(xs), length=length, reverse=reverse, unroll=unroll)
     outs = [*carry, *ys]
     avals = [jax.typeof(v) for v in values]
@@ -82,10 +82,13 @@ def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layou
 
 
 def _hoist(tape, body, closed, num_consts, values, slots):
-    """Runs the equations that do not change from step to step in the caller; their outputs join the constants."""
+    """Runs the equations that do not change from step to step in the caller; their outputs join the constants.
+
+    Returns values and slots, the variables that were joined, and the equations that were run.
+    """
     equations, variables = hoistable(body, num_consts)
     if not equations:
-        return values, slots, []
+        return values, slots, [], []
     env = dict(zip(body.constvars, [(c, None) for c in closed]))
     env |= dict(zip(body.invars[:num_consts], zip(values, slots)))
 
@@ -100,7 +103,7 @@ def _hoist(tape, body, closed, num_consts, values, slots):
     # an invariant that is a number or a NumPy array stays one: a step may close over it
     values = [*values[:num_consts], *[env[v][0] for v in variables], *values[num_consts:]]
     slots = [*slots[:num_consts], *[env[v][1] for v in variables], *slots[num_consts:]]
-    return values, slots, variables
+    return values, slots, variables, equations
 
 
 def _active(body, slots, parts, num_known):
@@ -124,8 +127,9 @@ def _active(body, slots, parts, num_known):
 class _Step:
     """One step, run forward, and where its residuals are: fixed, in x_t, or kept from step to step."""
 
-    def __init__(self, body, closed, known, consts, active):
-        self.body, self.closed, self.known, self.consts, self.active = body, closed, known, consts, active
+    def __init__(self, body, closed, known, done, consts, active):
+        self.body, self.closed, self.known, self.done = body, closed, known, done
+        self.consts, self.active = consts, active
 
     def forward(self, carry, xs):
         num_known = len(self.known)
@@ -136,7 +140,7 @@ class _Step:
             own = slice(0, num_own), slice(num_own + num_known, None)
             own_values = [v for part in own for v in values[part]]
             own_slots = [s for part in own for s in slots[part]]
-            return tape.replay(self.body, self.closed, own_values, own_slots, known=known)
+            return tape.replay(self.body, self.closed, own_values, own_slots, known=known, done=self.done)
 
         outs, self.program, residuals = record_call(run, [*self.consts, *carry, *xs], self.active)
         fixed_ids = {id(c) for c in self.consts}

@@ -42,18 +42,25 @@ def _wide(slope):
     return evaluated
 
 
-def _refused(what, advice):
-    """A cotangent that there is no formula for: an error where it is asked for, and nowhere else."""
+def _refused(what, advice, error: type[Exception] = ValueError):
+    """A cotangent that there is no formula for: an error (JAX's type) where it is asked for, and nowhere else."""
 
     def bar():
-        raise NotImplementedError(f"reverse: the derivative of {what} is not supported. {advice}")
+        raise error(f"reverse: {what} is not supported. {advice}")
 
     return bar
 
 
 def _weighted_log(c, x):
-    """c log x, and 0 where c = 0 (x^0 = 1), at x = 0 too."""
-    return lax.select(lax.eq(c, zeros_like(c)), zeros_like(c), lax.mul(c, lax.log(x)))
+    """c log x, and 0 where c = 0 <= x (x^0 = 1), at x = 0 too."""
+    return _weighted(c, lax.log(x), lax.ge(x, zeros_like(x)))
+
+
+def _weighted(c, log, inside):
+    """c log, and 0 where c = 0 and the logarithm's argument is inside its domain."""
+    product = lax.mul(c, log)
+    flat = lax.bitwise_and(lax.eq(c, zeros_like(c)), inside)
+    return lax.select(flat, zeros_like(product), product)
 
 
 @vjp_rule(
@@ -90,7 +97,10 @@ def _polygamma(order):
 def polygamma_vjp(ct, out, m, x, **_):
     """y = psi^(m)(x)  =>  x_bar = psi^(m+1)(x) y_bar;  the order m, a whole number, has no derivative (nor in JAX)."""
     return (
-        _refused("polygamma with respect to its order", "The order is a whole number: hold it with stop_gradient."),
+        _refused(
+            "polygamma gradient with respect to m, its order,",
+            "The order is a whole number: hold it with stop_gradient.",
+        ),
         lambda: unbroadcast(lax.mul(ct, lax.polygamma(plus(1, m), x)), x),
     )
 
@@ -115,7 +125,11 @@ def zeta_of_three(q):
 def zeta_vjp(ct, out, s, q, **_):
     """y = sum_k (q + k)^-s  =>  q_bar = -s zeta(s + 1, q) y_bar.  (JAX offers no derivative of zeta.)"""
     return (
-        _refused("zeta with respect to its exponent", "There is no closed form; differentiate a truncated sum."),
+        _refused(
+            "zeta gradient with respect to its exponent",
+            "There is no closed form; differentiate a truncated sum.",
+            NotImplementedError,
+        ),
         lambda: unbroadcast(lax.neg(lax.mul(ct, lax.mul(s, lax.zeta(plus(1, s), q)))), q),
     )
 
@@ -191,7 +205,11 @@ def igamma_grad_a_vjp(ct, out, a, x, **_):
     =>  x_bar = density (log x - psi(a)) y_bar.  (JAX offers no derivative of it.)"""
     slope = _wide(lambda a, x: lax.mul(_gamma_density(a, x), lax.sub(lax.log(x), lax.digamma(a))))
     return (
-        _refused("igamma twice with respect to a", "No series for it is at hand; use differences of the first."),
+        _refused(
+            "igamma's second derivative with respect to a",
+            "No series for it is at hand; use differences of the first.",
+            NotImplementedError,
+        ),
         lambda: unbroadcast(lax.mul(ct, slope(a, x)), x),
     )
 
@@ -201,7 +219,7 @@ def _beta_density(a, b, x):
     """x^(a-1) (1-x)^(b-1) / B(a, b)."""
     log_beta = lax.sub(lax.add(lax.lgamma(a), lax.lgamma(b)), lax.lgamma(lax.add(a, b)))
     weight = plus(-1, b)
-    upper = lax.select(lax.eq(weight, zeros_like(weight)), zeros_like(weight), lax.mul(weight, lax.log1p(lax.neg(x))))
+    upper = _weighted(weight, lax.log1p(lax.neg(x)), lax.le(x, number(1, x)))
     return lax.exp(lax.sub(lax.add(_weighted_log(plus(-1, a), x), upper), log_beta))
 
 
@@ -219,7 +237,9 @@ def _beta_density(a, b, x):
 def regularized_incomplete_beta_vjp(ct, out, a, b, x, **_):
     """I_x(a, b) = 1/B(a, b) int_0^x t^(a-1) (1-t)^(b-1) dt  =>  x_bar = x^(a-1) (1-x)^(b-1) / B(a, b) y_bar;
     a_bar and b_bar are refused, as in JAX."""
-    refused = _refused("betainc with respect to a and b", "Hold them with stop_gradient, or integrate the density.")
+    refused = _refused(
+        "Betainc gradient with respect to a and b", "Hold them with stop_gradient, or integrate the density."
+    )
     return refused, refused, lambda: unbroadcast(lax.mul(ct, _beta_density(a, b, x)), x)
 
 

@@ -1,0 +1,120 @@
+"""Mutable references: an array that changes is, at each moment, a value, and that value has a slot.
+
+The tape knows for each reference the slot of what it holds now.  A write makes a new value, of the old one and of what
+is written; a read takes entries of the present one.  In the backward sweep the cotangents of these values are written
+and read at the same places, through a reference of their own.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core.primitives import get_p, swap_p
+
+from functional_dl.reverse.rule import STATEFUL, Probe
+from functional_dl.reverse.sweep import call_rule
+from functional_dl.reverse.trace import instantiate, primitive_named, zeros
+
+_three = np.ones((3,), np.float32)
+
+
+def _written(x):
+    ref = jax.new_ref(lax.sin(x))
+    old = jax.ref.swap(ref, 0, lax.index_in_dim(x, 1, keepdims=False))
+    jax.ref.addupdate(ref, slice(1, 3), lax.slice(lax.exp(x), (0,), (2,)))
+    ref[2] = ref[2] * ref[0] * old
+    return jax.ref.freeze(ref)
+
+
+new_ref_p = primitive_named("new_ref", _written, _three)
+addupdate_p = primitive_named("addupdate", _written, _three)
+freeze_p = primitive_named("freeze", _written, _three)
+STATEFUL |= {new_ref_p, get_p, swap_p, addupdate_p, freeze_p}
+
+# JAX cannot take the second derivative; a test takes ours, against the same functions without references.
+_PROBE = Probe(_written, shapes=((3,),), dtypes=("float64", "float32"), order=1)
+
+
+@call_rule(new_ref_p, _PROBE)
+def new_ref_forward(tape, values, slots, **params):
+    """r holds x  =>  x_bar = the cotangent of what r holds."""
+    ref = new_ref_p.bind(*values, **params)
+    tape.contents[id(ref)] = (ref, slots[0])
+    return [ref], [None]
+
+
+@call_rule(freeze_p, _PROBE)
+def freeze_forward(tape, values, slots, **params):
+    """y = what r holds last."""
+    return [freeze_p.bind(*values, **params)], [_content(tape, values[0])]
+
+
+@call_rule(get_p, _PROBE)
+def get_forward(tape, values, slots, **params):
+    """y = r[i]  =>  r_bar gains y_bar at i."""
+    ref, *index = values
+    out, content = get_p.bind(*values, **params), _content(tape, ref)
+    if content is None:
+        return [out], [None]
+    pull_back = functools.partial(_get_pull_back, jax.typeof(ref).inner_aval, params)
+    return tape.call(get_p, pull_back, index, [content], [out], [tape.new_slot()])
+
+
+def _get_pull_back(aval, params, index, cts):
+    bar = jax.new_ref(zeros(aval.shape, aval.dtype))
+    addupdate_p.bind(bar, cts[0], *index, **params)
+    return [jax.ref.freeze(bar)]
+
+
+@call_rule(swap_p, _PROBE)
+def swap_forward(tape, values, slots, **params):
+    """y = r[i], then r[i] = x  =>  x_bar = r_bar[i] of the later content; then r_bar[i] = y_bar."""
+    ref, x, *index = values
+    old, before = swap_p.bind(*values, **params), _content(tape, ref)
+    if before is None and slots[1] is None:
+        return [old], [None]
+    old_slot, after = None if before is None else tape.new_slot(), _new_content(tape, ref)
+    pull_back = functools.partial(_swap_pull_back, jax.typeof(ref).inner_aval, jax.typeof(x), params)
+    tape.call(swap_p, pull_back, index, [before, slots[1]], [old], [old_slot, after])
+    return [old], [old_slot]
+
+
+def _swap_pull_back(aval, x_aval, params, index, cts):
+    old_bar, after_bar = cts
+    bar = jax.new_ref(instantiate(after_bar, aval))
+    x_bar = swap_p.bind(bar, instantiate(old_bar, x_aval), *index, **params)
+    return [jax.ref.freeze(bar), x_bar]
+
+
+@call_rule(addupdate_p, _PROBE)
+def addupdate_forward(tape, values, slots, **params):
+    """r[i] += x  =>  x_bar = r_bar[i]."""
+    ref, _, *index = values
+    addupdate_p.bind(*values, **params)
+    before = _content(tape, ref)
+    if before is not None or slots[1] is not None:
+        pull_back = functools.partial(_addupdate_pull_back, params)
+        tape.call(addupdate_p, pull_back, index, [before, slots[1]], [], [_new_content(tape, ref)])
+    return [], []
+
+
+def _addupdate_pull_back(params, index, cts):
+    return [cts[0], get_p.bind(jax.new_ref(jnp.asarray(cts[0])), *index, **params)]
+
+
+def _content(tape, ref):
+    return tape.contents.get(id(ref), (None, None))[1]
+
+
+def _new_content(tape, ref):
+    if id(ref) not in tape.contents:
+        raise ValueError(
+            "performing a set/swap operation with a differentiated value on a non-differentiated array reference of "
+            f"type {jax.typeof(ref)}: make the reference inside the differentiated function, or write "
+            "jax.lax.stop_gradient(value)."
+        )
+    slot = tape.new_slot()
+    tape.contents[id(ref)] = (ref, slot)
+    return slot

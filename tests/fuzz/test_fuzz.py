@@ -1,0 +1,138 @@
+"""Random programs through reverse.vjp, against jax.vjp, JAX's forward mode and differences.
+
+    python -m pytest -n 2 -m campaign -s tests/fuzz        # 10,000 programs, and counts
+
+A program that fails is shrunk and printed; it then belongs into cases.py.
+"""
+
+import gc
+from collections import Counter
+
+import jax
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from functional_dl.reverse import sweep
+from tests.fuzz.cases import CASES
+from tests.fuzz.generate import FAMILIES, program_of, programs
+from tests.fuzz.judge import MODES, Disagreement, Judge
+from tests.fuzz.operations import OPERATIONS
+from tests.fuzz.program import Program, all_steps, depth, nesting, primitives, source, trace
+from tests.fuzz.shrink import shrunk
+
+PROGRAMS, CHUNKS = 10_000, 50
+PER_CHUNK = PROGRAMS // CHUNKS
+QUICK = range(10**6, 10**6 + 40)
+FAMILIES_HELD = {*FAMILIES, "branches", "loops", "calls", "inner derivatives"}
+
+
+def modes_of(seed: int) -> tuple[str, ...]:
+    """One program in ten is also judged in some mode."""
+    return MODES[seed % 40 : seed % 40 + 1]
+
+
+def fault(program: Program, modes) -> str | None:
+    """The kind of the program's fault, None if there is none."""
+    try:
+        Judge(program).run(*modes)
+    except Exception as e:
+        return f"{type(e).__name__} {str(e).split(':')[0]}"
+    return None
+
+
+def judged(program: Program, *modes: str):
+    """The judge's counts; a program that fails is shrunk and printed."""
+    try:
+        return Judge(program).run(*modes)
+    except Exception as e:
+        kind = fault(program, modes)
+        if kind is None:
+            raise
+        small = shrunk(program, lambda candidate: fault(candidate, modes) == kind)
+        text = f"{e}\n{modes}\n{source(small)}\n{small!r}"
+        raise Disagreement(text) from e
+
+
+@pytest.mark.parametrize("found", CASES)
+def test_cases(found):
+    judged(CASES[found], "jit", "vmap")
+
+
+@pytest.mark.parametrize("seed", QUICK)
+def test_programs(seed):
+    judged(program_of(seed), *modes_of(seed))
+
+
+@settings(max_examples=40, derandomize=True, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(programs(most=8))
+def test_small_programs(program):
+    judged(program)
+
+
+def test_distribution():
+    """Every operation of every family occurs, chains are 30 steps long, bodies lie three deep."""
+    sample = [program_of(seed) for seed in range(700)]
+    steps = Counter(step.op for program in sample for step in all_steps(program))
+    assert {OPERATIONS[op].family for op in steps} == FAMILIES_HELD
+    assert set(steps) == set(OPERATIONS)
+    assert max(map(depth, sample)) >= 30
+    assert max(map(nesting, sample)) >= 3
+    dtypes = Counter(kind.dtype for program in sample for kind in program.inputs.values())
+    assert {"float64", "float32", "complex128", "int32"} <= set(dtypes)
+
+
+def test_a_program_is_the_same_from_its_seed_and_from_its_text():
+    program = program_of(5)
+    assert program_of(5) == program
+    assert eval(repr(program), _names()) == program
+    assert source(program).startswith("def program(")
+
+
+def _names():
+    from tests.fuzz import program
+
+    return vars(program)
+
+
+def test_a_wrong_rule_is_found_and_shrunk(monkeypatch):
+    """With cos' taken for sin the fuzzer ends with a program of one step."""
+    import dataclasses
+
+    from jax import lax
+    from jax.extend.core.primitives import cos_p
+
+    from functional_dl import reverse
+
+    wrong = dataclasses.replace(reverse.RULES[cos_p], formula=lambda ct, out, x, **_: (lax.mul(ct, lax.sin(x)),))
+    monkeypatch.setitem(reverse.RULES, cos_p, wrong)
+    failing = next(p for p in map(program_of, range(200)) if any(s.op == "cos" for s in p.steps) and fault(p, ()))
+    small = shrunk(failing, lambda p: fault(p, ()) is not None)
+    assert len(list(all_steps(small))) <= 2
+
+
+@pytest.fixture
+def without_caches():
+    """Compiled operations are kept for some hundreds of programs; those of all of them would fill the memory."""
+    yield
+    jax.clear_caches()
+    sweep._compiled_forward.cache_clear()
+    gc.collect()
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_campaign(chunk, record_property, without_caches):
+    counts, seen, failures = Counter(), Counter(), []
+    for seed in range(chunk * PER_CHUNK, (chunk + 1) * PER_CHUNK):
+        program = program_of(seed)
+        names = list(primitives(trace(program)))
+        seen.update(names)
+        counts.update(programs=1, equations=len(names))
+        try:
+            counts.update(judged(program, *modes_of(seed))._asdict())
+        except Disagreement as e:
+            failures.append(f"seed {seed}: {e}")
+    counts["disagreements"] = len(failures)
+    record_property("counts", dict(counts))
+    record_property("primitives", dict(seen))
+    assert not failures, "\n\n".join(failures)

@@ -1,0 +1,151 @@
+"""python -m tests.mutation [FAMILY ...] [--workers 2]: mutants of the rules, judged by the tests of the rules.
+
+Prints a table by family, and the survivors with the reasons that survivors.py gives.  Ends with 1 if the score is below
+98 % or a survivor has no reason.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from queue import Queue
+
+HERE = Path(__file__).parent
+SECONDS = 240  # a mutant that runs longer loops for ever: killed
+SCORE = 0.98
+
+
+def worker(family: str, start: int) -> None:
+    """Judges a family's mutants from number `start` on; prints a line of JSON before and after each."""
+    sys.path.insert(0, str(HERE.parent))
+    sys.path.insert(0, str(HERE.parent / "reverse"))
+    import conftest  # noqa: F401 - strict set-up
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    from tests.mutation.judges import death
+    from tests.mutation.mutants import mutants
+
+    for i, mutant in enumerate(mutants(family)):
+        if i < start:
+            continue
+        about = {"number": i, "name": mutant.name, "line": mutant.line, "change": mutant.change}
+        print(json.dumps({"began": about}), flush=True)
+        began = time.perf_counter()
+        cause = death(mutant)
+        print(json.dumps({"ended": about | {"death": cause, "seconds": time.perf_counter() - began}}), flush=True)
+        if i % 40 == 39:
+            jax.clear_caches()
+
+
+def judged(family: str, log: Path | None = None) -> list[dict]:
+    """The verdicts on a family's mutants; a worker that stands still is replaced."""
+    verdicts: list[dict] = []
+    start = 0
+    while True:
+        command = [sys.executable, "-m", "tests.mutation", "--worker", family, "--start", str(start)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1])
+        lines: Queue = Queue()
+        threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
+        current = None
+        while True:
+            try:
+                line = lines.get(timeout=SECONDS)
+            except Exception:  # queue.Empty: the mutant stands still
+                process.kill()
+                break
+            if line is None:
+                break
+            event = json.loads(line)
+            if "ended" in event:
+                verdicts.append(event["ended"])
+                if log:
+                    with log.open("a") as file:
+                        file.write(line)
+                current = None
+            else:
+                current = event["began"]
+        process.wait()
+        if current is None:
+            if process.returncode:
+                raise RuntimeError(f"{family}: the worker ended with {process.returncode}")
+            return verdicts
+        verdicts.append(current | {"death": "no end, or the process died", "seconds": float(SECONDS)})
+        start = current["number"] + 1
+
+
+def _pump(process, lines) -> None:
+    errors: list[str] = []
+    threading.Thread(target=lambda: errors.extend(process.stderr), daemon=True).start()
+    for line in process.stdout:
+        if line.startswith("{"):
+            lines.put(line)
+    lines.put(None)
+    process.wait()
+    if process.returncode and errors:
+        print("".join(errors[-5:]), file=sys.stderr)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation")
+    parser.add_argument("families", nargs="*")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--log", type=Path, help="file to which each verdict is appended at once")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        worker(options.worker, options.start)
+        return 0
+    from tests.mutation.mutants import families
+    from tests.mutation.survivors import reason
+
+    tasks: Queue = Queue()
+    sizes = {f: (HERE.parents[1] / "functional_dl/reverse/rules" / f"{f}.py").stat().st_size for f in families()}
+    for family in sorted(options.families or sizes, key=lambda f: -sizes[f]):
+        tasks.put(family)
+    found: dict[str, list[dict]] = {}
+
+    def drain():
+        while not tasks.empty():
+            family = tasks.get()
+            found[family] = verdicts = judged(family, options.log)
+            if verdicts:
+                print(_row(family, verdicts), flush=True)
+
+    print(f"{'family':16}{'mutants':>8}{'killed':>8}{'left':>6}{'seconds':>9}")
+    threads = [threading.Thread(target=drain) for _ in range(options.workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    verdicts = [v for family in found.values() for v in family]
+    print(_row("all", verdicts))
+    print("killed by:", ", ".join(f"{cause} {n}" for cause, n in Counter(v["death"] for v in verdicts if v["death"]).most_common()))
+    by_reason = defaultdict(list)
+    for v in verdicts:
+        if v["death"] is None:
+            by_reason[reason(v["name"], v["change"])].append(v)
+    for why, group in by_reason.items():
+        print(f"\n{why or 'NO REASON'}")
+        for v in group:
+            print(f"  {v['name']} line {v['line']}: {v['change']}")
+    real = [v for v in verdicts if v["death"] is not None or not reason(v["name"], v["change"])]
+    score = sum(v["death"] is not None for v in real) / max(len(real), 1)
+    killed = sum(v["death"] is not None for v in verdicts)
+    print(f"\nscore {killed / max(len(verdicts), 1):.2%} of all, {score:.2%} of those without a reason to survive")
+    return int(killed < SCORE * len(verdicts) or None in by_reason)
+
+
+def _row(name, verdicts) -> str:
+    killed = sum(v["death"] is not None for v in verdicts)
+    return f"{name:16}{len(verdicts):8}{killed:8}{len(verdicts) - killed:6}{sum(v['seconds'] for v in verdicts):9.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Cotangents have their primals' types, weak ones included, as jax.vjp's have; small floats are floats."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from functional_dl import reverse
+
+WIDE = ("float64", "float32", "float16", "bfloat16", "complex128", "complex64")
+SMALL = ("e3m4", "e4m3", "e4m3b11fnuz", "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")
+NAMES = (*WIDE, *[f"float8_{name}" for name in SMALL])  # XLA's CPU backend does not run float4
+DTYPES = [getattr(jnp, name) for name in NAMES if hasattr(jnp, name)]
+VALUES = np.array([[0.5, 1.0], [2.0, 4.0]])  # every small float has these
+
+
+def _standard(test):
+    @functools.wraps(test)
+    def wrapped(*args, **kwargs):
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            test(*args, **kwargs)
+
+    return wrapped
+
+
+def _type(x):
+    return (x.dtype, x.shape) if x.dtype == jax.float0 else (x.dtype, x.shape, jax.typeof(x).weak_type)
+
+
+def _judge(fun, *args):
+    (out, pull), (expected_out, expected_pull) = reverse.vjp(fun, *args), jax.vjp(fun, *args)
+    assert _type(out) == _type(expected_out)
+    ct = jnp.ones_like(out)
+    bars, expected = pull(ct), expected_pull(ct)
+    assert [_type(bar) for bar in bars] == [_type(bar) for bar in expected]
+    for bar, other in zip(bars, expected):
+        if bar.dtype != jax.float0:
+            wide = jnp.complex128 if jnp.issubdtype(bar.dtype, jnp.complexfloating) else jnp.float64
+            np.testing.assert_allclose(bar.astype(wide), other.astype(wide), rtol=2 * float(jnp.finfo(bar.dtype).eps))
+
+
+@pytest.mark.filterwarnings("ignore:Casting from complex")
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
+@_standard
+def test_every_floating_dtype(dtype):
+    x = jnp.asarray(VALUES).astype(dtype)
+    for other in DTYPES:
+        _judge(lambda x: x.astype(other), x)
+    for fun in (lax.add, lax.mul, lax.div)[: 3 if x.dtype.itemsize > 1 else 2]:  # JAX squares the divisor: too large
+        _judge(fun, x, x)
+    for preferred in (None, jnp.float32):
+        if preferred is None or not jnp.issubdtype(dtype, jnp.complexfloating):
+            _judge(lambda x, y: lax.dot(x, y, preferred_element_type=preferred), x, x.T)
+
+
+INTEGERS = ("int4", "uint4", "int8", "uint8", "int32", "int64", "uint64", "bool")
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@_standard
+def test_integers_and_booleans_have_float0(dtype):
+    n = jnp.array([0, 1, 1], getattr(jnp, dtype.replace("bool", "bool_")))
+    _judge(lambda x, n: x * n.astype(x.dtype), jnp.arange(3.0), n)
+    [bar] = reverse.vjp(lambda n: n, n)[1](np.zeros(n.shape, jax.float0))
+    assert bar.dtype == jax.float0
+    assert bar.shape == n.shape
+
+
+WEAK = {
+    "sine": (jnp.sin, (3.0,)),
+    "square": (lambda x: x**2, (3.0,)),
+    "identity": (lambda x: x, (3.0,)),
+    "into float32": (lambda x, y: x * y, (3.0, jnp.float32(2.0))),
+    "into an array": (lambda x, y: jnp.sum(x * y), (3.0, jnp.arange(3.0))),
+    "unused": (lambda x, y: jnp.sin(x), (3.0, 4.0)),
+    "not weak": (jnp.sin, (jnp.float64(3.0),)),
+    "a loop": (lambda x: lax.fori_loop(0, 3, lambda i, c: c * x, 1.0), (3.0,)),
+    "a branch": (lambda x, y: lax.cond(x > 1, lambda: x, lambda: x * y), (3.0, 4.0)),
+    "a constant predicate": (lambda x, y: jnp.where(True, x, y), (3.0, 2.0)),
+    "selection by a number": (lambda x, y: lax.select_n(True, x, y), (3.0, 2.0)),
+    "a clamp between numbers": (lambda x: lax.clamp(0.0, x, 4.0), (3.0,)),
+    "jit": (jax.jit(jnp.tanh), (0.5,)),
+}
+
+
+@pytest.mark.parametrize("name", WEAK)
+@_standard
+def test_gradient_of_a_python_number_is_weakly_typed(name):
+    fun, args = WEAK[name]
+    positions = tuple(range(len(args)))
+    ours, jaxs = (
+        jax.tree.leaves(d(lambda *a: fun(*a), positions)(*args)) for d in (reverse.value_and_grad, jax.value_and_grad)
+    )
+    assert [_type(jnp.asarray(x)) for x in ours] == [_type(jnp.asarray(x)) for x in jaxs]
+    for x, other in zip(ours, jaxs):
+        np.testing.assert_allclose(x, other, rtol=1e-6)
+
+
+def test_a_cotangent_that_is_not_weak_decides():
+    [bar] = reverse.vjp(jnp.sin, 3.0)[1](jnp.float64(1.0))
+    assert not bar.weak_type
+
+
+PAIRS = {
+    "igamma": (lax.igamma, [((), (2, 3)), ((2, 1), (1, 3)), ((2, 3), ())]),
+    "igammac": (lax.igammac, [((), (2, 3)), ((2, 1), (1, 3))]),
+    "pow": (lax.pow, [((), (2, 3)), ((2, 1), (1, 3)), ((2, 3), ())]),
+    "rem": (lax.rem, [((), (2, 3)), ((2, 1), (1, 3))]),
+    "atan2": (lax.atan2, [((), (2, 3)), ((2, 1), (1, 3))]),
+    "betainc": (lambda x, b: lax.betainc(2.0, b, x), [((2, 1), (1, 3))]),
+}
+
+
+@pytest.mark.parametrize(
+    ("fun", "shapes"),
+    [pytest.param(fun, pair, id=f"{name}-{pair}") for name, (fun, pairs) in PAIRS.items() for pair in pairs],
+)
+@_standard
+def test_operands_of_unequal_shapes(fun, shapes):
+    x, y = [jnp.asarray(np.random.default_rng(i).uniform(0.25, 0.75, s)) for i, s in enumerate(shapes)]
+    if fun is PAIRS["betainc"][0]:
+        _judge(lambda x: fun(x, y), x)
+        return
+    _judge(fun, x, y)
