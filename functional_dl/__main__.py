@@ -1,0 +1,141 @@
+"""For people who have a function and no script: python -m functional_dl check MODULE:FUNCTION --shapes 3,4 4
+
+The function's module is imported from the current folder.
+"""
+
+import importlib
+import sys
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+try:
+    import tyro
+except ImportError:
+    sys.exit("The command line needs tyro: pip install tyro")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Judges a backward pass and names what is wrong with it; exits with 1 where it is.
+
+    TARGET decorated with jax.custom_vjp: its rule against its own body.  With --vjp: that backward pass against TARGET.
+    Else: a differentiator (--differentiate) on TARGET, to --order.
+    """
+
+    target: Annotated[str, tyro.conf.Positional]
+    """MODULE:FUNCTION."""
+    shapes: tuple[str, ...] = ("3",)
+    """One shape for each argument, as 3,4; () for a number."""
+    dtype: Literal["float32", "float64", "bfloat16", "float16", "complex64", "complex128"] = "float32"
+    """Of the arguments, which are drawn from a normal distribution."""
+    vjp: str = ""
+    """MODULE:FUNCTION of fun_vjp(*primals) -> (out, pullback)."""
+    differentiate: Literal["jax", "reverse"] = "reverse"
+    """Which differentiator is judged where no backward pass is given."""
+    order: int = 2
+    """Up to which derivative."""
+    scale: float = 1.0
+    """Size of the arguments."""
+    seed: int = 0
+    """Of arguments and cotangents."""
+    json: str = ""
+    """Write the report as JSON to this file."""
+    html: str = ""
+    """Write the report as a page to this file."""
+
+    def run(self) -> int:
+        import jax
+
+        if self.dtype in ("float64", "complex128"):
+            jax.config.update("jax_enable_x64", True)
+        from functional_dl import check, reverse
+
+        fun, primals = found(self.target), self.primals()
+        if self.vjp:
+            report = check.check_vjp(fun, found(self.vjp), *primals, name=self.vjp, seed=self.seed)
+        elif isinstance(fun, jax.custom_vjp):
+            report = check.check_custom_vjp(fun, *primals, name=self.target, seed=self.seed)
+        else:
+            differentiate = jax.vjp if self.differentiate == "jax" else reverse.vjp
+            report = check.check_grads(
+                fun, *primals, order=self.order, differentiate=differentiate, name=self.target, seed=self.seed
+            )
+        print(report)
+        if self.json:
+            report.to_json(self.json)
+        if self.html:
+            report.to_html(self.html)
+        return 0 if report.passed else 1
+
+    def primals(self) -> list:
+        """Random arguments of the given shapes."""
+        import jax.numpy as jnp
+
+        rng = np.random.default_rng(self.seed)
+        drawn = []
+        for text in self.shapes:
+            shape = read_shape(text)
+            values = self.scale * rng.normal(size=shape)
+            if self.dtype.startswith("complex"):
+                values = values + 1j * self.scale * rng.normal(size=shape)
+            drawn.append(jnp.asarray(values).astype(self.dtype))
+        return drawn
+
+
+@dataclass(frozen=True)
+class FindNan:
+    """Finds the equation that turns finite numbers into NaN or infinity, in a function or its gradient; exits with 1
+    where there is one."""
+
+    target: Annotated[str, tyro.conf.Positional]
+    """MODULE:FUNCTION of the arguments that MODULE:arguments() returns, or of zeros of the given shapes."""
+    shapes: tuple[str, ...] = field(default=())
+    """Shapes of arguments of zeros, as 3,4; without them, TARGET is called with what MODULE's `arguments` returns."""
+
+    def run(self) -> int:
+        import jax.numpy as jnp
+
+        from functional_dl import check
+
+        fun = found(self.target)
+        if self.shapes:
+            primals = [jnp.zeros(read_shape(text)) for text in self.shapes]
+        else:
+            primals = found(f"{self.target.partition(':')[0]}:arguments")()
+        report = check.find_nan(fun, *primals)
+        print(report)
+        return 1 if report.found else 0
+
+
+def found(target: str) -> Any:
+    """The object that MODULE:NAME names."""
+    module, _, name = target.partition(":")
+    if not module or not name:
+        sys.exit(f"{target}: expected MODULE:FUNCTION")
+    sys.path.insert(0, "")
+    try:
+        value: Any = importlib.import_module(module)
+        for part in name.split("."):
+            value = getattr(value, part)
+    except (ImportError, AttributeError) as error:
+        sys.exit(f"{target}: {error}")
+    return value
+
+
+def read_shape(text: str) -> tuple[int, ...]:
+    """(3, 4) from "3,4"."""
+    try:
+        return tuple(int(n) for n in text.strip("()").split(",") if n.strip())
+    except ValueError:
+        sys.exit(f"--shapes: expected whole numbers as in 3,4, got {text!r}")
+
+
+def main(args=None) -> int:
+    command = tyro.extras.subcommand_cli_from_dict({"check": Check, "find-nan": FindNan}, args=args)
+    return command.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The cotangent is not summed over an axis along which the argument was broadcast."""
+
+import itertools
+
+import numpy as np
+
+from functional_dl.check.evidence import Evidence, Hypothesis
+
+
+def test(evidence: Evidence) -> Hypothesis | None:
+    """actual = the contribution of one index (the first, the last) of an axis of the output, or the mean over it."""
+    for o, out in enumerate(evidence.outs):
+        axes = [axis for axis, n in enumerate(out.shape) if n > 1]
+        groups = [(axis,) for axis in axes] + list(itertools.combinations(axes, 2))
+        for group in groups:
+            fits = _fits(evidence, o, group)
+            if fits is not None:
+                where = " and ".join(str(axis) for axis in group)
+                return Hypothesis("missing_reduction", fits[0], fits[1].format(axis=where))
+    return None
+
+
+def _fits(evidence, o, group):
+    shape = evidence.outs[o].shape
+    for name, index in (("first", 0), ("last", -1)):
+        if evidence.explains([evidence.pull(_only(t.cts, o, group, index)) for t in evidence.trials]):
+            return 0.975, (
+                f"The cotangent is what the {name} index of the output's axis {{axis}} contributes: it should be the "
+                "sum over that axis."
+            )
+    count = int(np.prod([shape[axis] for axis in group]))
+    if not evidence.explains([e / count for e in evidence.expected]):
+        return None
+    shares = [evidence.pull(_only(evidence.trials[0].cts, o, group, i)) for i in (0, -1)]
+    dense = [float(np.mean(np.abs(s) > 0.01 * np.max(np.abs(s), initial=0.0))) for s in shares]
+    if min(dense) < 0.5 or len(evidence.wrong) == len(evidence.function.active) > 1:
+        return None  # the axis is not one along which the argument is repeated, or everything is scaled alike
+    # a mean over a broadcast axis, or a factor of 1/n: the argument is smaller than what it is broadcast to
+    broadcast = evidence.x.size * count <= evidence.outs[o].size
+    return (0.985 if broadcast else 0.6), (
+        f"The cotangent is the mean over the output's axis {{axis}} of length {count}: it should be the sum."
+    )
+
+
+def _only(cts, o, group, index):
+    """The cotangents with all but one index along the axes set to zero."""
+    kept = np.zeros_like(cts[o])
+    place = [slice(None)] * kept.ndim
+    for axis in group:
+        place[axis] = index
+    kept[tuple(place)] = cts[o][tuple(place)]
+    return [kept if i == o else c for i, c in enumerate(cts)]

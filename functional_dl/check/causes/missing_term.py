@@ -1,0 +1,138 @@
+"""An additive coupling term is left out."""
+
+import numpy as np
+
+from functional_dl.check.causes.overwrite import contributions
+from functional_dl.check.evidence import Evidence, Hypothesis
+
+RANK = 2  # a coupling through a mean, a variance, or an inner product
+RELATIVE = 1e-3
+
+
+def test(evidence: Evidence) -> Hypothesis | None:
+    """What is missing, expected - actual, is constant along an axis, or is a rank-one term p (p . ct), or has low
+    rank as a function of ct where the derivative itself has full rank."""
+    missing = [e - a for a, e in zip(evidence.actual, evidence.expected)]
+    if not all(np.isfinite(m).all() for m in missing) or evidence.x.size < 2:
+        return None
+    if _diagonal(evidence):
+        return Hypothesis(
+            "missing_term",
+            0.94,
+            "The cotangent holds the diagonal of the Jacobian alone: what other entries of the output contribute "
+            "through their coupling is left out.",
+        )
+    constant = _constant_axes(evidence, missing)
+    if constant:
+        axes = ", ".join(map(str, constant))
+        return Hypothesis(
+            "missing_term",
+            0.92,
+            f"What is missing is constant along axis {axes}: the term of a sum or mean over that axis is left out.",
+        )
+    profile = _proportional(evidence, missing)
+    if profile:
+        return Hypothesis(
+            "missing_term",
+            0.92,
+            f"What is missing is proportional to {profile[0]} along axis {profile[1]}, with one factor for each row: a "
+            "coupling term (an inner product with the cotangent) is left out.",
+        )
+    ranks = _ranks(evidence)
+    if ranks is not None:
+        return Hypothesis(
+            "missing_term",
+            0.85,
+            f"What is missing depends on the cotangent through {ranks[0]} number(s) only, where the derivative has "
+            f"rank {ranks[1]}: a coupling term is left out.",
+        )
+    return None
+
+
+def _diagonal(evidence) -> bool:
+    """Whether actual_i = J_ii ct_i, for entries of the one output of the leaf's shape, though J is not diagonal."""
+    if [y.shape for y in evidence.outs] != [evidence.shape] or evidence.x.size > 50_000:
+        return False
+    entries = [tuple(i) for i in evidence.rng.permutation(np.argwhere(evidence.bad))[:10]]
+    for index in entries:
+        shares = contributions(evidence, index)
+        own = int(np.ravel_multi_index(index, evidence.shape)) if evidence.shape else 0
+        if shares is None or abs(shares[own] - evidence.actual[0][index]) > 5 * evidence.tolerance[0][index]:
+            return False
+    return bool(entries)
+
+
+def _constant_axes(evidence, missing):
+    """Axes (the most that go together) along which what is missing does not change, though the cotangent does."""
+    found = []
+    for axis, n in enumerate(evidence.shape):
+        if n < 3:
+            continue
+        same = all(
+            np.all(np.ptp(np.real(m), axis=axis) <= 6 * np.max(t, axis=axis) + RELATIVE * np.max(np.abs(m), axis=axis))
+            for m, t in zip(missing, evidence.tolerance)
+        )
+        varies = any(
+            np.any(np.ptp(np.real(e), axis=axis) > 0.05 * np.max(np.abs(e), initial=0.0)) for e in evidence.expected
+        )
+        if same and varies:
+            found.append(axis)
+    return found
+
+
+def _proportional(evidence, missing):
+    values = [("the output", y) for y in evidence.outs] + [
+        (evidence.function.paths[i], x) for i, x in zip(evidence.function.active, evidence.function.wide_point)
+    ]
+    for axis, n in enumerate(evidence.shape):
+        if n < 3:
+            continue
+        for name, value in values:
+            if value.shape != evidence.shape or np.any(np.max(np.abs(value), axis=axis) == 0):
+                continue
+            for centred, label in ((value, name), (value - value.mean(axis, keepdims=True), f"{name} minus its mean")):
+                energy = np.sum(np.abs(centred) ** 2, axis=axis, keepdims=True)
+                if np.any(energy < 1e-20):
+                    continue
+                fits = True
+                for m, t in zip(missing, evidence.tolerance):
+                    factor = np.sum(np.conj(centred) * m, axis=axis, keepdims=True) / energy
+                    rest = np.abs(m - factor * centred)
+                    if np.any(rest > 6 * t + RELATIVE * np.max(np.abs(m), axis=axis, keepdims=True)):
+                        fits = False
+                        break
+                if fits:
+                    return label, axis
+    return None
+
+
+def _ranks(evidence):
+    """Ranks of ct -> missing and of ct -> expected, for cotangents in one block of the output; None unless the first is
+    low."""
+    outs = evidence.outs
+    if len(outs) != 1 or not outs[0].shape or evidence.x.size > 50_000:
+        return None
+    out = outs[0]
+    trials = 4 * (RANK + 1)
+    if out.shape[-1] < 4:
+        return None
+    place = (0,) * (out.ndim - 1)
+    wrong, right, noise = [], [], []
+    for _ in range(trials):
+        ct = np.zeros(out.shape, out.dtype)
+        ct[place] = evidence.rng.normal(size=out.shape[-1])
+        actual = evidence.call([ct])
+        ct = actual.cts[0]
+        expected = evidence.pull([ct])
+        wrong.append((expected - actual.bars[evidence.k]).reshape(-1))
+        right.append(expected.reshape(-1))
+    noise = 6 * max(float(np.max(t, initial=0.0)) for t in evidence.tolerance)
+    if not np.isfinite(wrong).all():
+        return None
+    first, second = (np.linalg.svd(np.array(m), compute_uv=False) for m in (wrong, right))
+    floor = max(noise * np.sqrt(evidence.x.size), RELATIVE * first[0])
+    low = int((first > floor).sum())
+    full = int((second > 1e-6 * second[0]).sum()) if second[0] > 0 else 0
+    if 0 < low <= RANK and full >= min(trials, out.shape[-1]) - 2 and full >= low + 2:
+        return low, full
+    return None

@@ -1,0 +1,59 @@
+"""Where an element is used more than once, only one use counts."""
+
+import numpy as np
+
+from functional_dl.check.evidence import Evidence, Hypothesis
+
+LOOKED_AT = 12  # entries, at the most
+
+
+def test(evidence: Evidence) -> Hypothesis | None:
+    """The wrong entries are those that more than one entry (or row) of the output uses, and hold the contribution of
+    one of them, or of a part of them."""
+    bad = np.argwhere(evidence.bad)
+    if not len(bad) or evidence.x.size > 200_000:
+        return None
+    good = np.argwhere(~evidence.bad)
+    chosen = [tuple(i) for i in evidence.rng.permutation(bad)[:LOOKED_AT]]
+    single = diagonal = 0
+    for index in chosen:
+        shares = contributions(evidence, index)
+        if shares is None or (np.abs(shares) > 0).sum() < 2:
+            return None
+        actual, tolerance = evidence.actual[0][index], evidence.tolerance[0][index]
+        if np.any(np.abs(shares - actual) <= 5 * tolerance):
+            single += 1
+            own = np.ravel_multi_index(index, evidence.shape) if evidence.shape else 0
+            diagonal += bool(len(shares) == evidence.x.size and abs(shares[own] - actual) <= 5 * tolerance)
+    if single < len(chosen) or diagonal == len(chosen):
+        return None  # of each entry its own use: a coupling term is missing, not a sum over uses
+    for index in evidence.rng.permutation(good)[:LOOKED_AT]:
+        shares = contributions(evidence, tuple(index))
+        if shares is not None and (np.abs(shares) > 0).sum() > 1:
+            return Hypothesis(
+                "overwrite", 0.6, f"{len(bad)} entries hold the contribution of one use of the argument alone."
+            )
+    return Hypothesis(
+        "overwrite",
+        0.965,
+        f"The cotangent is wrong at exactly those {len(bad)} entries that are used more than once, and holds the "
+        "contribution of one use there: uses must be added, not written over each other.",
+    )
+
+
+def contributions(evidence: Evidence, index) -> np.ndarray | None:
+    """J_ji ct_j for one entry i of the argument: what each entry j of the outputs contributes to its cotangent."""
+    function, reference = evidence.function, evidence.reference
+    if reference.source == "numeric" and not np.iscomplexobj(evidence.x):
+        start = sum(x.size * (2 if np.iscomplexobj(x) else 1) for x in function.wide_point[: evidence.k])
+        row = (
+            reference.jacobian[0][start + int(np.ravel_multi_index(index, evidence.shape))]
+            if index
+            else (reference.jacobian[0][start])
+        )
+        cts = np.concatenate([np.asarray(c).reshape(-1) for c in evidence.trials[0].cts])
+        return row * cts if row.shape == cts.shape else None
+    if not function.traceable:
+        return None
+    column = reference.column(evidence.k, index)
+    return np.concatenate([(np.asarray(c) * d).reshape(-1) for c, d in zip(evidence.trials[0].cts, column)])

@@ -1,0 +1,160 @@
+"""A function as a flat list of equations: the one reader of jaxprs in this room.
+
+Calls (jit, checkpoint, custom rules) are replaced by what they call, and short scans by their steps, so that every use
+of every value is an equation's operand.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Literal
+
+LONGEST = 600  # equations; a longer program is not taken apart
+INLINED = {
+    "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat": "jaxpr",
+    "remat2": "jaxpr", "checkpoint": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Site:
+    """One equation: values of `outs` = fun(*values of `ins`); names are numbers."""
+
+    name: str
+    fun: Callable
+    ins: tuple[int, ...]
+    outs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A program: `inputs` and `outputs` are names; `constants` maps names to fixed values."""
+
+    sites: tuple[Site, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    constants: dict
+
+
+class _TooLong(Exception):
+    pass
+
+
+def listing(fun: Callable, args: Sequence) -> Listing | None:
+    """The equations of fun at arguments of the given types; None where there are too many."""
+    closed = jax.make_jaxpr(fun)(*args)
+    builder = _Builder()
+    inputs = [builder.new() for _ in args]
+    try:
+        outputs = builder.inline(closed, inputs)
+    except _TooLong:
+        return None
+    return Listing(tuple(builder.sites), tuple(inputs), tuple(outputs), builder.constants)
+
+
+class _Builder:
+    def __init__(self):
+        self.sites: list[Site] = []
+        self.constants: dict[int, Any] = {}
+        self.count = 0
+
+    def new(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+    def constant(self, value) -> int:
+        name = self.new()
+        self.constants[name] = value
+        return name
+
+    def add(self, name, fun, ins, outs) -> None:
+        if len(self.sites) >= LONGEST:
+            raise _TooLong
+        self.sites.append(Site(name, fun, tuple(ins), tuple(outs)))
+
+    def inline(self, closed, inputs) -> list[int]:
+        """Adds a jaxpr's equations, its inputs being the given names; returns its outputs' names."""
+        jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
+        names = dict(zip(jaxpr.constvars, [self.constant(c) for c in consts]))
+        names |= dict(zip(jaxpr.invars, inputs))
+
+        def read(atom):
+            return self.constant(atom.val) if isinstance(atom, Literal) else names[atom]
+
+        for eqn in jaxpr.eqns:
+            ins = [read(atom) for atom in eqn.invars]
+            name = eqn.primitive.name
+            if name in INLINED and INLINED[name] in eqn.params:
+                outs = self.inline(eqn.params[INLINED[name]], ins)
+            elif name == "scan" and self._steps(eqn) <= LONGEST // 4:
+                outs = self._unroll(eqn, ins)
+            else:
+                outs = [self.new() for _ in eqn.outvars]
+                self.add(name, _apply(eqn), ins, outs)
+            names |= dict(zip(eqn.outvars, outs))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    @staticmethod
+    def _steps(eqn) -> int:
+        inner = eqn.params["jaxpr"]
+        return eqn.params["length"] * len(getattr(inner, "jaxpr", inner).eqns)
+
+    def _unroll(self, eqn, ins):
+        params = eqn.params
+        if "num_consts" in params:
+            num_consts, num_carry = params["num_consts"], params["num_carry"]
+        else:
+            consts, carry, _ = params["ft_in"].update(list(ins)).unpack()
+            num_consts, num_carry = len(list(consts)), len(list(carry))
+        consts, carry, xs = ins[:num_consts], ins[num_consts : num_consts + num_carry], ins[num_consts + num_carry :]
+        steps = range(params["length"])
+        rows: list[list[int]] = []
+        for t in reversed(steps) if params["reverse"] else steps:
+            row = []
+            for x in xs:
+                name = self.new()
+                self.add("step", lambda v, t=t: [lax.index_in_dim(v, t, keepdims=False)], [x], [name])
+                row.append(name)
+            outs = self.inline(params["jaxpr"], [*consts, *carry, *row])
+            carry, ys = outs[:num_carry], outs[num_carry:]
+            rows.append(ys)
+        if params["reverse"]:
+            rows.reverse()
+        stacked = []
+        for i, var in enumerate(eqn.outvars[num_carry:]):
+            name = self.new()
+            shape, dtype = var.aval.shape, var.aval.dtype
+            fun = (lambda *v: [jnp.stack(v)]) if rows else (lambda shape=shape, dtype=dtype: [jnp.zeros(shape, dtype)])
+            self.add("stack", fun, [row[i] for row in rows], [name])
+            stacked.append(name)
+        return [*carry, *stacked]
+
+
+def _apply(eqn) -> Callable:
+    params = eqn.params if "subfuns" in eqn.params else eqn.primitive.get_bind_params(eqn.params)
+
+    def fun(*values):
+        outs = eqn.primitive.bind(*values, **params)
+        return list(outs) if eqn.primitive.multiple_results else [outs]
+
+    return fun
+
+
+def run(program: Listing, args: Sequence, apply: Callable | None = None) -> dict[int, Any]:
+    """All values of the program by name; apply(position, site, values) -> outs replaces an equation."""
+    values = dict(program.constants) | dict(zip(program.inputs, args))
+    for n, site in enumerate(program.sites):
+        operands = [values[i] for i in site.ins]
+        outs = site.fun(*operands) if apply is None else apply(n, site, operands)
+        values |= dict(zip(site.outs, outs))
+    return values
+
+
+def is_floating(x) -> bool:
+    return jnp.issubdtype(getattr(x, "dtype", np.result_type(x)), jnp.inexact)

@@ -1,0 +1,143 @@
+"""What is known of one wrong cotangent: the evidence that each cause is held against."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from functional_dl.check.function import Function
+from functional_dl.check.reference import Reference
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One call of the pullback.
+
+    Fields:
+      cts: cotangents of the differentiable outputs.
+      expected, actual: cotangents of all differentiable leaves, right and the user's, in double precision.
+      tolerance: what each entry may be off by.
+    """
+
+    cts: tuple[np.ndarray, ...]
+    expected: tuple[np.ndarray, ...]
+    actual: tuple[np.ndarray, ...]
+    tolerance: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A cause that fits.
+
+    Fields:
+      cause: its name.
+      weight: how well it fits, from 0 to 1; 1 where nothing else could explain the numbers.
+      message: the sentence for the user.
+    """
+
+    cause: str
+    weight: float
+    message: str
+
+
+class Evidence:
+    """One leaf's cotangents over several trials, and ways to ask for more.
+
+    Attributes:
+      function, reference: see there.
+      k: position of the leaf among the differentiable ones.
+      trials: calls with different cotangents.
+      call: call(cts) -> the user's cotangents of all differentiable leaves.
+      wrong: positions of all leaves whose cotangents are wrong.
+      rng: for random choices.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        reference: Reference,
+        k: int,
+        trials: Sequence[Trial],
+        call: Callable,
+        wrong: Sequence[int],
+        rng: np.random.Generator,
+    ):
+        self.function, self.reference, self.k = function, reference, k
+        self.trials, self.call, self.wrong, self.rng = list(trials), call, list(wrong), rng
+
+    @property
+    def path(self) -> str:
+        return self.function.paths[self.function.active[self.k]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.function.wide_point[self.k].shape
+
+    @property
+    def x(self) -> np.ndarray:
+        """The leaf itself, in double precision."""
+        return self.function.wide_point[self.k]
+
+    @property
+    def outs(self) -> list[np.ndarray]:
+        """The differentiable outputs, in double precision."""
+        return self._outs
+
+    @functools.cached_property
+    def _outs(self):
+        return self.function.evaluate(self.function.wide_point)
+
+    @property
+    def expected(self) -> list[np.ndarray]:
+        """Right cotangents of this leaf, one for each trial."""
+        return [t.expected[self.k] for t in self.trials]
+
+    @property
+    def actual(self) -> list[np.ndarray]:
+        return [t.actual[self.k] for t in self.trials]
+
+    @property
+    def tolerance(self) -> list[np.ndarray]:
+        return [t.tolerance[self.k] for t in self.trials]
+
+    @functools.cached_property
+    def bad(self) -> np.ndarray:
+        """Entries that are wrong in some trial."""
+        return np.any([~(np.abs(a - e) <= t) for a, e, t in zip(self.actual, self.expected, self.tolerance)], axis=0)
+
+    def explains(self, guesses: Sequence[np.ndarray], slack: float = 3.0, where=None) -> bool:
+        """Whether the user's cotangents are the guesses, trial by trial, within `slack` tolerances (of the guess's own
+        size); with `where` only those entries are looked at."""
+        for guess, a, e, t in zip(guesses, self.actual, self.expected, self.tolerance):
+            guess = np.asarray(guess)
+            if guess.shape != a.shape:
+                return False
+            typical = np.max(np.abs(e), initial=0.0)
+            grown = t * np.maximum(1.0, np.abs(guess) / np.maximum(np.abs(e), 1e-3 * typical + 1e-300))
+            close = np.abs(a - guess) <= slack * grown
+            if not (close if where is None else close[where]).all():
+                return False
+        return True
+
+    def pull(self, cts) -> np.ndarray:
+        """The right cotangent of this leaf for other cotangents."""
+        return self.reference.pull(cts)[self.k]
+
+    def pull_at(self, active, cts) -> np.ndarray:
+        """The right cotangent of this leaf at other primals."""
+        return self.reference.pull_at(active, cts)[self.k]
+
+    @functools.cached_property
+    def elementwise(self) -> bool:
+        """Whether each entry of the one output of this shape depends on the same entry of the leaf alone."""
+        matching = [i for i, y in enumerate(self.outs) if y.shape == self.shape]
+        if len(matching) != 1 or len(self.outs) != 1 or self.x.size < 2:
+            return False
+        mask = np.zeros(self.shape)
+        mask.reshape(-1)[:: max(2, self.x.size // 7)] = 1.0
+        ct = self.trials[0].cts[0] * mask
+        bar = self.pull([ct])
+        return bool(np.all(np.abs(bar[mask == 0]) <= self.tolerance[0][mask == 0])) and bool(
+            np.any(bar[mask == 1] != 0)
+        )

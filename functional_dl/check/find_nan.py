@@ -1,0 +1,245 @@
+"""find_nan: the equation, forward or backward, that turned finite numbers into NaN or infinity."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.check import mechanisms
+from functional_dl.check.function import is_inexact
+from functional_dl.check.walk import Step, Walk
+
+
+@dataclass(frozen=True)
+class NanReport:
+    """Where a non-finite number was born.
+
+    Fields:
+      found: whether the value or the gradient holds a NaN or an infinity that some equation made.
+      direction: "forward" or "backward".
+      equation: the primitive's name.
+      source: "file:line" in the user's source.
+      mechanism: in words, how it happened.
+      suggestion: a rewrite that mends it.
+      verified: the rewrite was run and gave finite values and gradients.
+      operands: the values at the entry where it happened, by name.
+    """
+
+    found: bool
+    direction: str = ""
+    equation: str = ""
+    source: str = ""
+    mechanism: str = ""
+    suggestion: str = ""
+    verified: bool = False
+    operands: dict = field(default_factory=dict)
+
+    def __str__(self):
+        if not self.found:
+            return "no NaN or infinity: the value and its gradient are finite"
+        shown = ", ".join(f"{name} = {value}" for name, value in self.operands.items())
+        checked = " (run, and finite)" if self.verified else ""
+        return (
+            f"{self.source}: {self.equation}, {self.direction}: {self.mechanism}\n  there {shown}\n"
+            f"  rewrite{checked}: {self.suggestion}"
+        )
+
+
+def find_nan(fun: Callable, *primals, differentiate: Callable = jax.vjp) -> NanReport:
+    r"""Finds the first equation that turns finite numbers into non-finite ones, in fun or in its gradient.
+
+    fun is run equation by equation (through jit, vmap, scan, while, cond, checkpoint).  If its value is finite, so is
+    its backward sweep, with a cotangent of ones, each equation differentiated on its own.
+
+    Args:
+      fun: function of pytrees of arrays that JAX can trace.
+      *primals: where it misbehaves.
+      differentiate: how an equation is differentiated: `jax.vjp`, or `functional_dl.reverse.vjp`.
+    Returns:
+      NanReport; `found` is False where value and gradient are finite.
+    Raises:
+      TypeError: fun is not callable.
+    """
+    if not callable(fun):
+        raise TypeError(f"fun: expected a callable, got {fun!r}")
+    walk = Walk(fun, primals)
+    for name in walk.outputs:
+        if _bad(walk.values[name]):
+            origin = _forward_origin(walk, name)
+            return _report(walk, origin, "forward", differentiate) if origin is not None else NanReport(False)
+    search = _backward(walk, differentiate)
+    if search is None:
+        return NanReport(False)
+    return _report(walk, search, "backward", differentiate)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A step, the entry of its output (or operand) where it happened, and the cotangents it was given."""
+
+    step: Step
+    position: int
+    index: tuple[int, ...]
+    cts: tuple = ()
+
+
+def _bad(x) -> bool:
+    return is_inexact(x) and not bool(np.isfinite(np.asarray(x, _wide(x))).all())
+
+
+def _wide(x):
+    return np.complex128 if jnp.issubdtype(x.dtype, jnp.complexfloating) else np.float64
+
+
+def _has_nan(x) -> bool:
+    return is_inexact(x) and bool(np.isnan(np.asarray(x, _wide(x))).any())
+
+
+def _first_bad(x) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(~np.isfinite(np.asarray(x, _wide(x))))[0])
+
+
+# --- forward ----------------------------------------------------------------------------------------------------------
+
+
+def _forward_origin(walk: Walk, name: int) -> Origin | None:
+    """Back from a non-finite value to the step that made it of finite ones; where infinities were given (a mask of
+    -inf), to the step that made NaN of them."""
+    made = {out: step for step in walk.steps for out in step.outs}
+    spoiler = None
+    seen = set()
+    while name in made:
+        step = made[name]
+        seen.add(name)
+        bad = [i for i in step.ins if _bad(walk.values[i])]
+        nan = [i for i in bad if _has_nan(walk.values[i])]
+        if not nan and _has_nan(walk.values[name]):
+            spoiler = (step, name)
+        onward = [i for i in (nan or bad) if i in made and i not in seen]
+        if not bad:
+            return _origin(walk, step, name)
+        if not onward:
+            break
+        name = _earliest(walk, onward)
+    if spoiler is not None:
+        return _origin(walk, *spoiler)
+    return None
+
+
+def _earliest(walk, names):
+    order = {out: n for n, step in enumerate(walk.steps) for out in step.outs}
+    return min(names, key=lambda i: order[i])
+
+
+def _origin(walk, step, name) -> Origin:
+    value = walk.values[name]
+    if _has_nan(value):
+        index = tuple(int(i) for i in np.argwhere(np.isnan(np.asarray(value, _wide(value))))[0])
+    else:
+        index = _first_bad(value)
+    return Origin(step, step.outs.index(name), index)
+
+
+# --- backward ---------------------------------------------------------------------------------------------------------
+
+
+def _backward(walk: Walk, differentiate, replace=None) -> Origin | None:
+    """The first step of the backward sweep that turns finite cotangents into non-finite ones; None if none does."""
+    cts: dict[int, Any] = {}
+    needed = set(walk.inputs)
+    for step in walk.steps:
+        if needed.intersection(step.ins):
+            needed.update(step.outs)
+    for name in walk.outputs:
+        value = walk.values[name]
+        if is_inexact(value) and name in needed:
+            _add(cts, name, jnp.ones(jnp.shape(value), value.dtype))
+    for step in reversed(walk.steps):
+        if not any(name in cts for name in step.outs) or not needed.intersection(step.ins):
+            continue
+        given = [_ct(cts, walk, name) for name in step.outs]
+        places = [j for j, i in enumerate(step.ins) if i in needed and is_inexact(walk.values[i])]
+        if not places:
+            continue
+        bars = _pull(walk, step, places, given, differentiate, replace)
+        for j, bar in zip(places, bars):
+            if bar is None or bar.dtype == jax.float0:
+                continue
+            if _bad(bar):
+                return Origin(step, j, _first_bad(bar), tuple(given))
+            _add(cts, step.ins[j], bar)
+            if _bad(cts[step.ins[j]]):  # a sum of finite cotangents that overflows
+                return Origin(step, j, _first_bad(cts[step.ins[j]]), tuple(given))
+    return None
+
+
+def _add(cts, name, ct) -> None:
+    cts[name] = ct if name not in cts else cts[name] + ct
+
+
+def _ct(cts, walk, name):
+    value = walk.values[name]
+    if not is_inexact(value):
+        return np.zeros(jnp.shape(value), jax.float0)
+    return cts[name] if name in cts else jnp.zeros(jnp.shape(value), value.dtype)
+
+
+def _pull(walk, step, places, given, differentiate, replace=None):
+    values = [walk.values[i] for i in step.ins]
+    fun = step.fun if replace is None or replace[0] is not step else replace[1]
+
+    def of(*active):
+        full = list(values)
+        for j, x in zip(places, active):
+            full[j] = x
+        return fun(*full)
+
+    try:
+        _, pullback = differentiate(of, *[values[j] for j in places])
+        return pullback(given)
+    except (NotImplementedError, ValueError):  # no derivative: a callback, a while_loop that is too long to walk
+        return [None] * len(places)
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def _report(walk: Walk, origin: Origin, direction: str, differentiate) -> NanReport:
+    found = mechanisms.explain(walk, origin, direction)
+    verified = found.repair is not None and _runs_clean(walk, found.step, found.repair, differentiate)
+    return NanReport(
+        True,
+        direction,
+        origin.step.name,
+        origin.step.source,
+        found.mechanism,
+        found.suggestion,
+        verified,
+        found.operands,
+    )
+
+
+def _runs_clean(walk: Walk, step: Step, repair: Callable, differentiate) -> bool:
+    """Whether value and gradient are finite with the step replaced, wherever its line applies the same equation."""
+    mended = _Mended(walk, step, repair)
+    if any(_bad(mended.values[name]) for name in mended.outputs):
+        return False
+    return _backward(mended, differentiate) is None
+
+
+class _Mended(Walk):
+    """The walk again, with a step (and those of its name and source line) replaced."""
+
+    def __init__(self, walk: Walk, step: Step, repair: Callable):
+        self.values = {i: walk.values[i] for i in [*walk.given]}
+        self.inputs, self.outputs, self.given = walk.inputs, walk.outputs, walk.given
+        self.steps = []
+        for old in walk.steps:
+            same = old.name == step.name and old.source == step.source
+            fun = (lambda *v, old=old: repair(old, *v)) if same else old.fun
+            outs = fun(*[self.values[i] for i in old.ins])
+            self.values |= dict(zip(old.outs, outs))
+            self.steps.append(Step(old.name, fun, old.ins, old.outs, old.source, old.params))

@@ -1,0 +1,149 @@
+"""A user's function as one of flat lists of arrays, evaluated in double precision: what every oracle looks at.
+
+The function may be any callable: one that JAX can trace is compiled, one of NumPy is called as it is.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+
+_WIDE = {"f": np.dtype("float64"), "c": np.dtype("complex128"), "V": np.dtype("float64")}
+
+
+def is_inexact(x) -> bool:
+    """Whether x holds real or complex floating numbers: those have derivatives."""
+    return jnp.issubdtype(np.result_type(x) if not hasattr(x, "dtype") else x.dtype, jnp.inexact)
+
+
+def is_complex(x) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.complexfloating)
+
+
+def widen(x) -> np.ndarray:
+    """x in float64 or complex128, where it is inexact at all."""
+    x = np.asarray(x)
+    if not is_inexact(x):
+        return x
+    return x.astype(np.complex128 if is_complex(x) else np.float64)
+
+
+def concrete(x):
+    """x as an array; errors name what came."""
+    try:
+        return x if hasattr(x, "dtype") and hasattr(x, "shape") else np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"check: expected an array, got {x!r} of type {type(x).__name__}") from error
+
+
+class Function:
+    """fun at primals.
+
+    Attributes:
+      fun, primals: as given.
+      leaves: the primals' leaves, as arrays in the caller's dtypes.
+      paths: a readable name for each leaf.
+      active: positions of the leaves that have derivatives.
+      outs, out_tree: the outputs' leaves at the primals, and their tree.
+      out_active: positions of the output leaves that have derivatives.
+      traceable: whether JAX can trace fun.
+    """
+
+    def __init__(self, fun: Callable, primals: Sequence):
+        if not callable(fun):
+            raise TypeError(f"fun: expected a callable, got {fun!r}")
+        self.fun, self.primals = fun, tuple(primals)
+        with_paths, self.tree = tree_flatten_with_path(self.primals)
+        self.paths = [_name(path) for path, _ in with_paths]
+        self.leaves = [concrete(leaf) for _, leaf in with_paths]
+        self.active = [i for i, leaf in enumerate(self.leaves) if is_inexact(leaf)]
+        out = fun(*self.primals)
+        outs, self.out_tree = tree_flatten(out)
+        self.outs = [concrete(leaf) for leaf in outs]
+        self.out_paths = [keystr(path) or "output" for path, _ in tree_flatten_with_path(out)[0]]
+        self.out_active = [i for i, leaf in enumerate(self.outs) if is_inexact(leaf)]
+        self.traceable = self._can_trace()
+
+    def _can_trace(self) -> bool:
+        try:
+            jax.eval_shape(self.fun, *self.primals)
+        except Exception:  # whatever a NumPy function says to a tracer
+            return False
+        return True
+
+    def flat(self, leaves: Sequence) -> list:
+        """The output leaves that have derivatives, at other leaves; traceable where fun is."""
+        outs = tree_flatten(self.fun(*tree_unflatten(self.tree, leaves)))[0]
+        return [outs[i] for i in self.out_active]
+
+    def of_active(self, active: Sequence) -> list:
+        """As `flat`, with only the differentiable leaves given; the others stay."""
+        leaves = list(self.leaves)
+        for i, x in zip(self.active, active):
+            leaves[i] = x
+        return self.flat(leaves)
+
+    @functools.cached_property
+    def wide_point(self) -> list[np.ndarray]:
+        """The differentiable leaves in double precision."""
+        return [widen(self.leaves[i]) for i in self.active]
+
+    @functools.cached_property
+    def point(self) -> list:
+        """The differentiable leaves as given."""
+        return [self.leaves[i] for i in self.active]
+
+    @functools.cached_property
+    def wide(self) -> bool:
+        """Whether fun accepts double precision in place of the primals' own."""
+        if all(str(x.dtype) in ("float64", "complex128") for x in self.point):
+            return True
+        try:
+            with jax.enable_x64(True):
+                outs = jax.eval_shape(self.of_active, self.wide_point)
+        except Exception:  # fun fixes its dtypes
+            return False
+        return all(out.shape == self.outs[i].shape for out, i in zip(outs, self.out_active))
+
+    @functools.cached_property
+    def evaluate(self) -> Callable[[Sequence], list[np.ndarray]]:
+        """values at differentiable leaves, computed in double precision where fun allows it."""
+        if not self.traceable:
+            return lambda active: [widen(y) for y in self.of_active([np.asarray(x) for x in active])]
+        dtypes = None if self.wide else [x.dtype for x in self.point]
+
+        with jax.enable_x64(True):
+            compiled = jax.jit(lambda active: self.of_active(active))
+
+        def evaluate(active):
+            with jax.enable_x64(True):
+                if dtypes is not None:
+                    active = [np.asarray(x).astype(d) for x, d in zip(active, dtypes)]
+                return [widen(y) for y in compiled(list(active))]
+
+        return evaluate
+
+    @functools.cached_property
+    def scales(self) -> list[np.ndarray]:
+        """For each differentiable leaf the size of a step of length one, entry by entry: |x|, or a tenth of the leaf's
+        root mean square where x is smaller, or 1 for a leaf of zeros."""
+        found = []
+        for x in self.wide_point:
+            finite = np.abs(x)[np.isfinite(x)]
+            rms = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
+            size = np.where(np.isfinite(x), np.abs(x), rms)
+            found.append(np.maximum(size, 0.1 * rms) if rms > 0 else np.ones(x.shape))
+        return found
+
+
+def pairing(ct: Sequence, values: Sequence) -> float:
+    """Re sum ct * value, without conjugates: how JAX pairs cotangents with tangents."""
+    return float(sum(np.sum(c * v).real for c, v in zip(ct, values)))
+
+
+def _name(path) -> str:
+    """args[0]['w'] for the leaf ['w'] of the first argument."""
+    return "args" + keystr(path)

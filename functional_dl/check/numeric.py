@@ -1,0 +1,231 @@
+"""Derivatives from values alone, with an error that is not understated.
+
+Central differences D(h) = (f(x + h v) - f(x - h v)) / (2 h) = f'(x; v) + c_1 h^2 + c_2 h^4 + ...; from D at h_0, h_0/2,
+h_0/4, ... the powers of h are eliminated one after the other (Richardson).  Of the table of extrapolates the entry is
+taken that agrees best with its neighbours, its error being that disagreement and the rounding of the values, enlarged.
+
+Source: Ridders, Accurate computation of F'(x) and F'(x)F''(x), Adv. Eng. Softw. 4 (1982) 75.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.tree_util import tree_flatten, tree_unflatten
+
+from functional_dl.check.function import Function, is_complex, is_inexact, pairing, widen
+
+STEPS = 14  # h_0, h_0/2, ..., h_0/2^13
+FIRST = 2.0**-4  # h_0, relative to the size of x
+SAFETY = 4.0
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Estimate(NamedTuple):
+    """A value (array or pytree) and a bound of its error, of the same form."""
+
+    value: Any
+    error: Any
+
+
+class Slopes(NamedTuple):
+    """A derivative along a line from both sides; at a kink the two differ, and `value` is not one number."""
+
+    value: np.ndarray
+    error: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    kink: np.ndarray  # whether left and right differ by more than their errors
+
+    @property
+    def interval(self):
+        """Where a generalised derivative along the line lies, errors included."""
+        low = np.where(self.kink, np.minimum(self.left, self.right), self.value)
+        high = np.where(self.kink, np.maximum(self.left, self.right), self.value)
+        return low - self.error, high + self.error
+
+
+def slopes(values: Callable[[float], np.ndarray], first: float = FIRST, steps: int = STEPS) -> Slopes:
+    """Derivative at 0 of a function of one number, whose values are arrays of float64, entry by entry."""
+    h = first * 2.0 ** -np.arange(steps)
+    with np.errstate(all="ignore"):
+        here = np.asarray(values(0.0), np.float64)
+        ahead = np.stack([values(t) for t in h])
+        behind = np.stack([values(-t) for t in h])
+        column = h.reshape(-1, *[1] * here.ndim)
+        size = np.maximum(np.maximum(np.abs(ahead), np.abs(behind)), np.abs(here))
+        # f(h) - f(-h) is odd in h: what of it is not linear at the smallest steps is noise of the values
+        odd = (ahead - behind)[-4:]
+        noise = np.max(np.abs(odd[:-1] - 2 * odd[1:]), axis=0, initial=0.0) / 2
+        rounding = np.maximum(EPS * size, noise) / column
+        value, error = _extrapolate((ahead - behind) / (2 * column), rounding, 4.0)
+        right, right_error = _extrapolate((ahead - here) / column, 2 * rounding, 2.0)
+        left, left_error = _extrapolate((here - behind) / column, 2 * rounding, 2.0)
+        gap = np.abs(right - left)
+        kink = gap > 10 * (right_error + left_error) + 1e-6 * (np.abs(left) + np.abs(right))
+        error = np.where(kink, np.maximum(left_error, right_error), error)
+    return Slopes(value, error, left, right, kink)
+
+
+def _extrapolate(quotients, rounding, base):
+    """The best entry of the table, and its error; `base` is the factor by which the first power of h shrinks."""
+    best = quotients[0]
+    best_error = np.full(best.shape, np.inf)
+    table = [quotients[0]]
+    for k in range(1, len(quotients)):
+        row = [quotients[k]]
+        for j in range(1, k + 1):
+            factor = base**j
+            row.append((factor * row[j - 1] - table[j - 1]) / (factor - 1))
+            spread = np.maximum(np.abs(row[j] - row[j - 1]), np.abs(row[j] - table[j - 1]))
+            error = spread + 2 * rounding[k]
+            better = np.isfinite(row[j]) & (error < best_error)
+            best = np.where(better, row[j], best)
+            best_error = np.where(better, error, best_error)
+        table = row
+    return best, SAFETY * best_error
+
+
+def along(function: Function, direction: Sequence[np.ndarray], ct: Sequence[np.ndarray]) -> Slopes:
+    """<ct, f'(x; v)> for the direction v, one array for each differentiable leaf."""
+
+    def value(t):
+        moved = [x + t * v for x, v in zip(function.wide_point, direction)]
+        return np.asarray(pairing(ct, function.evaluate(moved)))
+
+    return slopes(value)
+
+
+def estimate_jvp(fun: Callable, primals: Sequence, tangents: Sequence) -> Estimate:
+    r"""f'(x) v from values of f alone: lim (f(x + h v) - f(x)) / h.
+
+    Args:
+      fun: function of pytrees of arrays (of JAX or NumPy), evaluated in double precision where it allows that.
+      primals, tangents: sequences of pytrees, as for `jax.jvp`.
+    Returns:
+      Estimate(value, error), pytrees of the output's structure; entries without a derivative get an infinite error.
+    """
+    function = Function(fun, primals)
+    leaves, tree = tree_flatten(tuple(tangents))
+    if tree != function.tree:
+        raise ValueError(f"tangents: expected the primals' tree {function.tree}, got {tree}")
+    direction = [widen(leaves[i]) for i in function.active]
+    for x, v, path in zip(function.wide_point, direction, [function.paths[i] for i in function.active]):
+        if x.shape != v.shape:
+            raise ValueError(f"tangents: {path} has shape {x.shape}, its tangent {v.shape}")
+    # a step of length 1 is as long as x
+    length = max([float(np.max(np.abs(v) / s, initial=0.0)) for v, s in zip(direction, function.scales)] + [0.0])
+    if length == 0:
+        outs = [np.zeros(np.shape(y)) for y in function.outs]
+        return Estimate(*(tree_unflatten(function.out_tree, outs) for _ in range(2)))
+    shapes = [function.outs[i] for i in function.out_active]
+
+    def value(t):
+        outs = function.evaluate([x + t / length * v for x, v in zip(function.wide_point, direction)])
+        return np.concatenate([_real(y) for y in outs])
+
+    found = slopes(value)
+    error = np.where(found.kink, np.inf, found.error)
+    values, errors = list(function.outs), list(function.outs)
+    start = 0
+    for i, like in zip(function.out_active, shapes):
+        size = like.size * (2 if is_complex(like) else 1)
+        part = slice(start, start + size)
+        values[i] = _unreal(found.value[part] * length, like)
+        errors[i] = np.abs(_unreal(error[part] * length, like))
+        start += size
+    for i, y in enumerate(function.outs):
+        if i not in function.out_active:
+            values[i] = np.zeros(y.shape, jax.float0)
+            errors[i] = np.zeros(y.shape)
+    return Estimate(tree_unflatten(function.out_tree, values), tree_unflatten(function.out_tree, errors))
+
+
+def estimate_vjp(fun: Callable, primals: Sequence, ct) -> Estimate:
+    r"""f'(x)^T ct from values of f alone: entry i is d/dt <ct, f(x + t e_i)> at t = 0.
+
+    Costs some 28 evaluations of fun for each entry of the primals.
+
+    Args:
+      fun, primals: as for `estimate_jvp`.
+      ct: cotangent, of the output's tree; leaves of integer outputs are not looked at.
+    Returns:
+      Estimate(value, error), tuples with one pytree for each primal; at a kink the error covers both one-sided slopes.
+    """
+    function = Function(fun, primals)
+    cts, tree = tree_flatten(ct)
+    if tree != function.out_tree:
+        raise ValueError(f"ct: expected the output's tree {function.out_tree}, got {tree}")
+    jacobian, error = numeric_jacobian(function)
+    flat = np.concatenate([_real_ct(widen(cts[i])) for i in function.out_active])
+    values = [np.zeros(np.shape(x), jax.float0) for x in function.leaves]
+    errors = [np.zeros(np.shape(x)) for x in function.leaves]
+    start = 0
+    for i in function.active:
+        like = function.leaves[i]
+        size = like.size * (2 if is_complex(like) else 1)
+        rows = slice(start, start + size)
+        values[i] = _unreal_ct(jacobian[rows] @ flat, like)
+        errors[i] = np.abs(_unreal_ct(error[rows] @ np.abs(flat), like))
+        start += size
+    return Estimate(tree_unflatten(function.tree, values), tree_unflatten(function.tree, errors))
+
+
+def numeric_jacobian(function: Function) -> tuple[np.ndarray, np.ndarray]:
+    """J^T as an array (real entries of the primals, real entries of the outputs), and its error; a complex number
+    counts as two."""
+    rows, errors = [], []
+    for k, (x, scale) in enumerate(zip(function.wide_point, function.scales)):
+        for unit in (1.0, 1.0j) if is_complex(x) else (1.0,):
+            for i in np.ndindex(x.shape):
+                step = scale[i]
+
+                def value(t, i=i, k=k, x=x, unit=unit, step=step):
+                    moved = x.copy()
+                    moved[i] += t * step * unit
+                    active = list(function.wide_point)
+                    active[k] = moved
+                    return np.concatenate([_real(y) for y in function.evaluate(active)])
+
+                found = slopes(value)
+                half = np.where(found.kink, np.abs(found.right - found.left) / 2, 0.0)
+                middle = np.where(found.kink, (found.right + found.left) / 2, found.value)
+                rows.append(middle / step)
+                errors.append((found.error + half) / step)
+    order = _real_order(function.wide_point)
+    return np.array(rows)[order], np.array(errors)[order]
+
+
+def _real_order(point) -> np.ndarray:
+    """Rows come with all real parts of a leaf before its imaginary ones; `_unreal_ct` reads them so too."""
+    return np.arange(sum(x.size * (2 if is_complex(x) else 1) for x in point))
+
+
+def _real(y) -> np.ndarray:
+    """The entries of y as real numbers: all real parts, then all imaginary ones."""
+    y = np.asarray(y).reshape(-1)
+    return np.concatenate([y.real, y.imag]) if np.iscomplexobj(y) else np.asarray(y, np.float64)
+
+
+def _unreal(entries, like):
+    if is_complex(like):
+        half = entries.size // 2
+        entries = entries[:half] + 1j * entries[half:]
+    return entries.reshape(like.shape)
+
+
+def _real_ct(ct) -> np.ndarray:
+    """As `_real`, for the pairing Re(ct * y) = ct_r y_r - ct_i y_i."""
+    ct = np.asarray(ct).reshape(-1)
+    return np.concatenate([ct.real, -ct.imag]) if np.iscomplexobj(ct) else np.asarray(ct, np.float64)
+
+
+def _unreal_ct(entries, like):
+    if is_complex(like):
+        half = entries.size // 2
+        entries = entries[:half] - 1j * entries[half:]
+    return entries.reshape(like.shape)
+
+
+__all__ = ["Estimate", "Slopes", "along", "estimate_jvp", "estimate_vjp", "is_inexact", "numeric_jacobian", "slopes"]

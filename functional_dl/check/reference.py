@@ -1,0 +1,197 @@
+"""The cotangents that a right pullback returns, and how far from them rounding may take one.
+
+The reference is JAX's pullback of fun in double precision, believed only where it agrees with differences of values
+(fun may hold a custom rule that is wrong); else the numeric Jacobian.  An entry's tolerance has two parts:
+
+  C eps sqrt(sum_j (J_ji ct_j)^2)     the rounding of the sum that the entry is, in the caller's dtype;
+  what the same pullback loses when JAX computes it in the caller's dtype (an ill-conditioned function).
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.check import numeric
+from functional_dl.check.function import Function, is_complex, pairing, widen
+
+# C of the formula above: a right pullback may be written in many ways, each with a few dozen roundings
+ROUNDINGS = {"float64": 1000.0, "float32": 200.0, "float16": 30.0, "bfloat16": 12.0}
+SIGNS = 6  # random signs, from which sqrt(sum_j (J_ji ct_j)^2) is estimated
+DENSE = 20_000_000  # entries of a numeric Jacobian, at the most
+COORDINATES = 3000  # real entries of the primals of which a numeric Jacobian is taken, at the most
+
+
+def dtype_name(x) -> str:
+    return {"complex64": "float32", "complex128": "float64"}.get(str(x.dtype), str(x.dtype))
+
+
+def eps(x) -> float:
+    return float(jnp.finfo(x.dtype).eps)
+
+
+class Reference:
+    """Right cotangents of a function at its primals.
+
+    Attributes:
+      source: "autodiff", "numeric", or "" where the function is too large for either to be had.
+      disagreement: a sentence, where JAX's derivative of fun and its values do not agree.
+      jacobian: (J^T, error) in real entries, where the source is numeric.
+    """
+
+    def __init__(self, function: Function, rng: np.random.Generator):
+        self.function = function
+        self.rng = rng
+        self.source, self.disagreement = "", ""
+        self.jacobian: Any = None
+        if function.traceable:
+            self.disagreement = self._disagreement()
+            if not self.disagreement:
+                self.source = "autodiff"
+        if not self.source:
+            size = sum(x.size * (2 if is_complex(x) else 1) for x in function.wide_point)
+            outs = sum(function.outs[i].size for i in function.out_active)
+            if size <= COORDINATES and size * outs <= DENSE:
+                self.jacobian = numeric.numeric_jacobian(function)
+                self.source = "numeric"
+
+    # --- cotangents
+
+    @functools.cached_property
+    def _compiled(self):
+        function = self.function
+
+        @jax.jit
+        def pull(active, cts):
+            return jax.vjp(lambda active: function.of_active(active), active)[1](cts)[0]
+
+        return pull
+
+    def pull_at(self, active: Sequence, cts: Sequence) -> list[np.ndarray]:
+        """JAX's pullback of the function at other primals, in double precision where that is possible."""
+        with jax.enable_x64(True):
+            if not self.function.wide:
+                active = [np.asarray(x).astype(p.dtype) for x, p in zip(active, self.function.point)]
+                cts = [np.asarray(c).astype(self.function.outs[i].dtype) for c, i in zip(cts, self.function.out_active)]
+            return [widen(bar) for bar in self._compiled(list(active), list(cts))]
+
+    def pull(self, cts: Sequence) -> list[np.ndarray]:
+        """Right cotangents of the differentiable leaves, given those of the differentiable outputs."""
+        if self.source == "numeric":
+            return self._from_jacobian(cts)[0]
+        return self.pull_at(self.function.wide_point, [widen(c) for c in cts])
+
+    @functools.cached_property
+    def _push(self):
+        function = self.function
+        return jax.jit(lambda active, tangents: jax.jvp(lambda *a: function.of_active(a), active, tangents)[1])
+
+    def column(self, k: int, index) -> list[np.ndarray]:
+        """What one entry of one leaf moves: d outputs / d entry."""
+        tangents = [np.zeros(x.shape, x.dtype) for x in self.function.wide_point]
+        tangents[k][index] = 1.0
+        active = self.function.wide_point if self.function.wide else self.function.point
+        with jax.enable_x64(True):
+            tangents = tuple(t.astype(np.asarray(x).dtype) for t, x in zip(tangents, active))
+            return [widen(y) for y in self._push(tuple(active), tangents)]
+
+    def _from_jacobian(self, cts):
+        transposed, error = self.jacobian
+        flat = np.concatenate([numeric._real_ct(widen(c)) for c in cts])
+        values, errors = transposed @ flat, error @ np.abs(flat)
+        found, spread, start = [], [], 0
+        for like in self.function.wide_point:
+            size = like.size * (2 if is_complex(like) else 1)
+            part = slice(start, start + size)
+            found.append(numeric._unreal_ct(values[part], like))
+            spread.append(np.abs(numeric._unreal_ct(errors[part], like)))
+            start += size
+        return found, spread
+
+    @functools.cached_property
+    def _low(self):
+        function = self.function
+        return jax.jit(lambda active, cts: jax.vjp(lambda active: function.of_active(active), active)[1](cts)[0])
+
+    def pull_low(self, cts: Sequence) -> list[np.ndarray] | None:
+        """JAX's pullback in the caller's dtypes; None where there is none."""
+        if not self.function.traceable:
+            return None
+        try:
+            return [widen(bar) for bar in self._low(list(self.function.point), list(cts))]
+        except Exception:  # a function that only runs uncompiled, or only in double precision
+            return None
+
+    # --- tolerances
+
+    def tolerance(self, cts: Sequence, expected: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """For each leaf, how far from `expected` each entry may be."""
+        squares = [np.zeros(e.shape) for e in expected]
+        for _ in range(SIGNS):
+            signed = [widen(c) * self.rng.choice([-1.0, 1.0], np.shape(c)) for c in cts]
+            for total, bar in zip(squares, self.pull(signed)):
+                total += np.abs(bar) ** 2 / SIGNS
+        low = self.pull_low(cts)
+        spread = self._from_jacobian(cts)[1] if self.source == "numeric" else [0.0] * len(expected)
+        coarsest = max([*self.function.point, *[self.function.outs[i] for i in self.function.out_active]], key=eps)
+        found = []
+        for k, (e, square, own) in enumerate(zip(expected, squares, spread)):
+            x = max(self.function.point[k], coarsest, key=eps)
+            size = np.sqrt(square) + np.abs(e)
+            # an estimate from a few signs may be low in single entries: a part of the leaf's typical size is added
+            typical = float(np.sqrt(np.mean(size**2))) if size.size else 0.0
+            unit = ROUNDINGS.get(dtype_name(x), 4.0) * eps(x)
+            allowed = unit * (size + 0.03 * typical) + float(jnp.finfo(x.dtype).tiny) + own
+            if low is not None and self.source == "autodiff":
+                allowed = allowed + self._natural(np.abs(low[k] - e), size, typical)
+            found.append(allowed)
+        return found
+
+    @staticmethod
+    def _natural(loss, size, typical):
+        """Eight times what JAX loses in the caller's dtype: entry by entry, and in proportion over the leaf."""
+        with np.errstate(all="ignore"):
+            ratio = loss / (size + 0.03 * typical)
+        finite = ratio[np.isfinite(ratio)]
+        share = min(float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0, 0.25)
+        return 8 * np.where(np.isfinite(loss), np.minimum(loss, 0.25 * (size + typical)), 0.0) + 8 * share * size
+
+    # --- is JAX's derivative of fun the derivative of fun?
+
+    def _disagreement(self) -> str:
+        """A sentence where JAX's derivative contradicts differences of fun's values; "" where it does not."""
+        function = self.function
+        cts = [self._random(function.outs[i]) for i in function.out_active]
+        try:
+            bars = self.pull_at(function.wide_point, cts)
+        except Exception as error:  # JAX cannot differentiate fun in reverse
+            return f"JAX does not differentiate fun: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        for k, bar in enumerate(bars):
+            direction = [np.zeros(x.shape, x.dtype) for x in function.wide_point]
+            direction[k] = function.scales[k] * self._random(function.wide_point[k])
+            found = numeric.along(function, direction, cts)
+            claimed = pairing([bar], [direction[k]])
+            low, high = found.interval
+            slack = 1e-6 * float(np.sqrt(np.sum(np.abs(bar * direction[k]) ** 2)))
+            if np.isfinite(found.error) and np.isfinite(claimed) and not low - slack <= claimed <= high + slack:
+                return (
+                    f"JAX's derivative of fun for {function.paths[function.active[k]]} along a random direction is "
+                    f"{claimed:.9g}, differences of fun's values give {float(found.value):.9g} "
+                    f"(+- {float(found.error):.1g}): fun holds a custom rule that is wrong, or a stopped gradient."
+                )
+        return ""
+
+    def _random(self, like) -> np.ndarray:
+        """Entries of both signs, none small; complex where `like` is."""
+        return random_like(like, self.rng)
+
+
+def random_like(like, rng) -> np.ndarray:
+    """An array of doubles with entries of both signs, none of them small; complex where `like` is."""
+    entries = rng.uniform(0.5, 1.5, np.shape(like)) * rng.choice([-1.0, 1.0], np.shape(like))
+    if is_complex(like):
+        entries = entries + 1j * rng.uniform(0.5, 1.5, np.shape(like)) * rng.choice([-1.0, 1.0], np.shape(like))
+    return entries

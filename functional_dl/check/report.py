@@ -1,0 +1,291 @@
+"""What a check found: findings, and a report that prints, becomes JSON, or becomes a page."""
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+CAUSES = (
+    "primal", "structure", "dtype", "nonfinite", "nondeterministic", "ignored_cotangent", "nonlinear", "zero", "sign",
+    "scale", "transpose", "swapped", "missing_reduction", "overwrite", "missing_term", "wrong_point", "wrong_branch",
+    "shifted", "missing_conjugate", "kink", "precision", "unknown",
+)  # fmt: skip
+
+ADVICE = {
+    "primal": "compare the forward pass of the custom rule with fun itself.",
+    "structure": "return a tuple with one cotangent for each primal, of its tree and shape.",
+    "dtype": "cast each cotangent to the dtype of its primal.",
+    "nonfinite": "look for a division by zero, an overflow, or 0 * inf in the backward pass.",
+    "nondeterministic": "look for random numbers, or state that one call leaves for the next.",
+    "ignored_cotangent": "multiply by the incoming cotangent.",
+    "nonlinear": "the backward pass must be linear in the cotangent: no square, clip, or normalisation of it.",
+    "zero": "look for a stop_gradient, a detached value, or an argument that was forgotten.",
+    "sign": "look for a subtraction whose second operand lost its minus.",
+    "scale": "look for a forgotten factor: a mean's 1/n, a square's 2, a loss's 1/2.",
+    "transpose": "look at the order of axes: W^T or W, and which axis a matrix product sums over.",
+    "swapped": "look at the order in which cotangents are returned.",
+    "missing_reduction": "sum the cotangent over every axis along which the argument was broadcast.",
+    "overwrite": "add where an element is used more than once (scatter-add), do not set.",
+    "missing_term": "look for a path from the argument to the output that the backward pass leaves out.",
+    "wrong_point": "look at which saved value the derivative is evaluated at: input or output, before or after.",
+    "wrong_branch": "look at the condition, mask or bound: which way it points, and < or <=.",
+    "shifted": "look at padding and slice bounds: one is off by one.",
+    "missing_conjugate": "look for a complex conjugate that is missing, or one too many.",
+    "kink": "at a kink return a value between the one-sided slopes.",
+    "precision": "look for a difference of nearly equal numbers, or a sum held in too few digits.",
+    "unknown": "compare term by term with the derivation.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault.
+
+    Fields:
+      cause: one of CAUSES.
+      argument: path of the primal whose cotangent is wrong, such as args[0]['w']; "" where it is none's alone.
+      index: the worst entry, None where no entry is meant.
+      expected, actual: values there; error: |actual - expected|; tolerance: what was allowed.
+      message: the cause as a sentence, with its numbers.
+      candidates: up to three causes, the most likely first.
+    """
+
+    cause: str
+    argument: str
+    message: str
+    index: tuple[int, ...] | None = None
+    expected: complex | float | None = None
+    actual: complex | float | None = None
+    error: float | None = None
+    tolerance: float | None = None
+    candidates: tuple[str, ...] = ()
+
+    def __str__(self):
+        lines = [f"{self.argument or 'all arguments'}: {self.cause}", f"  {self.message}"]
+        if self.index is not None:
+            at = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+            lines.append(
+                f"  worst at {self.argument}{at}: expected {_number(self.expected)}, got {_number(self.actual)}"
+                f" (error {_number(self.error)}, allowed {_number(self.tolerance)})"
+            )
+        others = self.candidates[1:]
+        if others:
+            lines.append(f"  less likely: {', '.join(others)}")
+        lines.append(f"  look: {ADVICE[self.cause]}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Figures of one argument: kept for the table and the picture of a report."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    worst: float  # largest error in units of its tolerance
+    wrong: int  # entries beyond their tolerance
+    ratio: np.ndarray | None = field(default=None, repr=False)  # error / tolerance, entry by entry
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check.
+
+    Fields:
+      name: what was checked.
+      findings: the faults, none if it passed.
+      arguments: figures of every differentiable argument.
+      reference: where the right cotangents came from.
+      comparisons: how many numbers were compared.
+      notes: what a reader should know besides.
+    """
+
+    name: str
+    findings: tuple[Finding, ...]
+    arguments: tuple[Argument, ...] = ()
+    reference: str = ""
+    comparisons: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether no fault was found."""
+        return not self.findings
+
+    def __str__(self):
+        verdict = "passed" if self.passed else f"FAILED, {len(self.findings)} fault(s)"
+        lines = [f"{self.name}: {verdict}  ({self.comparisons} numbers against {self.reference or 'nothing'})"]
+        lines += [str(finding) for finding in self.findings]
+        good = [a.path for a in self.arguments if not a.wrong and not any(f.argument == a.path for f in self.findings)]
+        if good and not self.passed:
+            lines.append(f"right: {', '.join(good)}")
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict:
+        """Plain data: what to_json writes."""
+        return {
+            "name": self.name,
+            "passed": self.passed,
+            "reference": self.reference,
+            "comparisons": self.comparisons,
+            "notes": list(self.notes),
+            "findings": [
+                {
+                    "cause": f.cause,
+                    "argument": f.argument,
+                    "index": None if f.index is None else list(f.index),
+                    "expected": _plain(f.expected),
+                    "actual": _plain(f.actual),
+                    "error": _plain(f.error),
+                    "tolerance": _plain(f.tolerance),
+                    "message": f.message,
+                    "candidates": list(f.candidates),
+                }
+                for f in self.findings
+            ],
+            "arguments": [
+                {"path": a.path, "shape": list(a.shape), "dtype": a.dtype, "worst": _plain(a.worst), "wrong": a.wrong}
+                for a in self.arguments
+            ],
+        }
+
+    def to_json(self, path=None) -> str:
+        """The report as JSON text; written to `path` too, if given."""
+        text = json.dumps(self.to_dict(), indent=2)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    def to_html(self, path=None) -> str:
+        """The report as a page that needs nothing else, with a map of the errors; written to `path` too, if given."""
+        text = _page(self)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def _repr_html_(self):
+        return _page(self)
+
+
+class GradientMismatch(AssertionError):
+    """A backward pass is wrong.  `report` says how."""
+
+    def __init__(self, report: Report):
+        super().__init__(str(report))
+        self.report = report
+
+
+def _number(x) -> str:
+    if x is None:
+        return "-"
+    return f"{x:.6g}"
+
+
+def _plain(x):
+    """x as JSON has it: NaN and infinities as text, complex numbers as pairs."""
+    if x is None:
+        return None
+    if isinstance(x, complex) or np.iscomplexobj(x):
+        return [_plain(float(np.real(x))), _plain(float(np.imag(x)))]
+    x = float(x)
+    return x if np.isfinite(x) else str(x)
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: light-dark(#1d2733, #dfe6ee); --paper: light-dark(#fff, #14191f);
+  --rule: light-dark(#d5dce4, #323c47); --bad: light-dark(#b3261e, #ff8a80); --good: light-dark(#1b6e3c, #7bd89b); }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
+  max-width: 60rem; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } .failed { color: var(--bad); } .passed { color: var(--good); }
+section { border: 1px solid var(--rule); border-radius: .5rem; padding: .75rem 1rem; margin: 1rem 0; }
+table { border-collapse: collapse; } td, th { border-bottom: 1px solid var(--rule); padding: .2rem .8rem .2rem 0;
+  text-align: left; } code { font-family: ui-monospace, monospace; } svg { max-width: 100%; height: auto; }
+"""
+_CELLS = 64  # rows and columns of the map, at the most
+
+
+def _page(report: Report) -> str:
+    verdict = "passed" if report.passed else "failed"
+    parts = [
+        f"<h1>{html.escape(report.name)}: <span class='{verdict}'>{verdict}</span></h1>",
+        f"<p>{report.comparisons} numbers against {html.escape(report.reference or 'nothing')}.</p>",
+    ]
+    for f in report.findings:
+        rows = [f"<p>{html.escape(f.message)}</p>"]
+        if f.index is not None:
+            rows.append(
+                f"<p>Worst at <code>{html.escape(f.argument)}{list(f.index)}</code>: expected "
+                f"<code>{_number(f.expected)}</code>, got <code>{_number(f.actual)}</code>, error "
+                f"<code>{_number(f.error)}</code>, allowed <code>{_number(f.tolerance)}</code>.</p>"
+            )
+        if len(f.candidates) > 1:
+            rows.append(f"<p>Less likely: {html.escape(', '.join(f.candidates[1:]))}.</p>")
+        rows.append(f"<p>Look: {html.escape(ADVICE[f.cause])}</p>")
+        title = f"<h2><code>{html.escape(f.argument or 'all arguments')}</code>: {html.escape(f.cause)}</h2>"
+        parts.append(f"<section>{title}{''.join(rows)}</section>")
+    if report.arguments:
+        cells = "".join(
+            f"<tr><td><code>{html.escape(a.path)}</code></td><td>{html.escape(str(a.shape))}</td><td>{a.dtype}</td>"
+            f"<td>{a.wrong}</td><td>{_number(a.worst)}</td></tr>"
+            for a in report.arguments
+        )
+        parts.append(
+            "<table><tr><th>argument</th><th>shape</th><th>dtype</th><th>wrong entries</th>"
+            f"<th>largest error / allowed</th></tr>{cells}</table>"
+        )
+        worst = max(report.arguments, key=lambda a: a.worst if np.isfinite(a.worst) else np.inf)
+        if worst.ratio is not None and worst.ratio.size > 1 and worst.wrong:
+            parts.append(_heat_map(worst))
+    parts += [f"<p>{html.escape(note)}</p>" for note in report.notes]
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<title>{html.escape(report.name)}</title><style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
+    )
+
+
+def _heat_map(argument: Argument) -> str:
+    """Error over tolerance as squares, the worst of each block; leading axes are rows."""
+    ratio = np.nan_to_num(np.asarray(argument.ratio, float), nan=np.inf, posinf=np.inf)
+    grid = ratio.reshape(-1, ratio.shape[-1]) if ratio.ndim > 1 else ratio.reshape(1, -1)
+    grid = _worst_of_blocks(_worst_of_blocks(grid, 0), 1)
+    size = 12
+    squares = []
+    for (i, j), value in np.ndenumerate(grid):
+        heat = 0.0 if value <= 1 else min(1.0, 0.25 + np.log10(min(value, 1e12)) / 12)
+        squares.append(
+            f"<rect x='{j * size}' y='{i * size}' width='{size - 1}' height='{size - 1}' fill='#b3261e' "
+            f"fill-opacity='{max(heat, 0.06):.2f}'><title>error / allowed {value:.3g}</title></rect>"
+        )
+    width, height = grid.shape[1] * size, grid.shape[0] * size
+    return (
+        f"<section><h2>Where <code>{html.escape(argument.path)}</code> is wrong</h2><p>Last axis to the right, the "
+        "others downwards; pale: within tolerance, red: beyond, the darker the more.</p>"
+        f"<svg role='img' width='{width}' height='{height}' viewBox='0 0 {width} {height}'>{''.join(squares)}</svg>"
+        "</section>"
+    )
+
+
+def _worst_of_blocks(grid, axis):
+    length = grid.shape[axis]
+    if length <= _CELLS:
+        return grid
+    edges = np.linspace(0, length, _CELLS + 1).astype(int)[:-1]
+    return np.maximum.reduceat(grid, edges, axis=axis)
+
+
+def merged(name: str, reports: Sequence[Report]) -> Report:
+    """Several reports as one."""
+    return Report(
+        name,
+        tuple(f for r in reports for f in r.findings),
+        tuple(a for r in reports for a in r.arguments),
+        "; ".join(dict.fromkeys(r.reference for r in reports if r.reference)),
+        sum(r.comparisons for r in reports),
+        tuple(dict.fromkeys(n for r in reports for n in r.notes)),
+    )

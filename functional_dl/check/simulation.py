@@ -1,0 +1,510 @@
+"""Diagnosis by simulation: which single fault in the backward pass of fun's own equations gives the user's numbers?
+
+Every equation y = p(x) has a linear map L = dy/dx; a fault replaces it by another, L'.  With L + w (L' - L) in its
+place the cotangents are affine in w (no path through the program meets an equation twice), so that
+
+    cotangents with the fault = right ones + d(right ones)/dw at w = 0,
+
+and one program yields the cotangents under all faults.  A fault whose cotangents are the user's, in every entry and for
+several cotangents, is the explanation.  A value that is used in several places gives the edges: w scales one use.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.check import equations
+from functional_dl.check.causes.scale import name_of, sizes_of
+from functional_dl.check.evidence import Evidence, Hypothesis
+from functional_dl.check.function import widen
+
+ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated
+FAULTS = 400  # at the most
+CHUNK = 32
+NEARBY = 6  # other values of the same shape that a derivative may have been given by mistake
+LINEAR = {
+    "add", "add_any", "sub", "neg", "reshape", "transpose", "broadcast_in_dim", "reduce_sum", "convert_element_type",
+    "slice", "pad", "concatenate", "gather", "select_n", "copy", "copy_p", "real", "imag", "rev", "squeeze", "cumsum",
+    "conj",
+    "step", "stack", "dynamic_slice", "split", "stop_gradient", "optimization_barrier", "reduce_precision", "sort",
+}  # fmt: skip
+MOVING = {"pad", "slice", "dynamic_slice", "concatenate", "gather", "conv_general_dilated", "cumsum", "step", "rev",
+          "reduce_window_sum", "dynamic_update_slice", "roll", "split"}  # fmt: skip
+# the derivative as a function of the output, where it is one: it is easily given the input
+FROM_OUTPUT = {
+    "tanh": lambda y: 1 - y * y,
+    "logistic": lambda y: y * (1 - y),
+    "exp": lambda y: y,
+    "expm1": lambda y: 1 + y,
+    "sqrt": lambda y: 0.5 / y,
+    "rsqrt": lambda y: -0.5 * y**3,
+    "cbrt": lambda y: 1 / (3 * y * y),
+    "tan": lambda y: 1 + y * y,
+}
+REPEATING = {"gather", "broadcast_in_dim", "dynamic_slice"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way for one equation's derivative to be wrong.
+
+    Fields:
+      site: position of the equation.
+      cause, message: what it is.
+      push: push(values, tangents) -> tangents of the outputs under the fault, linear in tangents.
+      weight: how much it explains if it fits.
+    """
+
+    site: int
+    cause: str
+    message: str
+    push: Callable
+    weight: float
+
+
+def hypotheses(evidence: Evidence) -> list[Hypothesis]:
+    """Faults in fun's own equations that give the user's cotangents, the best first."""
+    simulation = _of(evidence)
+    if simulation is None:
+        return []
+    found = _lost_terms(evidence, simulation)
+    if not any(h.weight > 0.9 for h in found):
+        found += _other_faults(evidence, simulation)
+    return sorted(found, key=lambda h: -h.weight)
+
+
+def _of(evidence: Evidence):
+    """The simulation of a check, made once for all its arguments."""
+    reference = evidence.reference
+    if reference.source != "autodiff" or not reference.function.wide:
+        return None
+    if "simulation" not in reference.__dict__:
+        reference.__dict__["simulation"] = _prepare(evidence)
+    return reference.__dict__["simulation"]
+
+
+def _prepare(evidence):
+    function = evidence.function
+    size = sum(x.size for x in function.wide_point) + sum(y.size for y in evidence.outs)
+    if size > ENTRIES:
+        return None
+    try:
+        with jax.enable_x64(True):
+            program = equations.listing(lambda *active: function.of_active(active), function.wide_point)
+            if program is None:
+                return None
+            return Simulation(program, function.wide_point, [t.cts for t in evidence.trials])
+    except Exception:  # an equation that cannot be applied on its own
+        return None
+
+
+class Simulation:
+    """A listed program at a point, with the cotangents of the trials."""
+
+    def __init__(self, program, point, cts):
+        self.program, self.point, self.cts = program, [np.asarray(x) for x in point], cts
+        self.values = {
+            n: np.asarray(v) if not jnp.issubdtype(getattr(v, "dtype", np.result_type(v)), jax.dtypes.extended) else v
+            for n, v in equations.run(program, self.point).items()
+        }
+        uses = [(n, j) for n, site in enumerate(program.sites) for j, name in enumerate(site.ins)]
+        floating = [(n, j) for n, j in uses if equations.is_floating(self.values[program.sites[n].ins[j]])]
+        depends = self._dependent()
+        self.edges = [(n, j) for n, j in floating if program.sites[n].ins[j] in depends][: 2 * FAULTS]
+
+    def _dependent(self) -> set[int]:
+        found = set(self.program.inputs)
+        for site in self.program.sites:
+            if found.intersection(site.ins):
+                found.update(site.outs)
+        return found
+
+    @functools.cached_property
+    def of_edges(self):
+        """The responses to every edge."""
+        return self.responses(None) if self.edges else None
+
+    @functools.cached_property
+    def of_faults(self):
+        """All faults, and the responses to them."""
+        faults = _faults(self)[:FAULTS]
+        try:
+            return faults, self.responses(faults) if faults else None
+        except Exception:  # a fault that an equation cannot be given
+            return faults, None
+
+    def responses(self, faults: list[Fault] | None) -> list[np.ndarray]:
+        """d cotangents / d w for every fault (or, for None, for every edge): one array for each differentiable leaf, of
+        shape (faults, trials, *leaf)."""
+        count = len(self.edges) if faults is None else len(faults)
+        by_site: dict[int, list] = {}
+        entries: list[Any] = self.edges if faults is None else faults
+        for m, entry in enumerate(entries):
+            site = entry[0] if faults is None else entry.site
+            by_site.setdefault(site, []).append((m, entry))
+
+        def bars(w):
+            def apply(n, site, operands):
+                chosen = by_site.get(n)
+                if not chosen:
+                    return site.fun(*operands)
+                positions = [m for m, _ in chosen]
+                own = [entry for _, entry in chosen]
+                if faults is None:
+                    return _with_edges(site, operands, [w[m] for m in positions], [j for _, j in own])
+                return _with_faults(site, operands, [w[m] for m in positions], own)
+
+            def outputs(active):
+                values = equations.run(self.program, active, apply)
+                return [values[name] for name in self.program.outputs]
+
+            _, pull = jax.vjp(outputs, [jnp.asarray(x) for x in self.point])
+            return [jnp.stack(rows) for rows in zip(*[pull([jnp.asarray(c) for c in ct])[0] for ct in self.cts])]
+
+        def response(direction):
+            start = jnp.zeros(count)
+            return jax.jvp(bars, (start,), (direction,))[1]
+
+        with jax.enable_x64(True):
+            compiled = jax.jit(jax.vmap(response))
+            basis = np.eye(count)
+            parts = []
+            for start in range(0, count, CHUNK):
+                block = basis[start : start + CHUNK]
+                padded = np.concatenate([block, np.zeros((CHUNK - len(block), count))]) if count > CHUNK else block
+                parts.append([widen(r)[: len(block)] for r in compiled(jnp.asarray(padded))])
+        return [np.concatenate(rows) for rows in zip(*parts)]
+
+
+def _with_edges(site, operands, w, places):
+    """The equation with its use of operand j scaled by 1 + w in the derivative."""
+    operands = list(operands)
+    for weight, j in zip(w, places):
+        operands[j] = _edge(operands[j], weight)
+    return site.fun(*operands)
+
+
+@jax.custom_jvp
+def _edge(x, w):
+    return x
+
+
+@_edge.defjvp
+def _edge_jvp(primals, tangents):
+    (x, w), (x_dot, _) = primals, tangents
+    return x, (1 + w).astype(x_dot.dtype) * x_dot
+
+
+def _with_faults(site, operands, w, faults):
+    """The equation with L + sum_m w_m (L'_m - L) for its derivative."""
+    floating = [j for j, x in enumerate(operands) if equations.is_floating(x)]
+
+    @jax.custom_jvp
+    def equation(active, w):
+        values = list(operands)
+        for j, x in zip(floating, active):
+            values[j] = x
+        return site.fun(*values)
+
+    @equation.defjvp
+    def equation_jvp(primals, tangents):
+        (active, w), (active_dot, _) = primals, tangents
+        values, dots = list(operands), [None] * len(operands)
+        for j, x, v in zip(floating, active, active_dot):
+            values[j], dots[j] = x, v
+        outs, base = _push(site.fun, values, dots)
+        total = list(base)
+        for m, fault in enumerate(faults):
+            changed = fault.push(values, dots)
+            total = [
+                t if not equations.is_floating(o) else t + w[m].astype(t.dtype) * (c - b)
+                for t, c, b, o in zip(total, changed, base, outs)
+            ]
+        return outs, total
+
+    return equation([operands[j] for j in floating], jnp.stack(w))
+
+
+def _push(fun, values, dots):
+    """Outputs and their tangents; tangents are None for values that are not floating."""
+    places = [j for j, v in enumerate(dots) if v is not None]
+
+    def of(*active):
+        full = list(values)
+        for j, x in zip(places, active):
+            full[j] = x
+        return fun(*full)
+
+    return jax.jvp(of, tuple(values[j] for j in places), tuple(dots[j] for j in places))
+
+
+# --- edges: terms that are lost, or of another size ------------------------------------------------------------------
+
+
+def _lost_terms(evidence, simulation) -> list[Hypothesis]:
+    responses = simulation.of_edges
+    if responses is None:
+        return []
+    terms, names = _terms(simulation, responses[evidence.k])
+    missing = np.stack([e - a for e, a in zip(evidence.expected, evidence.actual)])
+    if not np.isfinite(missing).all():
+        return []
+    keep = [i for i, t in enumerate(terms) if np.isfinite(t).all() and np.any(t)]
+    terms, names = [terms[i] for i in keep], [names[i] for i in keep]
+    if not terms:
+        return []
+    flat = np.array([t.reshape(-1) for t in terms])
+    target = missing.reshape(-1)
+    gram, side = (flat.conj() @ flat.T), flat.conj() @ target
+    found = []
+    for i, (term, name) in enumerate(zip(terms, names)):
+        gamma = side[i] / gram[i, i]
+        if not _close(evidence, [gamma * t for t in term]):
+            continue
+        gamma = complex(gamma)
+        if abs(gamma - 1) < 0.02:
+            found.append(Hypothesis("missing_term", 0.955, f"A term is left out: the path through {name}."))
+        elif abs(gamma - 2) < 0.02:
+            found.append(Hypothesis("sign", 0.8, f"A term has the wrong sign: the path through {name}."))
+        elif abs(gamma.imag) < 1e-6 and abs(gamma) > 1e-4:
+            c = 1 - gamma.real
+            found.append(
+                Hypothesis(
+                    "scale", 0.75, f"A term is {c:.6g} times what it should be{name_of(c, sizes_of(evidence))}: the "
+                    f"path through {name}.",
+                )
+            )  # fmt: skip
+    if found:
+        return found
+    for i, j in _pairs(gram, side, target):
+        if _close(evidence, [a + b for a, b in zip(terms[i], terms[j])]):
+            return [
+                Hypothesis(
+                    "missing_term", 0.95, f"Two terms are left out: the paths through {names[i]} and {names[j]}."
+                )
+            ]
+    return []
+
+
+def _pairs(gram, side, target):
+    """Pairs of terms whose sum is near the target, by squared distance."""
+    total = float(np.vdot(target, target).real)
+    diagonal = np.real(np.diag(gram)) - 2 * np.real(side)
+    distance = total + diagonal[:, None] + diagonal[None, :] + 2 * np.real(gram)
+    np.fill_diagonal(distance, np.inf)
+    close = np.argwhere(np.triu(distance <= 1e-3 * total, 1))
+    return close[:200]
+
+
+def _terms(simulation, responses):
+    """What each use contributes, and what each value contributes through all its uses."""
+    terms, names = [], []
+    by_value: dict[int, np.ndarray] = {}
+    for (n, j), response in zip(simulation.edges, responses):
+        site = simulation.program.sites[n]
+        terms.append(response)
+        names.append(f"operand {j} of {site.name} (equation {n})")
+        by_value[site.ins[j]] = by_value.get(site.ins[j], 0) + response
+    for name, total in by_value.items():
+        made = [(n, s) for n, s in enumerate(simulation.program.sites) if name in s.outs]
+        terms.append(total)
+        names.append(f"the result of {made[0][1].name} (equation {made[0][0]})" if made else "an argument")
+    return terms, names
+
+
+def _close(evidence, missing) -> bool:
+    return evidence.explains([e - m for e, m in zip(evidence.expected, missing)])
+
+
+# --- other faults ----------------------------------------------------------------------------------------------------
+
+
+def _other_faults(evidence, simulation) -> list[Hypothesis]:
+    faults, responses = simulation.of_faults
+    if responses is None:
+        return []
+    found = []
+    for fault, response in zip(faults, responses[evidence.k]):
+        if np.isfinite(response).all() and np.any(response) and _close(evidence, -response):
+            found.append(Hypothesis(fault.cause, fault.weight, fault.message))
+    return found
+
+
+def _faults(simulation) -> list[Fault]:
+    found = []
+    depends = simulation._dependent()
+    for n, site in enumerate(simulation.program.sites):
+        if not depends.intersection(site.ins):
+            continue
+        values = [simulation.values[i] for i in site.ins]
+        if not any(equations.is_floating(v) for v in values):
+            continue
+        found += _branches(n, site, values)
+        found += _reductions(n, site, values)
+        found += _overwrites(n, site, values)
+        found += _shifts(n, site, values)
+        if site.name not in LINEAR:
+            found += _points(n, site, simulation)
+    return found
+
+
+def _where(n, site) -> str:
+    return f"{site.name} (equation {n})"
+
+
+def _points(n, site, simulation):
+    """The derivative of a nonlinear equation evaluated at another value of the same shape."""
+    program, found = simulation.program, []
+    made = {name: m for m, s in enumerate(program.sites) for name in s.outs}
+    for j, name in enumerate(site.ins):
+        x = simulation.values[name]
+        if not equations.is_floating(x) or (site.name in ("integer_pow",) and x.ndim == 0):
+            continue
+        others = [
+            (abs(made.get(other, -1) - n), other, v)
+            for other, v in simulation.values.items()
+            if other != name and hasattr(v, "shape") and v.shape == x.shape and v.dtype == x.dtype and v.size
+        ]
+        others = [o for o in others if o[1] in made or o[1] in program.inputs]
+        others = [o for o in sorted(others, key=lambda o: o[0]) if not np.array_equal(o[2], x)][:NEARBY]
+        labels = [
+            (
+                "wrong_point",
+                0.95,
+                v,
+                f"the result of {program.sites[made[o]].name} (equation {made[o]})" if o in made else "an argument",
+            )
+            for _, o, v in others
+        ]
+        if np.iscomplexobj(x):
+            labels.append(("missing_conjugate", 0.96, np.conj(x), "its conjugate"))
+        if x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
+            labels.append(("transpose", 0.96, np.swapaxes(x, -1, -2), "its transpose"))
+        for cause, weight, z, what in labels:
+
+            def push(values, dots, j=j, z=z):
+                moved = list(values)
+                moved[j] = jnp.asarray(z)
+                return _push(site.fun, moved, dots)[1]
+
+            message = f"The derivative of {_where(n, site)} is evaluated at {what} in place of its operand {j}."
+            found.append(Fault(n, cause, message, push, weight))
+            if site.name in FROM_OUTPUT and cause == "wrong_point":
+                found.append(Fault(n, cause, *_from_output(n, site, z, what), weight))
+        if site.name in FROM_OUTPUT:
+            found.append(Fault(n, "wrong_point", *_from_output(n, site, x, "its input"), 0.955))
+    return found
+
+
+def _from_output(n, site, z, what):
+    slope = FROM_OUTPUT[site.name]
+
+    def push(values, dots):
+        return [slope(jnp.asarray(z)) * dots[0]]
+
+    return f"The derivative of {_where(n, site)}, a formula of its output, is given {what}.", push
+
+
+def _branches(n, site, values):
+    """Masks: inverted, or left out."""
+    found = []
+
+    def add(message, push):
+        found.append(Fault(n, "wrong_branch", f"{message} in {_where(n, site)}.", push, 0.955))
+
+    if site.name == "select_n" and values[0].dtype == bool and len(values) == 3:
+        add("The condition is inverted", lambda v, d: site.fun(jnp.logical_not(v[0]), *_filled(v, d)[1:]))
+        add("The condition is left out, the first case always passes", lambda v, d: [_filled(v, d)[1]])
+        add("The condition is left out, the second case always passes", lambda v, d: [_filled(v, d)[2]])
+    if site.name in ("max", "min") and len(values) == 2:
+        sign = 1 if site.name == "max" else -1
+
+        def winner(v, d, flip):
+            a, b = _filled(v, d)
+            first = (sign * v[0] > sign * v[1]) != flip
+            return [jnp.where(first, a + jnp.zeros_like(b), b + jnp.zeros_like(a))]
+
+        add("The wrong operand passes", lambda v, d: winner(v, d, True))
+        add("Both operands pass", lambda v, d: [sum(_filled(v, d))])
+    if site.name == "clamp":
+        add("The bounds are left out", lambda v, d: [_filled(v, d)[1]])
+    if site.name == "abs" and not np.iscomplexobj(values[0]):
+        add("The sign is left out", lambda v, d: [_filled(v, d)[0]])
+    return found
+
+
+def _filled(values, dots):
+    """Tangents with zeros where there are none."""
+    return [jnp.zeros_like(x) if d is None else d for x, d in zip(values, dots)]
+
+
+def _reductions(n, site, values):
+    if site.name != "broadcast_in_dim":
+        return []
+    found = []
+    shape = np.shape(site.fun(*values)[0])
+    source = np.arange(values[0].size).reshape(np.shape(values[0]))
+    used = np.asarray(site.fun(jnp.asarray(source), *values[1:])[0])
+    for axis, length in enumerate(shape):
+        if length < 2 or not np.all(used == np.take(used, [0], axis)):
+            continue
+        for what, weights in (
+            ("only the first index counts", np.eye(length)[0]),
+            ("only the last index counts", np.eye(length)[-1]),
+            ("the mean is taken", np.full(length, 1 / length)),
+        ):
+            mask = weights.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+            message = f"The cotangent of {_where(n, site)} is not summed over the repeated axis {axis}: {what}."
+
+            def push(v, d, mask=mask):
+                out = site.fun(*_filled(v, d))[0]
+                return [out * jnp.asarray(mask, out.dtype)]
+
+            found.append(Fault(n, "missing_reduction", message, push, 0.96))
+    return found
+
+
+def _overwrites(n, site, values):
+    if site.name not in REPEATING or not equations.is_floating(values[0]) or not values[0].size:
+        return []
+    source = jnp.arange(1, values[0].size + 1, dtype=values[0].dtype).reshape(np.shape(values[0]))
+    used = np.rint(np.real(np.asarray(site.fun(source, *values[1:])[0]))).astype(int).reshape(-1)
+    found = []
+    for what, order in (("last", slice(None, None, -1)), ("first", slice(None))):
+        _, kept = np.unique(used[order], return_index=True)
+        mask = np.zeros(used.size)
+        mask[order][kept] = 1.0
+        if mask.all() or np.all(used == used[0]):
+            continue
+        shaped = mask.reshape(np.shape(site.fun(*values)[0]))
+        message = f"In {_where(n, site)} only the {what} use of an element that is used more than once counts."
+
+        def push(v, d, shaped=shaped):
+            out = site.fun(*[_filled(v, d)[0], *v[1:]])[0]
+            return [out * jnp.asarray(shaped, out.dtype)]
+
+        found.append(Fault(n, "overwrite", message, push, 0.95 if site.name == "gather" else 0.7))
+    return found
+
+
+def _shifts(n, site, values):
+    if site.name not in MOVING or not equations.is_floating(values[0]):
+        return []
+    found = []
+    for axis, length in enumerate(np.shape(values[0])):
+        if length < 3:
+            continue
+        for step in (1, -1):
+            message = f"The cotangent of {_where(n, site)} is shifted by {step:+d} along axis {axis}."
+
+            def push(v, d, step=step, axis=axis):
+                dots = list(d)
+                dots[0] = jnp.roll(_filled(v, d)[0], step, axis)
+                return _push(site.fun, v, dots)[1]
+
+            found.append(Fault(n, "shifted", message, push, 0.9))
+    return found

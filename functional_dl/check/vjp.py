@@ -1,0 +1,434 @@
+"""check_vjp: a backward pass against the derivative of its function."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
+
+from functional_dl.check import causes, kinks, reference, simulation
+from functional_dl.check.evidence import Evidence, Hypothesis, Trial
+from functional_dl.check.function import Function, is_inexact, widen
+from functional_dl.check.reference import Reference, random_like
+from functional_dl.check.report import Argument, Finding, GradientMismatch, Report
+
+TRIALS = 3
+
+
+class Answer(NamedTuple):
+    """One call of the user's pullback: the cotangents as they were rounded, and what came back, in double precision."""
+
+    cts: list
+    bars: list
+
+
+def check_vjp(fun: Callable, fun_vjp: Callable, *primals, ct=None, name: str | None = None, seed: int = 0) -> Report:
+    r"""Judges a hand-written backward pass and names what is wrong with it.
+
+    Right is  x_i_bar = (\partial f / \partial x_i)^T y_bar  for every primal x_i, up to the rounding that the primals'
+    dtypes and the conditioning of f allow, and at kinks any element of the subdifferential.
+
+    Args:
+      fun: the function, of pytrees of arrays; JAX's or NumPy's.
+      fun_vjp: `fun_vjp(*primals)` -> (out, pullback), `pullback(ct)` -> tuple of one cotangent for each primal.
+      *primals: where to check.  Integer and boolean leaves have no cotangent (None, float0 or zeros will do).
+      ct: a cotangent to use besides random ones.
+      name: what the report calls the backward pass.
+      seed: of the random cotangents.
+    Returns:
+      Report; `report.passed`, `report.findings`, `print(report)`.
+    Raises:
+      TypeError: fun or fun_vjp is not callable, fun has no floating output, or no primal is floating.
+    """
+    if not callable(fun_vjp):
+        raise TypeError(f"fun_vjp: expected a callable, got {fun_vjp!r}")
+    function = Function(fun, primals)
+    if not function.out_active:
+        raise TypeError("fun: expected an output of floating numbers; it has none, so there is no derivative to check")
+    if not function.active:
+        raise TypeError("primals: expected at least one leaf of floating numbers, got none")
+    return _Check(function, fun_vjp, ct, name or _name(fun_vjp, fun), np.random.default_rng(seed)).run()
+
+
+def assert_vjp(fun: Callable, fun_vjp: Callable, *primals, **options) -> Report:
+    """`check_vjp`, raising GradientMismatch (an AssertionError) with the report where it finds a fault."""
+    report = check_vjp(fun, fun_vjp, *primals, **options)
+    if not report.passed:
+        raise GradientMismatch(report)
+    return report
+
+
+def check_custom_vjp(fun: Callable, *primals, **options) -> Report:
+    """`check_vjp` of a function decorated with `jax.custom_vjp`: its rule against its own body.
+
+    Raises:
+      TypeError: fun is not such a function.
+    """
+    body = getattr(fun, "fun", None) or getattr(fun, "__wrapped__", None)
+    if not isinstance(fun, jax.custom_vjp) or body is None:
+        raise TypeError(f"fun: expected a function decorated with jax.custom_vjp, got {fun!r}")
+    options.setdefault("name", getattr(fun, "__name__", "custom_vjp"))
+    return check_vjp(body, lambda *args: jax.vjp(fun, *args), *primals, **options)
+
+
+def _name(fun_vjp, fun) -> str:
+    own = getattr(fun_vjp, "__name__", "")
+    return own if own and own != "<lambda>" else f"backward pass of {getattr(fun, '__name__', repr(fun))}"
+
+
+class _Check:
+    """One run of check_vjp."""
+
+    def __init__(self, function, fun_vjp, ct, name, rng):
+        self.function, self.fun_vjp, self.name, self.rng = function, fun_vjp, name, rng
+        self.given_ct = ct
+        self.findings: list[Finding] = []
+        self.notes: list[str] = []
+        self.comparisons = 0
+
+    def report(self, arguments=(), source=""):
+        return Report(self.name, tuple(self.findings), tuple(arguments), source, self.comparisons, tuple(self.notes))
+
+    def found(self, cause, argument, message, **more):
+        self.findings.append(Finding(cause, argument, message, candidates=(cause,), **more))
+
+    # --- the stages
+
+    def run(self) -> Report:
+        out, pullback = self._forward()
+        self._check_output(out)
+        cts = self._cotangents()
+        if any(f.cause == "primal" and f.index is None for f in self.findings):
+            return self.report()
+        bars = pullback(self._ct_tree(cts[0]))
+        wrong_form = self._check_form(bars)
+        if wrong_form is None:
+            return self.report()
+        self.wrong_form = wrong_form
+        self.pullback = pullback
+        answers = [self.call(c) for c in cts]
+        unsound = self._check_behaviour(cts, answers)
+        right = Reference(self.function, self.rng)
+        if right.disagreement:
+            self.notes.append(right.disagreement)
+        if not right.source:
+            self.notes.append("fun is too large for a numeric Jacobian and JAX's derivative of it cannot be used.")
+            return self._probed(answers, unsound)
+        trials = []
+        for answer in answers:
+            expected = right.pull(answer.cts)
+            tolerance = right.tolerance(answer.cts, expected)
+            trials.append(Trial(tuple(answer.cts), tuple(expected), tuple(answer.bars), tuple(tolerance)))
+        return self.report(self._judge(right, trials, unsound), _SOURCES[right.source])
+
+    def _forward(self):
+        answer = self.fun_vjp(*self.function.primals)
+        if not (isinstance(answer, tuple | list) and len(answer) == 2 and callable(answer[1])):
+            raise TypeError(f"fun_vjp: expected it to return (out, pullback), got {answer!r:.200}")
+        return answer
+
+    def _check_output(self, out) -> None:
+        """The output of fun_vjp is fun's."""
+        outs, tree = tree_flatten(out)
+        if tree != self.function.out_tree:
+            self.found("primal", "", f"fun_vjp returns an output of the tree {tree}, fun {self.function.out_tree}.")
+            return
+        for mine, theirs, path in zip(self.function.outs, outs, self.function.out_paths):
+            theirs = np.asarray(theirs)
+            if theirs.shape != mine.shape:
+                self.found("primal", "", f"{path}: fun_vjp returns shape {theirs.shape}, fun {mine.shape}.")
+                continue
+            if str(theirs.dtype) != str(mine.dtype):
+                self.found("primal", "", f"{path}: fun_vjp returns dtype {theirs.dtype}, fun {mine.dtype}.")
+            a, e = widen(theirs), widen(mine)
+            if not is_inexact(mine):
+                wrong = a != e
+                allowed = np.zeros(e.shape)
+            else:
+                typical = float(np.sqrt(np.mean(np.abs(e[np.isfinite(e)]) ** 2))) if np.isfinite(e).any() else 0.0
+                coarsest = max([mine, *self.function.point], key=reference.eps)
+                unit = reference.ROUNDINGS.get(reference.dtype_name(coarsest), 4.0) * reference.eps(coarsest)
+                allowed = unit * (np.abs(np.where(np.isfinite(e), e, 0)) + typical)
+                with np.errstate(all="ignore"):
+                    wrong = ~((np.abs(a - e) <= allowed) | (a == e) | (np.isnan(a) & np.isnan(e)))
+            self.comparisons += e.size
+            if wrong.any():
+                index = tuple(int(i) for i in np.argwhere(wrong)[np.argmax(np.abs((a - e)[wrong]))])
+                self.findings.append(
+                    Finding(
+                        "primal", "",
+                        f"{path}: {int(wrong.sum())} of {e.size} entries of fun_vjp's output differ from fun's.",
+                        index, e[index].item(), a[index].item(), float(abs(a[index] - e[index])), float(allowed[index]),
+                        ("primal",),
+                    )
+                )  # fmt: skip
+
+    def _cotangents(self):
+        """Lists of cotangents of the differentiable outputs, in their dtypes."""
+        found = [[self._own(random_like(y, self.rng), y) for y in self._outs()] for _ in range(TRIALS)]
+        if self.given_ct is not None:
+            leaves, tree = tree_flatten(self.given_ct)
+            if tree != self.function.out_tree:
+                raise ValueError(f"ct: expected the output's tree {self.function.out_tree}, got {tree}")
+            found.append([self._own(widen(leaves[i]), self.function.outs[i]) for i in self.function.out_active])
+        return found
+
+    def _outs(self):
+        return [self.function.outs[i] for i in self.function.out_active]
+
+    def _own(self, ct, like):
+        """ct in the dtype, and of the kind of array (NumPy's or JAX's), of an output."""
+        cast = np.asarray(ct).astype(like.dtype)
+        return cast if isinstance(like, np.ndarray | np.generic) and not self.function.traceable else jnp.asarray(cast)
+
+    def _ct_tree(self, cts):
+        leaves = []
+        rest = iter(cts)
+        for i, y in enumerate(self.function.outs):
+            leaves.append(next(rest) if i in self.function.out_active else np.zeros(np.shape(y), jax.float0))
+        return tree_unflatten(self.function.out_tree, leaves)
+
+    def _check_form(self, bars) -> set[int] | None:
+        """Count, trees, shapes and dtypes; returns the leaves that cannot be compared, None if none can."""
+        function = self.function
+        if not isinstance(bars, tuple | list):
+            self.found(
+                "structure", "", f"The pullback returns {type(bars).__name__}; expected a tuple of "
+                f"{len(function.primals)} cotangent(s), one for each primal.",
+            )  # fmt: skip
+            return None
+        if len(bars) != len(function.primals):
+            self.found(
+                "structure", "", f"The pullback returns {len(bars)} cotangent(s) for {len(function.primals)} primal(s)."
+            )
+            return None
+        wrong: set[int] = set()
+        leaf = 0
+        for p, (bar, primal) in enumerate(zip(bars, function.primals)):
+            with_paths, tree = tree_flatten_with_path(primal)
+            positions = range(leaf, leaf + len(with_paths))
+            leaf += len(with_paths)
+            if bar is None:
+                continue
+            own, own_tree = tree_flatten(bar, is_leaf=lambda x: x is None)
+            if own_tree != tree_structure(tree_unflatten(tree, [0] * len(with_paths))):
+                self.found("structure", f"args[{p}]", f"The cotangent has the tree {own_tree}, its primal {tree}.")
+                wrong.update(positions)
+                continue
+            for i, value in zip(positions, own):
+                if value is None or i not in function.active:
+                    continue
+                x = function.leaves[i]
+                path = function.paths[i]
+                if np.shape(value) != np.shape(x):
+                    self.found(
+                        "structure", path, f"The cotangent has shape {np.shape(value)}, its primal {np.shape(x)}."
+                        + self._shape_hint(np.shape(value), np.shape(x)),
+                    )  # fmt: skip
+                    wrong.add(i)
+                    continue
+                dtype = getattr(value, "dtype", np.asarray(value).dtype)
+                if str(dtype) != str(x.dtype):
+                    self.found("dtype", path, f"The cotangent has dtype {dtype}, its primal {x.dtype}.")
+                    if not (
+                        is_inexact(value)
+                        and np.issubdtype(widen(value).dtype, np.complexfloating) == np.iscomplexobj(widen(x))
+                    ):
+                        wrong.add(i)
+        return wrong
+
+    @staticmethod
+    def _shape_hint(got, expected):
+        if sorted(got) == sorted(expected):
+            return " The axes are permuted."
+        if len(got) > len(expected) and got[len(got) - len(expected) :] == expected:
+            return " Leading axes are not summed over."
+        return ""
+
+    def call(self, cts) -> Answer:
+        """The user's cotangents of the differentiable leaves, for cotangents of the differentiable outputs."""
+        own = [self._own(c, y) for c, y in zip(cts, self._outs())]
+        bars = self.pullback(self._ct_tree(own))
+        found = []
+        for bar, primal in zip(bars, self.function.primals):
+            leaves, _ = tree_flatten(primal)
+            values = [None] * len(leaves) if bar is None else tree_flatten(bar, is_leaf=lambda x: x is None)[0]
+            found += values if len(values) == len(leaves) else [None] * len(leaves)
+        answers = []
+        for i in self.function.active:
+            x = self.function.leaves[i]
+            value = found[i]
+            good = value is not None and np.shape(value) == np.shape(x)
+            bar = widen(value) if good else np.zeros(np.shape(x))
+            if np.iscomplexobj(bar) and not np.iscomplexobj(widen(x)):
+                bar = bar.real
+            answers.append(bar.astype(widen(x).dtype))
+        return Answer([widen(c) for c in own], answers)
+
+    def _check_behaviour(self, cts, answers) -> set[int]:
+        """Determinism and linearity; returns the positions (among the differentiable leaves) that fail."""
+        first = answers[0]
+        again = self.call(cts[0])
+        _, pullback = self._forward()
+        kept, self.pullback = self.pullback, pullback
+        fresh = self.call(cts[0])
+        self.pullback = kept
+        doubled = self.call([2 * np.asarray(c) for c in first.cts])
+        summed = self.call([a + b for a, b in zip(first.cts, answers[1].cts)])
+        failed = set()
+        for k, i in enumerate(self.function.active):
+            if i in self.wrong_form:
+                continue
+            x, path = self.function.leaves[i], self.function.paths[i]
+            unit = reference.ROUNDINGS.get(reference.dtype_name(x), 4.0) * reference.eps(x)
+            a, b = first.bars[k], answers[1].bars[k]
+            if not (np.isfinite(a).all() and np.isfinite(b).all()):
+                continue
+            size = max(float(np.sqrt(np.mean(np.abs(a) ** 2 + np.abs(b) ** 2))) if a.size else 0.0, 1e-300)
+
+            def differs(u, v, size=size, unit=unit):
+                return float(np.max(np.abs(u - v), initial=0.0)) > unit * 8 * size
+
+            if differs(again.bars[k], a) or differs(fresh.bars[k], a):
+                off = max(
+                    np.max(np.abs(again.bars[k] - a), initial=0.0), np.max(np.abs(fresh.bars[k] - a), initial=0.0)
+                )
+                self.found("nondeterministic", path, f"Two calls with the same cotangent differ by up to {off:.3g}.")
+                failed.add(k)
+            elif not np.any(a) and not np.any(doubled.bars[k]):
+                continue
+            elif not differs(doubled.bars[k], a) and not differs(summed.bars[k], a):
+                self.found(
+                    "ignored_cotangent", path, "The cotangent is the same for ct, for 2 ct and for another ct: it does "
+                    "not depend on ct, as if ct were one of ones.",
+                )  # fmt: skip
+                failed.add(k)
+            elif differs(doubled.bars[k], 2 * a) or differs(summed.bars[k], a + b):
+                # rounding of summed ct in low precision is not a fault: look at how large the departure is
+                ct_sum = [np.asarray(u) + np.asarray(v) for u, v in zip(first.cts, answers[1].cts)]
+                rounded = max(float(np.max(np.abs(s - c), initial=0.0)) for s, c in zip(ct_sum, summed.cts))
+                homogeneous = float(np.max(np.abs(doubled.bars[k] - 2 * a), initial=0.0))
+                additive = float(np.max(np.abs(summed.bars[k] - a - b), initial=0.0))
+                if homogeneous > 8 * unit * size or additive > 8 * (unit + rounded) * size:
+                    self.found(
+                        "nonlinear", path, f"The pullback is not linear in ct: pullback(2 ct) - 2 pullback(ct) is "
+                        f"up to {homogeneous:.3g}, pullback(ct + ct') - pullback(ct) - pullback(ct') up to "
+                        f"{additive:.3g}, where cotangents are about {size:.3g}.",
+                    )  # fmt: skip
+                    failed.add(k)
+        return failed
+
+    # --- numbers
+
+    def _judge(self, right, trials, unsound) -> list[Argument]:
+        function = self.function
+        arguments, wrong = [], []
+        for k, i in enumerate(function.active):
+            if i in self.wrong_form:
+                continue
+            evidence = Evidence(function, right, k, trials, self.call, [], self.rng)
+            self.comparisons += evidence.x.size * len(trials)
+            with np.errstate(all="ignore"):
+                ratio = np.max([np.abs(a - e) / t for a, e, t in self._entries(evidence)], axis=0)
+                ratio = np.where(np.isnan(ratio), np.inf, ratio)
+                same = np.all([(np.isnan(a) & np.isnan(e)) | (a == e) for a, e, _ in self._entries(evidence)], axis=0)
+                unknown = np.any([~np.isfinite(e) for e in evidence.expected], axis=0)
+            ratio = np.where(np.logical_or(same, unknown), 0.0, ratio)
+            evidence.__dict__["bad"] = ratio > 1
+            if evidence.bad.any():
+                excused = kinks.at_kink(evidence)
+                if excused is not None:
+                    ratio = np.where(excused.mask, 0.0, ratio)
+                    evidence.__dict__["bad"] = ratio > 1
+            worst = float(np.max(ratio, initial=0.0))
+            path = function.paths[i]
+            arguments.append(
+                Argument(path, evidence.shape, str(function.leaves[i].dtype), worst, int((ratio > 1).sum()), ratio)
+            )
+            if worst > 1 and k not in unsound:
+                wrong.append((k, evidence, ratio))
+        for _, evidence, _ in wrong:
+            evidence.wrong[:] = [k for k, _, _ in wrong]
+        for _, evidence, ratio in wrong:
+            self.findings.append(_diagnose(evidence, ratio))
+        return arguments
+
+    @staticmethod
+    def _entries(evidence):
+        return zip(evidence.actual, evidence.expected, evidence.tolerance)
+
+    def _probed(self, answers, unsound):
+        """Without a reference: each leaf's cotangent against differences along random directions."""
+        from functional_dl.check import numeric  # here alone
+
+        arguments = []
+        for k, i in enumerate(self.function.active):
+            if i in self.wrong_form or k in unsound:
+                continue
+            worst, answer = 0.0, answers[0]
+            for _ in range(4):
+                direction = [np.zeros(x.shape, x.dtype) for x in self.function.wide_point]
+                direction[k] = self.function.scales[k] * random_like(self.function.wide_point[k], self.rng)
+                found = numeric.along(self.function, direction, answer.cts)
+                claimed = float(np.sum(answer.bars[k] * direction[k]).real)
+                low, high = found.interval
+                x = self.function.leaves[i]
+                unit = reference.ROUNDINGS.get(reference.dtype_name(x), 4.0) * reference.eps(x)
+                slack = (unit + 1e-7) * float(np.sqrt(np.sum(np.abs(answer.bars[k] * direction[k]) ** 2)))
+                self.comparisons += 1
+                off = float(max(low - claimed, claimed - high, 0.0))
+                worst = max(worst, off / max(slack, 1e-300))
+            path = self.function.paths[i]
+            if worst > 1:
+                self.found(
+                    "unknown", path, f"Along a random direction the cotangent gives {claimed:.9g}, differences of "
+                    f"fun's values {float(found.value):.9g} (+- {float(found.error):.1g}).",
+                )  # fmt: skip
+            x = self.function.leaves[i]
+            arguments.append(Argument(path, np.shape(x), str(x.dtype), worst, int(worst > 1)))
+        return self.report(arguments, "differences along random directions")
+
+
+_SOURCES = {
+    "autodiff": "JAX's derivative in double precision, itself held against differences",
+    "numeric": "differences of fun's values",
+}
+SURE = 0.5  # weight from which a cause is named
+
+
+def _diagnose(evidence: Evidence, ratio) -> Finding:
+    found = causes.hypotheses(evidence)
+    if not found or found[0].weight < 0.97:
+        found = sorted([*found, *simulation.hypotheses(evidence)], key=lambda h: -h.weight)
+    named: dict[str, Hypothesis] = {}
+    for h in found:
+        named.setdefault(h.cause, h)
+    ranked = [h for h in named.values() if h.weight >= SURE]
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape)) if ratio.shape else ()
+    trial = max(range(len(evidence.trials)), key=lambda n: _off(evidence, n, index))
+    a, e, t = evidence.actual[trial][index], evidence.expected[trial][index], evidence.tolerance[trial][index]
+    wrong = int((ratio > 1).sum())
+    if not ranked:
+        share = f"{wrong} of {ratio.size} entries are wrong"
+        message = f"{share}; no single known fault explains them."
+    else:
+        message = ranked[0].message
+    return Finding(
+        ranked[0].cause if ranked else "unknown",
+        evidence.path,
+        message,
+        index,
+        e.item(),
+        a.item(),
+        float(abs(a - e)),
+        float(t),
+        tuple(h.cause for h in ranked[:3]) or (*[h.cause for h in found[:2]], "unknown"),
+    )
+
+
+def _off(evidence, n, index) -> float:
+    a, e, t = evidence.actual[n][index], evidence.expected[n][index], evidence.tolerance[n][index]
+    off = abs(a - e) / t
+    return float(off) if np.isfinite(off) else np.inf
