@@ -164,7 +164,7 @@ LOST = (
     (
         ("tanh",),
         lambda x: 2 < abs(x) < INF,
-        "(1 - y) (1 + y) is computed from the output, as for logistic.",
+        "1 - y^2 is computed from the output, as for logistic.",
     ),
     (
         ("i0e", "i1e"),

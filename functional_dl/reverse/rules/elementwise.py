@@ -183,8 +183,8 @@ def cosh_vjp(ct, out, x, **_):
     reads="out",
 )
 def tanh_vjp(ct, out, x, **_):
-    """y = tanh x,  dy = (1 - tanh^2 x) dx  =>  x_bar = (1 - y) (1 + y) y_bar."""
-    return (lax.mul(ct, lax.mul(minus(1, out), plus(1, out))),)
+    """y = tanh x,  dy = (1 - tanh^2 x) dx  =>  x_bar = y_bar - y (y y_bar)."""
+    return (lax.sub(ct, lax.mul(out, lax.mul(out, ct))),)
 
 
 @vjp_rule(
