@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
@@ -132,6 +133,7 @@ def linear_call_forward(tape, values, slots, *, callee, transpose_thunk, num_cal
 
     r has no cotangent: the user states A's transpose, not its derivative (nor does JAX differentiate in r).
     """
+    values = [v if hasattr(v, "shape") else jnp.asarray(v) for v in values]  # as a jaxpr's, not Python's numbers
     outs, _ = tape.replay(*open_jaxpr(callee), values, [None] * len(values))
     fixed = num_callee_consts + num_res
     if any(s is not None for s in slots[:fixed]):
