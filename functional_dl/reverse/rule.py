@@ -96,6 +96,7 @@ RULES: dict[Primitive, Rule] = {}
 ZERO: dict[Primitive, str] = {}
 UNSUPPORTED: dict[Primitive, str] = {}
 STATEFUL: set[Primitive] = set()  # of these, the operands' slots do not tell whether the rule is needed: references
+TAKES_REFERENCES: set[Primitive] = set()  # loops, branches and calls whose programs may work on the caller's references
 REFUSALS: dict[Primitive, type[Exception]] = {}  # the error that an unsupported primitive raises
 LATE: dict[str, Callable[[], None]] = {}  # beginning of primitives' names -> what registers their rules
 

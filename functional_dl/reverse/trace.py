@@ -28,13 +28,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
+from jax.extend.core import Literal, Primitive, jaxpr_as_fun, set_current_trace, take_current_trace
 from jax.extend.core.primitives import convert_element_type_p
 from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 from jax.tree_util import tree_flatten, tree_unflatten
 
-from functional_dl.reverse.rule import REFUSALS, RULES, STATEFUL, UNSUPPORTED, ZERO, rule_of
+from functional_dl.reverse.rule import REFUSALS, RULES, STATEFUL, TAKES_REFERENCES, UNSUPPORTED, ZERO, rule_of
 
 # A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
 register_exclusion(str(Path(__file__).parent))
@@ -53,7 +53,7 @@ def is_inexact(dtype) -> bool:
 def is_differentiable(aval) -> bool:
     """Whether values of this type are arrays of real or complex floating numbers; a reference to one is none."""
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and is_inexact(dtype) and not hasattr(aval, "inner_aval")
+    return dtype is not None and is_inexact(dtype) and not is_reference(aval)
 
 
 def is_zero_marker(ct) -> bool:
@@ -103,6 +103,24 @@ def scan_sizes(params: dict, operands: Sequence) -> tuple[int, int]:
     return len(list(consts)), len(list(carry))
 
 
+def is_reference(aval) -> bool:
+    return hasattr(aval, "inner_aval")
+
+
+def function_of(jaxpr) -> Callable:
+    """The function of flat arguments, and with a flat list of results, that a closed jaxpr is."""
+    return jaxpr_as_fun(jaxpr)
+
+
+def writes_to(jaxpr) -> set[int]:
+    """The positions of the inputs that are references and that the jaxpr does more with than read."""
+    inner = open_jaxpr(jaxpr)[0]
+    kinds: dict = {}
+    for effect in inner.effects:
+        kinds.setdefault(getattr(effect, "input", None), set()).add(type(effect).__name__)
+    return {i for i, v in enumerate(inner.invars) if is_reference(v.aval) and kinds.get(v) != {"ReadEffect"}}
+
+
 def active_outputs(jaxpr, active: Sequence[bool]) -> list[bool]:
     """Which outputs of a jaxpr can depend differentiably on the active inputs."""
     live = {var for var, a in zip(jaxpr.invars, active) if a}
@@ -112,20 +130,23 @@ def active_outputs(jaxpr, active: Sequence[bool]) -> list[bool]:
         operands = [not isinstance(atom, Literal) and atom in live for atom in eqn.invars]
         if not any(operands):
             continue
+        live.update(atom for atom in eqn.invars if is_reference(atom.aval))  # it may be written to
         inner = eqn.params.get("jaxpr") if eqn.primitive.name in ("jit", "pjit", "closed_call", "remat2") else None
         outs = active_outputs(open_jaxpr(inner)[0], operands) if inner is not None else [True] * len(eqn.outvars)
-        live.update(var for var, out in zip(eqn.outvars, outs) if out and is_differentiable(var.aval))
+        outvars = [var for var, out in zip(eqn.outvars, outs) if out]
+        live.update(var for var in outvars if is_differentiable(var.aval) or is_reference(var.aval))
     return [not isinstance(atom, Literal) and atom in live for atom in jaxpr.outvars]
 
 
 def hoistable(jaxpr, invariant: int) -> tuple[list, list]:
     """Of a loop's body: the equations that depend on its first `invariant` inputs alone, and which of their outputs
-    the rest of the body uses.  An equation with effects stays where it is."""
+    the rest of the body uses.  An equation with effects stays where it is, and so does one that makes a reference."""
     fixed = set(jaxpr.constvars) | set(jaxpr.invars[:invariant])
     hoisted, used = [], set()
     for eqn in jaxpr.eqns:
         atoms = [atom for atom in eqn.invars if not isinstance(atom, Literal)]
-        if not eqn.effects and all(atom in fixed for atom in atoms):
+        stays = eqn.effects or any(is_reference(var.aval) for var in eqn.outvars)
+        if not stays and all(atom in fixed for atom in atoms):
             hoisted.append(eqn)
             fixed.update(eqn.outvars)
         else:
@@ -361,11 +382,12 @@ class Tape:
 
     def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
-        active = any(s is not None for s in slots) or primitive in STATEFUL
+        holds = self.holds_differentiated(values)
+        active = any(s is not None for s in slots) or primitive in STATEFUL or holds
         rule = rule_of(primitive) if active else None
-        if rule is not None and rule.forward is not None:
+        if rule is not None and rule.forward is not None and (not holds or primitive in STATEFUL | TAKES_REFERENCES):
             return rule.forward(self, values, slots, **params)
-        if self.holds_differentiated(values):
+        if holds:
             raise NotImplementedError(
                 f"reverse: a reference that holds what is differentiated is passed to '{primitive}' "
                 f"({summarize(current_source())}); read it before, and pass its value."

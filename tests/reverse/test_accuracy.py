@@ -97,3 +97,18 @@ def test_refusals_are_value_errors_as_jaxs(fun):
     for grad in (reverse.grad, jax.grad):
         with pytest.raises(ValueError, match="not supported"):
             grad(fun)(2.0)
+
+
+def test_pivoted_qr_of_a_wide_matrix():
+    """Beyond the square part, R_2 = Q^H A_2: against differences, which jax.grad misses by a tenth on some versions."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5)))
+    left, right = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3))), jnp.arange(15.0).reshape(3, 5) - 7.0
+
+    def weighted(x):
+        q, r, _ = lax.linalg.qr(x, full_matrices=False, pivoting=True)
+        return jnp.vdot(left, q) + jnp.vdot(right, r)
+
+    h = 1e-5
+    steps = h * jnp.eye(15).reshape(15, 3, 5)
+    differences = jnp.stack([weighted(x + s) - weighted(x - s) for s in steps]).reshape(3, 5) / (2 * h)
+    np.testing.assert_allclose(reverse.grad(weighted)(x), differences, rtol=1e-7, atol=1e-7)

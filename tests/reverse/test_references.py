@@ -79,12 +79,135 @@ def of_constants(x):
     return jnp.sum(x) * ref[...]
 
 
+def in_a_scan(x):
+    """One reference is read only, one is written and read at other places, one adds up."""
+    read, work, total = jax.new_ref(jnp.sin(x)), jax.new_ref(x), jax.new_ref(x[0])
+
+    def step(c, i):
+        work[i] = work[i] * work[i - 1] * read[i]
+        jax.ref.addupdate(total, (), work[i] * c)
+        return c * x[i], total[...]
+
+    return jnp.sum(lax.scan(step, 1.0, jnp.arange(3))[1] * work[...])
+
+
+def in_a_scan_pure(x):
+    work, total, c, ys = x, x[0], 1.0, []
+    for i in range(3):
+        work = work.at[i].set(work[i] * work[i - 1] * jnp.sin(x[i]))
+        total, c = total + work[i] * c, c * x[i]
+        ys.append(total)
+    return jnp.sum(jnp.stack(ys) * work)
+
+
+def in_nested_loops(x):
+    ref = jax.new_ref(x)
+
+    def outer(i, total):
+        def inner(j, product):
+            ref[j] = ref[j] * 0.9 + product * ref[i]
+            return product * ref[j]
+
+        return total + lax.fori_loop(0, 3, inner, 1.0)
+
+    return lax.fori_loop(0, 3, outer, 0.0) * ref[1]
+
+
+def in_nested_loops_pure(x):
+    work, total = x, 0.0
+    for i in range(3):
+        product = 1.0
+        for j in range(3):
+            work = work.at[j].set(work[j] * 0.9 + product * work[i])
+            product = product * work[j]
+        total = total + product
+    return total * work[1]
+
+
+def in_branches(x):
+    """The reference is what is differentiated, not the branches' other operands."""
+    ref = jax.new_ref(x)
+
+    def step(c, i):
+        lax.cond(i % 2 == 0, lambda: ref.__setitem__(i, ref[i] * ref[2]), lambda: jax.ref.addupdate(ref, 0, ref[i]))
+        return c, ref[0]
+
+    return jnp.sum(lax.scan(step, 0, jnp.arange(3))[1]) * ref[2]
+
+
+def in_branches_pure(x):
+    work = x.at[0].multiply(x[2])
+    first = work[0]
+    work = work.at[0].add(work[1])
+    second = work[0]
+    work = work.at[2].multiply(work[2])
+    return (first + second + work[0]) * work[2]
+
+
+def in_a_while_loop(x):
+    ref = jax.new_ref(x)
+
+    def step(i):
+        ref[i] = ref[i] * jnp.sin(ref[i - 1])
+        return i + 1
+
+    lax.while_loop(lambda i: (i < 3) & (ref[0] < 10.0), step, 1)
+    return jnp.sum(ref[...] ** 2)
+
+
+def in_a_while_loop_pure(x):
+    second = x[1] * jnp.sin(x[0])
+    return x[0] ** 2 + second**2 + (x[2] * jnp.sin(second)) ** 2
+
+
+def in_a_checkpoint(x):
+    """One reference lives inside, one outside."""
+    outside = jax.new_ref(x)
+
+    @jax.checkpoint
+    def work(y):
+        inside = jax.new_ref(y)
+        inside[0] = inside[1] * inside[2]
+        outside[1] = outside[0] * inside[0]
+        return jnp.sin(inside[...])
+
+    return jnp.sum(work(x) * outside[...])
+
+
+def in_a_checkpoint_pure(x):
+    inside = x.at[0].set(x[1] * x[2])
+    return jnp.sum(jnp.sin(inside) * x.at[1].set(x[0] * inside[0]))
+
+
+def fresh_in_each_step(x):
+    def step(c, a):
+        ref = jax.new_ref(jnp.zeros(()))
+        ref[...] += a * c
+        ref[...] *= ref[...]
+        return c + ref[...], jax.ref.freeze(ref)
+
+    return jnp.sum(lax.scan(step, 1.0, x)[1])
+
+
+def fresh_in_each_step_pure(x):
+    c, total = 1.0, 0.0
+    for a in x:
+        c, total = c + (a * c) ** 2, total + (a * c) ** 2
+    return total
+
+
 PROGRAMS = {
     "overwritten": (overwritten, overwritten_pure),
     "accumulated": (accumulated, accumulated_pure),
     "swapped": (swapped, swapped_pure),
     "dynamic": (dynamic, dynamic_pure),
     "in a jit": (in_a_jit, in_a_jit_pure),
+    "in a scan": (in_a_scan, in_a_scan_pure),
+    "in nested loops": (in_nested_loops, in_nested_loops_pure),
+    "in branches": (in_branches, in_branches_pure),
+    "in a while loop": (in_a_while_loop, in_a_while_loop_pure),
+    "in a checkpoint": (in_a_checkpoint, in_a_checkpoint_pure),
+    "fresh in each step": (fresh_in_each_step, fresh_in_each_step_pure),  # jax.vjp gives another value of it
     "of constants": (of_constants, lambda x: 2.0 * jnp.sum(x)),
 }
 
@@ -126,12 +249,34 @@ def test_a_reference_of_others_takes_no_part():
             grad(escaping)(jnp.float64(1.0))
 
 
-def test_a_loop_over_a_differentiated_reference_is_refused():
-    def fun(x):
-        ref = jax.new_ref(x)
-        return lax.scan(lambda c, _: (c + ref[...], None), 0.0, None, length=3)[0]
+def test_a_loop_may_note_what_is_not_differentiated():
+    ref = jax.new_ref(jnp.zeros(3))
 
-    with pytest.raises(NotImplementedError, match=r"passed to 'scan' .*test_references\.py"):
+    def noted(x):
+        def step(c, i):
+            ref[i] = lax.stop_gradient(c)
+            return c * x, None
+
+        return lax.scan(step, x, jnp.arange(3))[0]
+
+    assert reverse.grad(noted)(2.0) == 32.0
+    np.testing.assert_array_equal(ref[...], [2.0, 4.0, 8.0])
+
+    def escaping(x):
+        return lax.fori_loop(0, 3, lambda i, c: ref.__setitem__(i, c) or c * x, x)
+
+    with pytest.raises(ValueError, match="non-differentiated array reference"):
+        reverse.grad(escaping)(2.0)
+
+
+def test_a_users_rule_for_a_differentiated_reference_is_refused():
+    read = jax.custom_vjp(lambda ref, x: x * ref[...])
+    read.defvjp(lambda ref, x: (x * ref[...], ref[...]), lambda y, ct: (None, y * ct))
+
+    def fun(x):
+        return read(jax.new_ref(x), x)
+
+    with pytest.raises(NotImplementedError, match=r"passed to 'custom_vjp_call' .*test_references\.py"):
         reverse.grad(fun)(2.0)
 
 

@@ -20,10 +20,13 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
 from functional_dl.reverse.rules.algebra import number
+from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_outputs, as_array, bind_params, instantiate, is_zero_marker, open_jaxpr
+
+TAKES_REFERENCES.update({jit_p, closed_call_p, remat_p})
 
 
 @call_rule(
@@ -143,7 +146,10 @@ def checkpoint_forward(tape, values, slots, *, jaxpr, prevent_cse=True, policy=N
     """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again before its way back.
 
     A policy names equations whose outputs are kept too; the second forward run takes these instead of computing them.
+    A program that works on the caller's references is not run twice: its equations join the caller's.
     """
+    if holds_references(values):
+        return tape.replay(*open_jaxpr(jaxpr), values, slots)
     saved: list = []
 
     def keep(primitive, operands, _, params):

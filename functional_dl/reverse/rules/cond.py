@@ -8,9 +8,12 @@ from jax import lax
 from jax.extend.core.primitives import cond_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
+from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import instantiate, open_jaxpr, record_jaxpr
+from functional_dl.reverse.trace import function_of, instantiate, open_jaxpr, record_jaxpr, writes_to
+
+TAKES_REFERENCES.add(cond_p)
 
 
 def _switch(i):
@@ -42,9 +45,27 @@ def cond_forward(tape, values, slots, *, branches, **_):
     """y = f_i(x)  =>  x_bar = (df_i/dx)^T y_bar for the branch i that was taken; the index has no cotangent."""
     index = values[0]
     if sweep.is_traced([index]):
+        if holds_references(values):
+            return _cond_on_contents(tape, values, slots, branches)
         return _staged_cond(tape, values, slots, branches=branches)
     taken = branches[min(max(int(index), 0), len(branches) - 1)]
     return sweep.call_jaxpr(tape, cond_p, taken, values[1:], slots[1:])
+
+
+def _cond_on_contents(tape, values, slots, branches):
+    """Each branch leaves the references' contents as it makes them."""
+
+    def program(values, contents):
+        index, *operands = values
+
+        def run(branch, contents):
+            filled, held = with_references(operands, contents)
+            return function_of(branch)(*filled), held()
+
+        return lax.switch(index, [functools.partial(run, branch) for branch in branches], contents)
+
+    written = {i + 1 for branch in branches for i in writes_to(branch)}
+    return run_on_contents(tape, values, slots, program, written)
 
 
 class _Branch:

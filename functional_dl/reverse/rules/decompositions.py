@@ -15,7 +15,7 @@ from jax.extend.core.primitives import eig_p, eigh_p, qr_p, svd_p
 from jax.lax import linalg
 
 from functional_dl.reverse.rule import Probe
-from functional_dl.reverse.rules.algebra import is_complex, over, zeros_like
+from functional_dl.reverse.rules.algebra import is_complex, over, times, zeros_like
 from functional_dl.reverse.rules.matrices import (
     LAPACK,
     REAL,
@@ -176,12 +176,14 @@ def eigh_forward(tape, values, slots, *, subset_by_index=None, **params):
       dw = Re diag(M),   dV = V (F o M)
       =>  M_bar = diag(w_bar) + F o (V^T V_bar),   a_bar = conj(V) M_bar V^T.
 
-    a_bar is meant for Hermitian dA: the function that symmetrises A first halves it between A_ij and A_ji.
+    a_bar is meant for Hermitian dA: the function that symmetrises A first halves it between A_ij and A_ji.  V and w
+    are those of (A + A^H) / 2, as JAX's are where they are differentiated, and so are their own derivatives.
     Where eigenvalues repeat, F is infinite: their vectors have no derivative; w_bar alone needs no F.
     """
     if subset_by_index is not None and tuple(subset_by_index) != (0, jnp.shape(values[0])[-1]):
         raise NotImplementedError("Derivatives not defined for partial eigen decomposition.")
-    outs = eigh_p.bind(*values, subset_by_index=subset_by_index, **params)
+    a = times(0.5, lax.add(values[0], hermitian(values[0])))
+    outs = eigh_p.bind(a, subset_by_index=subset_by_index, **params)
     return tape.call(eigh_p, _eigh_pull_back, outs, slots, outs, tape.new_slots(outs))
 
 

@@ -69,8 +69,3 @@ if jax.__version_info__ >= (0, 12):
     zero_derivative(
         "an array without contents: it has no operands", primitive_named("empty", lambda: jax.numpy.empty(3))
     )
-    unsupported(
-        "It is a primitive made of Python objects (hijax); only those with whole-number outputs pass. Wrap the "
-        "function that uses it in jax.custom_vjp.",
-        primitive_named("call_hi_primitive", jax.numpy.digitize, _one, np.ones(2, np.float32)),
-    )

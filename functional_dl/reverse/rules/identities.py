@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
@@ -15,7 +16,7 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules import calls as calls  # remat_opt stands in the forward pass of a custom_vjp
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import instantiate, open_jaxpr, primitive_of
+from functional_dl.reverse.trace import as_array, instantiate, open_jaxpr, primitive_of
 
 ALL = FLOATS + COMPLEX
 
@@ -132,6 +133,7 @@ def linear_call_forward(tape, values, slots, *, callee, transpose_thunk, num_cal
 
     r has no cotangent: the user states A's transpose, not its derivative (nor does JAX differentiate in r).
     """
+    values = [v if hasattr(v, "shape") else jnp.asarray(v) for v in values]  # as a jaxpr's, not Python's numbers
     outs, _ = tape.replay(*open_jaxpr(callee), values, [None] * len(values))
     fixed = num_callee_consts + num_res
     if any(s is not None for s in slots[:fixed]):
@@ -148,7 +150,7 @@ def _linear_call_pull_back(transpose_thunk, fixed, num_callee_consts, residuals,
     transpose, consts = transpose_thunk()
     args = [*consts, *values[num_callee_consts:], *[instantiate(ct, out) for ct, out in zip(cts, outs)]]
     bars, _ = sweep.forward_jaxpr(*open_jaxpr(transpose), args, [False] * len(args))
-    return [*[None] * fixed, *bars]
+    return [*[None] * fixed, *[None if bar is None else as_array(bar) for bar in bars]]
 
 
 @jax.custom_vjp

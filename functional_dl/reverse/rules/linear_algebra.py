@@ -6,6 +6,7 @@ dY = dX^H:  X_bar = Y_bar^H.  Capital letters are matrices; stacks of them (lead
 
 import functools
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core.primitives import (
@@ -41,6 +42,8 @@ from functional_dl.reverse.rules.matrices import (
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import instantiate, open_jaxpr
 
+_LOWER_TRIANGLE = jax.__version_info__ >= (0, 11)  # where cholesky's cotangent stands: see its rule
+
 
 def _dominant(x, weight=4.0):
     """x + weight I: far from singular, for probes."""
@@ -70,13 +73,15 @@ def cholesky_vjp(ct, l, a, **_):
       G = L^-T P conj(L)^-1,   a_bar = Phi(G + G^H):
 
     the factorisation reads the lower triangle of A alone, so a_bar stands there; an entry below the diagonal counts
-    for its mirror image too.  (JAX before 0.11 spreads the same sum over both triangles when asked not to symmetrise.)
+    for its mirror image too.  JAX before 0.11 holds another convention, and ours follows: dA is meant to be Hermitian,
+    a_bar = G, which differs on matrices alone that are not.  The function that symmetrises A first (as is the default)
+    has one cotangent, whichever is taken here: (G + G^H) / 2.
     """
     l = tril(l)
     p = _half(matmul(transpose(l), ct))
     g = linalg.triangular_solve(l, p, left_side=True, lower=True, transpose_a=True)
     g = linalg.triangular_solve(l, g, left_side=False, lower=True, conjugate_a=is_complex(l))
-    return (real_diagonal(_half(lax.add(g, hermitian(g)))),)
+    return (real_diagonal(_half(lax.add(g, hermitian(g)))) if _LOWER_TRIANGLE else g,)
 
 
 def _solve_probe(left, lower, transpose_a=False, conjugate_a=False, unit=False):

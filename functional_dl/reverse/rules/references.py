@@ -3,6 +3,8 @@
 The tape knows for each reference the slot of what it holds now.  A write makes a new value, of the old one and of what
 is written; a read takes entries of the present one.  In the backward sweep the cotangents of these values are written
 and read at the same places, through a reference of their own.
+
+A loop or a branch that works on the caller's references is run on what they hold: a loop carries it from step to step.
 """
 
 import functools
@@ -15,7 +17,7 @@ from jax.extend.core.primitives import get_p, swap_p
 
 from functional_dl.reverse.rule import STATEFUL, Probe
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import instantiate, primitive_named, zeros
+from functional_dl.reverse.trace import instantiate, is_reference, primitive_named, zeros
 
 _three = np.ones((3,), np.float32)
 
@@ -118,3 +120,75 @@ def _new_content(tape, ref):
     slot = tape.new_slot()
     tape.contents[id(ref)] = (ref, slot)
     return slot
+
+
+def holds_references(values) -> bool:
+    return any(is_reference(jax.typeof(v)) for v in values)
+
+
+def run_on_contents(tape, values, slots, program, written):
+    """Runs a program that works on references among the values, and puts what it leaves in them back.
+
+    Args:
+      program: `program(values, contents)` returns a flat list of outputs and the new contents.  Contents are those of
+        the references written to, and each value that is a reference is replaced by a Place: see `with_references`.
+      written: the positions of the references that the program writes to.
+    """
+    is_ref = [is_reference(jax.typeof(v)) for v in values]
+    refs = {}  # id -> reference, and whether it is written to: two positions may hold one reference
+    for i, value in enumerate(values):
+        if is_ref[i]:
+            _, before = refs.get(id(value), (value, False))
+            refs[id(value)] = value, before or i in written
+    changing = [key for key, (_, changes) in refs.items() if changes]
+    order = [*changing, *[key for key in refs if key not in changing]]
+    plain = [i for i, ref in enumerate(is_ref) if not ref]
+
+    def run(*flat):
+        contents, rest = flat[: len(order)], iter(flat[len(order) :])
+        own = dict(zip(order, contents))
+        filled = []
+        for value, ref in zip(values, is_ref):
+            if not ref:
+                filled.append(next(rest))
+            else:
+                fixed = None if id(value) in changing else own[id(value)]
+                filled.append(Place(changing.index(id(value)) if fixed is None else None, fixed))
+        outs, changed = program(filled, list(contents[: len(changing)]))
+        return [*changed, *outs]
+
+    held = [jax.ref.get(refs[key][0], ...) for key in order]
+    held_slots = [_content(tape, refs[key][0]) for key in order]
+    outs, out_slots = tape.run(run, [*held, *[values[i] for i in plain]], [*held_slots, *[slots[i] for i in plain]])
+    for key, value, slot in zip(changing, outs, out_slots):
+        ref = refs[key][0]
+        if key in tape.contents:
+            tape.contents[key] = ref, slot
+        elif slot is not None:
+            _new_content(tape, ref)  # refuses
+        jax.ref.set(ref, ..., value)
+    return outs[len(changing) :], out_slots[len(changing) :]
+
+
+class Place:
+    """Where a program's argument is a reference: to the content of this number, or to a fixed one."""
+
+    def __init__(self, number=None, fixed=None):
+        self.number, self.fixed = number, fixed
+
+
+def with_references(values, contents):
+    """The values with a reference in each Place, and a function that returns what those to `contents` hold."""
+    refs = [jax.new_ref(c) for c in contents]
+    fixed: dict = {}  # one reference for all places of one content
+
+    def fill(value):
+        if not isinstance(value, Place):
+            return value
+        if value.number is not None:
+            return refs[value.number]
+        if id(value.fixed) not in fixed:
+            fixed[id(value.fixed)] = jax.new_ref(value.fixed)
+        return fixed[id(value.fixed)]
+
+    return [fill(v) for v in values], lambda: [jax.ref.freeze(r) for r in refs]

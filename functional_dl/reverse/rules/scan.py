@@ -9,18 +9,23 @@ from jax.core import Tracer
 from jax.extend.core.primitives import add_jaxvals_p, scan_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
+from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import (
     active_outputs,
+    function_of,
     hoistable,
     instantiate,
     is_differentiable,
     open_jaxpr,
     record_call,
     scan_sizes,
+    writes_to,
     zeros,
 )
+
+TAKES_REFERENCES.add(scan_p)
 
 
 def _recurrence(**options):
@@ -58,9 +63,35 @@ def scan_forward(tape, values, slots, **params):
     a scan in the opposite direction over what each step's pullback reads.  What does not change from step to step is
     computed and kept once, and what is an x_t itself is read from x again.
     """
+    if holds_references(values):
+        return _scan_on_contents(tape, values, slots, **params)
     if not sweep.is_traced(values):
         return sweep.compiled_call(tape, scan_p, _staged_scan, values, slots, **params)
     return _staged_scan(tape, values, slots, **params)
+
+
+def _scan_on_contents(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
+    """References are constants of the step; what they hold is carried."""
+    num_consts, num_carry = scan_sizes(layout, values)
+    body = function_of(jaxpr)
+
+    def program(values, contents):
+        consts, carry, xs = (
+            values[:num_consts],
+            values[num_consts : num_consts + num_carry],
+            values[num_consts + num_carry :],
+        )
+
+        def step(state, xs):
+            carry, contents = state
+            filled, held = with_references(consts, contents)
+            outs = body(*filled, *carry, *xs)
+            return (outs[:num_carry], held()), outs[num_carry:]
+
+        (carry, contents), ys = lax.scan(step, (carry, contents), xs, length=length, reverse=reverse, unroll=unroll)
+        return [*carry, *ys], contents
+
+    return run_on_contents(tape, values, slots, program, writes_to(jaxpr))
 
 
 def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):

@@ -12,9 +12,20 @@ from jax import lax
 from jax.extend.core.primitives import add_jaxvals_p, select_n_p, while_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
+from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, instantiate, open_jaxpr, record_call, zeros
+from functional_dl.reverse.trace import (
+    active_outputs,
+    function_of,
+    instantiate,
+    open_jaxpr,
+    record_call,
+    writes_to,
+    zeros,
+)
+
+TAKES_REFERENCES.add(while_p)
 
 CHECKPOINTS = 32  # states kept on the way forward (even)
 DEPTH = 24  # more states on the way back: stretches of up to 2^DEPTH steps between checkpoints are halved this often
@@ -57,9 +68,31 @@ def while_forward(tape, values, slots, **params):
     before the wanted step starts a run to the middle of the stretch, whose state is kept too, and so on: memory for
     CHECKPOINTS + DEPTH states whatever T is, and about log2(T / CHECKPOINTS) / 2 further runs of the loop.
     """
+    if holds_references(values):
+        return _while_on_contents(tape, values, slots, **params)
     if not sweep.is_traced(values):
         return sweep.compiled_call(tape, while_p, _staged_while, values, slots, **params)
     return _staged_while(tape, values, slots, **params)
+
+
+def _while_on_contents(tape, values, slots, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    """References are constants of the condition and of the step; what they hold is part of the state."""
+    unfinished, body = function_of(cond_jaxpr), function_of(body_jaxpr)
+    first = cond_nconsts + body_nconsts
+
+    def program(values, contents):
+        def goes_on(state):
+            filled, _ = with_references(values[:cond_nconsts], state[1])
+            return unfinished(*filled, *state[0])[0]
+
+        def step(state):
+            filled, held = with_references(values[cond_nconsts:first], state[1])
+            return body(*filled, *state[0]), held()
+
+        return lax.while_loop(goes_on, step, (list(values[first:]), contents))
+
+    written = {i + cond_nconsts for i in writes_to(body_jaxpr)}
+    return run_on_contents(tape, values, slots, program, written)
 
 
 def _staged_while(tape, values, slots, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):

@@ -1,0 +1,219 @@
+"""Primitives that are Python objects (from JAX 0.12 on): custom_root, ldexp, frexp, and those that users write.
+
+They are all one primitive, whose parameter is the object.  An object has trees of arguments and results, and methods
+for what it does; JAX's own have formulas here, a user's have the user's: `jvp`, or `vjp_fwd` and `vjp_bwd_retval`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.tree_util import tree_leaves, tree_unflatten
+
+from functional_dl.reverse import sweep
+from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.rules.algebra import zeros_like
+from functional_dl.reverse.sweep import call_rule
+from functional_dl.reverse.trace import instantiate, is_differentiable, is_zero_marker, primitive_named
+
+
+def _cube_root(a):
+    """The solution of x^3 = a by Newton's steps; the derivative is that of the equation, not of the steps."""
+
+    def solve(f, start):
+        return lax.fori_loop(0, 40, lambda _, x: x - f(x) / (3 * x * x), start)
+
+    return lax.custom_root(lambda x: x * x * x - a, jnp.ones_like(a), solve, lambda g, y: y / g(jnp.ones_like(y)))
+
+
+def _linear_root(a, b):
+    """The solution of (4 I + A) x + sin(x) / 2 = b, whose tangent system is solved with the Jacobian's columns."""
+    matrix = a + 4 * jnp.eye(2, dtype=a.dtype)
+
+    def solve(f, start):
+        return lax.fori_loop(0, 60, lambda _, x: x - 0.2 * f(x), start)
+
+    def tangent_solve(g, y):
+        return jnp.linalg.solve(jax.vmap(g)(jnp.eye(2, dtype=y.dtype)).T, y)
+
+    return lax.custom_root(lambda x: matrix @ x + 0.5 * jnp.sin(x) - b, jnp.zeros_like(b), solve, tangent_solve)
+
+
+def object_forward(tape, values, slots, *, _prim):
+    """y = p(x) of an object p  =>  x_bar by the formula of its kind, or by its own rule."""
+    forward = KINDS.get(type(_prim).__name__) if type(_prim).__module__.startswith("jax.") else None
+    if forward is None and any(is_differentiable(aval) for aval in _prim.out_avals_flat):
+        forward = _users_forward
+    if forward is None:
+        outs = object_p.bind(*values, _prim=_prim)
+        return outs, [None] * len(outs)
+    return forward(tape, values, slots, _prim)
+
+
+# --- ldexp, frexp -----------------------------------------------------------------------------------------------------
+
+
+def ldexp_forward(tape, values, slots, prim):
+    """y = x 2^n, n whole  =>  x_bar = y_bar 2^n."""
+    outs = object_p.bind(*values, _prim=prim)
+    return tape.call(object_p, _ldexp_pull_back, values[1], slots, outs, tape.new_slots(outs))
+
+
+def _ldexp_pull_back(exponent, cts):
+    return [jnp.ldexp(cts[0], exponent), None]
+
+
+def frexp_forward(tape, values, slots, prim):
+    """x = m 2^n, 1/2 <= |m| < 1  =>  x_bar = m_bar 2^-n, between the jumps of n, at powers of 2."""
+    outs = object_p.bind(*values, _prim=prim)
+    return tape.call(object_p, _frexp_pull_back, outs[1], slots, outs, tape.new_slots(outs))
+
+
+def _frexp_pull_back(exponent, cts):
+    return [None if cts[0] is None else jnp.ldexp(cts[0], lax.neg(exponent))]
+
+
+# --- custom_root ------------------------------------------------------------------------------------------------------
+
+
+def root_forward(tape, values, slots, prim):
+    """f(p, x) = 0 defines x(p), found by the user's `solve`:  D_x f dx + D_p f dp = 0.  With the user's
+    `tangent_solve`, T = (D_x f)^-1, as a linear function of the right side:
+
+      u = T^T x_bar,   p_bar = -(D_p f)^T u.
+
+    What `solve` does is not differentiated, nor what it reports besides x.
+    """
+    outs = object_p.bind(*values, _prim=prim)
+    sizes = [len(tree_leaves(aval)) for aval in prim.in_avals]
+    own = slice(sum(sizes[:2]), sum(sizes[:3]))
+    unknowns = len(tree_leaves(prim.out_aval[0] if prim.has_aux else prim.out_aval))
+    active = [s is not None for s in slots[own]]
+    if not any(active):
+        return outs, [None] * len(outs)
+    out_slots = [*tape.new_slots(outs[:unknowns]), *[None] * (len(outs) - unknowns)]
+    pull_back = functools.partial(_root_pull_back, prim, own, active)
+    return tape.call(object_p, pull_back, (list(values), outs[:unknowns]), slots, outs, out_slots)
+
+
+def _root_pull_back(prim, own, active, residuals, cts):
+    values, x = residuals
+    _, guess, params, tangent_consts = tree_unflatten(prim.in_tree, values)
+    tree, params_tree = jax.tree.structure(guess), jax.tree.structure(params)
+    root = tree_unflatten(tree, x)
+
+    def tangent_solve(*y):
+        return tree_leaves(prim.tangent_solve(tangent_consts, root, tree_unflatten(tree, y))), []
+
+    def residual(*p):
+        return tree_leaves(prim.f(tree_unflatten(params_tree, p), root)), []
+
+    linear = [is_differentiable(jax.typeof(y)) for y in x]
+    _, _, transposed = sweep.forward(tangent_solve, [zeros_like(y) for y in x], linear)
+    u = transposed([instantiate(ct, y) if d else None for ct, y, d in zip(cts, x, linear)])
+    _, _, pull = sweep.forward(residual, values[own], active)
+    bars: list = [None] * len(values)
+    bars[own] = pull([None if bar is None else lax.neg(bar) for bar in u])
+    return bars
+
+
+def root_map_forward(tape, values, slots, prim):
+    """y = D_x f(p, x) v, or its transpose D_x f(p, x)^T v, as a function of p, x and v.
+
+    The transpose is a backward sweep.  That is linear in v, so that D_x f v is its transpose in turn: a backward sweep
+    through the backward sweep.  Both are programs of p, x, v like any other.
+    """
+    return tape.run(functools.partial(_root_map, prim), values, slots)
+
+
+def _root_map(prim, *values):
+    consts, x, v = tree_unflatten(prim.in_tree, values)
+    tree = jax.tree.structure(x)
+    x, v = tree_leaves(x), tree_leaves(v)
+
+    def function(*x):
+        return tree_leaves(prim.f(consts, tree_unflatten(tree, x))), []
+
+    def transposed(*u):
+        _, _, pull = sweep.forward(function, x, [True] * len(x))
+        return [instantiate(bar, y) for bar, y in zip(pull(list(u)), x)], []
+
+    if prim.transposed:
+        return transposed(*v)[0]
+    _, _, pull = sweep.forward(transposed, [zeros_like(y) for y in x], [True] * len(x))  # f(x) has the types of x
+    return [instantiate(bar, y) for bar, y in zip(pull(v), x)]
+
+
+# --- users' objects ---------------------------------------------------------------------------------------------------
+
+
+def _users_forward(tape, values, slots, prim):
+    """y = p(x) with the user's (x, x_dot) -> (y, y_dot): see custom_jvp; or with the user's two passes: see custom_vjp.
+
+    The methods that JAX offers to derive the one from the other are not called: they differentiate.
+    """
+    if _own(prim, "vjp_fwd"):
+        return _passes_forward(tape, values, slots, prim)
+    if not _own(prim, "jvp"):
+        raise NotImplementedError(
+            f"Differentiation rule for the primitive object {type(prim).__name__} not implemented: it has neither "
+            "`jvp` nor `vjp_fwd`.  Define one of them, or wrap the function that uses it in jax.custom_vjp."
+        )
+    primals = tree_unflatten(prim.in_tree, values)
+
+    def tangents_of(*tangents):
+        outs, outs_dot = prim.jvp(primals, tree_unflatten(prim.in_tree, tangents))
+        dots = jax.tree.leaves(outs_dot, is_leaf=is_zero_marker)
+        avals = [jax.typeof(y) for y in tree_leaves(outs)]
+        dots = [instantiate(None if is_zero_marker(dot) else dot, aval) for dot, aval in zip(dots, avals)]
+        return [*tree_leaves(outs), *dots]
+
+    tangents = [instantiate(None, jax.typeof(x)) for x in values]
+    outs, out_slots = tape.run_tangents(tangents_of, tangents, slots)
+    half = len(outs) // 2
+    return outs[:half], out_slots[half:]
+
+
+def _own(prim, method) -> bool:
+    """Whether the object's class has a method of its own: not JAX's, that refuses or derives it from another."""
+    fun = getattr(type(prim), method)
+    if type(prim).__module__.startswith("jax."):
+        return fun.__qualname__.startswith(type(prim).__qualname__ + ".")
+    return not fun.__module__.startswith("jax.")
+
+
+def _passes_forward(tape, values, slots, prim):
+    wanted = tree_unflatten(prim.in_tree, [s is not None for s in slots])
+    outs, residuals, *_ = prim.vjp_fwd(wanted, *tree_unflatten(prim.in_tree, values))
+    outs = tree_leaves(outs)
+    residuals, tree = jax.tree.flatten(residuals)
+    pull_back = functools.partial(_passes_pull_back, prim, tree, tuple(jax.typeof(y) for y in outs))
+    return tape.call(object_p, pull_back, residuals, slots, outs, tape.new_slots(outs))
+
+
+def _passes_pull_back(prim, tree, avals, residuals, cts):
+    cts = [instantiate(ct, aval) for ct, aval in zip(cts, avals)]
+    cts = tree_unflatten(prim.out_tree, cts)
+    bars, _ = prim.vjp_bwd_retval_logs(tree_unflatten(tree, residuals), cts)
+    bars = prim.in_tree.flatten_up_to(bars)
+    return [None if bar is None or is_zero_marker(bar) else bar for bar in bars]
+
+
+KINDS = {
+    "Ldexp": ldexp_forward,
+    "Frexp": frexp_forward,
+    "CustomRoot": root_forward,
+    "_RootLinearMap": root_map_forward,
+}
+
+if jax.__version_info__ >= (0, 12):
+    object_p = primitive_named("call_hi_primitive", jnp.digitize, np.ones(1, np.float32), np.ones(2, np.float32))
+    call_rule(
+        object_p,
+        Probe(_cube_root, low=0.5, dtypes=("float64",), exact=lambda mp, x: mp.cbrt(x)),
+        Probe(_linear_root, shapes=((2, 2), (2,)), low=-0.5, high=0.5, dtypes=("float64",)),
+        Probe(lambda x: jnp.ldexp(x, np.array([1, -2, 3])), exact=None),
+        Probe(lambda x: jnp.frexp(x)[0], low=1.1, high=1.9),
+    )(object_forward)
