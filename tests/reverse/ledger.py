@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.reverse.rules import folds, identities, ragged, special, while_loop
+from functional_dl.reverse.rules import folds, identities, piecewise, ragged, scattering, special, while_loop
 
 NO_TRANSPOSE = "jax.vjp of a reduce_window with a reducer other than +, max, min: it has no transpose rule in JAX"
 
@@ -95,6 +95,14 @@ def _scanned_sines(weight, x):
     return lax.scan(lambda y, _: (lax.sin(y * weight), None), x, length=5)[0]
 
 
+def _sines_at(x, rows, **_):
+    times = np.bincount([row % len(x) for row in rows if row < len(x)], minlength=len(x))
+    for k in range(times.max()):
+        again = lax.broadcast_in_dim(jnp.asarray(times > k), x.shape, (0,))
+        x = lax.select(again, lax.sin(x), x)
+    return x
+
+
 UNKNOWN_LENGTH = "jax.vjp refuses while_loop: it would have to keep a state for each of an unknown number of steps"
 
 REFUSED_BY_JAX = {
@@ -106,6 +114,11 @@ REFUSED_BY_JAX = {
     identities.rematerialised_sine: ("jax.vjp of a forward pass that JAX has optimised already", lax.sin),
     special.zeta_of_three: (NO_RULE, _zeta_of_three),
     special.igamma_slope: (NO_RULE, _igamma_slope),
+    scattering.sines_at: ("jax.jvp of a scatter that applies a function is not implemented", _sines_at),
+    piecewise.clamped_between: (
+        "jax.jvp of lax.clamp with bounds that are numbers selects between arrays of unlike shapes",
+        lambda a, x, b: lax.min(lax.max(x, lax.min(a, b)), lax.max(a, b)),
+    ),
     folds.window_product: (NO_TRANSPOSE, _product),
     folds.window_complex_product: (NO_TRANSPOSE, _complex_product),
     ragged.ragged_product: (

@@ -85,6 +85,7 @@ def _polygamma(order):
     polygamma_p,
     Probe(_polygamma(1), low=0.5, high=6.0, elementwise=True, exact=lambda mp, x: mp.polygamma(1, x)),
     Probe(_polygamma(2), low=0.5, high=6.0, elementwise=True, exact=lambda mp, x: mp.polygamma(2, x)),
+    Probe(lambda x: lax.polygamma(lax.full((2, 3), 1, x.dtype), x), shapes=((2, 1),), low=0.5, high=6.0),
     reads="m x",
 )
 def polygamma_vjp(ct, out, m, x, **_):
