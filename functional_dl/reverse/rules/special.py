@@ -51,9 +51,11 @@ def _refused(what, advice):
     return bar
 
 
-def _weighted_log(c, x):
-    """c log x, and 0 where c = 0 (x^0 = 1), at x = 0 too."""
-    return lax.select(lax.eq(c, zeros_like(c)), zeros_like(c), lax.mul(c, lax.log(x)))
+def _weighted(c, log):
+    """c log x, and 0 where c = 0 (x^0 = 1), at x = 0 too; either may be repeated to the shape of the other."""
+    product = lax.mul(c, log)
+    c = lax.add(c, zeros_like(product))
+    return lax.select(lax.eq(c, zeros_like(c)), zeros_like(c), product)
 
 
 @vjp_rule(
@@ -124,7 +126,7 @@ def zeta_vjp(ct, out, s, q, **_):
 @_wide
 def _gamma_density(a, x):
     """x^(a-1) e^-x / Gamma(a)."""
-    return lax.exp(lax.sub(lax.sub(_weighted_log(plus(-1, a), x), x), lax.lgamma(a)))
+    return lax.exp(lax.sub(lax.sub(_weighted(plus(-1, a), lax.log(x)), x), lax.lgamma(a)))
 
 
 def _regularized(mp, a, x):
@@ -135,6 +137,8 @@ def _regularized(mp, a, x):
     igamma_p,
     Probe(lax.igamma, shapes=((3,), (3,)), low=0.5, high=4.0, elementwise=True, order=1, exact=_regularized),
     Probe(lambda x: lax.igamma(lax.full(x.shape, 2.5, x.dtype), x), low=0.5, high=4.0, elementwise=True),
+    Probe(lax.igamma, shapes=((2, 1), (2, 3)), low=0.5, high=4.0, order=1),
+    Probe(lax.igamma, shapes=((2, 3), (1, 3)), low=0.5, high=4.0, order=1),
     reads="a x",
 )
 def igamma_vjp(ct, out, a, x, **_):
@@ -158,6 +162,8 @@ def igamma_vjp(ct, out, a, x, **_):
         order=1,
         exact=lambda mp, a, x: 1 - _regularized(mp, a, x),
     ),
+    Probe(lax.igammac, shapes=((2, 1), (2, 3)), low=0.5, high=4.0, order=1),
+    Probe(lax.igammac, shapes=((2, 3), (1, 3)), low=0.5, high=4.0, order=1),
     reads="a x",
 )
 def igammac_vjp(ct, out, a, x, **_):
@@ -200,9 +206,8 @@ def igamma_grad_a_vjp(ct, out, a, x, **_):
 def _beta_density(a, b, x):
     """x^(a-1) (1-x)^(b-1) / B(a, b)."""
     log_beta = lax.sub(lax.add(lax.lgamma(a), lax.lgamma(b)), lax.lgamma(lax.add(a, b)))
-    weight = plus(-1, b)
-    upper = lax.select(lax.eq(weight, zeros_like(weight)), zeros_like(weight), lax.mul(weight, lax.log1p(lax.neg(x))))
-    return lax.exp(lax.sub(lax.add(_weighted_log(plus(-1, a), x), upper), log_beta))
+    upper = _weighted(plus(-1, b), lax.log1p(lax.neg(x)))
+    return lax.exp(lax.sub(lax.add(_weighted(plus(-1, a), lax.log(x)), upper), log_beta))
 
 
 @vjp_rule(
@@ -213,6 +218,18 @@ def _beta_density(a, b, x):
         high=0.9,
         elementwise=True,
         exact=lambda mp, x: mp.betainc(2.5, 1.5, 0, x, regularized=True),
+    ),
+    Probe(
+        lambda x: lax.betainc(lax.full((2, 3), 2.5, x.dtype), lax.full((2, 3), 1.5, x.dtype), x),
+        shapes=((2, 1),),
+        low=0.1,
+        high=0.9,
+    ),
+    Probe(
+        lambda x: lax.betainc(lax.full((2, 1), 2.5, x.dtype), lax.full((1, 3), 1.5, x.dtype), x),
+        shapes=((2, 3),),
+        low=0.1,
+        high=0.9,
     ),
     reads="a b x",
 )
@@ -232,6 +249,7 @@ def regularized_incomplete_beta_vjp(ct, out, a, b, x, **_):
         elementwise=True,
         exact=lambda mp, x: mp.exp(-abs(x)) * mp.besseli(0, x),
     ),
+    Probe(lax.bessel_i0e, low=-6.0, high=-0.25),
     reads="out x",
 )
 def bessel_i0e_vjp(ct, out, x, **_):
