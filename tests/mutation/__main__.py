@@ -100,9 +100,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("families", nargs="*")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--log", type=Path, help="file of verdicts: appended to, and not judged again"
-    )
+    parser.add_argument("--log", type=Path, help="file of verdicts: appended to, and not judged again")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -12,7 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.reverse.rules import decompositions, folds, identities, ragged, special, while_loop
+from functional_dl.reverse.rules import (
+    decompositions,
+    folds,
+    identities,
+    piecewise,
+    ragged,
+    scattering,
+    special,
+    while_loop,
+    windows,
+)
 
 NO_TRANSPOSE = "jax.vjp of a reduce_window with a reducer other than +, max, min: it has no transpose rule in JAX"
 
@@ -20,7 +30,8 @@ NO_TRANSPOSE = "jax.vjp of a reduce_window with a reducer other than +, max, min
 def _windows(reduce, initial):
     """The windowed reduction by arithmetic on slices alone, of operands(x)."""
 
-    def program(x, window, window_strides, padding, base_dilation=None, window_dilation=None):
+    def program(x, window_dimensions, window_strides, padding, base_dilation=None, window_dilation=None):
+        window = window_dimensions
         ones = (1,) * x.ndim
         base_dilation, window_dilation = base_dilation or ones, window_dilation or ones
         padding = [(0, 0)] * x.ndim if padding == "VALID" else padding
@@ -45,6 +56,9 @@ _product = _windows(lambda a, b: [a[0] * b[0]], ((1,), lambda x: (x,)))
 _complex_product = _windows(
     lambda a, b: [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]], ((1, 0), lambda x: (x, x * x))
 )
+
+_largest = _windows(lambda a, b: [lax.max(a[0], b[0])], ((-np.inf,), lambda x: (x,)))
+_smallest = _windows(lambda a, b: [lax.min(a[0], b[0])], ((np.inf,), lambda x: (x,)))
 
 NO_RULE = "JAX has no derivative of the primitive at all"
 
@@ -95,6 +109,15 @@ def _scanned_sines(weight, x):
     return lax.scan(lambda y, _: (lax.sin(y * weight), None), x, length=5)[0]
 
 
+def _sines_at(x, rows, **_):
+    times = np.bincount([row % len(x) for row in rows if row < len(x)], minlength=len(x))
+    for k in range(times.max()):
+        again = lax.broadcast_in_dim(jnp.asarray(times > k), x.shape, (0,))
+        x = lax.select(again, lax.sin(x), x)
+    return x
+
+
+NO_DILATION = "jax.vjp of a maximum or minimum over windows is not implemented where they are dilated"
 UNKNOWN_LENGTH = "jax.vjp refuses while_loop: it would have to keep a state for each of an unknown number of steps"
 
 REFUSED_BY_JAX = {
@@ -106,6 +129,13 @@ REFUSED_BY_JAX = {
     identities.rematerialised_sine: ("jax.vjp of a forward pass that JAX has optimised already", lax.sin),
     special.zeta_of_three: (NO_RULE, _zeta_of_three),
     special.igamma_slope: (NO_RULE, _igamma_slope),
+    scattering.sines_at: ("jax.jvp of a scatter that applies a function is not implemented", _sines_at),
+    piecewise.clamped_between: (
+        "jax.jvp of lax.clamp with bounds that are numbers selects between arrays of unlike shapes",
+        lambda a, x, b: lax.min(lax.max(x, lax.min(a, b)), lax.max(a, b)),
+    ),
+    windows.largest_of_windows: (NO_DILATION, _largest),
+    windows.smallest_of_windows: (NO_DILATION, _smallest),
     folds.window_product: (NO_TRANSPOSE, _product),
     folds.window_complex_product: (NO_TRANSPOSE, _complex_product),
     ragged.ragged_product: (

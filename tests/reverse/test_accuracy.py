@@ -33,6 +33,7 @@ CASES = {
     "atan2 of the huge, x": (lax.atan2, (1e200, 2e200), 1, lambda mp, y, x: -y / (x * x + y * y)),
     "atan2 of the tiny, y": (lax.atan2, (1e-200, 2e-200), 0, lambda mp, y, x: x / (x * x + y * y)),
     "atan2 of the tiny, x": (lax.atan2, (-1e-200, 2e-200), 1, lambda mp, y, x: -y / (x * x + y * y)),
+    "atan2 of unlike sizes, y": (lax.atan2, (1e-200, 1.0), 0, lambda mp, y, x: x / (x * x + y * y)),
     "x**y at 0**1, x": (lax.pow, (0.0, 1.0), 0, lambda mp, x, y: 1),
     "x**y at 0**2, x": (lax.pow, (0.0, 2.0), 0, lambda mp, x, y: 0),
     "x**y at 0**2, y": (lax.pow, (0.0, 2.0), 1, lambda mp, x, y: 0),

@@ -24,10 +24,15 @@ from functional_dl.reverse.trace import is_inexact
 ALL = FLOATS + COMPLEX
 
 
+def _wider(dtype):
+    return "float64" if dtype == jnp.float64 else "float32"
+
+
 @vjp_rule(
     add_p,
     Probe(lax.add, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x + y),
     Probe(lambda x, y: lax.add(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), dtypes=ALL),
+    Probe(lax.add, shapes=((2, 1), (2, 3)), dtypes=ALL),
     reads="",
 )
 def add_vjp(ct, out, x, y, **_):
@@ -49,6 +54,7 @@ def add_jaxvals_vjp(ct, out, x, y, **_):
     sub_p,
     Probe(lax.sub, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x - y),
     Probe(lambda x, y: lax.sub(lax.reduce_sum(y, (0,)), x), shapes=((2, 3), (2,)), dtypes=ALL),
+    Probe(lax.sub, shapes=((2, 3), (1, 3)), dtypes=ALL),
     reads="",
 )
 def sub_vjp(ct, out, x, y, **_):
@@ -67,6 +73,9 @@ def neg_vjp(ct, out, x, **_):
     Probe(lax.mul, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x * y),
     Probe(lambda x, y: lax.mul(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), dtypes=ALL),
     Probe(lax.mul, shapes=((2, 3), (2, 1)), dtypes=ALL),
+    Probe(lax.mul, shapes=((1, 3), (2, 3)), dtypes=ALL),
+    Probe(lambda x, y: lax.mul(x, y, out_dtype=_wider(x.dtype)), shapes=((2, 3), (2, 1))),
+    Probe(lambda x, y: lax.mul(x, y, out_dtype=_wider(x.dtype)), shapes=((1, 3), (2, 3))),
     reads=("y", "x"),
 )
 def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
@@ -83,6 +92,7 @@ def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
     div_p,
     Probe(lax.div, shapes=((3,), (3,)), low=0.5, dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x / y),
     Probe(lambda x, y: lax.div(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), low=0.5, dtypes=ALL),
+    Probe(lax.div, shapes=((2, 1), (2, 3)), low=0.5, dtypes=ALL),
     reads=("y", "out y"),
 )
 def div_vjp(ct, out, x, y, **_):
@@ -143,6 +153,9 @@ def cbrt_vjp(ct, out, x, **_):
     ),
     Probe(lambda x: lax.integer_pow(x, -1), low=0.5, dtypes=ALL, elementwise=True, exact=lambda mp, x: 1 / x),
     Probe(lambda x: lax.integer_pow(x, -2), low=0.5, dtypes=ALL, elementwise=True, exact=lambda mp, x: x**-2),
+    Probe(lambda x: lax.integer_pow(x, 0), dtypes=ALL),
+    Probe(lambda x: lax.integer_pow(x, 1), dtypes=ALL),
+    Probe(lambda x: lax.integer_pow(x, 2), dtypes=ALL),
     reads="x",
 )
 def integer_pow_vjp(ct, out, x, *, y, **_):
@@ -158,6 +171,8 @@ def integer_pow_vjp(ct, out, x, *, y, **_):
     pow_p,
     Probe(lax.pow, shapes=((3,), (3,)), low=0.25, dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x**y),
     Probe(lambda x: lax.pow(x, jnp.array([2, 0, 3], "int32")), low=-2.0, dtypes=ALL),
+    Probe(lax.pow, shapes=((2, 1), (2, 3)), low=0.25, dtypes=ALL),
+    Probe(lax.pow, shapes=((2, 3), (1, 3)), low=0.25, dtypes=ALL),
     reads=("x y", "out x"),
 )
 def pow_vjp(ct, out, x, y, **_):

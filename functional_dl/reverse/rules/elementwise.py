@@ -149,6 +149,8 @@ def atan_vjp(ct, out, x, **_):
         elementwise=True,
         exact=lambda mp, x, y: mp.atan2(x, y),
     ),
+    Probe(lax.atan2, shapes=((2, 1), (2, 3)), low=0.25),
+    Probe(lax.atan2, shapes=((2, 3), (1, 3)), low=0.25),
     reads="x y",
 )
 def atan2_vjp(ct, out, x, y, **_):

@@ -104,18 +104,18 @@ def reduce_forward(tape, values, slots, *, jaxpr, dimensions, **_):
 
 def _window_probe(fun, shape, window, **options):
     options = {"window_strides": (1,) * len(shape), "padding": "VALID"} | options
-    return Probe(functools.partial(fun, window=window, **options), shapes=(shape,))
+    return Probe(functools.partial(fun, window_dimensions=window, **options), shapes=(shape,))
 
 
-def window_product(x, window, **options):
+def window_product(x, window_dimensions, **options):
     """A reducer that lax.reduce_window has no primitive of its own for."""
-    return lax.reduce_window(x, number(1, x), _product, window, **options)
+    return lax.reduce_window(x, number(1, x), _product, window_dimensions, **options)
 
 
-def window_complex_product(x, window, **options):
+def window_complex_product(x, window_dimensions, **options):
     """Two operands reduced together: the real and the imaginary part of products of x + i x^2."""
     pair = x, lax.mul(x, x)
-    return lax.reduce_window(pair, (number(1, x), number(0, x)), _complex_product, window, **options)
+    return lax.reduce_window(pair, (number(1, x), number(0, x)), _complex_product, window_dimensions, **options)
 
 
 @call_rule(

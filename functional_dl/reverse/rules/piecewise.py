@@ -3,6 +3,8 @@
 At a kink each rule states its convention, an element of Clarke's subdifferential; all equal JAX's.
 """
 
+import functools
+
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core.primitives import (
@@ -65,6 +67,7 @@ def _winners_bar(ct, x, y, extremum, before):
     Probe(lax.max, shapes=((3,), (3,)), elementwise=True, exact=lambda mp, x, y: max(x, y)),
     Probe(lambda x, y: lax.max(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,))),
     Probe(lax.max, shapes=((2, 3), (2, 1))),
+    Probe(lambda x: lax.max(x, lax.neg(lax.neg(x)))),
     reads="x y",
 )
 def max_vjp(ct, out, x, y, **_):
@@ -77,6 +80,7 @@ def max_vjp(ct, out, x, y, **_):
     Probe(lax.min, shapes=((3,), (3,)), elementwise=True, exact=lambda mp, x, y: min(x, y)),
     Probe(lambda x, y: lax.min(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,))),
     Probe(lax.min, shapes=((2, 3), (1, 3))),
+    Probe(lambda x: lax.min(x, lax.neg(lax.neg(x)))),
     reads="x y",
 )
 def min_vjp(ct, out, x, y, **_):
@@ -84,10 +88,16 @@ def min_vjp(ct, out, x, y, **_):
     return lambda: _winners_bar(ct, x, y, lax.min, lax.lt), lambda: _winners_bar(ct, y, x, lax.min, lax.lt)
 
 
+def clamped_between(a, x, b):
+    """x clamped between two numbers, that are in any order."""
+    return lax.clamp(lax.min(a, b), x, lax.max(a, b))
+
+
 @vjp_rule(
     clamp_p,
     Probe(lambda x: lax.clamp(number(-0.5, x), x, number(0.75, x)), elementwise=True),
     Probe(lambda a, x, b: lax.clamp(lax.min(a, b), x, lax.max(a, b)), shapes=((5,), (5,), (5,))),
+    Probe(functools.partial(clamped_between), shapes=((), (5,), ()), forward=False),
     reads="low x high",
 )
 def clamp_vjp(ct, out, low, x, high, **_):

@@ -29,6 +29,7 @@ ALL = FLOATS + COMPLEX
     broadcast_in_dim_p,
     Probe(lambda x: lax.broadcast_in_dim(x, (2, 3, 4), (1,)), shapes=((3,),), dtypes=ALL),
     Probe(lambda x: lax.broadcast_in_dim(x, (2, 3, 4), (0, 1)), shapes=((2, 1),), dtypes=ALL),
+    Probe(lambda x: lax.broadcast_in_dim(x, (3, 2), (0, 1)), shapes=((3, 1),), dtypes=ALL),
     Probe(lambda x: lax.broadcast_in_dim(x, (2, 3), ()), shapes=((),), dtypes=ALL),
     Probe(lambda x: lax.broadcast_in_dim(x, (0, 3), (1,)), shapes=((3,),)),
     reads="",
@@ -133,6 +134,7 @@ def rev_vjp(ct, out, x, *, dimensions, **_):
     convert_element_type_p,
     Probe(lambda x: lax.convert_element_type(x, "float32"), dtypes=FLOATS, smooth=False),
     Probe(lambda x: lax.convert_element_type(x, "complex64"), dtypes=("float32", "complex64")),
+    Probe(lambda x: lax.convert_element_type(x, "complex128"), dtypes=("float64", "complex128")),
     reads="",
 )
 def convert_element_type_vjp(ct, out, x, **_):

@@ -92,6 +92,7 @@ def _polygamma(order):
     polygamma_p,
     Probe(_polygamma(1), low=0.5, high=6.0, elementwise=True, exact=lambda mp, x: mp.polygamma(1, x)),
     Probe(_polygamma(2), low=0.5, high=6.0, elementwise=True, exact=lambda mp, x: mp.polygamma(2, x)),
+    Probe(lambda x: lax.polygamma(lax.full((2, 3), 1, x.dtype), x), shapes=((2, 1),), low=0.5, high=6.0),
     reads="m x",
 )
 def polygamma_vjp(ct, out, m, x, **_):
@@ -149,6 +150,8 @@ def _regularized(mp, a, x):
     igamma_p,
     Probe(lax.igamma, shapes=((3,), (3,)), low=0.5, high=4.0, elementwise=True, order=1, exact=_regularized),
     Probe(lambda x: lax.igamma(lax.full(x.shape, 2.5, x.dtype), x), low=0.5, high=4.0, elementwise=True),
+    Probe(lax.igamma, shapes=((2, 1), (2, 3)), low=0.5, high=4.0, order=1),
+    Probe(lax.igamma, shapes=((2, 3), (1, 3)), low=0.5, high=4.0, order=1),
     reads="a x",
 )
 def igamma_vjp(ct, out, a, x, **_):
@@ -172,6 +175,8 @@ def igamma_vjp(ct, out, a, x, **_):
         order=1,
         exact=lambda mp, a, x: 1 - _regularized(mp, a, x),
     ),
+    Probe(lax.igammac, shapes=((2, 1), (2, 3)), low=0.5, high=4.0, order=1),
+    Probe(lax.igammac, shapes=((2, 3), (1, 3)), low=0.5, high=4.0, order=1),
     reads="a x",
 )
 def igammac_vjp(ct, out, a, x, **_):
@@ -232,6 +237,18 @@ def _beta_density(a, b, x):
         elementwise=True,
         exact=lambda mp, x: mp.betainc(2.5, 1.5, 0, x, regularized=True),
     ),
+    Probe(
+        lambda x: lax.betainc(lax.full((2, 3), 2.5, x.dtype), lax.full((2, 3), 1.5, x.dtype), x),
+        shapes=((2, 1),),
+        low=0.1,
+        high=0.9,
+    ),
+    Probe(
+        lambda x: lax.betainc(lax.full((2, 1), 2.5, x.dtype), lax.full((1, 3), 1.5, x.dtype), x),
+        shapes=((2, 3),),
+        low=0.1,
+        high=0.9,
+    ),
     reads="a b x",
 )
 def regularized_incomplete_beta_vjp(ct, out, a, b, x, **_):
@@ -252,6 +269,7 @@ def regularized_incomplete_beta_vjp(ct, out, a, b, x, **_):
         elementwise=True,
         exact=lambda mp, x: mp.exp(-abs(x)) * mp.besseli(0, x),
     ),
+    Probe(lax.bessel_i0e, low=-6.0, high=-0.25),
     reads="out x",
 )
 def bessel_i0e_vjp(ct, out, x, **_):

@@ -5,6 +5,7 @@ In one dimension, with stride s, window of w entries t apart, x dilated to entri
     y_o = reduction over k < w of z_{o s + k t},      z_{i b + low} = x_i, and the reduction's identity elsewhere.
 """
 
+import functools
 import itertools
 
 import jax.numpy as jnp
@@ -138,14 +139,37 @@ def _to_the_chosen(ct, x, select_prim, window_dimensions, window_strides, paddin
     return lax.slice(inner, (0,) * x.ndim, inner.shape, base_dilation)
 
 
-@vjp_rule(reduce_window_max_p, *_probes(lax.max, -jnp.inf), reads="x")
+def largest_of_windows(x, **options):
+    return lax.reduce_window(x, number(-jnp.inf, x), lax.max, **options)
+
+
+def smallest_of_windows(x, **options):
+    return lax.reduce_window(x, number(jnp.inf, x), lax.min, **options)
+
+
+def _dilated_extrema(fun):
+    def probe(shape, window, **options):
+        options = {"window_strides": (1,) * len(shape), "padding": "VALID"} | options
+        program = functools.partial(fun, window_dimensions=window, **options)
+        return Probe(program, shapes=(shape,), distinct=0.05, forward=False)
+
+    return (
+        probe((7,), (3,), window_strides=(2,), window_dilation=(2,), padding=[(2, 1)]),
+        probe((4,), (3,), base_dilation=(2,), window_strides=(2,), padding=[(1, 2)]),
+        probe((3, 4), (2, 2), base_dilation=(2, 1), window_dilation=(1, 2), padding=[(0, 1), (1, 0)]),
+        probe((6,), (3,), padding=[(-1, 2)]),
+        probe((2,), (3,), window_dilation=(2,)),
+    )
+
+
+@vjp_rule(reduce_window_max_p, *_probes(lax.max, -jnp.inf), *_dilated_extrema(largest_of_windows), reads="x")
 def reduce_window_max_vjp(ct, out, x, **params):
     """y_o = max_k z_{o s + k t}  =>  y_o_bar is added to the cotangent of the entry that is the largest of its window;
     the first one where several tie (a convention)."""
     return (_to_the_chosen(ct, x, ge_p, **params),)
 
 
-@vjp_rule(reduce_window_min_p, *_probes(lax.min, jnp.inf), reads="x")
+@vjp_rule(reduce_window_min_p, *_probes(lax.min, jnp.inf), *_dilated_extrema(smallest_of_windows), reads="x")
 def reduce_window_min_vjp(ct, out, x, **params):
     """y_o = min_k z_{o s + k t}  =>  y_o_bar is added to the cotangent of the entry that is the smallest of its window;
     the first one where several tie (a convention)."""
