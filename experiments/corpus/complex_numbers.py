@@ -119,7 +119,9 @@ def inner_product(fault):
     dtypes=WIDE,
     no_conjugate=Fault("missing_conjugate", 1, note="the state's cotangent with the phase's conjugate"),
     phase_sign=Fault("sign", 0),
-    imaginary=Fault("wrong_point", 0, also=("missing_conjugate", "unknown"), note="the imaginary part in place of the real one"),
+    imaginary=Fault(
+        "wrong_point", 0, also=("missing_conjugate", "unknown"), note="the imaginary part in place of the real one"
+    ),
 )
 def phases(fault):
     """z e^(i t)"""

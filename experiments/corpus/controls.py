@@ -57,7 +57,7 @@ def _layer_norm_rule(x):
 
 _enter("softplus_other_form", lambda x: jnp.log1p(jnp.exp(-jnp.abs(x))) + jnp.maximum(x, 0),
        lambda x: (lambda ct: (ct * (1 + jnp.tanh(x / 2)) / 2,)), lambda d: (d.normal(40, scale=5.0),))  # fmt: skip
-_enter("tanh_other_form", jnp.tanh, lambda x: (lambda ct: (ct / jnp.cosh(x) ** 2,)), lambda d: (d.normal(40, scale=2.0),))
+_enter("tanh_other_form", jnp.tanh, lambda x: lambda ct: (ct / jnp.cosh(x) ** 2,), lambda d: (d.normal(40, scale=2.0),))
 _enter("log_softmax_other_form", lambda x: x - jnp.log(jnp.sum(jnp.exp(x), -1, keepdims=True)),
        lambda x: (lambda ct: (ct - jax.nn.softmax(x, axis=-1) * ct.sum(-1, keepdims=True),)),
        lambda d: (d.normal(5, 9, scale=2.0),))  # fmt: skip

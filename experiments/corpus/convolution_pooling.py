@@ -285,7 +285,9 @@ def upsample(fault):
 @operation(
     lambda d: (d.normal(6, 3), d.uniform(0.2, 4.8, 10)),
     dtypes=FLOATS[:2],
-    corners_exchanged=Fault("swapped", 0, also=("wrong_point", "shifted", "wrong_branch", "unknown"), note="t and 1 - t"),
+    corners_exchanged=Fault(
+        "swapped", 0, also=("wrong_point", "shifted", "wrong_branch", "unknown"), note="t and 1 - t"
+    ),
     set_not_added=Fault("overwrite", 0),
     no_position=Fault("zero", 1, note="positions are taken for constants"),
     position_negative=Fault("sign", 1),

@@ -140,7 +140,9 @@ def roll(fault):
     lambda d: (d.normal(5, 4),),
     from_border=Fault("shifted", note="the border is cut at one end"),
     unpadded=Fault("structure"),
-    border_added=Fault("overwrite", also=("missing_term",), note="for edge padding: the copies at the border are not added"),
+    border_added=Fault(
+        "overwrite", also=("missing_term",), note="for edge padding: the copies at the border are not added"
+    ),
 )
 def edge_pad(fault):
     def fun(x):

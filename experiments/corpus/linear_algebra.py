@@ -1,6 +1,5 @@
 """Inverse, solve, determinant, Cholesky factor, eigenvalues, norms."""
 
-import jax
 import jax.numpy as jnp
 
 from experiments.corpus.case import WIDE, Fault, operation
@@ -131,7 +130,9 @@ def cholesky(fault):
 @operation(
     lambda d: (d.normal(4, 4), d.normal(4)),
     one_side=Fault("missing_term", 1, note="A x without A^T x"),
-    doubled=Fault("missing_term", 1, also=("wrong_point", "transpose", "unknown"), note="2 A x: as if A were symmetric"),
+    doubled=Fault(
+        "missing_term", 1, also=("wrong_point", "transpose", "unknown"), note="2 A x: as if A were symmetric"
+    ),
     outer=Fault("ignored_cotangent", 0),
     scaled=Fault("scale", 0),
 )
@@ -158,7 +159,9 @@ def quadratic_form(fault):
     _positive,
     dtypes=WIDE,
     transposed=Fault("transpose", also=("wrong_point", "unknown"), note="V^T diag(ct) V"),
-    random_shift=Fault("unknown", also=("missing_term",), note="eigenvectors of another, slightly shifted matrix, with signs lost"),
+    random_shift=Fault(
+        "unknown", also=("missing_term",), note="eigenvectors of another, slightly shifted matrix, with signs lost"
+    ),
     half=Fault("scale"),
 )
 def eigenvalues(fault):

@@ -150,7 +150,9 @@ def lstm_cell(fault):
     dtypes=SMALL,
     no_carry=Fault("missing_term", 1, note="(1 - z) h: the direct path is left out"),
     no_gate_path=Fault("missing_term", 1, note="the path through the update gate"),
-    roles_exchanged=Fault("sign", (3,), also=("wrong_branch", "missing_term"), note="z and 1 - z: h - n in place of n - h"),
+    roles_exchanged=Fault(
+        "sign", (3,), also=("wrong_branch", "missing_term"), note="z and 1 - z: h - n in place of n - h"
+    ),
     weights_exchanged=Fault("swapped", (2, 3)),
 )
 def gru_like_cell(fault):
@@ -186,7 +188,9 @@ def gru_like_cell(fault):
 
 @operation(
     lambda d: (d.uniform(0.3, 0.95, 6), d.normal(6), d.normal(1)),
-    decay_of_next=Fault("shifted", (0, 1, 2), also=("wrong_point", "unknown"), note="a_t in place of a_(t+1) on the way back"),
+    decay_of_next=Fault(
+        "shifted", (0, 1, 2), also=("wrong_point", "unknown"), note="a_t in place of a_(t+1) on the way back"
+    ),
     states_late=Fault("wrong_point", 0, also=("shifted", "unknown"), note="h_t in place of h_(t-1)"),
     one_step=Fault("missing_term", (0, 1, 2)),
     initial_zero=Fault("zero", 2),

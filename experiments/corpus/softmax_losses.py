@@ -132,7 +132,9 @@ def cross_entropy(fault):
 
 @operation(
     lambda d: (d.normal(6, 5), jnp.arange(6) % 5),
-    unsmoothed=Fault("missing_term", also=("wrong_point", "unknown"), note="the uniform part of the target is left out"),
+    unsmoothed=Fault(
+        "missing_term", also=("wrong_point", "unknown"), note="the uniform part of the target is left out"
+    ),
     summed=Fault("scale"),
     padding_counted=Fault("wrong_branch", note="examples of label 0 are masked in fun, not in the backward pass"),
 )

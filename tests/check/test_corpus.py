@@ -20,7 +20,9 @@ AT_LEAST = 4  # wrong cases of every cause
 SPREAD = 20  # wrong cases by default
 FORM = {"structure", "dtype", "primal", "nondeterministic"}  # not to be seen from one call's numbers
 CASES = list(CORPUS.cases.values())
-DEFAULT = {c.name for c in [*CORPUS.wrong[7 :: len(CORPUS.wrong) // SPREAD], *CORPUS.right[5 :: len(CORPUS.right) // SPREAD]]}
+DEFAULT = {
+    c.name for c in [*CORPUS.wrong[7 :: len(CORPUS.wrong) // SPREAD], *CORPUS.right[5 :: len(CORPUS.right) // SPREAD]]
+}
 
 
 @pytest.fixture(autouse=True)
@@ -90,9 +92,7 @@ def test_right_passes_are_jaxs(case):
         np.testing.assert_allclose(a, e, rtol=1e-6, atol=1e-8 * size, err_msg=path)
 
 
-@pytest.mark.parametrize(
-    "case", marked(c for c in CORPUS.wrong if _traceable(c) and not FORM & set(c.wrong.values()))
-)
+@pytest.mark.parametrize("case", marked(c for c in CORPUS.wrong if _traceable(c) and not FORM & set(c.wrong.values())))
 def test_wrong_passes_differ_where_they_say(case):
     wrong = set()
     for path, (e, a) in _cotangents(case).items():
