@@ -5,7 +5,7 @@ whose cause was written down beforehand.  Every tool judges every case in every 
 
   check        functional_dl.check.check_vjp;
   check_vjp    jax.test_util.check_vjp with its default tolerances of the dtype, reverse mode against differences;
-  chex         chex.assert_numerical_grads of a jax.custom_vjp that holds the pass, first order;
+  chex         chex.assert_numerical_grads of a jax.custom_vjp that holds the pass, first order, reverse mode alone;
   gradcheck    torch.autograd.gradcheck of a function that holds it, where PyTorch is installed.
 
 Detection is the share of wrong cases refused, a false alarm is a right one refused.  Only the first tool names causes:
@@ -110,7 +110,7 @@ def _others() -> dict:
             return fun(*args)
 
         wrapped.defvjp(lambda *args: (fun_vjp(*args)[0], args), lambda args, ct: tuple(fun_vjp(*args)[1](ct)))
-        return _refusal(lambda: chex.assert_numerical_grads(wrapped, primals, order=1))
+        return _refusal(lambda: chex.assert_numerical_grads(wrapped, primals, order=1, modes=["rev"]))
 
     tools = {"check_vjp": of_jax, "chex": of_chex}
     if importlib.util.find_spec("torch") is not None:

@@ -36,7 +36,7 @@ class Value(NamedTuple):
     size: float
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def first_operand_of(kind: Type) -> list[str]:
     """The names of the operations that take a value of this type first, as often as their weights say."""
     names = []
@@ -48,7 +48,7 @@ def first_operand_of(kind: Type) -> list[str]:
     return names
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def result_types(op: str, types: tuple[Type, ...], params: tuple) -> tuple[Type, ...]:
     args = [jax.ShapeDtypeStruct(t.shape, jnp.dtype(t.dtype)) for t in types]
     outs = jax.eval_shape(lambda *xs: OPERATIONS[op].fun(*xs, **dict(params)), *args)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 
 from functional_dl import reverse
 from tests.fuzz.evaluate import stepwise
