@@ -63,8 +63,12 @@ def attention(fault):
 @operation(
     _qkv,
     dtypes=SMALL,
-    mask_left_out=Fault("wrong_branch", (0, 1, 2), also=("wrong_point", "unknown"), note="the backward pass recomputes without the mask"),
-    diagonal_masked=Fault("wrong_branch", (0, 1, 2), also=("shifted", "unknown", "nonfinite"), note="< in place of <= in the recomputed mask"),
+    mask_left_out=Fault("wrong_branch", (0, 1, 2), also=("wrong_point", "unknown"),
+            note="the backward pass "
+            "recomputes without the mask"),
+    diagonal_masked=Fault("wrong_branch", (0, 1, 2), also=("shifted", "unknown", "nonfinite"),
+            note="< in place of "
+            "<= in the recomputed mask"),
     mask_transposed=Fault("wrong_branch", (0, 1, 2), also=("transpose", "unknown")),
     doubled=Fault("scale", 2),
 )  # fmt: skip
@@ -100,8 +104,12 @@ def causal_attention(fault):
     lambda d: (d.normal(6, 4), d.normal(8, 4), d.normal(8, 4)),
     dtypes=SMALL,
     no_delta=Fault("missing_term", (0, 1), note="rowsum(out ct), the coupling, is left out"),
-    last_block=Fault("overwrite", 0, also=("missing_term", "missing_reduction"), note="dq is set by each block of keys, not added to"),
-    stale_maximum=Fault("wrong_point", (0, 1, 2), also=("scale", "unknown"), note="the first block's maximum and sum are saved"),
+    last_block=Fault("overwrite", 0, also=("missing_term", "missing_reduction"),
+            note="dq is set by each "
+            "block of keys, not added to"),
+    stale_maximum=Fault("wrong_point", (0, 1, 2), also=("scale", "unknown"),
+            note="the first block's maximum "
+            "and sum are saved"),
     half_saved=Fault("precision", (0, 1, 2), dtypes=WIDE, note="the probabilities are recomputed in float16"),
     no_scale=Fault("scale", 0),
 )  # fmt: skip
@@ -186,7 +194,7 @@ def multi_head_attention(fault):
         return q, k, v, p
 
     def fun(x, wq, wk, wv):
-        q, k, v, p = parts(x, wq, wk, wv)
+        _q, _k, v, p = parts(x, wq, wk, wv)
         return right_merge(jnp.einsum("hij,hjd->hid", p, v))
 
     def fun_vjp(x, wq, wk, wv):
@@ -221,9 +229,15 @@ def multi_head_attention(fault):
 
 @operation(
     lambda d: (d.normal(6, 8),),
-    not_inverted=Fault("wrong_point", also=("sign", "wrong_branch", "transpose", "unknown"), note="rotated by the same angle, not back"),
-    positions_from_one=Fault("shifted", also=("wrong_point", "unknown"), note="positions counted from one in the backward pass"),
-    halves_exchanged=Fault("transpose", also=("swapped", "shifted", "unknown"), note="the two halves are concatenated in the wrong order"),
+    not_inverted=Fault("wrong_point", also=("sign", "wrong_branch", "transpose", "unknown"),
+            note="rotated by the "
+            "same angle, not back"),
+    positions_from_one=Fault("shifted", also=("wrong_point", "unknown"),
+            note="positions counted from one "
+            "in the backward pass"),
+    halves_exchanged=Fault("transpose", also=("swapped", "shifted", "unknown"),
+            note="the two halves are "
+            "concatenated in the wrong order"),
     negative=Fault("sign"),
 )  # fmt: skip
 def rotary(fault):

@@ -57,9 +57,13 @@ def modulus(fault):
 @operation(
     lambda d: (d.complex(2, 6),),
     dtypes=WIDE,
-    inverse_scaled=Fault("missing_conjugate", also=("transpose", "scale", "unknown"), note="n ifft(ct): the conjugate transpose, where the pairing "
+    inverse_scaled=Fault("missing_conjugate", also=("transpose", "scale", "unknown"),
+            note="n ifft(ct): the conjugate "
+            "transpose, where the pairing "
                          "wants the transpose"),
-    inverse=Fault("missing_conjugate", also=("scale", "transpose", "unknown"), note="ifft(ct): the conjugate and 1/n besides"),
+    inverse=Fault("missing_conjugate", also=("scale", "transpose", "unknown"),
+            note="ifft(ct): the conjugate "
+            "and 1/n besides"),
     scaled=Fault("scale", note="1/n"),
     other_axis=Fault("transpose", also=("wrong_point", "unknown"), note="along the batch axis", ),
 )  # fmt: skip

@@ -17,8 +17,13 @@ def _enter(name, fun, rule, primals, **options):
     operation(primals, scales=(), **options)(make)
 
 
-_enter("million_gelu", lambda x: jax.nn.gelu(x, approximate=True),
-       lambda x: (lambda ct: (ct * _gelu_slope(x),)), lambda d: (d.normal(1000, 1000),), dtypes=("float32", "bfloat16"))  # fmt: skip
+_enter(
+    "million_gelu",
+    lambda x: jax.nn.gelu(x, approximate=True),
+    lambda x: lambda ct: (ct * _gelu_slope(x),),
+    lambda d: (d.normal(1000, 1000),),
+    dtypes=("float32", "bfloat16"),
+)
 
 
 def _gelu_slope(x):
@@ -37,9 +42,13 @@ _enter("float32_accumulation", lambda x, w: x @ w, lambda x, w: (lambda ct: (
            jnp.matmul(ct, w.T, preferred_element_type=jnp.float32).astype(x.dtype),
            jnp.matmul(x.T, ct, preferred_element_type=jnp.float32).astype(w.dtype))),
        lambda d: (d.normal(64, 100), d.normal(100, 8)), dtypes=("bfloat16", "float16"))  # fmt: skip
-_enter("near_singular_solve", jnp.linalg.solve, lambda a, b: (lambda ct: (
-           (lambda y: (-jnp.outer(y, jnp.linalg.inv(a) @ b), y))(jnp.linalg.solve(a.T, ct)))),
-       lambda d: (d.cast(d.rng.normal(size=(5, 5)) @ (jnp.eye(5).at[0, 0].set(1e-3))), d.normal(5)), dtypes=WIDE)  # fmt: skip
+_enter(
+    "near_singular_solve",
+    jnp.linalg.solve,
+    lambda a, b: lambda ct: (lambda y: (-jnp.outer(y, jnp.linalg.inv(a) @ b), y))(jnp.linalg.solve(a.T, ct)),
+    lambda d: (d.cast(d.rng.normal(size=(5, 5)) @ (jnp.eye(5).at[0, 0].set(1e-3))), d.normal(5)),
+    dtypes=WIDE,
+)
 _enter("nearly_singular_inverse", jnp.linalg.inv, lambda a: (lambda ct: (-jnp.linalg.solve(a.T, jnp.linalg.solve(a, ct.T).T),)),
        lambda d: (d.cast(jnp.ones((4, 4)) + 1e-3 * d.rng.normal(size=(4, 4))),), dtypes=WIDE)  # fmt: skip
 _enter("constant_rows", lambda x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5),
@@ -61,8 +70,12 @@ _enter("tanh_other_form", jnp.tanh, lambda x: lambda ct: (ct / jnp.cosh(x) ** 2,
 _enter("log_softmax_other_form", lambda x: x - jnp.log(jnp.sum(jnp.exp(x), -1, keepdims=True)),
        lambda x: (lambda ct: (ct - jax.nn.softmax(x, axis=-1) * ct.sum(-1, keepdims=True),)),
        lambda d: (d.normal(5, 9, scale=2.0),))  # fmt: skip
-_enter("variance_other_form", lambda x: jnp.mean(x * x, 0) - jnp.mean(x, 0) ** 2,
-       lambda x: (lambda ct: (ct * 2 * (x - x.mean(0)) / len(x),)), lambda d: (d.normal(20, 4, shift=3.0),))  # fmt: skip
+_enter(
+    "variance_other_form",
+    lambda x: jnp.mean(x * x, 0) - jnp.mean(x, 0) ** 2,
+    lambda x: lambda ct: (ct * 2 * (x - x.mean(0)) / len(x),),
+    lambda d: (d.normal(20, 4, shift=3.0),),
+)
 _enter("distance_other_form", lambda x, y: jnp.sum(x * x, -1) - 2 * jnp.sum(x * y, -1) + jnp.sum(y * y, -1),
        lambda x, y: (lambda ct: (2 * ct[:, None] * (x - y), -2 * ct[:, None] * (x - y))),
        lambda d: (d.normal(6, 8), d.normal(6, 8)))  # fmt: skip
@@ -78,8 +91,12 @@ _enter("abs_one_at_zero", jnp.abs, lambda x: (lambda ct: (ct * jnp.where(x >= 0,
 _enter("max_shared_ties", lambda x: x.max(-1), lambda x: (lambda ct: (
            ct[:, None] * (lambda m: m / m.sum(-1, keepdims=True))((x == x.max(-1, keepdims=True)).astype(x.dtype)),)),
        lambda d: (d.pick([0.0, 1.0], 6, 6),))  # fmt: skip
-_enter("sort_last_ties", lambda x: jnp.sort(x), lambda x: (lambda ct: (
-           jnp.zeros_like(x).at[jnp.argsort(x[::-1], stable=True)].add(ct)[::-1],)), lambda d: (d.pick([0.0, 1.0, 2.0], 9),))  # fmt: skip
+_enter(
+    "sort_last_ties",
+    lambda x: jnp.sort(x),
+    lambda x: lambda ct: (jnp.zeros_like(x).at[jnp.argsort(x[::-1], stable=True)].add(ct)[::-1],),
+    lambda d: (d.pick([0.0, 1.0, 2.0], 9),),
+)
 _enter("clip_at_bounds", lambda x: jnp.clip(x, -1, 1), lambda x: (lambda ct: (ct * (jnp.abs(x) < 1).astype(x.dtype),)),
        lambda d: (d.pick([-2.0, -1.0, 0.0, 1.0], 20),))  # fmt: skip
 _enter("zero_input", lambda x, w: jnp.tanh(x @ w), lambda x, w: (lambda ct: (lambda z: (z @ w.T, x.T @ z))(

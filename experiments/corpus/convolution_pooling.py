@@ -38,7 +38,9 @@ def _unpatch(p, shape, stride, pad, write=False):
 @operation(
     _image,
     dtypes=SMALL,
-    kernel_unflipped=Fault("wrong_point", 0, also=("transpose", "unknown"), note="the input's cotangent by a convolution with the kernel not "
+    kernel_unflipped=Fault("wrong_point", 0, also=("transpose", "unknown"),
+            note="the input's cotangent by a "
+            "convolution with the kernel not "
                            "flipped"),
     kernel_axes=Fault("transpose", 1, note="height and width of the kernel"),
     padding=Fault("shifted", 0, note="the padding is off by one"),
@@ -119,7 +121,9 @@ def strided_convolution(fault):
 
 @operation(
     lambda d: (d.normal(3, 9), d.normal(3)),
-    not_reversed=Fault("wrong_point", 0, also=("transpose", "unknown"), note="the causal filter is applied forwards, not backwards in time"),
+    not_reversed=Fault("wrong_point", 0, also=("transpose", "unknown"),
+            note="the causal filter is applied "
+            "forwards, not backwards in time"),
     off_by_one=Fault("shifted", 0),
     one_row=Fault("missing_reduction", 1),
     filter_negative=Fault("sign", 1),
@@ -151,7 +155,9 @@ def causal_filter(fault):
 @operation(
     lambda d: (d.normal(2, 6, 6, 2),),
     not_divided=Fault("scale", note="1/4, the window's area"),
-    corner_only=Fault("missing_reduction", also=("overwrite", "wrong_branch", "unknown", "missing_term"), note="each window's cotangent goes to one corner; it is the broadcast "
+    corner_only=Fault("missing_reduction", also=("overwrite", "wrong_branch", "unknown", "missing_term"),
+            note="each window's cotangent goes to one "
+            "corner; it is the broadcast "
                       "back that is missing"),
     shifted=Fault("shifted"),
     transposed=Fault("transpose"),

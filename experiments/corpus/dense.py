@@ -231,7 +231,9 @@ def residual_block(fault):
     no_gate_path=Fault("zero", 1, note="the gate is taken for a constant"),
     gate_not_softmaxed=Fault("missing_term", (0, 1), note="softmax's coupling -p (p . ct)"),
     input_without_gate=Fault("missing_term", 0),
-    stale_expert=Fault("missing_reduction", 2, also=("unknown", "missing_term", "scale"), note="the expert's gate weight is the mean, 1/E"),
+    stale_expert=Fault("missing_reduction", 2, also=("unknown", "missing_term", "scale"),
+            note="the expert's gate weight "
+            "is the mean, 1/E"),
 )  # fmt: skip
 def mixture_of_experts(fault):
     def fun(x, gate, experts):
@@ -298,8 +300,12 @@ def weight_norm(fault):
 @operation(
     lambda d: (d.normal(5, 5), d.normal(5), d.normal(5)),
     sigma_constant=Fault("missing_term", 0, note="as if the estimated norm did not depend on W"),
-    no_division=Fault("wrong_point", (0, 1, 2), also=("scale", "missing_term", "unknown"), note="1/sigma missing in the second term"),
-    outer_exchanged=Fault("missing_term", 0, also=("transpose", "unknown"), note="v u^T in place of u v^T in the second term alone"),
+    no_division=Fault("wrong_point", (0, 1, 2), also=("scale", "missing_term", "unknown"),
+            note="1/sigma missing in "
+            "the second term"),
+    outer_exchanged=Fault("missing_term", 0, also=("transpose", "unknown"),
+            note="v u^T in place of u "
+            "v^T in the second term alone"),
     vectors_detached=Fault("zero", (1, 2), note="power iteration's vectors without a cotangent"),
 )  # fmt: skip
 def spectral_scaling(fault):

@@ -467,7 +467,9 @@ def dropout(fault):
 @operation(
     lambda d: (d.normal(4, 5),),
     difference_quotient=Fault("precision", dtypes=WIDE, note="a forward difference with a step of 1e-3"),
-    no_chain=Fault("missing_term", also=("unknown", "wrong_point", "scale"), note="the inner derivative 2x is left out: a factor"),
+    no_chain=Fault("missing_term", also=("unknown", "wrong_point", "scale"),
+            note="the inner derivative 2x "
+            "is left out: a factor"),
     cosine_of_x=Fault("wrong_point"),
 )  # fmt: skip
 def sine_of_square(fault):

@@ -40,7 +40,9 @@ def embedding(fault):
     set_not_added=Fault("overwrite", 0),
     wrong_axis=Fault("transpose", 0, primals=lambda d: (d.normal(5, 5), d.integers(5, 5, 5)), also=("unknown", "wrong_point"),
                      note="scattered along axis 0"),
-    first_column=Fault("missing_reduction", 0, also=("overwrite", "missing_term", "unknown"), note="only the first of the gathered columns counts"),
+    first_column=Fault("missing_reduction", 0, also=("overwrite", "missing_term", "unknown"),
+            note="only the first of "
+            "the gathered columns counts"),
 )  # fmt: skip
 def take_along(fault):
     def fun(x, index):
@@ -69,7 +71,9 @@ def take_along(fault):
     averaged=Fault("scale", 0, also=("wrong_point", "unknown"), primals=lambda d: (d.normal(8, 3), jnp.repeat(jnp.arange(4), 2)),
                    note="divided by the segment's length, here two for all"),
     shifted_ids=Fault("shifted", 0, also=("wrong_point", "unknown"), note="the next segment's cotangent"),
-    unsorted=Fault("transpose", 0, also=("wrong_point", "unknown", "shifted"), note="the sorted order is taken for the given one: a permutation"),
+    unsorted=Fault("transpose", 0, also=("wrong_point", "unknown", "shifted"),
+            note="the sorted order is taken "
+            "for the given one: a permutation"),
 )  # fmt: skip
 def segment_sum(fault):
     def fun(x, segment):
@@ -167,9 +171,15 @@ def edge_pad(fault):
 @operation(
     lambda d: (d.normal(5, 6),),
     variants={"ties": lambda d: (d.pick([0.0, 1.0, 2.0], 4, 6),)},
-    forward_permutation=Fault("transpose", also=("wrong_point", "unknown"), note="the permutation where its inverse should be"),
-    not_permuted=Fault("transpose", also=("missing_term", "unknown", "wrong_branch"), note="the cotangent in sorted order"),
-    descending=Fault("transpose", also=("wrong_branch", "wrong_point", "unknown"), note="the order of the other direction"),
+    forward_permutation=Fault("transpose", also=("wrong_point", "unknown"),
+            note="the permutation where "
+            "its inverse should be"),
+    not_permuted=Fault("transpose", also=("missing_term", "unknown", "wrong_branch"),
+            note="the cotangent "
+            "in sorted order"),
+    descending=Fault("transpose", also=("wrong_branch", "wrong_point", "unknown"),
+            note="the order of "
+            "the other direction"),
 )  # fmt: skip
 def sort(fault):
     def fun(x):
@@ -252,8 +262,12 @@ def where(fault):
 
 @operation(
     lambda d: (d.normal(6, 4), d.integers(6, 5)),
-    head_only=Fault("missing_term", 0, also=("overwrite", "missing_reduction"), note="a tied table: the embedding's use is left out"),
-    overwritten=Fault("overwrite", 0, also=("unknown", "missing_term"), note="the head's cotangent is written over by the embedding's rows"),
+    head_only=Fault("missing_term", 0, also=("overwrite", "missing_reduction"),
+            note="a tied table: the "
+            "embedding's use is left out"),
+    overwritten=Fault("overwrite", 0, also=("unknown", "missing_term"),
+            note="the head's cotangent is written "
+            "over by the embedding's rows"),
     stale=Fault("wrong_point", 0, also=("unknown",), note="the head's part with the embedding of the wrong token"),
 )  # fmt: skip
 def tied_embedding(fault):

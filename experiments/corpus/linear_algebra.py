@@ -102,7 +102,9 @@ def _positive(draw):
 @operation(
     _positive,
     dtypes=WIDE,
-    diagonal_whole=Fault("scale", also=("unknown", "missing_term", "wrong_branch"), note="Phi's half on the diagonal is forgotten"),
+    diagonal_whole=Fault("scale", also=("unknown", "missing_term", "wrong_branch"),
+            note="Phi's half on "
+            "the diagonal is forgotten"),
     not_symmetrised=Fault("missing_term", also=("transpose", "unknown"), note="half of the symmetrised result"),
     upper=Fault("transpose", also=("wrong_branch", "wrong_point", "unknown")),
 )  # fmt: skip

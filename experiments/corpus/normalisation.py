@@ -74,11 +74,15 @@ def layer_norm(fault):
 @operation(
     lambda d: (d.normal(4, 6), d.uniform(0.5, 1.5, 6)),
     no_coupling=Fault("missing_term", 0),
-    no_mean=Fault("missing_term", 0, also=("scale", "unknown"), note="1/n of the coupling is forgotten: the term has another size"),
+    no_mean=Fault("missing_term", 0, also=("scale", "unknown"),
+            note="1/n of the coupling is "
+            "forgotten: the term has another size"),
     gain_mean=Fault("missing_reduction", 1, also=("scale",)),
     gain_unsummed=Fault("structure", 1, also=("missing_reduction",)),
     gain_zero=Fault("zero", 1),
-    float32_answer=Fault("dtype", 0, dtypes=("float64", "bfloat16", "float16"), note="computed in float32, not cast back"),
+    float32_answer=Fault("dtype", 0, dtypes=("float64", "bfloat16", "float16"),
+            note="computed in float32, "
+            "not cast back"),
     normalised_twice=Fault("wrong_point", 1, note="the output stands for the normalised x"),
 )  # fmt: skip
 def rms_norm(fault):
@@ -116,7 +120,9 @@ def rms_norm(fault):
     lambda d: (d.normal(3, 4, 3, 3), d.uniform(0.5, 1.5, 4), d.normal(4)),
     no_mean=Fault("missing_term", 0),
     no_variance=Fault("missing_term", 0),
-    channel_statistics=Fault("missing_term", 0, also=("missing_reduction", "unknown", "wrong_point"), note="the means run over one channel, not the group"),
+    channel_statistics=Fault("missing_term", 0, also=("missing_reduction", "unknown", "wrong_point"),
+            note="the means run over "
+            "one channel, not the group"),
     bias_one_place=Fault("missing_reduction", 2, note="the spatial axes are not summed over"),
     bias_batch_mean=Fault("missing_reduction", 2, also=("scale",)),
 )  # fmt: skip
@@ -124,7 +130,7 @@ def group_norm(fault):
     groups = 2
 
     def fun(x, g, b):
-        n, c, h, w = x.shape
+        n, _c, _h, _w = x.shape
         y = x.reshape(n, groups, -1)
         y = (y - y.mean(-1, keepdims=True)) * jax.lax.rsqrt(y.var(-1, keepdims=True) + EPS)
         return y.reshape(x.shape) * g[None, :, None, None] + b[None, :, None, None]

@@ -22,10 +22,14 @@ def _sequence(draw):
     one_step=Fault("missing_term", (0, 1, 2, 3, 4), note="no cotangent goes from step to step"),
     weight_set=Fault("overwrite", (2, 3), note="the shared weights keep the first step's cotangent alone"),
     bias_last=Fault("overwrite", 4, also=("missing_reduction", "missing_term")),
-    recurrent_from_new=Fault("wrong_point", 3, also=("shifted",), note="h_t in place of h_(t-1) in the weight's cotangent"),
+    recurrent_from_new=Fault("wrong_point", 3, also=("shifted",),
+            note="h_t in place of "
+            "h_(t-1) in the weight's cotangent"),
     pre_activation=Fault("wrong_point", (0, 1, 2, 3, 4), note="1 - z^2 in place of 1 - h^2"),
     initial_detached=Fault("zero", 1),
-    weight_untransposed=Fault("wrong_point", (0, 1, 2, 3, 4), also=("transpose", "unknown"), note="W in place of W^T on the way back"),
+    weight_untransposed=Fault("wrong_point", (0, 1, 2, 3, 4), also=("transpose", "unknown"),
+            note="W in place of "
+            "W^T on the way back"),
     inputs_late=Fault("shifted", 0, note="the inputs' cotangents are stored one step late"),
     half_state=Fault("precision", (0, 1, 2, 3, 4), dtypes=WIDE, note="states are saved in bfloat16"),
 )  # fmt: skip
@@ -99,8 +103,12 @@ def rnn(fault):
 @operation(
     lambda d: (d.normal(4), d.normal(5), d.normal(5), d.normal(9, 20, scale=0.4)),
     dtypes=SMALL,
-    no_forget_path=Fault("missing_term", 2, also=("wrong_point", "unknown"), note="the cell's cotangent through tanh(c) alone"),
-    gate_order=Fault("transpose", 3, also=("swapped", "unknown", "shifted"), note="input and forget gates' cotangents in the wrong order"),
+    no_forget_path=Fault("missing_term", 2, also=("wrong_point", "unknown"),
+            note="the cell's cotangent "
+            "through tanh(c) alone"),
+    gate_order=Fault("transpose", 3, also=("swapped", "unknown", "shifted"),
+            note="input and forget gates' "
+            "cotangents in the wrong order"),
     forget_with_new=Fault("wrong_point", (0, 1, 3), note="the forget gate's cotangent with c' in place of c"),
     output_ignored=Fault("missing_term", (0, 1, 3), note="the output gate's path is left out"),
     candidate_as_sigmoid=Fault("wrong_point", (0, 1, 3), note="g(1 - g) for the tanh"),

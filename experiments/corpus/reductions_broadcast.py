@@ -41,7 +41,9 @@ def mean(fault):
 
 @operation(
     lambda d: (d.normal(6, 5),),
-    no_mean_path=Fault("missing_term", also=("scale",), note="for the variance this term is zero in exact arithmetic; the squares' mean is "
+    no_mean_path=Fault("missing_term", also=("scale",),
+            note="for the variance this term is zero "
+            "in exact arithmetic; the squares' mean is "
                        "subtracted without it", primals=None),
     not_centred=Fault("wrong_point", also=("missing_term",), note="2 x / n in place of 2 (x - mean) / n"),
     unbiased=Fault("scale"),
@@ -96,7 +98,9 @@ def row_max(fault):
 
 @operation(
     lambda d: (d.normal(4, 6),),
-    not_reversed=Fault("wrong_point", also=("transpose", "unknown", "wrong_branch"), note="summed from the front: the map itself, not its transpose"),
+    not_reversed=Fault("wrong_point", also=("transpose", "unknown", "wrong_branch"),
+            note="summed from the front: the "
+            "map itself, not its transpose"),
     exclusive=Fault("shifted", also=("missing_term",), note="the entry's own cotangent is left out"),
     left_out=Fault("missing_term", note="the cotangent itself, not its cumulative sum"),
     low_precision=Fault("precision", dtypes=WIDE, note="summed in float16"),
@@ -250,7 +254,9 @@ def tempered_log_sum(fault):
     quantised=Fault("nonlinear", note="the cotangent is rounded to eighths before it is passed on"),
     whitened=Fault("nonlinear", note="the cotangent is divided by its norm"),
     unrelated=Fault("unknown", note="a fixed random matrix stands for the map: feedback alignment's idea, misplaced"),
-    sorted=Fault("unknown", also=("transpose", "nonlinear"), note="the result of another, permuted batch: a fixed random permutation of all "
+    sorted=Fault("unknown", also=("transpose", "nonlinear"),
+            note="the result of another, permuted batch: "
+            "a fixed random permutation of all "
                  "entries with random signs"),
 )  # fmt: skip
 def centre(fault):

@@ -14,9 +14,13 @@ def _logits(draw):
     _logits,
     variants={"equal": lambda d: (d.pick([0.5], 3, 5),)},
     no_coupling=Fault("missing_term"),
-    wrong_axis=Fault("missing_term", also=("wrong_point", "missing_reduction", "unknown"), note="the coupling is summed over the batch axis"),
+    wrong_axis=Fault("missing_term", also=("wrong_point", "missing_reduction", "unknown"),
+            note="the coupling is summed "
+            "over the batch axis"),
     of_output=Fault("wrong_point", note="softmax is taken once more in the backward pass"),
-    mean_coupling=Fault("missing_term", also=("scale", "missing_reduction", "unknown"), note="mean in place of sum in the coupling: a part of the "
+    mean_coupling=Fault("missing_term", also=("scale", "missing_reduction", "unknown"),
+            note="mean in place of sum in "
+            "the coupling: a part of the "
                         "term is missing"),
     negative=Fault("sign"),
 )  # fmt: skip

@@ -22,8 +22,12 @@ def _network(draw):
     bias_first=Fault("missing_reduction", "args[0]['out']['b']"),
     bias_mean=Fault("missing_reduction", "args[0]['hidden']['b']", also=("scale",)),
     post_activation=Fault("wrong_point", ("args[0]['out']['w']",), note="tanh of the hidden layer once more"),
-    slope_of_input=Fault("wrong_point", ("args[0]['hidden']['w']", "args[0]['hidden']['b']", "args[1]"), note="1 - z^2"),
-    weight_decay=Fault("missing_term", ("args[0]['hidden']['w']",), also=("unknown",), note="an additive term too many: w, as weight decay in the "
+    slope_of_input=Fault("wrong_point", ("args[0]['hidden']['w']", "args[0]['hidden']['b']", "args[1]"),
+            note="1 "
+            "- z^2"),
+    weight_decay=Fault("missing_term", ("args[0]['hidden']['w']",), also=("unknown",),
+            note="an additive term too many: w, "
+            "as weight decay in the "
                        "pullback; nonlinear in ct, strictly: see also"),
     integer_bias=Fault("dtype", "args[0]['out']['b']"),
     output_summed=Fault("primal", "", note="the mean over the batch is returned"),

@@ -88,6 +88,20 @@ def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     return sorted(found, key=lambda h: -h.weight)
 
 
+def cancellation(evidence: Evidence) -> list[np.ndarray]:
+    """sqrt(sum over edges |term|^2) for each trial: the size of the terms whose sum each entry is.
+
+    Where the terms cancel (softmax far from 1/2), their rounding is all that an entry holds, however a right pullback
+    is written; zeros where fun cannot be taken apart.
+    """
+    simulation = _of(evidence)
+    responses = None if simulation is None else simulation.of_edges
+    if responses is None:
+        return [np.zeros(evidence.shape) for _ in evidence.trials]
+    terms = np.where(np.isfinite(responses[evidence.k]), np.abs(responses[evidence.k]), 0.0)
+    return list(np.sqrt(np.sum(terms**2, axis=0)))
+
+
 def _of(evidence: Evidence):
     """The simulation of a check, made once for all its arguments."""
     reference = evidence.reference
