@@ -10,8 +10,10 @@ several cotangents, is the explanation.  A value that is used in several places 
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,9 @@ from functional_dl.check.function import widen
 ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated
 FAULTS = 400  # at the most
 CHUNK = 32
+GROUPS = 48  # kinds of edges that are cut at all equations of a kind at once
+TOGETHER = 96  # faults in such groups
+CHANGES = 24  # forward equations that are changed
 NEARBY = 6  # other values of the same shape that a derivative may have been given by mistake
 LINEAR = {
     "add", "add_any", "sub", "neg", "reshape", "transpose", "broadcast_in_dim", "reduce_sum", "convert_element_type",
@@ -57,6 +62,7 @@ class Fault:
       cause, message: what it is.
       push: push(values, tangents) -> tangents of the outputs under the fault, linear in tangents.
       weight: how much it explains if it fits.
+      kind: what the same fault in other equations of a loop has too.
     """
 
     site: int
@@ -64,6 +70,7 @@ class Fault:
     message: str
     push: Callable
     weight: float
+    kind: Any = None  # what equal faults of other equations share; None where they are not looked at together
 
 
 def hypotheses(evidence: Evidence) -> list[Hypothesis]:
@@ -74,7 +81,25 @@ def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     found = _lost_terms(evidence, simulation)
     if not any(h.weight > 0.9 for h in found):
         found += _other_faults(evidence, simulation)
+    if not any(h.weight > 0.7 for h in found):
+        found += _repeated_faults(evidence, simulation)
+    if not any(h.weight > 0.7 for h in found):
+        found += _recomputed(evidence, simulation)
     return sorted(found, key=lambda h: -h.weight)
+
+
+def cancellation(evidence: Evidence) -> list[np.ndarray]:
+    """sqrt(sum over edges |term|^2) for each trial: the size of the terms whose sum each entry is.
+
+    Where the terms cancel (softmax far from 1/2), their rounding is all that an entry holds, however a right pullback
+    is written; zeros where fun cannot be taken apart.
+    """
+    simulation = _of(evidence)
+    responses = None if simulation is None else simulation.of_edges
+    if responses is None:
+        return [np.zeros(evidence.shape) for _ in evidence.trials]
+    terms = np.where(np.isfinite(responses[evidence.k]), np.abs(responses[evidence.k]), 0.0)
+    return list(np.sqrt(np.sum(terms**2, axis=0)))
 
 
 def _of(evidence: Evidence):
@@ -123,10 +148,17 @@ class Simulation:
                 found.update(site.outs)
         return found
 
+    def _stacked_cts(self):
+        """The trials' cotangents, one array an output."""
+        return [jnp.stack([jnp.asarray(c) for c in own]) for own in zip(*self.cts)]
+
     @functools.cached_property
     def of_edges(self):
         """The responses to every edge."""
-        return self.responses(None) if self.edges else None
+        try:
+            return self.responses(None) if self.edges else None
+        except Exception:  # an equation whose derivative cannot be taken one use at a time
+            return None
 
     @functools.cached_property
     def of_faults(self):
@@ -137,10 +169,84 @@ class Simulation:
         except Exception:  # a fault that an equation cannot be given
             return faults, None
 
+    @functools.cached_property
+    def of_repeated(self):
+        """Faults that all equations of a kind share, as the steps of an unrolled loop do: (fault, cotangents) pairs.
+
+        Here paths do meet several faulty equations, so the cotangents are computed with the faults in place.
+        """
+        try:
+            return self._of_edge_groups() + self._of_fault_groups()
+        except Exception:  # as above
+            return []
+
+    def _of_edge_groups(self):
+        groups: dict[Any, list[int]] = {}
+        for m, (n, j) in enumerate(self.edges):
+            groups.setdefault((*self._kind(n), j), []).append(m)
+        named = []
+        for (name, *_, j), members in groups.items():
+            for what, chosen in (("every", members), ("every but the first", members[1:]),
+                                 ("every but the last", members[:-1])):  # fmt: skip
+                if len(members) > 2 and name not in ("step", "stack"):
+                    message = f"A term is left out at {what} {name} of its kind: the path through operand {j}."
+                    named.append((Fault(0, "missing_term", message, _push, 0.95), chosen))
+        return self._with_groups(None, named, -1.0)
+
+    def _of_fault_groups(self):
+        groups: dict[Any, list[Fault]] = {}
+        for fault in self.of_faults[0]:
+            if fault.kind:
+                groups.setdefault((*self._kind(fault.site), fault.cause, fault.kind), []).append(fault)
+        chosen, named = [], []
+        for members in groups.values():
+            if len(members) > 1 and len(chosen) + len(members) <= TOGETHER:
+                first = members[0]
+                message = f"{first.message[:-1]}, and so at {len(members)} equations of its kind."
+                places = list(range(len(chosen), len(chosen) + len(members)))
+                named.append((Fault(first.site, first.cause, message, _push, 0.94), places))
+                chosen += members
+        return self._with_groups(chosen, named, 1.0)
+
+    def _kind(self, n):
+        site = self.program.sites[n]
+        return (site.name, *[np.shape(self.values[i]) for i in site.ins])
+
+    def _with_groups(self, faults, named, size):
+        named = named[:GROUPS]
+        if not named:
+            return []
+        count = len(self.edges) if faults is None else len(faults)
+        bars = self._bars(faults)
+        with jax.enable_x64(True):
+            w = np.zeros((len(named), count))
+            for row, (_, members) in zip(w, named):
+                row[members] = size
+            found = [widen(r) for r in jax.jit(jax.vmap(bars))(jnp.asarray(w))]
+        return [(fault, [leaf[i] for leaf in found]) for i, (fault, _) in enumerate(named)]
+
     def responses(self, faults: list[Fault] | None) -> list[np.ndarray]:
         """d cotangents / d w for every fault (or, for None, for every edge): one array for each differentiable leaf, of
         shape (faults, trials, *leaf)."""
         count = len(self.edges) if faults is None else len(faults)
+        bars = self._bars(faults)
+
+        def response(direction):
+            start = jnp.zeros(count)
+            return jax.jvp(bars, (start,), (direction,))[1]
+
+        with jax.enable_x64(True):
+            compiled = jax.jit(jax.vmap(response))
+            basis = np.eye(count)
+            parts = []
+            for start in range(0, count, CHUNK):
+                block = basis[start : start + CHUNK]
+                padded = np.concatenate([block, np.zeros((CHUNK - len(block), count))]) if count > CHUNK else block
+                parts.append([widen(r)[: len(block)] for r in compiled(jnp.asarray(padded))])
+        return [np.concatenate(rows) for rows in zip(*parts)]
+
+    def _bars(self, faults: list[Fault] | None):
+        """w -> cotangents with w_m of fault m (or of edge m) in place: one array a leaf, of shape (trials, *leaf)."""
         by_site: dict[int, list] = {}
         entries: list[Any] = self.edges if faults is None else faults
         for m, entry in enumerate(entries):
@@ -163,26 +269,56 @@ class Simulation:
                 return [values[name] for name in self.program.outputs]
 
             _, pull = jax.vjp(outputs, [jnp.asarray(x) for x in self.point])
-            return [jnp.stack(rows) for rows in zip(*[pull([jnp.asarray(c) for c in ct])[0] for ct in self.cts])]
+            return jax.vmap(pull)(self._stacked_cts())[0]
 
-        def response(direction):
-            start = jnp.zeros(count)
-            return jax.jvp(bars, (start,), (direction,))[1]
+        return bars
 
-        with jax.enable_x64(True):
-            compiled = jax.jit(jax.vmap(response))
-            basis = np.eye(count)
-            parts = []
-            for start in range(0, count, CHUNK):
-                block = basis[start : start + CHUNK]
-                padded = np.concatenate([block, np.zeros((CHUNK - len(block), count))]) if count > CHUNK else block
-                parts.append([widen(r)[: len(block)] for r in compiled(jnp.asarray(padded))])
-        return [np.concatenate(rows) for rows in zip(*parts)]
+    @functools.cached_property
+    def of_recomputed(self):
+        """(fault, cotangents) of programs with one forward equation changed: a backward pass that computes fun anew,
+        wrongly.  One program computes them all: change m is in place where w_m is 1."""
+        changes: list[tuple[int, str, str, Callable]] = []
+        for n, site in enumerate(self.program.sites):
+            changes += [(n, *c) for c in _changes(site, [self.values[i] for i in site.ins])]
+        changes = changes[:CHANGES]
+        if not changes:
+            return []
+
+        def bars(w):
+            def apply(n, site, operands):
+                outs = site.fun(*operands)
+                for m, (place, _, _, fun) in enumerate(changes):
+                    if place == n:
+                        outs = [jnp.where(w[m] > 0, b, a) for a, b in zip(outs, fun(*operands))]
+                return outs
+
+            def outputs(active):
+                values = equations.run(self.program, active, apply)
+                return [values[name] for name in self.program.outputs]
+
+            _, pull = jax.vjp(outputs, [jnp.asarray(x) for x in self.point])
+            return jax.vmap(pull)(self._stacked_cts())[0]
+
+        try:
+            with jax.enable_x64(True):
+                found = [widen(r) for r in jax.jit(jax.vmap(bars))(jnp.eye(len(changes)))]
+        except Exception:  # as above
+            return []
+        return [
+            (
+                Fault(n, cause, f"The cotangent is right for a forward pass where {what} in "
+                      f"{_where(n, self.program.sites[n])}.", _push, 0.93),
+                [leaf[m] for leaf in found],
+            )
+            for m, (n, cause, what, _) in enumerate(changes)
+        ]  # fmt: skip
 
 
 def _with_edges(site, operands, w, places):
     """The equation with its use of operand j scaled by 1 + w in the derivative."""
     operands = list(operands)
+    if site.name == "custom_linear_solve":  # its rule wants the tangents of all operands
+        operands = [_edge(x, 0 * w[0]) if equations.is_floating(x) else x for x in operands]
     for weight, j in zip(w, places):
         operands[j] = _edge(operands[j], weight)
     return site.fun(*operands)
@@ -334,6 +470,46 @@ def _other_faults(evidence, simulation) -> list[Hypothesis]:
     return found
 
 
+def _repeated_faults(evidence, simulation) -> list[Hypothesis]:
+    return [
+        Hypothesis(fault.cause, fault.weight, fault.message)
+        for fault, bars in simulation.of_repeated
+        if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
+    ]
+
+
+def _recomputed(evidence, simulation) -> list[Hypothesis]:
+    return [
+        Hypothesis(fault.cause, fault.weight, fault.message)
+        for fault, bars in simulation.of_recomputed
+        if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
+    ]
+
+
+def _changes(site, values):
+    """Other forward equations that a backward pass may have computed: masks inverted, left out, turned or moved."""
+    if site.name != "select_n" or values[0].dtype != bool or len(values) != 3:
+        return []
+    condition = values[0]
+    found = [
+        ("wrong_branch", "the condition is inverted", lambda c, *v: site.fun(jnp.logical_not(c), *v)),
+        ("wrong_branch", "the condition is left out (the first case)", lambda c, *v: [v[0]]),
+        ("wrong_branch", "the condition is left out (the second case)", lambda c, *v: [v[1]]),
+    ]
+    if condition.ndim >= 2 and condition.shape[-1] == condition.shape[-2]:
+        turned = lambda c, *v: site.fun(jnp.swapaxes(c, -1, -2), *v)
+        found.append(("wrong_branch", "the condition is transposed", turned))
+    for axis, n in enumerate(condition.shape):
+        for step in (1, -1) if n > 2 else ():
+            near = np.take(condition, [0 if step > 0 else n - 1], axis)
+            kept = np.take(condition, np.arange(n - 1) if step > 0 else np.arange(1, n), axis)
+            moved = np.concatenate([near, kept] if step > 0 else [kept, near], axis)
+            if not np.array_equal(moved, condition):
+                shifted = lambda c, *v, moved=moved: site.fun(jnp.asarray(moved), *v)
+                found.append(("wrong_branch", f"the condition is moved by {step:+d} along axis {axis}", shifted))
+    return found
+
+
 def _faults(simulation) -> list[Fault]:
     found = []
     depends = simulation._dependent()
@@ -377,14 +553,15 @@ def _points(n, site, simulation):
                 0.95,
                 v,
                 f"the result of {program.sites[made[o]].name} (equation {made[o]})" if o in made else "an argument",
+                ("point", j, made[o] - n if o in made else -1 - o),
             )
             for _, o, v in others
         ]
         if np.iscomplexobj(x):
-            labels.append(("missing_conjugate", 0.96, np.conj(x), "its conjugate"))
+            labels.append(("missing_conjugate", 0.96, np.conj(x), "its conjugate", ("point", j, "conjugate")))
         if x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
-            labels.append(("transpose", 0.96, np.swapaxes(x, -1, -2), "its transpose"))
-        for cause, weight, z, what in labels:
+            labels.append(("transpose", 0.96, np.swapaxes(x, -1, -2), "its transpose", ("point", j, "transpose")))
+        for cause, weight, z, what, kind in labels:
 
             def push(values, dots, j=j, z=z):
                 moved = list(values)
@@ -392,11 +569,13 @@ def _points(n, site, simulation):
                 return _push(site.fun, moved, dots)[1]
 
             message = f"The derivative of {_where(n, site)} is evaluated at {what} in place of its operand {j}."
-            found.append(Fault(n, cause, message, push, weight))
+            found.append(Fault(n, cause, message, push, weight, kind))
+            if cause == "transpose":  # a saved value that lacks its transpose is a wrong value too
+                found.append(Fault(n, "wrong_point", message, push, 0.6))
             if site.name in FROM_OUTPUT and cause == "wrong_point":
-                found.append(Fault(n, cause, *_from_output(n, site, z, what), weight))
+                found.append(Fault(n, cause, *_from_output(n, site, z, what), weight, ("output", *kind)))
         if site.name in FROM_OUTPUT:
-            found.append(Fault(n, "wrong_point", *_from_output(n, site, x, "its input"), 0.955))
+            found.append(Fault(n, "wrong_point", *_from_output(n, site, x, "its input"), 0.955, ("output", j)))
     return found
 
 
@@ -430,11 +609,48 @@ def _branches(n, site, values):
 
         add("The wrong operand passes", lambda v, d: winner(v, d, True))
         add("Both operands pass", lambda v, d: [sum(_filled(v, d))])
+    if site.name in ("reduce_max", "reduce_min"):
+        found += _selections(n, site, values)
     if site.name == "clamp":
         add("The bounds are left out", lambda v, d: [_filled(v, d)[1]])
     if site.name == "abs" and not np.iscomplexobj(values[0]):
         add("The sign is left out", lambda v, d: [_filled(v, d)[0]])
     return found
+
+
+def _selections(n, site, values):
+    """A maximum over axes whose cotangent goes to other entries than the largest."""
+    shape = np.shape(values[0])
+    # which entry each output comes from, told by the axes along which the output does not change with them
+    out = np.asarray(site.fun(jnp.arange(values[0].size, dtype=jnp.float64).reshape(shape))[0])
+    axes = _reduced(shape, out, site)
+    if axes is None:
+        return []
+    x = values[0]
+    others = (jnp.argmin if site.name == "reduce_max" else jnp.argmax) if len(axes) == 1 else None
+    found = [
+        ("every entry gets the cotangent, not the selected one", lambda v, d: [jnp.sum(d[0], axes)]),
+        ("every entry gets an equal part, not the selected one the whole", lambda v, d: [jnp.mean(d[0], axes)]),
+    ]
+    if others is not None:
+        axis = axes[0]
+        place = jnp.expand_dims(others(jnp.asarray(x), axis), axis)
+        found.append(("the entry at the other end is selected",
+                      lambda v, d: [jnp.take_along_axis(d[0], place, axis).squeeze(axis)]))  # fmt: skip
+        found.append(("the first entry is taken", lambda v, d: [jnp.take(d[0], 0, axis)]))
+    return [Fault(n, "wrong_branch", f"In {_where(n, site)} {what}.", push, 0.955) for what, push in found]
+
+
+def _reduced(shape, out, site):
+    """The axes that a maximum or minimum of arange(size) was taken over."""
+    ends = np.arange(int(np.prod(shape))).reshape(shape)
+    reduce = np.max if site.name == "reduce_max" else np.min
+    for count in range(1, len(shape) + 1):
+        for axes in itertools.combinations(range(len(shape)), count):
+            left = reduce(ends, axis=axes)
+            if left.shape == out.shape and np.array_equal(left, out):
+                return axes
+    return None
 
 
 def _filled(values, dots):

@@ -4,20 +4,47 @@ import itertools
 
 import numpy as np
 
+from functional_dl.check.causes.overwrite import contributions
+from functional_dl.check.causes.scale import factor
 from functional_dl.check.evidence import Evidence, Hypothesis
 
 
 def test(evidence: Evidence) -> Hypothesis | None:
     """actual = the contribution of one index (the first, the last) of an axis of the output, or the mean over it."""
+    repeated = _mean_of_uses(evidence)
+    if repeated is not None:
+        return repeated
     for o, out in enumerate(evidence.outs):
-        axes = [axis for axis, n in enumerate(out.shape) if n > 1]
-        groups = [(axis,) for axis in axes] + list(itertools.combinations(axes, 2))
+        axes = [axis for axis, n in enumerate(out.shape) if n > 1][:5]
+        groups = [g for size in range(1, len(axes) + 1) for g in itertools.combinations(axes, size)]
         for group in groups:
             fits = _fits(evidence, o, group)
             if fits is not None:
                 where = " and ".join(str(axis) for axis in group)
                 return Hypothesis("missing_reduction", fits[0], fits[1].format(axis=where))
     return None
+
+
+def _mean_of_uses(evidence) -> Hypothesis | None:
+    """Every entry is used m times, each time alike (a broadcast, a repetition), and the cotangent is 1/m of the sum."""
+    c = factor(evidence)
+    if not isinstance(c, float) or not 0 < c < 0.6 or len(evidence.outs) != 1 or not evidence.x.size:
+        return None
+    m = round(1 / c)
+    if evidence.x.size * m != evidence.outs[0].size or not evidence.explains([e / m for e in evidence.expected]):
+        return None
+    if len(evidence.wrong) == len(evidence.function.active) > 1:
+        return None  # everything is scaled alike
+    places = [tuple(i) for i in evidence.rng.permutation(np.argwhere(np.ones(evidence.shape)))[:4]]
+    for index in places:
+        shares = contributions(evidence, index)
+        if shares is None or int((np.abs(shares) > 0).sum()) != m:
+            return None
+    return Hypothesis(
+        "missing_reduction",
+        0.985,
+        f"The cotangent is the mean over the {m} uses of each entry in the output: it should be their sum.",
+    )
 
 
 def _fits(evidence, o, group):

@@ -87,6 +87,8 @@ def _proportional(evidence, missing):
     for axis, n in enumerate(evidence.shape):
         if n < 3:
             continue
+        if _one_factor_a_row(evidence, axis):
+            continue  # the derivative itself has one number a row: a row of another size is no missing term
         for name, value in values:
             if value.shape != evidence.shape or np.any(np.max(np.abs(value), axis=axis) == 0):
                 continue
@@ -106,12 +108,24 @@ def _proportional(evidence, missing):
     return None
 
 
+def _one_factor_a_row(evidence, axis) -> bool:
+    """Whether actual and expected are multiples of each other, row by row along the axis, in every trial."""
+    for a, e, t in zip(evidence.actual, evidence.expected, evidence.tolerance):
+        energy = np.sum(np.abs(e) ** 2, axis=axis, keepdims=True)
+        c = np.sum(np.conj(e) * a, axis=axis, keepdims=True) / np.maximum(energy, 1e-300)
+        if np.any(np.abs(a - c * e) > 6 * t * np.maximum(1, np.abs(c))):
+            return False
+    return True
+
+
 def _ranks(evidence):
     """Ranks of ct -> missing and of ct -> expected, for cotangents in one block of the output; None unless the first is
     low."""
     outs = evidence.outs
-    if len(outs) != 1 or not outs[0].shape or evidence.x.size > 50_000:
+    if len(outs) != 1 or not outs[0].shape or evidence.x.size > 50_000 or evidence.elementwise:
         return None
+    if evidence.bad.mean() < 0.5:
+        return None  # a coupling reaches most entries
     out = outs[0]
     trials = 4 * (RANK + 1)
     if out.shape[-1] < 4:

@@ -16,6 +16,8 @@ def test(evidence: Evidence) -> Hypothesis | None:
     good = np.argwhere(~evidence.bad)
     chosen = [tuple(i) for i in evidence.rng.permutation(bad)[:LOOKED_AT]]
     single = diagonal = 0
+    leaves, others = set(), set()  # outputs whose share is held, and those with a share that is not
+    owner = np.concatenate([np.full(y.size, o) for o, y in enumerate(evidence.outs)])
     for index in chosen:
         shares = contributions(evidence, index)
         if shares is None or (np.abs(shares) > 0).sum() < 2:
@@ -23,10 +25,20 @@ def test(evidence: Evidence) -> Hypothesis | None:
         actual, tolerance = evidence.actual[0][index], evidence.tolerance[0][index]
         if np.any(np.abs(shares - actual) <= 5 * tolerance):
             single += 1
+            held = np.abs(shares - actual) <= 5 * tolerance
+            leaves.update(owner[held & (shares != 0)] if len(owner) == len(shares) else ())
+            others.update(owner[~held & (shares != 0)] if len(owner) == len(shares) else ())
             own = np.ravel_multi_index(index, evidence.shape) if evidence.shape else 0
             diagonal += bool(len(shares) == evidence.x.size and abs(shares[own] - actual) <= 5 * tolerance)
     if single < len(chosen) or diagonal == len(chosen):
         return None  # of each entry its own use: a coupling term is missing, not a sum over uses
+    if len(leaves) == 1 and others and not leaves & others:
+        return Hypothesis(
+            "missing_term",
+            0.965,
+            f"The cotangent holds what output {leaves.pop()} contributes alone: the path through the other output is "
+            "left out.",
+        )
     for index in evidence.rng.permutation(good)[:LOOKED_AT]:
         shares = contributions(evidence, tuple(index))
         if shares is not None and (np.abs(shares) > 0).sum() > 1:

@@ -6,7 +6,8 @@ from functional_dl.check import reference
 from functional_dl.check.evidence import Evidence, Hypothesis
 
 # relative errors, of the leaf's typical size, below which a fault is one of digits
-LOST = {"float64": 1e-5, "float32": 1e-2, "float16": 0.15, "bfloat16": 0.25}
+# (a value of 8 bits, as bfloat16 has them, somewhere on the way)
+LOST = {"float64": 1e-2, "float32": 1e-2, "float16": 0.15, "bfloat16": 0.25}
 
 
 def test(evidence: Evidence) -> Hypothesis | None:

@@ -6,7 +6,49 @@ from functional_dl.check.evidence import Evidence, Hypothesis
 
 
 def test(evidence: Evidence) -> Hypothesis | None:
-    """actual[i + s] = expected[i] along one axis, or along the last ones together, away from the border."""
+    """actual[i + s] = expected[i] along one axis, or along the last ones together, away from the border; or the right
+    cotangent for an incoming one that is shifted, rolled round or with zeros at the border."""
+    found = _result(evidence)
+    return found if found is not None else _incoming(evidence)
+
+
+def _incoming(evidence) -> Hypothesis | None:
+    for o, out in enumerate(evidence.outs):
+        for axis, n in enumerate(out.shape):
+            for step in (1, -1, 2, -2):
+                if n <= abs(step) + 1:
+                    continue
+                for name, move in (("rolled", _rolled), ("shifted", _filled)):
+
+                    def guess(cts, o=o, step=step, axis=axis, move=move):
+                        return evidence.pull([move(c, step, axis) if i == o else c for i, c in enumerate(cts)])
+
+                    # one trial rules most guesses out
+                    if not evidence.explains([guess(t.cts) for t in evidence.trials[:1]]):
+                        continue
+                    if evidence.explains([guess(t.cts) for t in evidence.trials]):
+                        return Hypothesis(
+                            "shifted",
+                            0.96,
+                            f"The cotangent is the right one for an incoming cotangent that is {name} by {step:+d} "
+                            f"along axis {axis} of the output.",
+                        )
+    return None
+
+
+def _rolled(ct, step, axis):
+    return np.roll(ct, step, axis)
+
+
+def _filled(ct, step, axis):
+    moved = np.roll(ct, step, axis)
+    border = [slice(None)] * ct.ndim
+    border[axis] = slice(0, step) if step > 0 else slice(step, None)
+    moved[tuple(border)] = 0
+    return moved
+
+
+def _result(evidence) -> Hypothesis | None:
     ndim = len(evidence.shape)
     steps = (1, -1, 2, -2)
     axes = [(axis,) for axis in range(ndim)] + [tuple(range(a, b)) for a in range(ndim) for b in range(a + 2, ndim + 1)]

@@ -26,7 +26,8 @@ def test(evidence: Evidence) -> Hypothesis | None:
     if split is None:
         return None
     what = "zero" if killed[bad].all() else "not zero" if alive[bad].all() else "of another slope"
-    weight = 0.93 if what != "of another slope" or _own_slope(evidence, bad) else 0.7
+    clear = min(int(bad.sum()), int((~bad).sum())) >= 3
+    weight = (0.965 if clear else 0.93) if what != "of another slope" or _own_slope(evidence, bad) else 0.7
     return Hypothesis(
         "wrong_branch",
         weight,
