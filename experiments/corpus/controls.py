@@ -49,7 +49,7 @@ _enter(
     lambda d: (d.cast(d.rng.normal(size=(5, 5)) @ (jnp.eye(5).at[0, 0].set(1e-3))), d.normal(5)),
     dtypes=WIDE,
 )
-_enter("nearly_singular_inverse", jnp.linalg.inv, lambda a: (lambda ct: (-jnp.linalg.solve(a.T, jnp.linalg.solve(a, ct.T).T),)),
+_enter("nearly_singular_inverse", jnp.linalg.inv, lambda a: (lambda ct: (-jnp.linalg.solve(a.T, jnp.linalg.solve(a, ct.T).T),)),  # noqa: E501
        lambda d: (d.cast(jnp.ones((4, 4)) + 1e-3 * d.rng.normal(size=(4, 4))),), dtypes=WIDE)  # fmt: skip
 _enter("constant_rows", lambda x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5),
        lambda x: _layer_norm_rule(x), lambda d: (d.normal(4, 16, scale=1e-3, shift=1.0),), dtypes=WIDE)  # fmt: skip
@@ -82,7 +82,7 @@ _enter("distance_other_form", lambda x, y: jnp.sum(x * x, -1) - 2 * jnp.sum(x * 
 _enter("cancelling_difference", lambda x: (1 - jnp.cos(x)) / x, lambda x: (lambda ct: (
            ct * (jnp.sin(x) / x - 2 * jnp.sin(x / 2) ** 2 / x**2),)), lambda d: (d.uniform(0.02, 1.0, 30),),
        dtypes=WIDE)  # fmt: skip
-_enter("relu_half_at_zero", lambda x: jnp.maximum(x, 0), lambda x: (lambda ct: (ct * ((x > 0) + 0.5 * (x == 0)).astype(x.dtype),)),
+_enter("relu_half_at_zero", lambda x: jnp.maximum(x, 0), lambda x: (lambda ct: (ct * ((x > 0) + 0.5 * (x == 0)).astype(x.dtype),)),  # noqa: E501
        lambda d: (d.pick([-1.0, 0.0, 1.0], 30),))  # fmt: skip
 _enter("relu_one_at_zero", lambda x: jnp.maximum(x, 0), lambda x: (lambda ct: (ct * (x >= 0).astype(x.dtype),)),
        lambda d: (d.pick([-1.0, 0.0, 1.0], 30),))  # fmt: skip
@@ -106,7 +106,7 @@ _enter("tiny_and_huge", lambda x: x * x, lambda x: (lambda ct: (2 * ct * x,)),
 _enter("mixed_scales_softmax", lambda x: jax.nn.softmax(x, axis=-1), lambda x: (lambda ct: (lambda p: (
            p * (ct - jnp.sum(p * ct, -1, keepdims=True)),))(jax.nn.softmax(x, axis=-1))),
        lambda d: (d.cast(d.rng.normal(size=(5, 8)) * 10.0 ** d.rng.uniform(-3, 1.5, (5, 1))),))  # fmt: skip
-_enter("float32_attention", lambda q, k, v: jax.nn.softmax(q @ k.T / 4, axis=-1) @ v, lambda q, k, v: _wide_attention(q, k, v),
+_enter("float32_attention", lambda q, k, v: jax.nn.softmax(q @ k.T / 4, axis=-1) @ v, lambda q, k, v: _wide_attention(q, k, v),  # noqa: E501
        lambda d: (d.normal(6, 16), d.normal(6, 16), d.normal(6, 16)), dtypes=("bfloat16", "float16"))  # fmt: skip
 
 
@@ -124,5 +124,5 @@ def _wide_attention(q, k, v):
 
 _enter("empty", lambda x, b: x.sum(0) + b, lambda x, b: (lambda ct: (jnp.broadcast_to(ct, x.shape), ct)),
        lambda d: (d.normal(0, 3), d.normal(3)))  # fmt: skip
-_enter("scan_form", lambda x: jnp.cumsum(x) ** 2, lambda x: (lambda ct: (jnp.flip(jnp.cumsum(jnp.flip(2 * ct * jnp.cumsum(x)))),)),
+_enter("scan_form", lambda x: jnp.cumsum(x) ** 2, lambda x: (lambda ct: (jnp.flip(jnp.cumsum(jnp.flip(2 * ct * jnp.cumsum(x)))),)),  # noqa: E501
        lambda d: (d.normal(500, scale=0.1),))  # fmt: skip

@@ -9,7 +9,7 @@ from experiments.corpus.case import Fault, operation
 @operation(
     lambda d: (d.normal(6, 4), d.integers(6, 9)),
     set_not_added=Fault("overwrite", 0),
-    averaged=Fault("scale", 0, also=("missing_reduction", "unknown", "overwrite"), primals=lambda d: (d.normal(6, 4), jnp.repeat(jnp.arange(6), 2)),
+    averaged=Fault("scale", 0, also=("missing_reduction", "unknown", "overwrite"), primals=lambda d: (d.normal(6, 4), jnp.repeat(jnp.arange(6), 2)),  # noqa: E501
                    note="divided by the count of each row, here two"),
     padding_kept=Fault("wrong_branch", 0, also=("unknown",), note="the row of the padding index is zeroed"),
     shifted_ids=Fault("shifted", 0),
@@ -38,7 +38,7 @@ def embedding(fault):
 @operation(
     lambda d: (d.normal(4, 5), d.integers(5, 4, 7)),
     set_not_added=Fault("overwrite", 0),
-    wrong_axis=Fault("transpose", 0, primals=lambda d: (d.normal(5, 5), d.integers(5, 5, 5)), also=("unknown", "wrong_point"),
+    wrong_axis=Fault("transpose", 0, primals=lambda d: (d.normal(5, 5), d.integers(5, 5, 5)), also=("unknown", "wrong_point"),  # noqa: E501
                      note="scattered along axis 0"),
     first_column=Fault("missing_reduction", 0, also=("overwrite", "missing_term", "unknown"),
             note="only the first of "
@@ -68,7 +68,7 @@ def take_along(fault):
 
 @operation(
     lambda d: (d.normal(10, 3), d.integers(4, 10)),
-    averaged=Fault("scale", 0, also=("wrong_point", "unknown"), primals=lambda d: (d.normal(8, 3), jnp.repeat(jnp.arange(4), 2)),
+    averaged=Fault("scale", 0, also=("wrong_point", "unknown"), primals=lambda d: (d.normal(8, 3), jnp.repeat(jnp.arange(4), 2)),  # noqa: E501
                    note="divided by the segment's length, here two for all"),
     shifted_ids=Fault("shifted", 0, also=("wrong_point", "unknown"), note="the next segment's cotangent"),
     unsorted=Fault("transpose", 0, also=("wrong_point", "unknown", "shifted"),

@@ -323,8 +323,8 @@ class _Check:
 
             floor = noise[k] if noise is not None else 0.0
 
-            def differs(u, v, size=size, unit=unit):
-                return float(np.max(np.abs(u - v), initial=0.0)) > unit * 8 * size
+            def same(u, v, unit=unit):
+                return float(np.max(np.abs(u - v), initial=0.0)) <= min(8 * unit, 0.05) * np.max(np.abs(v), initial=0.0)
 
             def departs(u, v, size=size, unit=unit, floor=floor):
                 return float(np.max(np.abs(u - v) - floor, initial=0.0)) > unit * 8 * size
@@ -337,7 +337,7 @@ class _Check:
                 failed.add(k)
             elif not np.any(a) and not np.any(doubled.bars[k]):
                 continue
-            elif not differs(doubled.bars[k], a) and not differs(summed.bars[k], a):
+            elif same(doubled.bars[k], a) and same(summed.bars[k], a) and same(b, a):
                 self.found(
                     "ignored_cotangent", path, "The cotangent is the same for ct, for 2 ct and for another ct: it does "
                     "not depend on ct, as if ct were one of ones.",
