@@ -120,7 +120,7 @@ def flash_attention(fault):
         scale = q.shape[-1] ** -0.5
         top = jnp.full(len(q), -jnp.inf, q.dtype)
         total, acc = jnp.zeros(len(q), q.dtype), jnp.zeros((len(q), v.shape[-1]), q.dtype)
-        saved = None
+        saved: tuple = ()
         for start in range(0, len(k), block):
             s = q @ k[start : start + block].T * scale
             higher = jnp.maximum(top, s.max(-1))
@@ -129,7 +129,7 @@ def flash_attention(fault):
             total = keep * total + e.sum(-1)
             acc = keep[:, None] * acc + e @ v[start : start + block]
             top = higher
-            saved = saved or (top, total)
+            saved = saved or (top, total)  # of the first block
         return acc / total[:, None], top, total, saved
 
     def fun(q, k, v):
