@@ -132,8 +132,9 @@ REFUSED_BY_JAX = {
     scattering.sines_at: ("jax.jvp of a scatter that applies a function is not implemented", _sines_at),
     piecewise.clamped_between: (
         "jax.jvp of lax.clamp with bounds that are numbers selects between arrays of unlike shapes",
-        lambda a, x, b: lax.min(lax.max(x, lax.min(a, b)), lax.max(a, b)),
+        lambda a, x, b: lax.min(lax.max(x, lax.neg(lax.square(a))), lax.square(b)),
     ),
+    piecewise.only_case: ("jax.vjp of a select_n of one case looks for a second: IndexError", lambda x: 1.0 * x),
     windows.largest_of_windows: (NO_DILATION, _largest),
     windows.smallest_of_windows: (NO_DILATION, _smallest),
     folds.window_product: (NO_TRANSPOSE, _product),

@@ -39,7 +39,7 @@ def refuses(fun):
     try:
         jax.vjp(first, *args)[1](args)
         jax.vmap(jax.vjp(fun, *args)[1])(jax.tree.map(lambda c: np.stack([c, c]), ct))
-    except (NotImplementedError, ValueError, TypeError):
+    except (NotImplementedError, ValueError, TypeError, IndexError):
         return True
     return False
 

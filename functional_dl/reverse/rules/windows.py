@@ -74,6 +74,7 @@ def _dilated_probes(fun, initial):
     *_probes(lax.add, 0, ALL),
     *_dilated_probes(lax.add, 0),
     _probe(lax.add, 0, (3,), (2,), padding=[(3, 0)]),
+    _probe(lax.add, 0, (0,), (2,), padding=[(1, 2)]),
     reads="",
 )
 def reduce_window_sum_vjp(
