@@ -134,7 +134,6 @@ REFUSED_BY_JAX = {
         "jax.jvp of lax.clamp with bounds that are numbers selects between arrays of unlike shapes",
         lambda a, x, b: lax.min(lax.max(x, lax.neg(lax.square(a))), lax.square(b)),
     ),
-    piecewise.only_case: ("jax.vjp of a select_n of one case looks for a second: IndexError", lambda x: 1.0 * x),
     windows.largest_of_windows: (NO_DILATION, _largest),
     windows.smallest_of_windows: (NO_DILATION, _smallest),
     folds.window_product: (NO_TRANSPOSE, _product),
@@ -145,6 +144,7 @@ REFUSED_BY_JAX = {
     ),
 }
 if jax.__version_info__ < (0, 12):
+    REFUSED_BY_JAX[piecewise.only_case] = ("jax.vjp of select_n looks for a second case: IndexError", lambda x: 1.0 * x)
     REFUSED_BY_JAX[special.next_up] = (NO_RULE, lambda x: x * (1.0 + 0.0 * x))
 
 # Programs that jax.vmap refuses -> the reason.

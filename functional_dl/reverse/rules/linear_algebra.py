@@ -112,6 +112,8 @@ def _solve_probe(left, lower, transpose_a=False, conjugate_a=False, unit=False):
         )
     ],
     Probe(_solve_probe(True, True), shapes=((2, 2, 2), (2, 2, 1)), dtypes=LAPACK),
+    Probe(_solve_probe(True, True, False, False, True), shapes=((2, 2), (2, 3)), dtypes=LAPACK),
+    Probe(_solve_probe(True, True, True, True, False), shapes=((2, 2), (2, 3)), dtypes=("complex128", "complex64")),
     reads=("a out", "a"),
 )
 def triangular_solve_vjp(ct, out, a, b, *, left_side, lower, transpose_a, conjugate_a, unit_diagonal):
