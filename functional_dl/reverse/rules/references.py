@@ -49,7 +49,7 @@ def new_ref_forward(tape, values, slots, **params):
 
 @call_rule(freeze_p, _PROBE)
 def freeze_forward(tape, values, slots, **params):
-    """y = what r holds last."""
+    """y = what r holds last  =>  r_bar = y_bar."""
     return [freeze_p.bind(*values, **params)], [_content(tape, values[0])]
 
 
