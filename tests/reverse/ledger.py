@@ -109,6 +109,13 @@ def _scanned_sines(weight, x):
     return lax.scan(lambda y, _: (lax.sin(y * weight), None), x, length=5)[0]
 
 
+def _scaled_at(x, factors, rows):
+    for i, row in enumerate(rows):
+        here = lax.broadcast_in_dim(jnp.arange(len(x)) == row % len(x), x.shape, (0,)) & (row < len(x))
+        x = lax.select(here, x * lax.expand_dims(factors[i], (0,)), x)
+    return x
+
+
 def _sines_at(x, rows, **_):
     times = np.bincount([row % len(x) for row in rows if row < len(x)], minlength=len(x))
     for k in range(times.max()):
@@ -129,6 +136,7 @@ REFUSED_BY_JAX = {
     identities.rematerialised_sine: ("jax.vjp of a forward pass that JAX has optimised already", lax.sin),
     special.zeta_of_three: (NO_RULE, _zeta_of_three),
     special.igamma_slope: (NO_RULE, _igamma_slope),
+    scattering.scaled_at: ("jax.vjp of scatter_mul wants places that are promised to be unique", _scaled_at),
     scattering.sines_at: ("jax.jvp of a scatter that applies a function is not implemented", _sines_at),
     piecewise.clamped_between: (
         "jax.jvp of lax.clamp with bounds that are numbers selects between arrays of unlike shapes",

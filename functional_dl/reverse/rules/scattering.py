@@ -219,10 +219,18 @@ def _applied_bar(ct, x, places, update, jaxpr, consts):
     return lax.while_loop(lambda state: lax.lt(state[0], most), step, (jnp.int32(0), x, ct))[2]
 
 
+def scaled_at(x, factors, rows):
+    """x with its rows multiplied by the factors, as often as they are named."""
+    return x.at[jnp.array(rows)].multiply(factors)
+
+
 @vjp_rule(
     scatter_mul_p,
     *_probes(lax.scatter_mul, repeated=False, dtypes=ALL),
     Probe(lambda x: x.at[jnp.array([1, 1, -1, 9])].multiply(jnp.array([2, 3, 4, 5], x.dtype)), shapes=((4,),)),
+    Probe(functools.partial(scaled_at, rows=(1, 2, 1, -1, 9, 1)), shapes=((4,), (6,)), forward=False),
+    Probe(functools.partial(scaled_at, rows=(2, 0, 2, 2)), shapes=((3, 2), (4, 2)), forward=False),
+    Probe(functools.partial(scaled_at, rows=(1, 1)), shapes=((3,), (2,)), forward=False),
     reads=("indices update", "", "x indices update"),
 )
 def scatter_mul_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
