@@ -17,7 +17,7 @@ from functional_dl.check.function import Function
 from functional_dl.check.reference import random_like
 
 AT_LEAST = 4  # wrong cases of every cause
-SPREAD = 20  # wrong cases by default
+SPREAD = 10  # wrong cases by default
 FORM = {"structure", "dtype", "primal", "nondeterministic"}  # not to be seen from one call's numbers
 CASES = list(CORPUS.cases.values())
 DEFAULT = {
