@@ -46,12 +46,19 @@ def judge(fun, args, *cts):
 
 
 def questions(rules: list[Rule]) -> Iterator[tuple[Callable, tuple]]:
-    """Judges and cases of these rules, those of the default tests."""
+    """Judges and cases of these rules: the default tests, then the other dtypes of the first."""
     primitives = {rule.primitive for rule in rules}
     for test, cases in JUDGES:
         own = [c for c in cases if c.values[0].primitive in primitives and not c.marks]
         for case in sorted(own, key=lambda c: c.values[2] not in CHEAP):
             yield test, case.values
+    for case in test_rules.CASES:
+        if case.values[0].primitive in primitives and case.marks:
+            yield in_the_campaign, case.values
+
+
+def in_the_campaign(*case):
+    test_rules.test_equals_jax(*case)
 
 
 def death(mutant: Mutant) -> str | None:

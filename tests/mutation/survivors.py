@@ -5,12 +5,10 @@ Keys are (function or mutant, change): the change as mutants.py words it, "" for
 
 SAME = "equivalent: "
 HELD_ELSEWHERE = "held by another test: "
-NARROW = "equal in float64; the campaign of the same tests kills it in fewer bits: "
 REFUSED = "reached by a refusal alone: "
 
 REASONS: dict[tuple[str, str], str] = {
     ("shapes.broadcast_in_dim_vjp", "x -> out"): SAME + "a reshape to the same shape is the identity",
-    ("arithmetic.mul_vjp:6", "comparison turned round"): NARROW + "both forms multiply, one into a given dtype",
     ("elementwise.atan2_vjp", "x -> out"): SAME + "any scale of the size of x and y will do",
     ("elementwise.atan2_vjp", "max -> min"): HELD_ELSEWHERE + "the scale matters where squares overflow: test_accuracy",
     ("piecewise.abs_vjp", "x -> out"): SAME + "a dtype is read",
@@ -21,7 +19,6 @@ REASONS: dict[tuple[str, str], str] = {
     ("reductions.reduce_prod_vjp:4", "cotangent 0 times -1"): SAME + "the cotangent of an empty array is empty",
     ("reductions.reduce_prod_vjp:5", "cotangent 0 times 2"): SAME + "the cotangent of an empty array is empty",
     ("reductions.reduce_prod_vjp:6", "cotangent 0 dropped"): SAME + "the cotangent of an empty array is empty",
-    ("contractions.dot_general_vjp:11", "comparison turned round"): NARROW + "a conversion to the dtype it has already",
     ("identities.reshard_vjp", "x -> out"): SAME + "on one device x lies as out does",
     ("identities._linear_call_pull_back", "False -> True"): SAME + "what is recorded is not pulled back",
     ("sorting.put_along", "True -> False"): SAME + "a promise that makes the scatter quicker",
