@@ -1,4 +1,4 @@
-"""A function as a flat list of equations: the one reader of jaxprs in this room.
+"""A function as a flat list of equations, and what its readers (here and in walk.py) know of jaxprs.
 
 Calls (jit, checkpoint, custom rules) are replaced by what they call, and short scans by their steps, so that every use
 of every value is an equation's operand.
@@ -12,24 +12,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend import source_info_util
 from jax.extend.core import Literal
 
 LONGEST = 600  # equations; a longer program is not taken apart
-INLINED = {
+_LIBRARY = "/".join(jax.__file__.replace("\\", "/").split("/")[:-1]) + "/"
+# calls -> the parameter that holds what they call
+CALLS = {
     "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat": "jaxpr",
-    "remat2": "jaxpr", "checkpoint": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
+    "remat2": "jaxpr", "checkpoint": "jaxpr", "custom_vmap_call": "call",
 }  # fmt: skip
+CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
+INLINED = CALLS | CUSTOM
 
 
 @dataclass(frozen=True)
 class Site:
-    """One equation: values of `outs` = fun(*values of `ins`); names are numbers."""
+    """One equation: values of `outs` = fun(*values of `ins`); names are numbers.  `source` is the user's line."""
 
     name: str
     fun: Callable
     ins: tuple[int, ...]
     outs: tuple[int, ...]
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,16 @@ class _Builder:
         self.constants[name] = value
         return name
 
-    def add(self, name, fun, ins, outs) -> None:
+    def add(self, name, fun, ins, outs, source="") -> None:
         if len(self.sites) >= LONGEST:
             raise _TooLong
-        self.sites.append(Site(name, fun, tuple(ins), tuple(outs)))
+        self.sites.append(Site(name, fun, tuple(ins), tuple(outs), source))
 
-    def inline(self, closed, inputs) -> list[int]:
-        """Adds a jaxpr's equations, its inputs being the given names; returns its outputs' names."""
+    def inline(self, closed, inputs, outer: str = "") -> list[int]:
+        """Adds a jaxpr's equations, its inputs being the given names; returns its outputs' names.
+
+        outer: the line of equations that have none of their own, being the library's.
+        """
         jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
         names = dict(zip(jaxpr.constvars, [self.constant(c) for c in consts]))
         names |= dict(zip(jaxpr.invars, inputs))
@@ -89,29 +97,21 @@ class _Builder:
 
         for eqn in jaxpr.eqns:
             ins = [read(atom) for atom in eqn.invars]
-            name = eqn.primitive.name
+            name, source = eqn.primitive.name, outer or source_of(eqn)
             if name in INLINED and INLINED[name] in eqn.params:
-                outs = self.inline(eqn.params[INLINED[name]], ins)
-            elif name == "scan" and self._steps(eqn) <= LONGEST // 4:
-                outs = self._unroll(eqn, ins)
+                inner = eqn.params[INLINED[name]]
+                outs = self.inline(inner, ins, outer or (source if is_library(inner) else ""))
+            elif name == "scan" and scan_equations(eqn.params) <= LONGEST // 4:
+                outs = self._unroll(eqn, ins, outer)
             else:
                 outs = [self.new() for _ in eqn.outvars]
-                self.add(name, _apply(eqn), ins, outs)
+                self.add(name, applied(eqn), ins, outs, source)
             names |= dict(zip(eqn.outvars, outs))
         return [read(atom) for atom in jaxpr.outvars]
 
-    @staticmethod
-    def _steps(eqn) -> int:
-        inner = eqn.params["jaxpr"]
-        return eqn.params["length"] * len(getattr(inner, "jaxpr", inner).eqns)
-
-    def _unroll(self, eqn, ins):
+    def _unroll(self, eqn, ins, outer):
         params = eqn.params
-        if "num_consts" in params:
-            num_consts, num_carry = params["num_consts"], params["num_carry"]
-        else:
-            consts, carry, _ = params["ft_in"].update(list(ins)).unpack()
-            num_consts, num_carry = len(list(consts)), len(list(carry))
+        num_consts, num_carry = scan_sizes(params, ins)
         consts, carry, xs = ins[:num_consts], ins[num_consts : num_consts + num_carry], ins[num_consts + num_carry :]
         steps = range(params["length"])
         rows: list[list[int]] = []
@@ -121,7 +121,7 @@ class _Builder:
                 name = self.new()
                 self.add("step", lambda v, t=t: [lax.index_in_dim(v, t, keepdims=False)], [x], [name])
                 row.append(name)
-            outs = self.inline(params["jaxpr"], [*consts, *carry, *row])
+            outs = self.inline(params["jaxpr"], [*consts, *carry, *row], outer)
             carry, ys = outs[:num_carry], outs[num_carry:]
             rows.append(ys)
         if params["reverse"]:
@@ -136,7 +136,8 @@ class _Builder:
         return [*carry, *stacked]
 
 
-def _apply(eqn) -> Callable:
+def applied(eqn) -> Callable:
+    """The equation as a function of its operands' values; its outputs are a list."""
     params = eqn.params if "subfuns" in eqn.params else eqn.primitive.get_bind_params(eqn.params)
 
     def fun(*values):
@@ -144,6 +145,34 @@ def _apply(eqn) -> Callable:
         return list(outs) if eqn.primitive.multiple_results else [outs]
 
     return fun
+
+
+def scan_sizes(params: dict, operands: Sequence) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many the carry; the rest are scanned over."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].update(list(operands)).unpack()  # from JAX 0.11 on
+    return len(list(consts)), len(list(carry))
+
+
+def scan_equations(params: dict) -> int:
+    """How many equations all steps of a scan have together."""
+    inner = params["jaxpr"]
+    return params["length"] * len(getattr(inner, "jaxpr", inner).eqns)
+
+
+def source_of(eqn) -> str:
+    """The user's file and line of an equation."""
+    place = source_info_util.summarize(eqn.source_info).split(" ")[0]
+    parts = place.split(":")
+    return ":".join(parts[:2]) if len(parts) > 2 else place
+
+
+def is_library(inner) -> bool:
+    """Whether the called function is JAX's own."""
+    info = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
+    place = str(getattr(info, "func_src_info", "") or "")
+    return _LIBRARY in place.replace("\\", "/")
 
 
 def run(program: Listing, args: Sequence, apply: Callable | None = None) -> dict[int, Any]:

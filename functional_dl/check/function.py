@@ -127,6 +127,16 @@ class Function:
         return evaluate
 
     @functools.cached_property
+    def eps(self) -> float:
+        """The coarsest precision of all that fun computes when it is evaluated, as far as tracing can see."""
+        finest = float(jnp.finfo(np.float64).eps)
+        if not self.traceable:
+            return finest
+        with jax.enable_x64(True):
+            point = self.wide_point if self.wide else self.point
+            return max([finest, *(float(jnp.finfo(d).eps) for d in _floats(jax.make_jaxpr(self.of_active)(point)))])
+
+    @functools.cached_property
     def scales(self) -> list[np.ndarray]:
         """For each differentiable leaf the size of a step of length one, entry by entry: |x|, or a tenth of the leaf's
         root mean square where x is smaller, or 1 for a leaf of zeros."""
@@ -137,6 +147,17 @@ class Function:
             size = np.where(np.isfinite(x), np.abs(x), rms)
             found.append(np.maximum(size, 0.1 * rms) if rms > 0 else np.ones(x.shape))
         return found
+
+
+def _floats(jaxpr) -> set:
+    """The floating dtypes of all that a jaxpr and those within it compute."""
+    found = set()
+    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        found |= {v.aval.dtype for v in eqn.outvars if hasattr(v.aval, "dtype") and is_inexact(v.aval)}
+        for inner in jax.tree.leaves(tuple(eqn.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
+            if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
+                found |= _floats(inner)
+    return found
 
 
 def pairing(ct: Sequence, values: Sequence) -> float:

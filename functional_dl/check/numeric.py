@@ -1,8 +1,9 @@
 """Derivatives from values alone, with an error that is not understated.
 
-Central differences D(h) = (f(x + h v) - f(x - h v)) / (2 h) = f'(x; v) + c_1 h^2 + c_2 h^4 + ...; from D at h_0, h_0/2,
-h_0/4, ... the powers of h are eliminated one after the other (Richardson).  Of the table of extrapolates the entry is
-taken that agrees best with its neighbours, its error being that disagreement and the rounding of the values, enlarged.
+Central differences D(h) = (f(x + h v) - f(x - h v)) / (2 h) = f'(x; v) + c_1 h^2 + c_2 h^4 + ...; from D at ever
+narrower steps the powers of h are eliminated one after the other (Richardson).  Of the table of extrapolates the entry
+is taken that agrees best with its neighbours and with all that is nearer to the limit, its error being that
+disagreement and the rounding of the values, enlarged.
 
 Source: Ridders, Accurate computation of F'(x) and F'(x)F''(x), Adv. Eng. Softw. 4 (1982) 75.
 """
@@ -16,9 +17,12 @@ from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.check.function import Function, is_complex, is_inexact, pairing, widen
 
-STEPS = 14  # h_0, h_0/2, ..., h_0/2^13
-FIRST = 2.0**-4  # h_0, relative to the size of x
+# h, relative to the size of x: wide ones, where smooth functions are judged; then far narrower ones, so that a
+# pole, a kink or a bend as near as 1e-8 is not overlooked
+STEPS = 2.0 ** -np.array([4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 20, 24, 28])
+FEWEST = 5  # of them, below which a function is evaluated too coarsely to be differenced
 SAFETY = 4.0
+UNSEEN = 1e-4
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -46,37 +50,61 @@ class Slopes(NamedTuple):
         return low - self.error, high + self.error
 
 
-def slopes(values: Callable[[float], np.ndarray], first: float = FIRST, steps: int = STEPS) -> Slopes:
-    """Derivative at 0 of a function of one number, whose values are arrays of float64, entry by entry."""
-    h = first * 2.0 ** -np.arange(steps)
+def slopes(values: Callable[[float], np.ndarray], eps: float = EPS) -> Slopes:
+    """Derivative at 0 of a function of one number, whose values are arrays of float64, entry by entry.
+
+    eps: the relative precision in which the values are computed.  Where it leaves too few steps, errors are infinite.
+    """
+    h = np.extract(64 * eps <= STEPS, STEPS)
+    if h.size < FEWEST:
+        here = np.asarray(values(0.0), np.float64)
+        zero, endless = np.zeros(here.shape), np.full(here.shape, np.inf)
+        return Slopes(zero, endless, zero, zero, np.zeros(here.shape, bool))
     with np.errstate(all="ignore"):
         here = np.asarray(values(0.0), np.float64)
         ahead = np.stack([values(t) for t in h])
         behind = np.stack([values(-t) for t in h])
         column = h.reshape(-1, *[1] * here.ndim)
         size = np.maximum(np.maximum(np.abs(ahead), np.abs(behind)), np.abs(here))
-        # f(h) - f(-h) is odd in h: what of it is not linear at the smallest steps is noise of the values
-        odd = (ahead - behind)[-4:]
-        noise = np.max(np.abs(odd[:-1] - 2 * odd[1:]), axis=0, initial=0.0) / 2
-        rounding = np.maximum(EPS * size, noise) / column
-        value, error = _extrapolate((ahead - behind) / (2 * column), rounding, 4.0)
-        right, right_error = _extrapolate((ahead - here) / column, 2 * rounding, 2.0)
-        left, left_error = _extrapolate((here - behind) / column, 2 * rounding, 2.0)
+        noise = _noise(ahead - behind, column)
+        rounding = np.maximum(eps * size, noise) / column
+        value, error = _extrapolate((ahead - behind) / (2 * column), rounding, column**2)
+        right, right_error = _extrapolate((ahead - here) / column, 2 * rounding, column)
+        left, left_error = _extrapolate((here - behind) / column, 2 * rounding, column)
         gap = np.abs(right - left)
         kink = gap > 10 * (right_error + left_error) + 1e-6 * (np.abs(left) + np.abs(right))
         error = np.where(kink, np.maximum(left_error, right_error), error)
+        # what changes that much from the narrowest step to the next is not seen by any of them
+        change = np.max(np.maximum(np.abs(ahead - here), np.abs(behind - here)), axis=0)
+        error = np.where((noise > UNSEEN * change) & (noise > 0.01 * UNSEEN * np.max(size, axis=0)), np.inf, error)
     return Slopes(value, error, left, right, kink)
 
 
-def _extrapolate(quotients, rounding, base):
-    """The best entry of the table, and its error; `base` is the factor by which the first power of h shrinks."""
-    best = quotients[0]
-    best_error = np.full(best.shape, np.inf)
+def _noise(odd, h):
+    """Of f(h) - f(-h), odd in h, what is not linear at the narrowest steps.
+
+    Where nothing is left of it there though it was not nothing before, f moves in jumps: the largest is taken.
+    """
+    ratio = h[:-1] / h[1:]
+    unlike = np.abs(odd[:-1] - ratio * odd[1:]) / np.sqrt(1 + ratio**2)
+    noise = 2 * np.max(unlike[-2:], axis=0)
+    still = (odd[-1] == 0) & (odd[-2] == 0)
+    return np.where(still, np.maximum(noise, np.max(unlike[h[1:, ...].reshape(-1) <= 2.0**-8], axis=0)), noise)
+
+
+def _extrapolate(quotients, rounding, powers):
+    """The best entry of the table, and its error; quotients are a series in `powers` of h.
+
+    Wide steps may agree among themselves and be wrong, where a pole or a kink is nearer than they: what the narrower
+    steps contradict, by more than their own errors, is not taken.
+    """
+    rows, errors = [quotients[0]], [np.full(quotients[0].shape, np.inf)]
     table = [quotients[0]]
     for k in range(1, len(quotients)):
         row = [quotients[k]]
+        best, best_error = quotients[k], np.full(quotients[k].shape, np.inf)
         for j in range(1, k + 1):
-            factor = base**j
+            factor = powers[k - j] / powers[k]
             row.append((factor * row[j - 1] - table[j - 1]) / (factor - 1))
             spread = np.maximum(np.abs(row[j] - row[j - 1]), np.abs(row[j] - table[j - 1]))
             error = spread + 2 * rounding[k]
@@ -84,7 +112,19 @@ def _extrapolate(quotients, rounding, base):
             best = np.where(better, row[j], best)
             best_error = np.where(better, error, best_error)
         table = row
-    return best, SAFETY * best_error
+        rows.append(best)
+        errors.append(best_error)
+    best, best_error = rows[-1], errors[-1]
+    for k in range(len(rows) - 2, 0, -1):
+        agrees = np.ones(np.shape(best), bool)
+        for m in range(k + 1, len(rows)):
+            agrees &= ~(np.abs(rows[k] - rows[m]) > SAFETY * (errors[k] + errors[m]))
+        better = agrees & (errors[k] < best_error)
+        best, best_error = np.where(better, rows[k], best), np.where(better, errors[k], best_error)
+    # quotients that move apart to the last have no limit that these steps can tell
+    last, before = np.abs(quotients[-1] - quotients[-2]), np.abs(quotients[-2] - quotients[-3])
+    apart = (last > 1.2 * before) & (last > 8 * rounding[-1])
+    return best, np.where(apart, np.inf, SAFETY * best_error)
 
 
 def along(function: Function, direction: Sequence[np.ndarray], ct: Sequence[np.ndarray]) -> Slopes:
@@ -94,7 +134,7 @@ def along(function: Function, direction: Sequence[np.ndarray], ct: Sequence[np.n
         moved = [x + t * v for x, v in zip(function.wide_point, direction)]
         return np.asarray(pairing(ct, function.evaluate(moved)))
 
-    return slopes(value)
+    return slopes(value, function.eps)
 
 
 def estimate_jvp(fun: Callable, primals: Sequence, tangents: Sequence) -> Estimate:
@@ -125,7 +165,7 @@ def estimate_jvp(fun: Callable, primals: Sequence, tangents: Sequence) -> Estima
         outs = function.evaluate([x + t / length * v for x, v in zip(function.wide_point, direction)])
         return np.concatenate([_real(y) for y in outs])
 
-    found = slopes(value)
+    found = slopes(value, function.eps)
     error = np.where(found.kink, np.inf, found.error)
     values, errors = list(function.outs), list(function.outs)
     start = 0
@@ -188,7 +228,7 @@ def numeric_jacobian(function: Function) -> tuple[np.ndarray, np.ndarray]:
                     active[k] = moved
                     return np.concatenate([_real(y) for y in function.evaluate(active)])
 
-                found = slopes(value)
+                found = slopes(value, function.eps)
                 half = np.where(found.kink, np.abs(found.right - found.left) / 2, 0.0)
                 middle = np.where(found.kink, (found.right + found.left) / 2, found.value)
                 rows.append(middle / step)

@@ -74,7 +74,7 @@ class Finding:
         others = self.candidates[1:]
         if others:
             lines.append(f"  less likely: {', '.join(others)}")
-        lines.append(f"  look: {ADVICE[self.cause]}")
+        lines.append(f"  next: {ADVICE[self.cause]}")
         return "\n".join(lines)
 
 
@@ -226,7 +226,7 @@ def _page(report: Report) -> str:
             )
         if len(f.candidates) > 1:
             rows.append(f"<p>Less likely: {html.escape(', '.join(f.candidates[1:]))}.</p>")
-        rows.append(f"<p>Look: {html.escape(ADVICE[f.cause])}</p>")
+        rows.append(f"<p>Next: {html.escape(ADVICE[f.cause])}</p>")
         title = f"<h2><code>{html.escape(f.argument or 'all arguments')}</code>: {html.escape(f.cause)}</h2>"
         parts.append(f"<section>{title}{''.join(rows)}</section>")
     if report.arguments:

@@ -13,13 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import source_info_util
 from jax.extend.core import Literal
 
+from functional_dl.check.equations import CALLS, applied, is_library, scan_equations, scan_sizes, source_of
+
 LONGEST = 20_000  # steps; a loop that would make the walk longer is run as one step
-CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat": "jaxpr",
-         "remat2": "jaxpr", "checkpoint": "jaxpr", "custom_vmap_call": "call"}  # fmt: skip
-_LIBRARY = "/".join(jax.__file__.replace("\\", "/").split("/")[:-1]) + "/"
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Walk:
 
         for eqn in jaxpr.eqns:
             ins = [read(atom) for atom in eqn.invars]
-            source = outer or _line(eqn)
+            source = outer or source_of(eqn)
             outs = self._equation(eqn, ins, source, outer)
             names |= dict(zip(eqn.outvars, outs))
         return [read(atom) for atom in jaxpr.outvars]
@@ -83,15 +81,15 @@ class Walk:
         name, params = eqn.primitive.name, eqn.params
         if name in CALLS and CALLS[name] in params:
             inner = params[CALLS[name]]
-            return self._run(inner, ins, outer or (source if _is_library(inner) else ""))
+            return self._run(inner, ins, outer or (source if is_library(inner) else ""))
         if name == "cond":
             index = int(np.clip(int(self.values[ins[0]]), 0, len(params["branches"]) - 1))
             return self._run(params["branches"][index], ins[1:], outer)
-        if name == "scan" and len(self.steps) + _size(params) <= LONGEST:
+        if name == "scan" and len(self.steps) + scan_equations(params) <= LONGEST:
             return self._scan(params, ins, source, outer)
         if name == "while" and len(self.steps) < LONGEST:
             return self._while(params, ins, outer)
-        return self._step(name, _bound(eqn), ins, source, params)
+        return self._step(name, applied(eqn), ins, source, params)
 
     def _step(self, name, fun, ins, source, params=None):
         outs = fun(*[self.values[i] for i in ins])
@@ -100,11 +98,7 @@ class Walk:
         return names
 
     def _scan(self, params, ins, source, outer):
-        if "num_consts" in params:
-            num_consts, num_carry = params["num_consts"], params["num_carry"]
-        else:
-            consts, carry, _ = params["ft_in"].update(list(ins)).unpack()  # from JAX 0.11 on
-            num_consts, num_carry = len(list(consts)), len(list(carry))
+        num_consts, num_carry = scan_sizes(params, ins)
         consts, carry, xs = ins[:num_consts], ins[num_consts : num_consts + num_carry], ins[num_consts + num_carry :]
         order = range(params["length"])
         rows = []
@@ -141,33 +135,3 @@ def _take(t):
 
 def _stack(*rows):
     return [jnp.stack(rows)]
-
-
-def _size(params) -> int:
-    inner = params["jaxpr"]
-    return params["length"] * len(getattr(inner, "jaxpr", inner).eqns)
-
-
-def _bound(eqn) -> Callable:
-    params = eqn.params if "subfuns" in eqn.params else eqn.primitive.get_bind_params(eqn.params)
-
-    def fun(*values):
-        outs = eqn.primitive.bind(*values, **params)
-        return list(outs) if eqn.primitive.multiple_results else [outs]
-
-    return fun
-
-
-def _line(eqn) -> str:
-    """The user's file and line of an equation."""
-    text = source_info_util.summarize(eqn.source_info)
-    place = text.split(" ")[0]
-    parts = place.split(":")
-    return ":".join(parts[:2]) if len(parts) > 2 else place
-
-
-def _is_library(inner) -> bool:
-    """Whether the called function is JAX's own."""
-    info = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
-    place = str(getattr(info, "func_src_info", "") or "")
-    return _LIBRARY in place.replace("\\", "/")

@@ -20,6 +20,9 @@ FUNCTIONS = {
     "reciprocal": (lambda x: 1 / x, lambda mp, x: -1 / x**2, (-2.0, 1e-3, 1e3)),
     "fast wave": (lambda x: jnp.sin(300 * x), lambda mp, x: 300 * mp.cos(300 * x), (0.1, 1.0)),
     "small on large": (lambda x: 1e6 + 1e-3 * jnp.sin(x), lambda mp, x: mp.cos(x) / 1000, (0.7,)),
+    "pole nearby": (lambda x: 1 / (x - 1) + x, lambda mp, x: 1 - 1 / (x - 1) ** 2, (1.01, 0.998, 1.0005)),
+    "bend nearby": (lambda x: jnp.sqrt(jnp.abs(x - 1)), lambda mp, x: 1 / (2 * mp.sqrt(x - 1)), (1.01, 1.0001)),
+    "kink nearby": (lambda x: jnp.abs(x - 1), lambda mp, x: mp.mpf(1), (1.01, 1.00001, 1.000001)),
     "steep": (lambda x: jnp.tanh(1e3 * (x - 1)), lambda mp, x: 1000 * mp.sech(1000 * (x - 1)) ** 2, (1.0, 1.001)),
 }
 
@@ -35,6 +38,29 @@ def test_error_is_not_understated(name):
         assert off <= float(found.error), (x, off, found.error)
         # and the estimate is worth something
         assert off <= 1e-5 * abs(exact) + 1e-12, (x, off)
+
+
+@pytest.mark.parametrize("distance", [10.0**-n for n in range(2, 12)])
+def test_a_pole_nearer_than_the_steps_is_not_overlooked(distance):
+    """Of 1 / (t a - d) + b t the wide steps see a smooth function; an error may be infinite, never too small."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        a, b = rng.normal(size=2)
+        found = numeric.slopes(lambda t, a=a, b=b: np.asarray(1 / (t * a - distance) + b * t))
+        exact = b - a / distance**2
+        assert abs(found.value - exact) <= found.error + 1e-13 * abs(exact), (a, b)
+        if distance > 1e-3:
+            assert found.error <= 1e-3 * abs(exact)
+
+
+def test_precision_within_a_function_is_seen():
+    """Values that move in steps of 2^-8 say nothing of a derivative; of 24 bits they say little."""
+    fun = check.function.Function(lambda x: x + jnp.sin(x).astype(jnp.bfloat16).astype(x.dtype), (np.float64(0.5),))
+    assert fun.eps == 2.0**-7
+    found = check.estimate_jvp(fun.fun, fun.primals, (np.float64(1.0),))
+    assert np.isinf(found.error)
+    once = check.estimate_jvp(lambda x: jnp.sin(x.astype(jnp.float32)), (np.float64(0.5),), (np.float64(1.0),))
+    assert abs(float(once.value) - np.cos(0.5)) <= float(once.error) < 1e-2
 
 
 def test_error_says_so_where_values_are_noisy():

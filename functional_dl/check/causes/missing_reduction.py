@@ -33,8 +33,8 @@ def _mean_of_uses(evidence) -> Hypothesis | None:
     m = round(1 / c)
     if evidence.x.size * m != evidence.outs[0].size or not evidence.explains([e / m for e in evidence.expected]):
         return None
-    if len(evidence.wrong) == len(evidence.function.active) > 1:
-        return None  # everything is scaled alike
+    if _everything_is_scaled(evidence, 1 / m):
+        return None
     places = [tuple(i) for i in evidence.rng.permutation(np.argwhere(np.ones(evidence.shape)))[:4]]
     for index in places:
         shares = contributions(evidence, index)
@@ -44,6 +44,14 @@ def _mean_of_uses(evidence) -> Hypothesis | None:
         "missing_reduction",
         0.985,
         f"The cotangent is the mean over the {m} uses of each entry in the output: it should be their sum.",
+    )
+
+
+def _everything_is_scaled(evidence, c) -> bool:
+    """Whether the other arguments' cotangents are c times the right ones too."""
+    others = [j for j in range(len(evidence.function.active)) if j != evidence.k]
+    return bool(others) and all(
+        np.all(np.abs(t.actual[j] - c * t.expected[j]) <= 3 * t.tolerance[j]) for j in others for t in evidence.trials
     )
 
 
@@ -60,8 +68,8 @@ def _fits(evidence, o, group):
         return None
     shares = [evidence.pull(_only(evidence.trials[0].cts, o, group, i)) for i in (0, -1)]
     dense = [float(np.mean(np.abs(s) > 0.01 * np.max(np.abs(s), initial=0.0))) for s in shares]
-    if min(dense) < 0.5 or len(evidence.wrong) == len(evidence.function.active) > 1:
-        return None  # the axis is not one along which the argument is repeated, or everything is scaled alike
+    if min(dense) < 0.5 or _everything_is_scaled(evidence, 1 / count):
+        return None  # the axis is not one along which the argument is repeated, or a factor is lost for all arguments
     # a mean over a broadcast axis, or a factor of 1/n: the argument is smaller than what it is broadcast to
     broadcast = evidence.x.size * count <= evidence.outs[o].size
     return (0.985 if broadcast else 0.6), (
