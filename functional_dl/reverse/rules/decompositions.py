@@ -161,12 +161,18 @@ def _projectors(v):
     return jnp.einsum("...ik,...jk->...ijk", v, conj(v))
 
 
+def _eigh_probe(x, **options):
+    v, w = linalg.eigh(_spread(x), **options)
+    return _projectors(v), w
+
+
 @call_rule(
     eigh_p,
-    Probe(lambda x: linalg.eigh(_spread(x)), shapes=((3, 3),), dtypes=REAL),
-    Probe(lambda x: linalg.eigh(_spread(x), lower=False), shapes=((2, 2, 2),), dtypes=REAL),
+    Probe(_eigh_probe, shapes=((3, 3),), dtypes=REAL),
+    Probe(functools.partial(_eigh_probe, lower=False), shapes=((2, 2, 2),), dtypes=REAL),
     Probe(lambda x: _projectors(linalg.eigh(_spread(x))[0]), shapes=((3, 3),), dtypes=COMPLEX),
     # the vectors' signs are LAPACK's choice, and another one in float32
+    Probe(lambda x: linalg.eigh(_spread(x)), shapes=((3, 3),), dtypes=("float64",)),
     Probe(lambda x: linalg.eigh(_spread(x))[1], shapes=((3, 3),), dtypes=("float64", "complex128")),
     Probe(lambda x: linalg.eigh(_spread(x))[0], shapes=((3, 3),), dtypes=REAL),
 )
@@ -203,10 +209,13 @@ def _eigh_pull_back(outs, cts):
 
 
 def _svd_probe(x):
+    """Without the phase (of a real matrix, the sign) that u_k and v_k share: it is not the same in every precision."""
     u, s, vh = linalg.svd(_spread(x), full_matrices=False)
-    if not is_complex(u):
-        return u, s, vh
-    return jnp.einsum("...ik,...kj->...ijk", u, vh)  # without the phase that u_k and v_k share
+    return s, jnp.einsum("...ik,...kj->...ijk", u, vh)
+
+
+def _svd_left(x):
+    return _projectors(linalg.svd(_spread(x), full_matrices=False)[0])
 
 
 @call_rule(
@@ -214,9 +223,11 @@ def _svd_probe(x):
     Probe(_svd_probe, shapes=((3, 3),), dtypes=LAPACK),
     Probe(_svd_probe, shapes=((4, 2),), dtypes=LAPACK),
     Probe(_svd_probe, shapes=((2, 2, 3),), dtypes=LAPACK),
+    Probe(lambda x: linalg.svd(_spread(x), full_matrices=False), shapes=((4, 2),), dtypes=("float64",)),
+    Probe(lambda x: linalg.svd(_spread(x), full_matrices=False), shapes=((2, 3, 3),), dtypes=("float64",)),
     Probe(lambda x: linalg.svd(_spread(x), compute_uv=False), shapes=((3, 2),), dtypes=LAPACK),
     Probe(lambda x: linalg.svd(_spread(x), full_matrices=True)[::2], shapes=((3, 3),), dtypes=("float64",)),
-    Probe(lambda x: linalg.svd(_spread(x), full_matrices=False)[0], shapes=((3, 2),), dtypes=REAL),
+    Probe(_svd_left, shapes=((3, 2),), dtypes=REAL),
 )
 def svd_forward(tape, values, slots, *, full_matrices, compute_uv, subset_by_index=None, **params):
     """A = U S V^H,  U and V with orthonormal columns.  With M = U^H dA V, F_ij = 1 / (s_j^2 - s_i^2), F_ii = 0:

@@ -319,13 +319,13 @@ def nextafter_vjp(ct, out, x, y, **_):
 @vjp_rule(
     rem_p,
     Probe(
-        lambda x, y: lax.rem(times(3, x), y),
+        lambda x, y: lax.rem(times(4, x), y),
         shapes=((3,), (3,)),
         low=0.5,
         elementwise=True,
-        exact=lambda mp, x, y: 3 * x - y * mp.floor(3 * x / y),
+        exact=lambda mp, x, y: 4 * x - y * mp.floor(4 * x / y),
     ),
-    Probe(lambda x, y: lax.rem(times(-3, x), y), shapes=((3,), (3,)), low=0.5, elementwise=True),
+    Probe(lambda x, y: lax.rem(times(-4, x), y), shapes=((3,), (3,)), low=0.5, elementwise=True),
     Probe(lambda x, y: lax.rem(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), low=0.5),
     reads=("", "out x y"),
 )
