@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
+from functional_dl.check.compiling import jit
+
 _WIDE = {"f": np.dtype("float64"), "c": np.dtype("complex128"), "V": np.dtype("float64")}
 
 
@@ -97,6 +99,11 @@ class Function:
         return [self.leaves[i] for i in self.active]
 
     @functools.cached_property
+    def entries(self) -> int:
+        """Numbers in the differentiable leaves and outputs."""
+        return sum(x.size for x in self.point) + sum(self.outs[i].size for i in self.out_active)
+
+    @functools.cached_property
     def wide(self) -> bool:
         """Whether fun accepts double precision in place of the primals' own."""
         if all(str(x.dtype) in ("float64", "complex128") for x in self.point):
@@ -116,7 +123,7 @@ class Function:
         dtypes = None if self.wide else [x.dtype for x in self.point]
 
         with jax.enable_x64(True):
-            compiled = jax.jit(lambda active: self.of_active(active))
+            compiled = jit(lambda active: self.of_active(active), self.entries)
 
         def evaluate(active):
             with jax.enable_x64(True):

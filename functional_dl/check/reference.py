@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.check import numeric
+from functional_dl.check.compiling import jit
 from functional_dl.check.function import Function, is_complex, pairing, widen
 
 # C of the formula above: a right pullback may be written in many ways, each with a few dozen roundings
@@ -61,15 +62,13 @@ class Reference:
 
     # --- cotangents
 
+    def _jit(self, fun):
+        return jit(fun, self.function.entries)
+
     @functools.cached_property
     def _compiled(self):
         function = self.function
-
-        @jax.jit
-        def pull(active, cts):
-            return jax.vjp(lambda active: function.of_active(active), active)[1](cts)[0]
-
-        return pull
+        return self._jit(lambda active, cts: jax.vjp(lambda active: function.of_active(active), active)[1](cts)[0])
 
     def pull_at(self, active: Sequence, cts: Sequence) -> list[np.ndarray]:
         """JAX's pullback of the function at other primals, in double precision where that is possible."""
@@ -88,7 +87,7 @@ class Reference:
     @functools.cached_property
     def _push(self):
         function = self.function
-        return jax.jit(lambda active, tangents: jax.jvp(lambda *a: function.of_active(a), active, tangents)[1])
+        return self._jit(lambda active, tangents: jax.jvp(lambda *a: function.of_active(a), active, tangents)[1])
 
     def column(self, k: int, index) -> list[np.ndarray]:
         """What one entry of one leaf moves: d outputs / d entry."""
@@ -115,7 +114,7 @@ class Reference:
     @functools.cached_property
     def _low(self):
         function = self.function
-        return jax.jit(lambda active, cts: jax.vjp(lambda active: function.of_active(active), active)[1](cts)[0])
+        return self._jit(lambda active, cts: jax.vjp(lambda active: function.of_active(active), active)[1](cts)[0])
 
     def pull_low(self, cts: Sequence) -> list[np.ndarray] | None:
         """JAX's pullback in the caller's dtypes; None where there is none."""

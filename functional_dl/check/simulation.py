@@ -19,6 +19,7 @@ import numpy as np
 
 from functional_dl.check import equations
 from functional_dl.check.causes.scale import name_of, sizes_of
+from functional_dl.check.compiling import jit
 from functional_dl.check.evidence import Evidence, Hypothesis
 from functional_dl.check.faults import Fault, changes_of, faults_of, push_forward, where
 from functional_dl.check.function import widen
@@ -92,7 +93,7 @@ class Simulation:
         self.program, self.point, self.cts = program, [np.asarray(x) for x in point], cts
         self.values = {
             n: np.asarray(v) if not jnp.issubdtype(getattr(v, "dtype", np.result_type(v)), jax.dtypes.extended) else v
-            for n, v in equations.run(program, self.point).items()
+            for n, v in jit(lambda *args: equations.run(program, args), 0)(*self.point).items()
         }
         uses = [(n, j) for n, site in enumerate(program.sites) for j, name in enumerate(site.ins)]
         floating = [(n, j) for n, j in uses if equations.is_floating(self.values[program.sites[n].ins[j]])]
@@ -180,7 +181,7 @@ class Simulation:
             w = np.zeros((len(named), count))
             for row, (_, members) in zip(w, named):
                 row[members] = size
-            found = [widen(r) for r in jax.jit(jax.vmap(bars))(jnp.asarray(w))]
+            found = [widen(r) for r in jit(jax.vmap(bars), 0)(jnp.asarray(w))]
         return [(fault, [leaf[i] for leaf in found]) for i, (fault, _) in enumerate(named)]
 
     def responses(self, faults: list[Fault] | None) -> list[np.ndarray]:
@@ -194,7 +195,7 @@ class Simulation:
             return jax.jvp(bars, (start,), (direction,))[1]
 
         with jax.enable_x64(True):
-            compiled = jax.jit(jax.vmap(response))
+            compiled = jit(jax.vmap(response), 0)
             basis = np.eye(count)
             parts = []
             for start in range(0, count, CHUNK):
@@ -259,7 +260,7 @@ class Simulation:
 
         try:
             with jax.enable_x64(True):
-                found = [widen(r) for r in jax.jit(jax.vmap(bars))(jnp.eye(len(changes)))]
+                found = [widen(r) for r in jit(jax.vmap(bars), 0)(jnp.eye(len(changes)))]
         except Exception:  # as above
             return []
         return [
