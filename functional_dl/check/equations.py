@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import source_info_util
-from jax.extend.core import Literal
+from jax.extend.core import Literal, jaxpr_as_fun
 
 LONGEST = 600  # equations; a longer program is not taken apart
 _LIBRARY = "/".join(jax.__file__.replace("\\", "/").split("/")[:-1]) + "/"
@@ -28,13 +28,15 @@ INLINED = CALLS | CUSTOM
 
 @dataclass(frozen=True)
 class Site:
-    """One equation: values of `outs` = fun(*values of `ins`); names are numbers.  `source` is the user's line."""
+    """One equation: values of `outs` = fun(*values of `ins`); names are numbers.  `source` is the user's line, `params`
+    the primitive's own."""
 
     name: str
     fun: Callable
     ins: tuple[int, ...]
     outs: tuple[int, ...]
     source: str = ""
+    params: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,10 @@ class _Builder:
         self.constants[name] = value
         return name
 
-    def add(self, name, fun, ins, outs, source="") -> None:
+    def add(self, name, fun, ins, outs, source="", params=None) -> None:
         if len(self.sites) >= LONGEST:
             raise _TooLong
-        self.sites.append(Site(name, fun, tuple(ins), tuple(outs), source))
+        self.sites.append(Site(name, fun, tuple(ins), tuple(outs), source, params))
 
     def inline(self, closed, inputs, outer: str = "") -> list[int]:
         """Adds a jaxpr's equations, its inputs being the given names; returns its outputs' names.
@@ -105,7 +107,7 @@ class _Builder:
                 outs = self._unroll(eqn, ins, outer)
             else:
                 outs = [self.new() for _ in eqn.outvars]
-                self.add(name, applied(eqn), ins, outs, source)
+                self.add(name, applied(eqn), ins, outs, source, eqn.params)
             names |= dict(zip(eqn.outvars, outs))
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -144,7 +146,31 @@ def applied(eqn) -> Callable:
         outs = eqn.primitive.bind(*values, **params)
         return list(outs) if eqn.primitive.multiple_results else [outs]
 
-    return fun
+    return _linear_solve(fun, eqn.params) if eqn.primitive.name == "custom_linear_solve" else fun
+
+
+def _linear_solve(fun: Callable, params: dict) -> Callable:
+    """A y = b with its derivative, dy = A^-1 (db - dA y), for tangents that need not all be there."""
+    consts = sum(params["const_lengths"])
+
+    @jax.custom_jvp
+    def solve(own, b):
+        return fun(*own, *b)
+
+    @solve.defjvp
+    def solve_jvp(primals, tangents):
+        (own, b), (own_dot, b_dot) = primals, tangents
+        y = solve(own, b)
+        return y, fun(*own, *[db - a for db, a in zip(b_dot, moved_product(params, own, own_dot, y))])
+
+    return lambda *values: solve(list(values[:consts]), list(values[consts:]))
+
+
+def moved_product(params: dict, consts: Sequence, consts_dot: Sequence, y: Sequence) -> Sequence:
+    """dA y of a custom_linear_solve."""
+    matvec = jaxpr_as_fun(params["jaxprs"].matvec)
+    own = slice(0, params["const_lengths"].matvec)
+    return jax.jvp(lambda *consts: matvec(*consts, *y), tuple(consts[own]), tuple(consts_dot[own]))[1]
 
 
 def scan_sizes(params: dict, operands: Sequence) -> tuple[int, int]:

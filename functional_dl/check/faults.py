@@ -107,6 +107,8 @@ def faults_of(program: equations.Listing, values: dict, dependent: set[int]) -> 
         found += _reductions(n, site, operands)
         found += _overwrites(n, site, operands)
         found += _shifts(n, site, operands)
+        found += _blocks(n, site, operands)
+        found += _solves(n, site, operands, program, values)
         if site.name not in LINEAR:
             found += _points(n, site, program, values)
     return found
@@ -162,6 +164,19 @@ def _points(n, site, program, values):
                 found.append(Fault(n, cause, *_from_output(n, site, z, what), weight, ("output", *kind)))
         if site.name in FROM_OUTPUT:
             found.append(Fault(n, "wrong_point", *_from_output(n, site, x, "its input"), 0.955, ("output", j)))
+            found += _of_another(n, site)
+    return found
+
+
+def _of_another(n, site):
+    """A formula of the output that belongs to another function."""
+    found = []
+    for other in ("tanh", "logistic", "exp"):
+        if other != site.name:
+            slope = FROM_OUTPUT[other]
+            push = lambda v, d, slope=slope: [slope(site.fun(*v)[0]) * d[0]]
+            message = f"The derivative of {where(n, site)} is that of {other}, as a formula of the output."
+            found.append(Fault(n, "wrong_point", message, push, 0.95, ("another", other)))
     return found
 
 
@@ -172,6 +187,36 @@ def _from_output(n, site, z, what):
         return [slope(jnp.asarray(z)) * dots[0]]
 
     return f"The derivative of {where(n, site)}, a formula of its output, is given {what}.", push
+
+
+def _solves(n, site, values, program, known):
+    """A y = b.  dy = A^-1 (db - dA y): solved with A in place of its transpose on the way back, or with another y."""
+    if site.name != "custom_linear_solve" or len(site.outs) != 1:
+        return []
+    consts = sum(site.params["const_lengths"])
+
+    def right_side(v, d, y):
+        """db - dA y"""
+        d = _filled(v, d)
+        return d[consts] - equations.moved_product(site.params, v[:consts], d[:consts], [y])[0]
+
+    def solve(v, right):
+        return site.fun(*v[:consts], right)[0]
+
+    def turned(v, d):
+        right = right_side(v, d, site.fun(*v)[0])
+        return [jax.linear_transpose(lambda r: solve(v, r), right)(right)[0]]
+
+    message = f"The adjoint system of {where(n, site)} is solved with the matrix in place of its transpose"
+    found = [
+        Fault(n, "transpose", f"{message}.", turned, 0.955),
+        Fault(n, "wrong_point", f"{message}.", turned, 0.94),
+    ]
+    for j, z in [(j, known[site.ins[j]]) for j in range(consts, len(site.ins))]:
+        push = lambda v, d, z=z: [solve(v, right_side(v, d, jnp.asarray(z)))]
+        message = f"In the derivative of {where(n, site)} its operand {j} stands for the solution."
+        found.append(Fault(n, "wrong_point", message, push, 0.95))
+    return found
 
 
 def _branches(n, site, values):
@@ -290,6 +335,38 @@ def _overwrites(n, site, values):
             return [out * jnp.asarray(shaped, out.dtype)]
 
         found.append(Fault(n, "overwrite", message, push, 0.95 if site.name == "gather" else 0.7))
+    return found
+
+
+def _blocks(n, site, values):
+    """Of a product, the cotangent of one operand summed over a block of the other's rows alone."""
+    if site.name != "dot_general" or not site.params:
+        return []
+    (contracted, batch) = site.params["dimension_numbers"]
+    free = [np.ndim(v) - len(c) - len(b) for v, c, b in zip(values, contracted, batch)]
+    shape = np.shape(site.fun(*values)[0])
+    first = len(batch[0])
+    own = {0: range(first + free[0], len(shape)), 1: range(first, first + free[0])}
+    found = []
+    for j, axes in own.items():
+        for axis in axes:
+            length = shape[axis]
+            for size in sorted({1, length // 4, length // 2} - {0, length}):
+                for what, part in (("first", slice(0, size)), ("last", slice(length - size, None))):
+                    mask = np.zeros(length)
+                    mask[part] = 1.0
+                    mask = mask.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+
+                    def push(v, d, j=j, mask=mask):
+                        alone = [x if i == j else None for i, x in enumerate(d)]
+                        lost = push_forward(site.fun, v, alone)[1][0] if d[j] is not None else 0.0
+                        return [push_forward(site.fun, v, d)[1][0] + (mask - 1) * lost]
+
+                    message = (
+                        f"In the cotangent of operand {j} of {where(n, site)} the {what} {size} of {length} along axis "
+                        f"{axis} count alone: blocks must be added, not written over each other."
+                    )
+                    found.append(Fault(n, "overwrite", message, push, 0.94))
     return found
 
 

@@ -17,34 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.check import equations
-from functional_dl.check.causes.scale import name_of, sizes_of
+from functional_dl.check import equations, repeated
 from functional_dl.check.compiling import jit
-from functional_dl.check.evidence import Evidence, Hypothesis
+from functional_dl.check.evidence import Evidence
 from functional_dl.check.faults import Fault, changes_of, faults_of, push_forward, where
 from functional_dl.check.function import widen
 
 ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated
 FAULTS = 400  # at the most
 CHUNK = 32
-GROUPS = 48  # kinds of edges that are cut at all equations of a kind at once
-TOGETHER = 96  # faults in such groups
 CHANGES = 24  # forward equations that are changed
-
-
-def hypotheses(evidence: Evidence) -> list[Hypothesis]:
-    """Faults in fun's own equations that give the user's cotangents, the best first."""
-    simulation = _of(evidence)
-    if simulation is None:
-        return []
-    found = _lost_terms(evidence, simulation)
-    if not any(h.weight > 0.9 for h in found):
-        found += _other_faults(evidence, simulation)
-    if not any(h.weight > 0.7 for h in found):
-        found += _repeated_faults(evidence, simulation)
-    if not any(h.weight > 0.7 for h in found):
-        found += _recomputed(evidence, simulation)
-    return sorted(found, key=lambda h: -h.weight)
 
 
 def cancellation(evidence: Evidence) -> list[np.ndarray]:
@@ -53,7 +35,7 @@ def cancellation(evidence: Evidence) -> list[np.ndarray]:
     Where the terms cancel (softmax far from 1/2), their rounding is all that an entry holds, however a right pullback
     is written; zeros where fun cannot be taken apart.
     """
-    simulation = _of(evidence)
+    simulation = of(evidence)
     responses = None if simulation is None else simulation.of_edges
     if responses is None:
         return [np.zeros(evidence.shape) for _ in evidence.trials]
@@ -61,7 +43,7 @@ def cancellation(evidence: Evidence) -> list[np.ndarray]:
     return list(np.sqrt(np.sum(terms**2, axis=0)))
 
 
-def _of(evidence: Evidence):
+def of(evidence: Evidence):
     """The simulation of a check, made once for all its arguments."""
     reference = evidence.reference
     if reference.source != "autodiff" or not reference.function.wide:
@@ -130,65 +112,17 @@ class Simulation:
 
     @functools.cached_property
     def of_repeated(self):
-        """Faults that all equations of a kind share, as the steps of an unrolled loop do: (fault, cotangents) pairs.
-
-        Here paths do meet several faulty equations, so the cotangents are computed with the faults in place.
-        """
+        """Faults that all equations of a kind share, as the steps of an unrolled loop do: (fault, cotangents) pairs."""
         try:
-            return self._of_edge_groups() + self._of_fault_groups()
+            return repeated.pairs(self)
         except Exception:  # as above
             return []
-
-    def _of_edge_groups(self):
-        groups: dict[Any, list[int]] = {}
-        for m, (n, j) in enumerate(self.edges):
-            groups.setdefault((*self._kind(n), j), []).append(m)
-        named = []
-        for (name, *_, j), members in groups.items():
-            for what, chosen in (("every", members), ("every but the first", members[1:]),
-                                 ("every but the last", members[:-1])):  # fmt: skip
-                if len(members) > 2 and name not in ("step", "stack"):
-                    message = f"A term is left out at {what} {name} of its kind: the path through operand {j}."
-                    named.append((Fault(0, "missing_term", message, push_forward, 0.95), chosen))
-        return self._with_groups(None, named, -1.0)
-
-    def _of_fault_groups(self):
-        groups: dict[Any, list[Fault]] = {}
-        for fault in self.of_faults[0]:
-            if fault.kind:
-                groups.setdefault((*self._kind(fault.site), fault.cause, fault.kind), []).append(fault)
-        chosen, named = [], []
-        for members in groups.values():
-            if len(members) > 1 and len(chosen) + len(members) <= TOGETHER:
-                first = members[0]
-                message = f"{first.message[:-1]}, and so at {len(members)} equations of its kind."
-                places = list(range(len(chosen), len(chosen) + len(members)))
-                named.append((Fault(first.site, first.cause, message, push_forward, 0.94), places))
-                chosen += members
-        return self._with_groups(chosen, named, 1.0)
-
-    def _kind(self, n):
-        site = self.program.sites[n]
-        return (site.name, *[np.shape(self.values[i]) for i in site.ins])
-
-    def _with_groups(self, faults, named, size):
-        named = named[:GROUPS]
-        if not named:
-            return []
-        count = len(self.edges) if faults is None else len(faults)
-        bars = self._bars(faults)
-        with jax.enable_x64(True):
-            w = np.zeros((len(named), count))
-            for row, (_, members) in zip(w, named):
-                row[members] = size
-            found = [widen(r) for r in jit(jax.vmap(bars), 0)(jnp.asarray(w))]
-        return [(fault, [leaf[i] for leaf in found]) for i, (fault, _) in enumerate(named)]
 
     def responses(self, faults: list[Fault] | None) -> list[np.ndarray]:
         """d cotangents / d w for every fault (or, for None, for every edge): one array for each differentiable leaf, of
         shape (faults, trials, *leaf)."""
         count = len(self.edges) if faults is None else len(faults)
-        bars = self._bars(faults)
+        bars = self.bars(faults)
 
         def response(direction):
             start = jnp.zeros(count)
@@ -204,7 +138,7 @@ class Simulation:
                 parts.append([widen(r)[: len(block)] for r in compiled(jnp.asarray(padded))])
         return [np.concatenate(rows) for rows in zip(*parts)]
 
-    def _bars(self, faults: list[Fault] | None):
+    def bars(self, faults: list[Fault] | None):
         """w -> cotangents with w_m of fault m (or of edge m) in place: one array a leaf, of shape (trials, *leaf)."""
         by_site: dict[int, list] = {}
         entries: list[Any] = self.edges if faults is None else faults
@@ -276,8 +210,6 @@ class Simulation:
 def _with_edges(site, operands, w, places):
     """The equation with its use of operand j scaled by 1 + w in the derivative."""
     operands = list(operands)
-    if site.name == "custom_linear_solve":  # its rule wants the tangents of all operands
-        operands = [_edge(x, 0 * w[0]) if equations.is_floating(x) else x for x in operands]
     for weight, j in zip(w, places):
         operands[j] = _edge(operands[j], weight)
     return site.fun(*operands)
@@ -322,111 +254,3 @@ def _with_faults(site, operands, w, faults):
         return outs, total
 
     return equation([operands[j] for j in floating], jnp.stack(w))
-
-
-# --- edges: terms that are lost, or of another size ------------------------------------------------------------------
-
-
-def _lost_terms(evidence, simulation) -> list[Hypothesis]:
-    responses = simulation.of_edges
-    if responses is None:
-        return []
-    terms, names = _terms(simulation, responses[evidence.k])
-    missing = np.stack([e - a for e, a in zip(evidence.expected, evidence.actual)])
-    if not np.isfinite(missing).all():
-        return []
-    keep = [i for i, t in enumerate(terms) if np.isfinite(t).all() and np.any(t)]
-    terms, names = [terms[i] for i in keep], [names[i] for i in keep]
-    if not terms:
-        return []
-    flat = np.array([t.reshape(-1) for t in terms])
-    target = missing.reshape(-1)
-    gram, side = (flat.conj() @ flat.T), flat.conj() @ target
-    found = []
-    for i, (term, name) in enumerate(zip(terms, names)):
-        gamma = side[i] / gram[i, i]
-        if not _close(evidence, [gamma * t for t in term]):
-            continue
-        gamma = complex(gamma)
-        if abs(gamma - 1) < 0.02:
-            found.append(Hypothesis("missing_term", 0.955, f"A term is left out: the path through {name}."))
-        elif abs(gamma - 2) < 0.02:
-            found.append(Hypothesis("sign", 0.8, f"A term has the wrong sign: the path through {name}."))
-        elif abs(gamma.imag) < 1e-6 and abs(gamma) > 1e-4:
-            c = 1 - gamma.real
-            found.append(
-                Hypothesis(
-                    "scale", 0.75, f"A term is {c:.6g} times what it should be{name_of(c, sizes_of(evidence))}: the "
-                    f"path through {name}.",
-                )
-            )  # fmt: skip
-    if found:
-        return found
-    for i, j in _pairs(gram, side, target):
-        if _close(evidence, [a + b for a, b in zip(terms[i], terms[j])]):
-            return [
-                Hypothesis(
-                    "missing_term", 0.95, f"Two terms are left out: the paths through {names[i]} and {names[j]}."
-                )
-            ]
-    return []
-
-
-def _pairs(gram, side, target):
-    """Pairs of terms whose sum is near the target, by squared distance."""
-    total = float(np.vdot(target, target).real)
-    diagonal = np.real(np.diag(gram)) - 2 * np.real(side)
-    distance = total + diagonal[:, None] + diagonal[None, :] + 2 * np.real(gram)
-    np.fill_diagonal(distance, np.inf)
-    close = np.argwhere(np.triu(distance <= 1e-3 * total, 1))
-    return close[:200]
-
-
-def _terms(simulation, responses):
-    """What each use contributes, and what each value contributes through all its uses."""
-    terms, names = [], []
-    by_value: dict[int, np.ndarray] = {}
-    for (n, j), response in zip(simulation.edges, responses):
-        site = simulation.program.sites[n]
-        terms.append(response)
-        names.append(f"operand {j} of {where(n, site)}")
-        by_value[site.ins[j]] = by_value.get(site.ins[j], 0) + response
-    for name, total in by_value.items():
-        made = [(n, s) for n, s in enumerate(simulation.program.sites) if name in s.outs]
-        terms.append(total)
-        names.append(f"the result of {where(*made[0])}" if made else "an argument")
-    return terms, names
-
-
-def _close(evidence, missing) -> bool:
-    return evidence.explains([e - m for e, m in zip(evidence.expected, missing)])
-
-
-# --- other faults ----------------------------------------------------------------------------------------------------
-
-
-def _other_faults(evidence, simulation) -> list[Hypothesis]:
-    faults, responses = simulation.of_faults
-    if responses is None:
-        return []
-    found = []
-    for fault, response in zip(faults, responses[evidence.k]):
-        if np.isfinite(response).all() and np.any(response) and _close(evidence, -response):
-            found.append(Hypothesis(fault.cause, fault.weight, fault.message))
-    return found
-
-
-def _repeated_faults(evidence, simulation) -> list[Hypothesis]:
-    return [
-        Hypothesis(fault.cause, fault.weight, fault.message)
-        for fault, bars in simulation.of_repeated
-        if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
-    ]
-
-
-def _recomputed(evidence, simulation) -> list[Hypothesis]:
-    return [
-        Hypothesis(fault.cause, fault.weight, fault.message)
-        for fault, bars in simulation.of_recomputed
-        if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
-    ]

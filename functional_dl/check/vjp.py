@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
 
-from functional_dl.check import causes, kinks, reference, simulation
-from functional_dl.check.evidence import Evidence, Hypothesis, Trial
+from functional_dl.check import diagnosis, kinks, reference, simulation
+from functional_dl.check.evidence import Evidence, Trial
 from functional_dl.check.function import Function, is_inexact, widen
 from functional_dl.check.reference import Reference, random_like
 from functional_dl.check.report import Argument, Finding, GradientMismatch, Report
 
 TRIALS = 3
+ROUNDED = 8  # last places that a primal may be off by, where fun is ill-conditioned
 
 
 class Answer(NamedTuple):
@@ -133,25 +134,29 @@ class _Check:
         return self.report(self._judge(right, trials, unsound), _SOURCES[right.source])
 
     def _moved(self, evidence) -> list[np.ndarray]:
-        """Eight times what the right cotangents change by when every primal is rounded another way."""
-        function = self.function
-        draws = [
-            [x * (1 + reference.eps(p) * self.rng.choice([-1.0, 1.0], x.shape)) for x, p in
-             zip(function.wide_point, function.point)]
-            for _ in range(3)
-        ]  # fmt: skip
+        """What the right cotangents change by when the primals are rounded another way, by eight last places.
+
+        The changes of steps as long as a rounding are multiplied; where fun is exponential that is too little, and
+        steps eight times as long are taken.
+        """
+        function, trials = self.function, evidence.trials
         if evidence.reference.source != "autodiff":
-            return [np.zeros(evidence.shape) for _ in evidence.trials]
-        return [
-            8 * np.max([np.abs(evidence.pull_at(d, t.cts) - t.expected[evidence.k]) for d in draws], axis=0)
-            for t in evidence.trials
-        ]
+            return [np.zeros(evidence.shape) for _ in trials]
+        found = [np.zeros(evidence.shape) for _ in trials]
+        for steps in (1, 1, 1, *[ROUNDED] * 6):
+            point = [
+                x * (1 + steps * reference.eps(p) * self.rng.choice([-1.0, 1.0], x.shape))
+                for x, p in zip(function.wide_point, function.point)
+            ]
+            off = [np.abs(evidence.pull_at(point, t.cts) - t.expected[evidence.k]) for t in trials]
+            found = [np.maximum(f, ROUNDED / steps * o) for f, o in zip(found, off)]
+        return found
 
     def _unit(self, k) -> float:
-        """A few roundings in the coarsest dtype at hand."""
+        """Some roundings in the coarsest dtype at hand: of the wide ones more, as they are afforded."""
         function = self.function
-        used = [function.point[k], *[function.outs[i] for i in function.out_active]]
-        return 8 * max(reference.eps(x) for x in used)
+        coarsest = max([function.point[k], *[function.outs[i] for i in function.out_active]], key=reference.eps)
+        return max(8.0, reference.ROUNDINGS.get(reference.dtype_name(coarsest), 4.0) / 5) * reference.eps(coarsest)
 
     def _forward(self):
         answer = self.fun_vjp(*self.function.primals)
@@ -403,8 +408,7 @@ class _Check:
                 wrong.append((k, evidence, ratio))
         for _, evidence, _ in wrong:
             evidence.wrong[:] = [k for k, _, _ in wrong]
-        for _, evidence, ratio in wrong:
-            self.findings.append(_diagnose(evidence, ratio))
+        self.findings += diagnosis.of_arguments([(evidence, ratio) for _, evidence, ratio in wrong], self.findings)
         return arguments
 
     @staticmethod
@@ -447,57 +451,3 @@ _SOURCES = {
     "autodiff": "JAX's derivative in double precision, itself held against differences",
     "numeric": "differences of fun's values",
 }
-SURE = 0.5  # weight from which a cause is named
-
-
-def _diagnose(evidence: Evidence, ratio) -> Finding:
-    found = causes.hypotheses(evidence)
-    if not found or found[0].weight < 0.97:
-        found = sorted([*found, *simulation.hypotheses(evidence)], key=lambda h: -h.weight)
-    if any(h.cause == "wrong_point" for h in found) and _piecewise_linear(evidence):
-        # the derivative knows the point through conditions alone: a wrong value is a wrong condition
-        found = [Hypothesis("wrong_branch", h.weight, h.message) if h.cause == "wrong_point" else h for h in found]
-    named: dict[str, Hypothesis] = {}
-    for h in found:
-        named.setdefault(h.cause, h)
-    ranked = [h for h in named.values() if h.weight >= SURE]
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape)) if ratio.shape else ()
-    trial = max(range(len(evidence.trials)), key=lambda n: _off(evidence, n, index))
-    a, e, t = evidence.actual[trial][index], evidence.expected[trial][index], evidence.tolerance[trial][index]
-    wrong = int((ratio > 1).sum())
-    if not ranked:
-        share = f"{wrong} of {ratio.size} entries are wrong"
-        message = f"{share}; no single known fault explains them."
-    else:
-        message = ranked[0].message
-    return Finding(
-        ranked[0].cause if ranked else "unknown",
-        evidence.path,
-        message,
-        index,
-        e.item(),
-        a.item(),
-        float(abs(a - e)),
-        float(t),
-        tuple(h.cause for h in ranked[:3]) or (*[h.cause for h in found[:2]], "unknown"),
-    )
-
-
-def _piecewise_linear(evidence) -> bool:
-    """Whether the right cotangent stays when all primals move a little."""
-    if evidence.reference.source != "autodiff":
-        return False
-    function, trial = evidence.function, evidence.trials[0]
-    for _ in range(2):
-        moved = [x + 1e-6 * s * random_like(x, evidence.rng) for x, s in zip(function.wide_point, function.scales)]
-        bar = evidence.pull_at(moved, trial.cts)
-        size = float(np.max(np.abs(trial.expected[evidence.k]), initial=0.0))
-        if not np.max(np.abs(bar - trial.expected[evidence.k]), initial=0.0) <= 1e-11 * size:
-            return False
-    return True
-
-
-def _off(evidence, n, index) -> float:
-    a, e, t = evidence.actual[n][index], evidence.expected[n][index], evidence.tolerance[n][index]
-    off = abs(a - e) / t
-    return float(off) if np.isfinite(off) else np.inf

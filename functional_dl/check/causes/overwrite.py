@@ -1,5 +1,7 @@
 """Where an element is used more than once, only one use counts."""
 
+import itertools
+
 import numpy as np
 
 from functional_dl.check.evidence import Evidence, Hypothesis
@@ -13,6 +15,9 @@ def test(evidence: Evidence) -> Hypothesis | None:
     bad = np.argwhere(evidence.bad)
     if not len(bad) or evidence.x.size > 200_000:
         return None
+    windows = _one_window(evidence, bad)
+    if windows is not None:
+        return windows
     good = np.argwhere(~evidence.bad)
     chosen = [tuple(i) for i in evidence.rng.permutation(bad)[:LOOKED_AT]]
     single = diagonal = 0
@@ -50,6 +55,39 @@ def test(evidence: Evidence) -> Hypothesis | None:
         0.965,
         f"The cotangent is wrong at exactly those {len(bad)} entries that are used more than once, and holds the "
         "contribution of one use there: uses must be added, not written over each other.",
+    )
+
+
+def _one_window(evidence, bad) -> Hypothesis | None:
+    """Every wrong entry holds what one position of the output contributes, other axes (channels) summed over."""
+    if len(evidence.outs) != 1 or evidence.outs[0].ndim < 2 or evidence.elementwise:
+        return None
+    shape = evidence.outs[0].shape
+    axes = [axis for axis, n in enumerate(shape) if n > 1]
+    summed = [s for size in range(1, len(axes)) for s in itertools.combinations(axes, size)]
+    several = 0
+    for index in evidence.rng.permutation(bad)[:LOOKED_AT]:
+        shares = contributions(evidence, tuple(index))
+        if shares is None or shares.size != evidence.outs[0].size:
+            return None
+        place = tuple(index)
+        actual, tolerance = evidence.actual[0][place], evidence.tolerance[0][place]
+        kept = []
+        for s in summed:
+            parts = shares.reshape(shape).sum(s)
+            used = np.abs(parts) > 0
+            if used.sum() > 1 and np.any(np.abs(parts - actual)[used] <= 5 * tolerance):
+                kept.append(s)
+        several += len(kept) > 0
+        summed = kept
+    if not summed or several < 3:
+        return None
+    over = ", ".join(str(axis) for axis in axes if axis not in summed[-1])
+    return Hypothesis(
+        "overwrite",
+        0.93,
+        f"Wrong entries hold what one position along the output's axes {over} contributes: where windows overlap their "
+        "contributions must be added, not written over each other.",
     )
 
 

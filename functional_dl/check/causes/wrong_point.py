@@ -17,7 +17,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
                 continue
             if evidence.explains(guesses):
                 return Hypothesis(
-                    "wrong_point",
+                    "transpose" if what.startswith("the transpose") else "wrong_point",
                     0.8 if what.startswith(("-", "zero")) else 0.925,
                     f"The cotangent is the right one at {what}.",
                 )
@@ -33,6 +33,9 @@ def _points(evidence):
         for m, other in enumerate(point):
             if m != j and other.shape == x.shape and other.dtype == x.dtype:
                 yield f"{paths[m]} in place of {paths[j]}", [other if i == j else p for i, p in enumerate(point)]
+        if x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
+            turned = np.swapaxes(x, -1, -2)
+            yield f"the transpose of {paths[j]}", [turned if i == j else p for i, p in enumerate(point)]
         yield f"zero in place of {paths[j]}", [0 * x if i == j else p for i, p in enumerate(point)]
         yield f"-{paths[j]} in place of {paths[j]}", [-x if i == j else p for i, p in enumerate(point)]
     for j, x in enumerate(point):

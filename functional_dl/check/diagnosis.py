@@ -1,0 +1,123 @@
+"""From the evidence on wrong cotangents to findings: hypotheses ranked, and what several arguments say together."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from functional_dl.check import causes, explanations
+from functional_dl.check.evidence import Evidence, Hypothesis
+from functional_dl.check.reference import random_like
+from functional_dl.check.report import Finding
+
+SURE = 0.5  # weight from which a cause is named
+CERTAIN = 0.97  # weight from which fun's equations are not taken apart to find another
+DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
+# what shows alike, the likeliest first: named after what the evidence itself names
+ALIKE = {
+    "scale": ("missing_reduction", "missing_term"),
+    "missing_reduction": ("scale", "overwrite", "missing_term"),
+    "overwrite": ("missing_term", "missing_reduction"),
+    "missing_term": ("wrong_point", "overwrite"),
+    "wrong_point": ("wrong_branch", "transpose"),
+    "wrong_branch": ("wrong_point", "missing_term"),
+    "transpose": ("wrong_point", "shifted"),
+    "shifted": ("wrong_point", "transpose"),
+    "swapped": ("wrong_branch", "wrong_point"),
+    "sign": ("scale", "missing_conjugate"),
+    "zero": ("missing_term", "wrong_branch"),
+    "precision": ("missing_term", "wrong_point"),
+    "missing_conjugate": ("sign", "wrong_point"),
+    "kink": ("wrong_branch",),
+    "nonfinite": ("wrong_branch", "wrong_point"),
+}
+
+
+def of_arguments(wrong: Sequence[tuple[Evidence, np.ndarray]], before: Sequence[Finding]) -> list[Finding]:
+    """A finding for each argument whose numbers are wrong; `before` are those on the form of what was returned."""
+    found = [_diagnose(evidence, ratio) for evidence, ratio in wrong]
+    named = {f.cause for f in found}
+    coarse = {f.argument for f in before if f.cause == "dtype"}
+    together = []
+    for f, (evidence, _) in zip(found, wrong):
+        if f.cause == "precision" and f.argument in coarse:
+            continue  # the digits went with the dtype, which is said already
+        if f.cause == "unknown" and "precision" in named and _relative_error(evidence) < DIGITS:
+            message = "The cotangent has lost digits, as those of other arguments have."
+            f = dataclasses.replace(f, cause="precision", message=message, candidates=("precision", "unknown"))
+        if f.cause == "unknown":  # one fault often shows in several arguments
+            others = [other.cause for other in found if other.cause != "unknown"]
+            f = dataclasses.replace(f, candidates=_three([*f.candidates, *others]))
+        together.append(f)
+    return together
+
+
+def _three(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))[:3]
+
+
+def _relative_error(evidence: Evidence) -> float:
+    """The largest over trials of |actual - expected| / |expected|, both as root mean squares."""
+    return max(
+        float(np.sqrt(np.mean(np.abs(a - e) ** 2)) / (np.sqrt(np.mean(np.abs(e) ** 2)) or 1.0))
+        for a, e in zip(evidence.actual, evidence.expected)
+    )
+
+
+def _diagnose(evidence: Evidence, ratio) -> Finding:
+    found = causes.hypotheses(evidence)
+    if not found or found[0].weight < CERTAIN:
+        found = sorted([*found, *explanations.hypotheses(evidence)], key=lambda h: -h.weight)
+    if any(h.cause == "wrong_point" for h in found) and _piecewise_linear(evidence):
+        # the derivative knows the point through conditions alone: a wrong value is a wrong condition
+        found = [Hypothesis("wrong_branch", h.weight, h.message) if h.cause == "wrong_point" else h for h in found]
+    named: dict[str, Hypothesis] = {}
+    for h in found:
+        named.setdefault(h.cause, h)
+    ranked = [h for h in named.values() if h.weight >= SURE]
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape)) if ratio.shape else ()
+    trial = max(range(len(evidence.trials)), key=lambda n: _off(evidence, n, index))
+    a, e, t = evidence.actual[trial][index], evidence.expected[trial][index], evidence.tolerance[trial][index]
+    wrong = int((ratio > 1).sum())
+    if not ranked:
+        share = f"{wrong} of {ratio.size} entries are wrong"
+        message = f"{share}; no single known fault explains them."
+    else:
+        message = ranked[0].message
+    return Finding(
+        ranked[0].cause if ranked else "unknown",
+        evidence.path,
+        message,
+        index,
+        e.item(),
+        a.item(),
+        float(abs(a - e)),
+        float(t),
+        _candidates(ranked, found),
+    )
+
+
+def _candidates(ranked, found) -> tuple[str, ...]:
+    if not ranked:
+        return _three(["unknown", *[h.cause for h in found]])
+    return _three([*[h.cause for h in ranked], *ALIKE.get(ranked[0].cause, ())])
+
+
+def _piecewise_linear(evidence) -> bool:
+    """Whether the right cotangent stays when all primals move a little."""
+    if evidence.reference.source != "autodiff":
+        return False
+    function, trial = evidence.function, evidence.trials[0]
+    for _ in range(2):
+        moved = [x + 1e-6 * s * random_like(x, evidence.rng) for x, s in zip(function.wide_point, function.scales)]
+        bar = evidence.pull_at(moved, trial.cts)
+        size = float(np.max(np.abs(trial.expected[evidence.k]), initial=0.0))
+        if not np.max(np.abs(bar - trial.expected[evidence.k]), initial=0.0) <= 1e-11 * size:
+            return False
+    return True
+
+
+def _off(evidence, n, index) -> float:
+    a, e, t = evidence.actual[n][index], evidence.expected[n][index], evidence.tolerance[n][index]
+    off = abs(a - e) / t
+    return float(off) if np.isfinite(off) else np.inf

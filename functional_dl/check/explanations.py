@@ -1,0 +1,162 @@
+"""Hypotheses by simulation: the simulated faults whose cotangents are the user's."""
+
+import numpy as np
+
+from functional_dl.check.causes.scale import name_of, sizes_of
+from functional_dl.check.evidence import Evidence, Hypothesis
+from functional_dl.check.faults import where
+from functional_dl.check.simulation import of
+
+
+def hypotheses(evidence: Evidence) -> list[Hypothesis]:
+    """Faults in fun's own equations that give the user's cotangents, the best first."""
+    simulation = of(evidence)
+    if simulation is None:
+        return []
+    found = _lost_terms(evidence, simulation)
+    if not any(h.weight > 0.9 for h in found):
+        found += _other_faults(evidence, simulation)
+    if not any(h.weight > 0.7 for h in found):
+        found += _repeated_faults(evidence, simulation)
+    if not any(h.weight > 0.7 for h in found):
+        found += _recomputed(evidence, simulation)
+    return sorted(found, key=lambda h: -h.weight)
+
+
+# --- edges: terms that are lost, or of another size ------------------------------------------------------------------
+
+
+def _lost_terms(evidence, simulation) -> list[Hypothesis]:
+    responses = simulation.of_edges
+    if responses is None:
+        return []
+    terms, names = _terms(simulation, responses[evidence.k])
+    missing = np.stack([e - a for e, a in zip(evidence.expected, evidence.actual)])
+    if not np.isfinite(missing).all():
+        return []
+    keep = [i for i, t in enumerate(terms) if np.isfinite(t).all() and np.any(t)]
+    terms, names = [terms[i] for i in keep], [names[i] for i in keep]
+    if not terms:
+        return []
+    flat = np.array([t.reshape(-1) for t in terms])
+    target = missing.reshape(-1)
+    gram, side = (flat.conj() @ flat.T), flat.conj() @ target
+    found = []
+    for i, (term, name) in enumerate(zip(terms, names)):
+        gamma = side[i] / gram[i, i]
+        if not _close(evidence, [gamma * t for t in term]):
+            continue
+        gamma = complex(gamma)
+        if abs(gamma - 1) < 0.02:
+            found.append(Hypothesis("missing_term", 0.955, f"A term is left out: the path through {name}."))
+        elif abs(gamma - 2) < 0.02:
+            found.append(Hypothesis("sign", 0.8, f"A term has the wrong sign: the path through {name}."))
+        elif abs(gamma.imag) < 1e-6 and abs(gamma) > 1e-4:
+            c = 1 - gamma.real
+            found.append(
+                Hypothesis(
+                    "scale", 0.75, f"A term is {c:.6g} times what it should be{name_of(c, sizes_of(evidence))}: the "
+                    f"path through {name}.",
+                )
+            )  # fmt: skip
+    if found:
+        return found
+    found = _single_uses(evidence, simulation, responses[evidence.k])
+    if found:
+        return found
+    for i, j in _pairs(gram, side, target):
+        if _close(evidence, [a + b for a, b in zip(terms[i], terms[j])]):
+            return [
+                Hypothesis(
+                    "missing_term", 0.95, f"Two terms are left out: the paths through {names[i]} and {names[j]}."
+                )
+            ]
+    return []
+
+
+def _single_uses(evidence, simulation, responses) -> list[Hypothesis]:
+    """A value is used many times, by the steps of a loop say, and one use alone counts, or only those from one on."""
+    uses: dict[int, list[int]] = {}
+    for m, (n, j) in enumerate(simulation.edges):
+        uses.setdefault(simulation.program.sites[n].ins[j], []).append(m)
+    for members in uses.values():
+        if len(members) < 3:
+            continue
+        total = np.sum(responses[members], axis=0)
+        for place, m in enumerate(members):
+            if _close(evidence, list(total - responses[m])):
+                what = {0: "the first", len(members) - 1: "the last"}.get(place, f"number {place + 1}")
+                return [
+                    Hypothesis("overwrite", 0.955, f"Of {len(members)} uses of a value {what} alone counts: that in "
+                               f"{where(simulation.edges[m][0], simulation.program.sites[simulation.edges[m][0]])}. "
+                               "Uses must be added."),
+                    Hypothesis("missing_reduction", 0.6, "The cotangent is not summed over all uses."),
+                ]  # fmt: skip
+        for count in range(2, len(members) - 1):
+            for side, chosen in (("first", members[:count]), ("last", members[-count:])):
+                if _close(evidence, list(np.sum(responses[chosen], axis=0))):
+                    return [
+                        Hypothesis("missing_term", 0.95, f"Of {len(members)} uses of a value the {side} {count} are "
+                                   "left out."),
+                    ]  # fmt: skip
+    return []
+
+
+def _pairs(gram, side, target):
+    """Pairs of terms whose sum is near the target, by squared distance."""
+    total = float(np.vdot(target, target).real)
+    diagonal = np.real(np.diag(gram)) - 2 * np.real(side)
+    distance = total + diagonal[:, None] + diagonal[None, :] + 2 * np.real(gram)
+    np.fill_diagonal(distance, np.inf)
+    close = np.argwhere(np.triu(distance <= 1e-3 * total, 1))
+    return close[:200]
+
+
+def _terms(simulation, responses):
+    """What each use contributes, and what each value contributes through all its uses."""
+    terms, names = [], []
+    by_value: dict[int, np.ndarray] = {}
+    for (n, j), response in zip(simulation.edges, responses):
+        site = simulation.program.sites[n]
+        terms.append(response)
+        names.append(f"operand {j} of {where(n, site)}")
+        by_value[site.ins[j]] = by_value.get(site.ins[j], 0) + response
+    for name, total in by_value.items():
+        made = [(n, s) for n, s in enumerate(simulation.program.sites) if name in s.outs]
+        terms.append(total)
+        names.append(f"the result of {where(*made[0])}" if made else "an argument")
+    return terms, names
+
+
+def _close(evidence, missing) -> bool:
+    return evidence.explains([e - m for e, m in zip(evidence.expected, missing)])
+
+
+# --- other faults ----------------------------------------------------------------------------------------------------
+
+
+def _other_faults(evidence, simulation) -> list[Hypothesis]:
+    faults, responses = simulation.of_faults
+    if responses is None:
+        return []
+    found = []
+    for fault, response in zip(faults, responses[evidence.k]):
+        if np.isfinite(response).all() and np.any(response) and _close(evidence, -response):
+            found.append(Hypothesis(fault.cause, fault.weight, fault.message))
+    return found
+
+
+def _repeated_faults(evidence, simulation) -> list[Hypothesis]:
+    return [
+        Hypothesis(fault.cause, fault.weight, fault.message)
+        for fault, bars in simulation.of_repeated
+        if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
+    ]
+
+
+def _recomputed(evidence, simulation) -> list[Hypothesis]:
+    return [
+        Hypothesis(fault.cause, fault.weight, fault.message)
+        for fault, bars in simulation.of_recomputed
+        if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
+    ]
