@@ -123,9 +123,9 @@ KINKS = (
     Convention(
         "fmax(x, 0)",
         lambda x: jnp.fmax(x, 0.0),
-        _kink(0.0, 0.0, 1.0, 0.0, 0.5),
+        _kink(0.0, 0.0, 1.0, 0.0, 1.0),
         "torch.fmax(x, 0 * x.detach())",
-        "maximum takes 1/2 at the same point.",
+        "maximum takes 1/2 at the same point, PyTorch's fmax the whole.",
     ),
     Convention(
         "norm([x, 0], 1)",
