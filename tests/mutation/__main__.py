@@ -2,6 +2,9 @@
 
 Prints a table by family, and the survivors with the reasons that survivors.py gives.  Ends with 1 if the score is below
 98 % or a survivor has no reason.
+
+With --log a run that was broken off is taken up again, and one after new probes is short: of the log's verdicts on the
+functions as they stand, those stand that killed a mutant, which more probes do too, or that left one with a reason.
 """
 
 import argparse
@@ -20,7 +23,7 @@ SECONDS = 240  # a mutant that runs longer loops for ever: killed
 SCORE = 0.98
 
 
-def worker(family: str, start: int) -> None:
+def worker(family: str, start: int, log: Path | None) -> None:
     """Judges a family's mutants from number `start` on; prints a line of JSON before and after each."""
     sys.path.insert(0, str(HERE.parent))
     import conftest  # noqa: F401 - strict set-up
@@ -30,10 +33,15 @@ def worker(family: str, start: int) -> None:
     from tests.mutation.judges import death
     from tests.mutation.mutants import mutants
 
+    known = _standing(log)
     for i, mutant in enumerate(mutants(family)):
         if i < start:
             continue
         about = {"number": i, "name": mutant.name, "line": mutant.line, "change": mutant.change}
+        about["digest"] = mutant.digest
+        if mutant.digest in known:
+            print(json.dumps({"ended": known[mutant.digest] | about, "known": True}), flush=True)
+            continue
         print(json.dumps({"began": about}), flush=True)
         began = time.perf_counter()
         cause = death(mutant)
@@ -42,13 +50,22 @@ def worker(family: str, start: int) -> None:
             jax.clear_caches()
 
 
+def _standing(log: Path | None) -> dict[str, dict]:
+    """The log's verdicts that stand, by the mutants' digests."""
+    from tests.mutation.survivors import reason
+
+    events = log.read_text().splitlines() if log and log.exists() else []
+    verdicts = [json.loads(line)["ended"] for line in events]
+    return {v["digest"]: v for v in verdicts if v["death"] is not None or reason(v["name"], v["change"])}
+
+
 def judged(family: str, log: Path | None = None) -> list[dict]:
     """The verdicts on a family's mutants; a worker that stands still is replaced."""
-    events = log.read_text().splitlines() if log and log.exists() else []
-    verdicts = [v for v in (json.loads(line)["ended"] for line in events) if v["name"].startswith(f"{family}.")]
-    start = len(verdicts)
+    verdicts: list[dict] = []
+    start = 0
     while True:
         command = [sys.executable, "-m", "tests.mutation", "--worker", family, "--start", str(start)]
+        command += ["--log", str(log.resolve())] if log else []
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1]
         )
@@ -66,7 +83,7 @@ def judged(family: str, log: Path | None = None) -> list[dict]:
             event = json.loads(line)
             if "ended" in event:
                 verdicts.append(event["ended"])
-                if log:
+                if log and "known" not in event:
                     with log.open("a") as file:
                         file.write(line)
                 current = None
@@ -100,12 +117,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("families", nargs="*")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--log", type=Path, help="file of verdicts: appended to, and not judged again")
+    parser.add_argument("--log", type=Path, help="file of verdicts: appended to, and read")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        worker(options.worker, options.start)
+        worker(options.worker, options.start, options.log)
         return 0
     from tests.mutation.mutants import families
     from tests.mutation.survivors import reason

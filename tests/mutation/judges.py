@@ -1,17 +1,26 @@
-"""The judges of tests/reverse/test_rules.py, quickest first, as one question: does a mutant survive?"""
+"""The judges of tests/reverse/test_rules.py, quickest first, as one question: does a mutant survive?
 
+What a probe cannot show (programs outside jit, references, users' derivatives, ends of a domain) is shown by tests that
+are written by hand.  These judge last, in a pytest within this process.
+"""
+
+import contextlib
+import io
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 import jax
 import numpy as np
 import oracles
+import pytest
 
 from functional_dl.reverse.rule import Rule
 from tests.mutation.mutants import Mutant, planted, users
 from tests.reverse import test_rules
 
+REVERSE = Path(test_rules.__file__).parent
 JUDGES: tuple[tuple[Callable, list], ...] = (
     (test_rules.test_equals_jax, test_rules.CASES),
     (test_rules.test_other_shapes, test_rules.SHAPE_CASES),
@@ -21,6 +30,38 @@ JUDGES: tuple[tuple[Callable, list], ...] = (
     (test_rules.test_equals_multiple_precision, test_rules.EXACT_CASES),
 )
 CHEAP = ("float64", "complex128")
+
+# Family -> the tests by hand that its rules are held by: file, and which of its tests (pytest's -k).
+_LOOPS = (
+    ("test_control_flow.py", "eager or while_ or second_order or newton or under or keeps_what"),
+    ("test_references.py", ""),
+)
+BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
+    "arithmetic": (
+        ("test_special_values.py", "pow or sqrt or cbrt or 1-"),
+        ("test_accuracy.py", "power or at or div or cube"),
+    ),
+    "calls": (
+        ("test_custom_derivatives.py", ""),
+        ("test_control_flow.py", "eager and (saved or checkpointed)"),
+        ("test_api.py", "checkpoint or polic"),
+    ),
+    "cond": _LOOPS,
+    "decompositions": (("test_factors.py", ""), ("test_accuracy.py", "qr")),
+    "elementwise": (("test_special_values.py", ""), ("test_accuracy.py", "")),
+    "linear_algebra": (("test_factors.py", ""), ("test_roots.py", "")),
+    "piecewise": (("test_piecewise.py", ""),),
+    "random": (("test_accuracy.py", "gamma"),),
+    "references": (("test_references.py", ""),),
+    "scan": _LOOPS,
+    "scattering": (("test_places.py", "scatter or apply or ties"),),
+    "special": (
+        ("test_special_values.py", "gamma or i1e or i0e or beta or rem"),
+        ("test_accuracy.py", "gamma or beta or rem"),
+    ),
+    "while_loop": _LOOPS,
+    "windows": (("test_pooling.py", ""),),
+}
 
 
 _answers: dict = {}
@@ -73,4 +114,20 @@ def death(mutant: Mutant) -> str | None:
                 return test.__name__
             except Exception as e:
                 return type(e).__name__
+        return failing_by_hand(mutant.module)
+
+
+def failing_by_hand(family: str) -> str | None:
+    """The file of the first test by hand that fails; None if all pass, or there are none."""
+    for file, chosen in BY_HAND.get(family, ()):
+        jax.clear_caches()  # a function that an earlier test had compiled would be the earlier one's
+        said = io.StringIO()
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", f"{REVERSE / file}"]
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = pytest.main([*options, "-k", chosen] if chosen else options)
+        jax.clear_caches()
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            raise RuntimeError(f"pytest ended with {code!r} on {file}, chosen by {chosen!r}:\n{said.getvalue()}")
+        if code != pytest.ExitCode.OK:
+            return file
     return None

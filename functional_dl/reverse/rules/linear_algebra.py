@@ -148,6 +148,7 @@ def triangular_solve_vjp(ct, out, a, b, *, left_side, lower, transpose_a, conjug
     Probe(lambda x: linalg.lu(_dominant(x)), shapes=((3, 3),), dtypes=LAPACK),
     Probe(lambda x: linalg.lu(lax.rev(_dominant(x), (1,))), shapes=((2, 3, 3),), dtypes=LAPACK),
     Probe(lambda x: linalg.lu(_dominant(x)), shapes=((4, 2),), dtypes=LAPACK),
+    Probe(lambda x: linalg.lu(_dominant(x)), shapes=((1, 2, 2),), dtypes=("float64",)),
     Probe(lambda x: linalg.lu(lax.rev(_dominant(x), (0,))), shapes=((2, 4),), dtypes=LAPACK),
     reads="outs",
 )
