@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import Queue
 
 HERE = Path(__file__).parent
-SECONDS = 240  # a mutant that runs longer loops for ever: killed
+SECONDS = 240  # a mutant that takes longer for one question loops for ever: killed
 SCORE = 0.98
 
 
@@ -33,7 +33,7 @@ def worker(family: str, start: int, log: Path | None) -> None:
     from tests.mutation.judges import death
     from tests.mutation.mutants import mutants
 
-    known = _standing(log)
+    known, out = _standing(log), sys.stdout  # pytest has an output of its own
     for i, mutant in enumerate(mutants(family)):
         if i < start:
             continue
@@ -44,7 +44,7 @@ def worker(family: str, start: int, log: Path | None) -> None:
             continue
         print(json.dumps({"began": about}), flush=True)
         began = time.perf_counter()
-        cause = death(mutant)
+        cause = death(mutant, lambda: print("{}", file=out, flush=True))
         print(json.dumps({"ended": about | {"death": cause, "seconds": time.perf_counter() - began}}), flush=True)
         if i % 40 == 39:
             jax.clear_caches()
@@ -81,6 +81,8 @@ def judged(family: str, log: Path | None = None) -> list[dict]:
             if line is None:
                 break
             event = json.loads(line)
+            if not event:  # another question
+                continue
             if "ended" in event:
                 verdicts.append(event["ended"])
                 if log and "known" not in event:

@@ -221,30 +221,30 @@ def mutants(family: str) -> Iterator[Mutant]:
         silent, number = silent_changes(node, _is_entry_by_entry(family, name, parameters)), 0
         for place in ast.walk(body(node)):
             for change, replacement in mistakes(place, parameters):
-                if (id(place), "") not in silent and (id(place), change) not in silent:
-                    yield Mutant(
-                        family,
-                        name,
-                        number,
-                        getattr(place, "lineno", node.lineno),
-                        change,
-                        _replaced(node, place, replacement),
-                    )
+                if (id(place), "") in silent or (id(place), change) in silent:
+                    continue
+                yield Mutant(
+                    family,
+                    name,
+                    number,
+                    getattr(place, "lineno", node.lineno),
+                    change,
+                    _replaced(node, place, replacement),
+                )
                 number += 1
 
 
 def _is_entry_by_entry(family: str, function: str, parameters: list[str]) -> bool:
     """A rule (ct, out, x) of functions that act entry by entry and leave the type as it is."""
     rules = rules_of(family, function)
-    if len(parameters) != 3 or not rules or not all(rule.probes[0].elementwise for rule in rules):
+    probes = [probe for rule in rules for probe in rule.probes]
+    if len(parameters) != 3 or not all(rule.probes[0].elementwise for rule in rules):
         return False
-    operands = [
-        (probe.fun, jax.ShapeDtypeStruct(probe.shapes[0], dtype))
-        for rule in rules
-        for probe in rule.probes
-        for dtype in probe.dtypes
-    ]
-    return all(jax.eval_shape(fun, x) == x for fun, x in operands)
+    if not probes or any(len(probe.shapes) != 1 for probe in probes):
+        return False
+    operands = [(probe.fun, jax.ShapeDtypeStruct(probe.shapes[0], d)) for probe in probes for d in probe.dtypes]
+    outputs = [(jax.eval_shape(fun, x), x) for fun, x in operands]
+    return all((out.shape, out.dtype) == (x.shape, x.dtype) for out, x in outputs)
 
 
 def _replaced(node, place, replacement) -> ast.FunctionDef:

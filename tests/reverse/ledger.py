@@ -84,7 +84,7 @@ def _igamma_slope(x, shape=None):
     return total
 
 
-def _dense_ragged_product(x, y, sizes, numbers):
+def _dense_ragged_product(x, y, sizes, numbers, **_):
     """ragged_dot_general as a sum, or for ragged sums a stack, of one masked dot_general a group."""
     ((x_contract, y_contract), batch) = numbers.dot_dimension_numbers
     [axis], group = numbers.lhs_ragged_dimensions, list(numbers.rhs_group_dimensions)

@@ -47,6 +47,11 @@ def _with_integers(start, xs):
     return lax.scan(step, (np.int32(1), start), xs)
 
 
+def _without_inputs(start, xs):
+    """The steps count, and read nothing."""
+    return lax.scan(lambda state, _: (lax.sin(state), state), start, xs)
+
+
 @call_rule(
     scan_p,
     Probe(_recurrence(), shapes=((2,), (2,), (4, 2))),
@@ -54,6 +59,7 @@ def _with_integers(start, xs):
     Probe(_recurrence(unroll=3), shapes=((2,), (2,), (4, 2))),
     Probe(_recurrence(length=0), shapes=((2,), (2,), (0, 2))),
     Probe(_with_integers, shapes=((2,), (4, 2))),
+    Probe(_without_inputs, shapes=((2,), (4, 2)), dtypes=("float64",)),
 )
 def scan_forward(tape, values, slots, **params):
     """(s_{t+1}, y_t) = f(c, s_t, x_t) for t = 0, ..., T-1.  Backward, from s_T_bar and the y_t_bar:
