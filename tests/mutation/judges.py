@@ -37,8 +37,7 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
     "arithmetic": (("test_accuracy.py", "power or at or div or cube"),),
     "calls": (
         ("test_custom_derivatives.py", "symbolic or by_hand or numbers or eager"),
-        ("test_control_flow.py", "eager and (saved or checkpointed)"),
-        ("test_api.py", "checkpoint or polic"),
+        ("test_control_flow.py", "eager and (saved or checkpointed) or policy"),
     ),
     "cond": (("test_control_flow.py", "eager and (cond or nested)"),),
     "cond._cond_on_contents": REFERENCES,
@@ -48,7 +47,7 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
     "piecewise": (("test_piecewise.py", ""),),
     "random": (("test_accuracy.py", "gamma"),),
     "references": REFERENCES,
-    "scan": (("test_control_flow.py", "eager and (recurrent or invariant) or keeps_what"),),
+    "scan": (("test_control_flow.py", "eager and (recurrent or invariant) or does_not_change"),),
     "scan._scan_on_contents": REFERENCES,
     "scattering": (("test_places.py", "scatter or apply or ties"),),
     "special": (
