@@ -10,6 +10,7 @@ functions as they stand, those stand that killed a mutant, which more probes do 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -19,7 +20,8 @@ from pathlib import Path
 from queue import Queue
 
 HERE = Path(__file__).parent
-SECONDS = 90  # a mutant that takes longer for one question loops for ever: killed
+SECONDS = 25  # of a processor; a mutant that takes more for one question loops for ever: killed
+PATIENCE = 600  # seconds for one question on a machine that is busy
 SCORE = 0.98
 
 
@@ -34,6 +36,14 @@ def worker(family: str, start: int, log: Path | None) -> None:
     from tests.mutation.mutants import mutants
 
     known, out = _standing(log), sys.stdout  # pytest has an output of its own
+
+    def asks():
+        """Before a question: the parent hears of it, and the process may use so much more of a processor."""
+        print("{}", file=out, flush=True)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        limit = int(usage.ru_utime + usage.ru_stime) + SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
     for i, mutant in enumerate(mutants(family)):
         if i < start:
             continue
@@ -44,7 +54,7 @@ def worker(family: str, start: int, log: Path | None) -> None:
             continue
         print(json.dumps({"began": about}), flush=True)
         began = time.perf_counter()
-        cause = death(mutant, lambda: print("{}", file=out, flush=True))
+        cause = death(mutant, asks)
         print(json.dumps({"ended": about | {"death": cause, "seconds": time.perf_counter() - began}}), flush=True)
         if i % 40 == 39:
             jax.clear_caches()
@@ -71,10 +81,10 @@ def judged(family: str, log: Path | None = None) -> list[dict]:
         )
         lines: Queue = Queue()
         threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
-        current = None
+        current, began = None, time.perf_counter()
         while True:
             try:
-                line = lines.get(timeout=SECONDS)
+                line = lines.get(timeout=PATIENCE)
             except Exception:  # queue.Empty: the mutant stands still
                 process.kill()
                 break
@@ -90,13 +100,13 @@ def judged(family: str, log: Path | None = None) -> list[dict]:
                         file.write(line)
                 current = None
             else:
-                current = event["began"]
+                current, began = event["began"], time.perf_counter()
         process.wait()
         if current is None:
             if process.returncode:
                 raise RuntimeError(f"{family}: the worker ended with {process.returncode}")
             return verdicts
-        verdicts.append(current | {"death": "no end, or the process died", "seconds": float(SECONDS)})
+        verdicts.append(current | {"death": "no end, or the process died", "seconds": time.perf_counter() - began})
         if log:
             with log.open("a") as file:
                 print(json.dumps({"ended": verdicts[-1]}), file=file)

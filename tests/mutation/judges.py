@@ -54,7 +54,7 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
         ("test_special_values.py", "i1e or igamma or betainc"),
         ("test_accuracy.py", "gamma or beta or rem or bessel"),
     ),
-    "while_loop": (("test_control_flow.py", "while_equals or while_second or while_loops"),),
+    "while_loop": (("test_control_flow.py", "while_equals or while_second or while_loop"),),
     "while_loop._while_on_contents": REFERENCES,
     "windows": (("test_pooling.py", ""),),
 }
@@ -129,7 +129,7 @@ def failing_by_hand(family: str, function: str, asks: Callable[[], None] = lambd
     for file, chosen in BY_HAND.get(f"{family}.{function}") or BY_HAND.get(family, ()):
         jax.clear_caches()  # a function that an earlier test had compiled would be the earlier one's
         said = io.StringIO()
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", f"{REVERSE / file}"]
+        options = ["-x", "-q", "-s", "-p", "no:cacheprovider", "-W", "ignore", f"{REVERSE / file}"]
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             code = pytest.main([*options, "-k", chosen] if chosen else options, plugins=[_Asking(asks)])
         jax.clear_caches()

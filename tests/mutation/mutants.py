@@ -9,6 +9,7 @@ import ast
 import contextlib
 import copy
 import dataclasses
+import functools
 import hashlib
 import importlib
 import inspect
@@ -215,10 +216,13 @@ def _with(node, **fields):
 def mutants(family: str) -> Iterator[Mutant]:
     """All mutants of a file, in order."""
     functions = _functions(_tree(family))
+    flags = {k: v for k, v in vars(importlib.import_module(f"{PACKAGE}.{family}")).items() if type(v) is bool}
     for name in sorted(users(family), key=lambda name: functions[name].lineno):
         node = functions[name]
         parameters = [a.arg for a in node.args.args]
-        silent, number = silent_changes(node, _is_entry_by_entry(family, name, parameters)), 0
+        one_type = parameters[1:2] == ["out"] and _keeps_the_type(family, name)
+        unread = one_type and all(map(_reads_no_values, rules_of(family, name)))
+        silent, number = silent_changes(node, one_type, unread, flags), 0
         for place in ast.walk(body(node)):
             for change, replacement in mistakes(place, parameters):
                 if (id(place), "") in silent or (id(place), change) in silent:
@@ -234,17 +238,28 @@ def mutants(family: str) -> Iterator[Mutant]:
                 number += 1
 
 
-def _is_entry_by_entry(family: str, function: str, parameters: list[str]) -> bool:
-    """A rule (ct, out, x) of functions that act entry by entry and leave the type as it is."""
+@functools.cache
+def _keeps_the_type(family: str, function: str) -> bool:
+    """Whether the rules are of functions whose output has the type of their first operand, by their nature.
+
+    That is so of functions that act entry by entry, if it is so of every probe, and of scatters.
+    """
     rules = rules_of(family, function)
+    if rules and all(rule.primitive.name.startswith("scatter") for rule in rules):
+        return True
     probes = [probe for rule in rules for probe in rule.probes]
-    if len(parameters) != 3 or not all(rule.probes[0].elementwise for rule in rules):
+    if not probes or not all(rule.probes[0].elementwise for rule in rules):
         return False
-    if not probes or any(len(probe.shapes) != 1 for probe in probes):
+    if any(len(probe.shapes) != 1 for probe in probes):
         return False
     operands = [(probe.fun, jax.ShapeDtypeStruct(probe.shapes[0], d)) for probe in probes for d in probe.dtypes]
     outputs = [(jax.eval_shape(fun, x), x) for fun, x in operands]
     return all((out.shape, out.dtype) == (x.shape, x.dtype) for out, x in outputs)
+
+
+def _reads_no_values(rule: table.Rule) -> bool:
+    """Of `out` and the first primal the formula sees the types alone."""
+    return not any(any(mask[:2]) for mask in rule.reads)
 
 
 def _replaced(node, place, replacement) -> ast.FunctionDef:

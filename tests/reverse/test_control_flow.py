@@ -157,6 +157,28 @@ def test_while_loops_memory_does_not_grow_with_the_steps():
     assert memory(10) < 200 * 8 * 1000  # the checkpoints, twice, and a few states: far from one state a step
 
 
+def test_a_while_loop_is_run_again_a_few_times():
+    """Its step T times forward, T times on the way back, and T log2(T / 32) / 2 times for the states between."""
+    steps, count = 1000, 0
+
+    def note(y):
+        nonlocal count
+        count += 1
+        return y
+
+    @jax.custom_jvp
+    def counted(y):
+        return jax.pure_callback(note, jax.ShapeDtypeStruct(y.shape, y.dtype), y)
+
+    counted.defjvp(lambda x, t: (counted(*x), t[0]))
+
+    def loop(w):
+        return lax.while_loop(lambda s: s[0] < steps, lambda s: (s[0] + 1, jnp.sin(counted(s[1]) * w)), (0, w))[1]
+
+    reverse.grad(loop)(1.1)
+    assert 2 * steps <= count <= steps * (2 + 0.5 * np.log2(steps / 32) + 1)
+
+
 def test_while_second_order():
     def second(grad, fun):
         return grad(grad(lambda w: fun(w, 0.3, 40)))(1.1)

@@ -166,7 +166,6 @@ def _active(body, slots, parts, num_known):
     """Which inputs of the step are differentiated: a carry is, once any step makes it depend on one that is."""
     active = [s is not None for s in slots]
     consts, carry, _ = parts
-    num_carry = carry.stop - carry.start
     own = slice(0, consts.stop - num_known)
     while True:
         inputs = [*active[own], *active[consts.stop :]]
@@ -174,7 +173,7 @@ def _active(body, slots, parts, num_known):
             outs = [is_differentiable(var.aval) for var in body.outvars]  # an invariant may reach any output
         else:
             outs = active_outputs(body, inputs)
-        merged = [a or b for a, b in zip(active[carry], outs[:num_carry])]
+        merged = [a or b for a, b in zip(active[carry], outs)]  # the carries come first
         if merged == active[carry]:
             return active
         active[carry] = merged

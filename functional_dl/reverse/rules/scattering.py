@@ -106,14 +106,6 @@ def _probes(scatter, repeated=True, dtypes=FLOATS, clip="clip"):
     )
 
 
-def _add_vjp(sign, ct, x, indices, update, params):
-    def update_bar():
-        bar = _places(indices, update, x, **params).read(ct)
-        return lax.neg(bar) if sign < 0 else bar
-
-    return ct, None, update_bar
-
-
 @vjp_rule(
     scatter_add_p,
     *_probes(lax.scatter_add, dtypes=ALL),
@@ -122,7 +114,7 @@ def _add_vjp(sign, ct, x, indices, update, params):
 )
 def scatter_add_vjp(ct, out, x, indices, update, **params):
     """y_j = x_j + sum of u_i over the i with p(i) = j  =>  x_bar = y_bar,  u_i_bar = y_bar at p(i) (0 if dropped)."""
-    return _add_vjp(1, ct, x, indices, update, params)
+    return ct, None, lambda: _places(indices, update, x, **params).read(ct)
 
 
 if hasattr(lax, "scatter_sub"):
@@ -137,7 +129,7 @@ if hasattr(lax, "scatter_sub"):
     )
     def scatter_sub_vjp(ct, out, x, indices, update, **params):
         """y_j = x_j - sum of u_i over the i with p(i) = j  =>  x_bar = y_bar,  u_i_bar = -y_bar at p(i)."""
-        return _add_vjp(-1, ct, x, indices, update, params)
+        return ct, None, lambda: lax.neg(_places(indices, update, x, **params).read(ct))
 
 
 def bent(x):

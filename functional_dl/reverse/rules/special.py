@@ -313,11 +313,10 @@ def bessel_i1e_vjp(ct, out, x, **_):
     Near |x| = 1.5, where y is largest, the slope passes through 0 and is good to a unit of y, not of itself.
     """
     eps = number(np.finfo(np.float64).eps if x.dtype == np.float64 else np.finfo(np.float32).eps, x)
-    away = lax.gt(lax.abs(x), eps)
+    away = lax.bitwise_not(lax.le(lax.abs(x), eps))  # a NaN is, and is passed on
     safe = lax.select(away, x, lax.full(x.shape, eps, x.dtype))
     slope = lax.sub(lax.bessel_i0e(safe), lax.mul(out, lax.add(lax.sign(safe), over(1, safe))))
-    at_zero = lax.add(lax.full(x.shape, 0.5, x.dtype), x)  # NaN where x is
-    return (lax.mul(ct, lax.select(away, slope, at_zero)),)
+    return (lax.mul(ct, lax.select(away, slope, lax.full(x.shape, 0.5, x.dtype))),)
 
 
 def next_up(x, shape=None):
