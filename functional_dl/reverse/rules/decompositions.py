@@ -304,8 +304,9 @@ def _svd_pull_back(residuals, cts):
 
 
 def _eig_vectors(x, left=True, right=True):
-    sides = {"compute_left_eigenvectors": left, "compute_right_eigenvectors": right}
-    return linalg.eig(_spread(x), enable_eigvec_derivs=True, **sides)
+    return linalg.eig(
+        _spread(x), compute_left_eigenvectors=left, compute_right_eigenvectors=right, enable_eigvec_derivs=True
+    )
 
 
 @call_rule(
