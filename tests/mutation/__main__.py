@@ -2,11 +2,15 @@
 
 Prints a table by family, and the survivors with the reasons that survivors.py gives.  Ends with 1 if the score is below
 98 % or a survivor has no reason.
+
+With --log a run that was broken off is taken up again, and one after new probes is short: of the log's verdicts on the
+functions as they stand, those stand that killed a mutant, which more probes do too, or that left one with a reason.
 """
 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -16,11 +20,12 @@ from pathlib import Path
 from queue import Queue
 
 HERE = Path(__file__).parent
-SECONDS = 240  # a mutant that runs longer loops for ever: killed
+SECONDS = 25  # of a processor; a mutant that takes more for one question loops for ever: killed
+PATIENCE = 600  # seconds for one question on a machine that is busy
 SCORE = 0.98
 
 
-def worker(family: str, start: int) -> None:
+def worker(family: str, start: int, log: Path | None) -> None:
     """Judges a family's mutants from number `start` on; prints a line of JSON before and after each."""
     sys.path.insert(0, str(HERE.parent))
     import conftest  # noqa: F401 - strict set-up
@@ -30,54 +35,78 @@ def worker(family: str, start: int) -> None:
     from tests.mutation.judges import death
     from tests.mutation.mutants import mutants
 
+    known, out = _standing(log), sys.stdout  # pytest has an output of its own
+
+    def asks():
+        """Before a question: the parent hears of it, and the process may use so much more of a processor."""
+        print("{}", file=out, flush=True)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        limit = int(usage.ru_utime + usage.ru_stime) + SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
     for i, mutant in enumerate(mutants(family)):
         if i < start:
             continue
         about = {"number": i, "name": mutant.name, "line": mutant.line, "change": mutant.change}
+        about["digest"] = mutant.digest
+        if mutant.digest in known:
+            print(json.dumps({"ended": known[mutant.digest] | about, "known": True}), flush=True)
+            continue
         print(json.dumps({"began": about}), flush=True)
         began = time.perf_counter()
-        cause = death(mutant)
+        cause = death(mutant, asks)
         print(json.dumps({"ended": about | {"death": cause, "seconds": time.perf_counter() - began}}), flush=True)
         if i % 40 == 39:
             jax.clear_caches()
 
 
+def _standing(log: Path | None) -> dict[str, dict]:
+    """The log's verdicts that stand, by the mutants' digests."""
+    from tests.mutation.survivors import reason
+
+    events = log.read_text().splitlines() if log and log.exists() else []
+    verdicts = [json.loads(line)["ended"] for line in events]
+    return {v["digest"]: v for v in verdicts if v["death"] is not None or reason(v["name"], v["change"])}
+
+
 def judged(family: str, log: Path | None = None) -> list[dict]:
     """The verdicts on a family's mutants; a worker that stands still is replaced."""
-    events = log.read_text().splitlines() if log and log.exists() else []
-    verdicts = [v for v in (json.loads(line)["ended"] for line in events) if v["name"].startswith(f"{family}.")]
-    start = len(verdicts)
+    verdicts: list[dict] = []
+    start = 0
     while True:
         command = [sys.executable, "-m", "tests.mutation", "--worker", family, "--start", str(start)]
+        command += ["--log", str(log.resolve())] if log else []
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1]
         )
         lines: Queue = Queue()
         threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
-        current = None
+        current, began = None, time.perf_counter()
         while True:
             try:
-                line = lines.get(timeout=SECONDS)
+                line = lines.get(timeout=PATIENCE)
             except Exception:  # queue.Empty: the mutant stands still
                 process.kill()
                 break
             if line is None:
                 break
             event = json.loads(line)
+            if not event:  # another question
+                continue
             if "ended" in event:
                 verdicts.append(event["ended"])
-                if log:
+                if log and "known" not in event:
                     with log.open("a") as file:
                         file.write(line)
                 current = None
             else:
-                current = event["began"]
+                current, began = event["began"], time.perf_counter()
         process.wait()
         if current is None:
             if process.returncode:
                 raise RuntimeError(f"{family}: the worker ended with {process.returncode}")
             return verdicts
-        verdicts.append(current | {"death": "no end, or the process died", "seconds": float(SECONDS)})
+        verdicts.append(current | {"death": "no end, or the process died", "seconds": time.perf_counter() - began})
         if log:
             with log.open("a") as file:
                 print(json.dumps({"ended": verdicts[-1]}), file=file)
@@ -100,12 +129,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("families", nargs="*")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--log", type=Path, help="file of verdicts: appended to, and not judged again")
+    parser.add_argument("--log", type=Path, help="file of verdicts: appended to, and read")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        worker(options.worker, options.start)
+        worker(options.worker, options.start, options.log)
         return 0
     from tests.mutation.mutants import families
     from tests.mutation.survivors import reason

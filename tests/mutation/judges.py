@@ -1,17 +1,26 @@
-"""The judges of tests/reverse/test_rules.py, quickest first, as one question: does a mutant survive?"""
+"""The judges of tests/reverse/test_rules.py, quickest first, as one question: does a mutant survive?
 
+What a probe cannot show (programs outside jit, references, users' derivatives, ends of a domain) is shown by tests that
+are written by hand.  These judge last, in a pytest within this process.
+"""
+
+import contextlib
+import io
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 import jax
 import numpy as np
 import oracles
+import pytest
 
 from functional_dl.reverse.rule import Rule
 from tests.mutation.mutants import Mutant, planted, users
 from tests.reverse import test_rules
 
+REVERSE = Path(test_rules.__file__).parent
 JUDGES: tuple[tuple[Callable, list], ...] = (
     (test_rules.test_equals_jax, test_rules.CASES),
     (test_rules.test_other_shapes, test_rules.SHAPE_CASES),
@@ -21,6 +30,34 @@ JUDGES: tuple[tuple[Callable, list], ...] = (
     (test_rules.test_equals_multiple_precision, test_rules.EXACT_CASES),
 )
 CHEAP = ("float64", "complex128")
+
+# Family, or function of one -> the tests by hand that it is held by: file, and which of its tests (pytest's -k).
+REFERENCES = (("test_references.py", ""),)
+BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
+    "arithmetic": (("test_accuracy.py", "power or at or div or cube"),),
+    "calls": (
+        ("test_custom_derivatives.py", "symbolic or by_hand or numbers or eager"),
+        ("test_control_flow.py", "eager and (saved or checkpointed) or policy"),
+    ),
+    "cond": (("test_control_flow.py", "eager and (cond or nested)"),),
+    "cond._cond_on_contents": REFERENCES,
+    "decompositions": (("test_factors.py", ""),),
+    "elementwise": (("test_accuracy.py", "at or arcosh or twice"),),
+    "linear_algebra": (("test_factors.py", ""), ("test_roots.py", "")),
+    "piecewise": (("test_piecewise.py", ""),),
+    "random": (("test_accuracy.py", "gamma"),),
+    "references": REFERENCES,
+    "scan": (("test_control_flow.py", "eager and (recurrent or invariant) or does_not_change"),),
+    "scan._scan_on_contents": REFERENCES,
+    "scattering": (("test_places.py", "scatter or apply or ties"),),
+    "special": (
+        ("test_special_values.py", "i1e or igamma or betainc"),
+        ("test_accuracy.py", "gamma or beta or rem or bessel"),
+    ),
+    "while_loop": (("test_control_flow.py", "while_equals or while_second or while_loop"),),
+    "while_loop._while_on_contents": REFERENCES,
+    "windows": (("test_pooling.py", ""),),
+}
 
 
 _answers: dict = {}
@@ -61,16 +98,43 @@ def in_the_campaign(*case):
     test_rules.test_equals_jax(*case)
 
 
-def death(mutant: Mutant) -> str | None:
-    """What kills the mutant: a judge's name, or an error's; None if it survives."""
+def death(mutant: Mutant, asks: Callable[[], None] = lambda: None) -> str | None:
+    """What kills the mutant, a judge or an error; None if it survives.  `asks` is called before each question."""
     rules = users(mutant.module)[mutant.function]
     with planted(mutant), mock.patch.object(oracles, "judge", judge), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for test, case in questions(rules):
+            asks()
             try:
                 test(*case)
             except AssertionError:
                 return test.__name__
             except Exception as e:
                 return type(e).__name__
+        return failing_by_hand(mutant.module, mutant.function, asks)
+
+
+class _Asking:
+    """A pytest plugin that calls `asks` before every test."""
+
+    def __init__(self, asks):
+        self.asks = asks
+
+    def pytest_runtest_logstart(self):
+        self.asks()
+
+
+def failing_by_hand(family: str, function: str, asks: Callable[[], None] = lambda: None) -> str | None:
+    """The file of the first test by hand that fails; None if all pass, or there are none."""
+    for file, chosen in BY_HAND.get(f"{family}.{function}") or BY_HAND.get(family, ()):
+        jax.clear_caches()  # a function that an earlier test had compiled would be the earlier one's
+        said = io.StringIO()
+        options = ["-x", "-q", "-s", "-p", "no:cacheprovider", "-W", "ignore", f"{REVERSE / file}"]
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = pytest.main([*options, "-k", chosen] if chosen else options, plugins=[_Asking(asks)])
+        jax.clear_caches()
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            raise RuntimeError(f"pytest ended with {code!r} on {file}, chosen by {chosen!r}:\n{said.getvalue()}")
+        if code != pytest.ExitCode.OK:
+            return file
     return None

@@ -9,15 +9,20 @@ import ast
 import contextlib
 import copy
 import dataclasses
+import functools
+import hashlib
 import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 from functional_dl import reverse
 from functional_dl.reverse import rule as table
 from functional_dl.reverse import sweep
+from tests.mutation.silent import silent_changes
 
 PACKAGE = "functional_dl.reverse.rules"
 SWAPPED = {"sub", "div", "pow", "atan2", "rem", "dot_general", "matmul", "complex", "dot", "nextafter"}
@@ -75,6 +80,11 @@ class Mutant(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.module}.{self.function}:{self.number}"
+
+    @property
+    def digest(self) -> str:
+        """Of the function with its mistake, wherever it stands in the file."""
+        return hashlib.sha256(f"{self.module} {ast.dump(self.tree)}".encode()).hexdigest()[:16]
 
 
 def families() -> list[str]:
@@ -206,15 +216,17 @@ def _with(node, **fields):
 def mutants(family: str) -> Iterator[Mutant]:
     """All mutants of a file, in order."""
     functions = _functions(_tree(family))
+    flags = {k: v for k, v in vars(importlib.import_module(f"{PACKAGE}.{family}")).items() if type(v) is bool}
     for name in sorted(users(family), key=lambda name: functions[name].lineno):
         node = functions[name]
         parameters = [a.arg for a in node.args.args]
-        number = 0
-        types = {id(n.value) for n in ast.walk(node) if isinstance(n, ast.Attribute) and n.attr in ("dtype", "ndim")}
+        one_type = parameters[1:2] == ["out"] and _keeps_the_type(family, name)
+        unread = one_type and all(map(_reads_no_values, rules_of(family, name)))
+        silent, number = silent_changes(node, one_type, unread, flags), 0
         for place in ast.walk(body(node)):
-            if id(place) in types:  # of another value of the same type there is nothing to tell
-                continue
             for change, replacement in mistakes(place, parameters):
+                if (id(place), "") in silent or (id(place), change) in silent:
+                    continue
                 yield Mutant(
                     family,
                     name,
@@ -224,6 +236,30 @@ def mutants(family: str) -> Iterator[Mutant]:
                     _replaced(node, place, replacement),
                 )
                 number += 1
+
+
+@functools.cache
+def _keeps_the_type(family: str, function: str) -> bool:
+    """Whether the rules are of functions whose output has the type of their first operand, by their nature.
+
+    That is so of functions that act entry by entry, if it is so of every probe, and of scatters.
+    """
+    rules = rules_of(family, function)
+    if rules and all(rule.primitive.name.startswith("scatter") for rule in rules):
+        return True
+    probes = [probe for rule in rules for probe in rule.probes]
+    if not probes or not all(rule.probes[0].elementwise for rule in rules):
+        return False
+    if any(len(probe.shapes) != 1 for probe in probes):
+        return False
+    operands = [(probe.fun, jax.ShapeDtypeStruct(probe.shapes[0], d)) for probe in probes for d in probe.dtypes]
+    outputs = [(jax.eval_shape(fun, x), x) for fun, x in operands]
+    return all((out.shape, out.dtype) == (x.shape, x.dtype) for out, x in outputs)
+
+
+def _reads_no_values(rule: table.Rule) -> bool:
+    """Of `out` and the first primal the formula sees the types alone."""
+    return not any(any(mask[:2]) for mask in rule.reads)
 
 
 def _replaced(node, place, replacement) -> ast.FunctionDef:

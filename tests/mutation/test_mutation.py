@@ -6,7 +6,7 @@ import copy
 import pytest
 
 from functional_dl import reverse
-from tests.mutation.judges import death
+from tests.mutation.judges import BY_HAND, REVERSE, death, failing_by_hand
 from tests.mutation.mutants import Mutant, families, mutants, planted, users
 from tests.mutation.survivors import REASONS, reason
 
@@ -34,6 +34,22 @@ def test_an_equivalent_mutant_survives():
     mutant = chosen("arithmetic", "neg_vjp", "cotangent 0 times -1")
     unchanged = mutant._replace(tree=_undone(mutant))
     assert death(unchanged) is None
+
+
+def test_tests_by_hand_judge_what_probes_do_not_show():
+    [complex_extrema] = [m for m in mutants("piecewise") if m.function == "_winners_bar" and m.change == "eq -> ne"][1:]
+    asked = []
+    with planted(complex_extrema):
+        assert failing_by_hand("piecewise", "_winners_bar", lambda: asked.append(1)) == "test_piecewise.py"
+    assert asked
+    assert failing_by_hand("piecewise", "_winners_bar") is None
+
+
+def test_tests_by_hand_are_there():
+    for where, tests in BY_HAND.items():
+        family, *function = where.split(".")
+        assert set(function) <= set(users(family))
+        assert all((REVERSE / file).exists() for file, _ in tests)
 
 
 def _undone(mutant):
@@ -66,4 +82,4 @@ def test_reasons_belong_to_mutants():
 
 def test_a_survivor_without_a_reason_has_none():
     assert reason("elementwise.cos_vjp:0", "neg dropped") is None
-    assert reason("sorting.put_along:1", "True -> False")
+    assert reason("linear_algebra._half:3", "sub: operands swapped")

@@ -63,13 +63,19 @@ _smallest = _windows(lambda a, b: [lax.min(a[0], b[0])], ((np.inf,), lambda x: (
 NO_RULE = "JAX has no derivative of the primitive at all"
 
 
-def _zeta_of_three(q):
+def _spread(x, shape):
+    return x if shape is None else jnp.broadcast_to(x, shape)
+
+
+def _zeta_of_three(q, shape=None):
     """psi^(2)(q) = -2! zeta(3, q)."""
+    q = _spread(q, shape)
     return -0.5 * lax.polygamma(lax.full(q.shape, 2, q.dtype), q)
 
 
-def _igamma_slope(x):
+def _igamma_slope(x, shape=None):
     """d/da of P(a, x) = sum_k x^(a+k) e^-x / Gamma(a + k + 1), term by term, at a = 2.5."""
+    x = _spread(x, shape)
     total = 0.0 * x
     for k in range(60):
         a = 2.5 + k
@@ -78,7 +84,7 @@ def _igamma_slope(x):
     return total
 
 
-def _dense_ragged_product(x, y, sizes, numbers):
+def _dense_ragged_product(x, y, sizes, numbers, **_):
     """ragged_dot_general as a sum, or for ragged sums a stack, of one masked dot_general a group."""
     ((x_contract, y_contract), batch) = numbers.dot_dimension_numbers
     [axis], group = numbers.lhs_ragged_dimensions, list(numbers.rhs_group_dimensions)
@@ -116,11 +122,11 @@ def _scaled_at(x, factors, rows):
     return x
 
 
-def _sines_at(x, rows, **_):
+def _bent_at(x, rows, **_):
     times = np.bincount([row % len(x) for row in rows if row < len(x)], minlength=len(x))
     for k in range(times.max()):
         again = lax.broadcast_in_dim(jnp.asarray(times > k), x.shape, (0,))
-        x = lax.select(again, lax.sin(x), x)
+        x = lax.select(again, scattering.bent(x), x)
     return x
 
 
@@ -137,7 +143,7 @@ REFUSED_BY_JAX = {
     special.zeta_of_three: (NO_RULE, _zeta_of_three),
     special.igamma_slope: (NO_RULE, _igamma_slope),
     scattering.scaled_at: ("jax.vjp of scatter_mul wants places that are promised to be unique", _scaled_at),
-    scattering.sines_at: ("jax.jvp of a scatter that applies a function is not implemented", _sines_at),
+    scattering.bent_at: ("jax.jvp of a scatter that applies a function is not implemented", _bent_at),
     piecewise.clamped_between: (
         "jax.jvp of lax.clamp with bounds that are numbers selects between arrays of unlike shapes",
         lambda a, x, b: lax.min(lax.max(x, lax.neg(lax.square(a))), lax.square(b)),
@@ -153,7 +159,7 @@ REFUSED_BY_JAX = {
 }
 if jax.__version_info__ < (0, 12):
     REFUSED_BY_JAX[piecewise.only_case] = ("jax.vjp of select_n looks for a second case: IndexError", lambda x: 1.0 * x)
-    REFUSED_BY_JAX[special.next_up] = (NO_RULE, lambda x: x * (1.0 + 0.0 * x))
+    REFUSED_BY_JAX[special.next_up] = (NO_RULE, lambda x, shape=None: _spread(x * (1.0 + 0.0 * x), shape))
 
 # Programs that jax.vmap refuses -> the reason.
 UNBATCHED_BY_JAX = {

@@ -89,8 +89,18 @@ def test_outside_its_domain_arcosh_has_no_slope():
     assert jnp.isnan(reverse.grad(lax.acosh)(-3.0))
 
 
+@pytest.mark.parametrize("x", [-0.5, 1.5])
+def test_outside_its_domain_betainc_has_no_slope(x):
+    assert jnp.isnan(reverse.grad(lambda x: lax.betainc(1.0, 1.0, x))(x))
+
+
 def test_cube_root_twice_at_zero():
     assert reverse.grad(reverse.grad(lax.cbrt))(-0.0) == jax.grad(jax.grad(lax.cbrt))(-0.0)
+
+
+def test_scaled_bessel_function_twice_at_zero():
+    """y = x / 2 - x |x| / 2 + ...: the second derivative jumps from 1 to -1; a number between them is taken."""
+    assert abs(float(reverse.grad(reverse.grad(lax.bessel_i1e))(0.0))) <= 1
 
 
 @pytest.mark.parametrize("fun", [lambda a: lax.betainc(a, 2.0, 0.5), lambda m: lax.polygamma(m, 0.5)])

@@ -1,10 +1,13 @@
 """Branches and loops: against jax.grad where it can, against the same loop of known length where it refuses."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from functional_dl import reverse
 
@@ -154,11 +157,58 @@ def test_while_loops_memory_does_not_grow_with_the_steps():
     assert memory(10) < 200 * 8 * 1000  # the checkpoints, twice, and a few states: far from one state a step
 
 
+def test_a_while_loop_is_run_again_a_few_times():
+    """Its step T times forward, T times on the way back, and T log2(T / 32) / 2 times for the states between."""
+    steps, count = 1000, 0
+
+    def note(y):
+        nonlocal count
+        count += 1
+        return y
+
+    @jax.custom_jvp
+    def counted(y):
+        return jax.pure_callback(note, jax.ShapeDtypeStruct(y.shape, y.dtype), y)
+
+    counted.defjvp(lambda x, t: (counted(*x), t[0]))
+
+    def loop(w):
+        return lax.while_loop(lambda s: s[0] < steps, lambda s: (s[0] + 1, jnp.sin(counted(s[1]) * w)), (0, w))[1]
+
+    reverse.grad(loop)(1.1)
+    assert 2 * steps <= count <= steps * (2 + 0.5 * np.log2(steps / 32) + 1)
+
+
 def test_while_second_order():
     def second(grad, fun):
         return grad(grad(lambda w: fun(w, 0.3, 40)))(1.1)
 
     np.testing.assert_allclose(second(reverse.grad, while_sines), second(jax.grad, scanned_sines), rtol=1e-11)
+
+
+def test_a_policy_may_say_where_a_value_is_saved():
+    policy = jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=["kept"],
+        names_which_can_be_offloaded=[],
+        offload_src="device",
+        offload_dst="pinned_host",
+    )
+
+    @functools.partial(jax.checkpoint, policy=policy)
+    def fun(x):
+        return jnp.sum(jnp.cos(checkpoint_name(jnp.sin(jnp.exp(x)), "kept")))
+
+    _, pullback = jax.jit(lambda x: reverse.vjp(fun, x))(M)
+    assert sum(leaf.size for leaf in jax.tree.leaves(pullback)) == 2 * M.size  # x, and what has the name
+    assert_close(pullback(1.0), jax.vjp(fun, M)[1](1.0))
+
+
+def test_a_loop_computes_what_does_not_change_once():
+    program = jax.make_jaxpr(lambda w, xs: reverse.vjp(invariant_work, w, xs)[0])(W, XS)
+    loops = [eqn.params["jaxpr"] for eqn in program.eqns if eqn.primitive.name == "scan"]
+    steps = {eqn.primitive.name for body in loops for eqn in body.eqns}
+    assert "dot_general" in steps
+    assert "exp" not in steps
 
 
 def test_a_loop_keeps_what_does_not_change_once():

@@ -168,6 +168,23 @@ def test_symbolic_zeros(wrap):
     assert set(seen) == {(True, False), (False, True)}
 
 
+def test_symbolic_zeros_of_tangents():
+    seen = []
+
+    def rule(f, x, t):
+        seen.append(tuple(type(d) is SymbolicZero for d in t))
+        return f(*x), t[0] * x[1]
+
+    fun = with_jvp(lambda x, y: x * y, rule, symbolic_zeros=True)
+    assert reverse.grad(lambda x: fun(x, 2.0))(3.0) == 2.0
+    assert set(seen) == {(False, True)}
+
+
+def test_numpy_arrays_come_back_from_a_rule_by_hand():
+    fun = with_vjp(jnp.sin, lambda x: (jnp.sin(x), None), lambda _, ct: (np.array([1.0, 2.0, 3.0]),))
+    np.testing.assert_array_equal(reverse.grad(lambda x: jnp.sum(fun(x)))(X), [1.0, 2.0, 3.0])
+
+
 def test_python_numbers_reach_the_rule_and_come_back():
     """Outside jit the user's passes work on the Python numbers they are given, as under jax.vjp."""
     fun = with_vjp(lambda x: x * 2, lambda x: (x.value * 2, x.value), lambda x, ct: (ct + 92,), symbolic_zeros=True)

@@ -39,3 +39,11 @@ def test_factors_of_what_is_not_hermitian(name, dtype):
 
     second, our_second = twice(jax.grad), twice(reverse.grad)
     np.testing.assert_allclose(our_second, second, rtol=1e-8, atol=1e-8 * np.abs(second).max())
+
+
+def test_eigenvectors_are_refused_unless_asked_for():
+    def vectors(a):
+        return linalg.eig(a, compute_left_eigenvectors=False)[1]
+
+    with pytest.raises(NotImplementedError, match="enable_eigvec_derivs"):
+        reverse.vjp(vectors, jnp.asarray(MATRIX))

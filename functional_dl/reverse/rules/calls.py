@@ -99,9 +99,21 @@ def _scaled_sine(x):
 _scaled_sine.defvjp(lambda x: (2.0 * lax.sin(x), lax.cos(x)), lambda cosine, ct: (2.0 * cosine * ct,))
 
 
+@jax.custom_vjp
+def _damped_sine(x):
+    return lax.mul(lax.exp(lax.neg(x)), lax.sin(x))
+
+
+_damped_sine.defvjp(
+    lambda x: (_damped_sine(x), (lax.exp(lax.neg(x)), lax.sin(x), lax.cos(x))),
+    lambda kept, ct: (ct * kept[0] * (kept[2] - kept[1]),),
+)
+
+
 @call_rule(
     custom_vjp_call_p,
     Probe(lambda x: _scaled_sine(x), elementwise=True, forward=False, exact=lambda mp, x: 2 * mp.sin(x)),
+    Probe(lambda x: _damped_sine(x), dtypes=("float64",), forward=False),
 )
 def custom_vjp_forward(tape, values, slots, **params):
     """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns."""
@@ -139,6 +151,7 @@ def _is_float0(x):
 @call_rule(
     remat_p,
     Probe(lambda x: jax.checkpoint(lambda y: lax.sin(lax.exp(y)))(x), exact=lambda mp, x: mp.sin(mp.exp(x))),
+    Probe(lambda x: jax.checkpoint(lambda y: jax.jit(_twice)(y))(x), shapes=((2, 2),), dtypes=("float64",)),
     Probe(lambda x: jax.checkpoint(_twice, policy=jax.checkpoint_policies.everything_saveable)(x), shapes=((2, 2),)),
     Probe(lambda x: jax.checkpoint(_twice, policy=jax.checkpoint_policies.dots_saveable)(x), shapes=((2, 2),)),
 )

@@ -50,8 +50,8 @@ def move_group(x, source, target, groups):
 
 
 def _apart(n, step):
-    """The length of n entries `step` apart."""
-    return (n - 1) * step + 1
+    """From the first to the last of n entries `step` apart."""
+    return (n - 1) * step
 
 
 @vjp_rule(

@@ -79,6 +79,8 @@ def pivoted_qr(x):
     Probe(_qr(full=True), shapes=((2, 3),), dtypes=REAL),
     Probe(functools.partial(pivoted_qr), shapes=((4, 3),), dtypes=LAPACK),
     Probe(lambda x: linalg.qr(_spread(x), full_matrices=False)[1], shapes=((3, 3),), dtypes=LAPACK),
+    Probe(lambda x: linalg.qr(_spread(x), full_matrices=False)[0], shapes=((2, 2, 4),), dtypes=("float64",)),
+    Probe(_qr(full=True), shapes=((2, 3, 2),), dtypes=("float64",)),
 )
 def qr_forward(tape, values, slots, *, pivoting, full_matrices, **params):
     """A = Q R,  Q^H Q = I, R upper with real diagonal (m >= n).  With C = dA R^-1 and B = Q^H C:
@@ -228,6 +230,7 @@ def _svd_left(x):
     Probe(lambda x: linalg.svd(_spread(x), compute_uv=False), shapes=((3, 2),), dtypes=LAPACK),
     Probe(lambda x: linalg.svd(_spread(x), full_matrices=True)[::2], shapes=((3, 3),), dtypes=("float64",)),
     Probe(_svd_left, shapes=((3, 2),), dtypes=REAL),
+    Probe(lambda x: linalg.svd(_spread(x), full_matrices=False)[1:], shapes=((2, 3),), dtypes=("float64",)),
 )
 def svd_forward(tape, values, slots, *, full_matrices, compute_uv, subset_by_index=None, **params):
     """A = U S V^H,  U and V with orthonormal columns.  With M = U^H dA V, F_ij = 1 / (s_j^2 - s_i^2), F_ii = 0:
@@ -300,9 +303,10 @@ def _svd_pull_back(residuals, cts):
 # --- eig --------------------------------------------------------------------------------------------------------------
 
 
-def _eig_vectors(x):
-    a = _spread(x)
-    return linalg.eig(a, enable_eigvec_derivs=True)
+def _eig_vectors(x, left=True, right=True):
+    return linalg.eig(
+        _spread(x), compute_left_eigenvectors=left, compute_right_eigenvectors=right, enable_eigvec_derivs=True
+    )
 
 
 @call_rule(
@@ -310,6 +314,8 @@ def _eig_vectors(x):
     Probe(lambda x: jnp.linalg.eigvals(_spread(x)), shapes=((3, 3),), low=-0.5, high=0.5, dtypes=LAPACK, order=1),
     Probe(lambda x: jnp.linalg.eigvals(_spread(x)), shapes=((2, 2, 2),), low=-0.5, high=0.5, dtypes=LAPACK, order=1),
     Probe(_eig_vectors, shapes=((3, 3),), low=-0.5, high=0.5, dtypes=("float64", "complex128")),
+    Probe(functools.partial(_eig_vectors, right=False), shapes=((2, 2, 2),), high=0.5, low=-0.5, dtypes=("float64",)),
+    Probe(lambda x: _eig_vectors(x, left=False)[1], shapes=((3, 3),), high=0.5, low=-0.5, dtypes=("float64",)),
 )
 def eig_forward(
     tape, values, slots, *, compute_left_eigenvectors, compute_right_eigenvectors, enable_eigvec_derivs=False, **params

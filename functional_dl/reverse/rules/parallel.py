@@ -207,7 +207,17 @@ def _collective(body, **kwargs):
     return Probe(_on_devices(body, **kwargs), shapes=((4, 4),), dtypes=("float64",))
 
 
-@vjp_rule(psum_p, _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec(), check_vma=False), reads="")
+def _sum_of_rows_and_devices(x):
+    """Of a row each, whose axis becomes one of the array's."""
+    return jax.vmap(lambda row: lax.psum(lax.sin(row), ("rows", AXIS)), axis_name="rows")(lax.concatenate([x, x], 0))
+
+
+@vjp_rule(
+    psum_p,
+    _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec(), check_vma=False),
+    _collective(_sum_of_rows_and_devices, out=PartitionSpec(), check_vma=False),
+    reads="",
+)
 def psum_vjp(ct, out, x, *, axes, **params):
     """y = sum of x over the devices, which all get it; unchecked types count y's copies one by one  =>
     x_bar = the sum of the copies' y_bar.  Of array axes (numbers) it is an ordinary sum, repeated back."""

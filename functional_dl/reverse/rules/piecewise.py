@@ -140,11 +140,8 @@ def select_n_vjp(ct, out, which, *cases, **_):
     """y = cases[which], entry by entry  =>  case_i_bar = 1(which = i) y_bar."""
     zero = zeros_like(ct)
     if which.dtype == jnp.bool_:
-        return (
-            None,
-            lambda: lax.select_n(which, ct, zero),
-            lambda: lax.select_n(which, zero, ct),
-        )[: 1 + len(cases)]
+        bars = lambda: lax.select_n(which, ct, zero), lambda: lax.select_n(which, zero, ct)
+        return (None, *bars[: len(cases)])
 
     def bar(i):
         return lambda: lax.select_n(lax.eq(which, number(i, which)), zero, ct)

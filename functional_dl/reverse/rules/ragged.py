@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.reverse.rule import Probe, vjp_rule
+from functional_dl.reverse.rule import FLOATS, Probe, vjp_rule
 from functional_dl.reverse.trace import primitive_of
 
 _f32 = np.zeros((1, 1, 1), np.float32)
@@ -26,8 +26,9 @@ def ragged_product(x, y, sizes, numbers, **options):
     return lax.ragged_dot_general(x, y, jnp.array(sizes, "int32"), numbers, **options)
 
 
-def _probe(shapes, sizes, numbers, **options):
-    return Probe(functools.partial(ragged_product, sizes=sizes, numbers=numbers, **options), shapes=shapes)
+def _probe(shapes, sizes, numbers, dtypes=FLOATS, **options):
+    program = functools.partial(ragged_product, sizes=sizes, numbers=numbers, **options)
+    return Probe(program, shapes=shapes, dtypes=dtypes)
 
 
 _ROWS = _numbers(((1,), (1,)), ((), ()), (0,), (0,))
@@ -41,7 +42,9 @@ _ROWS = _numbers(((1,), (1,)), ((), ()), (0,), (0,))
     _probe(((5, 3), (2, 3, 4)), [1, 2], _ROWS),  # two rows in no group
     _probe(((3, 2, 4), (2, 2, 3, 2)), [3, 1], _numbers(((0, 1), (2, 0)), ((), ()), (2,), (1,))),
     _probe(((3, 5), (5, 2)), [2, 3], _numbers(((1,), (0,)), ((), ()), (1,), ())),
+    _probe(((2, 5, 3), (2, 3, 4)), [2, 3], _numbers(((2,), (1,)), ((), ()), (1,), (0,))),
     _probe(((2, 4, 3), (4, 2, 2)), [1, 2], _numbers(((1,), (0,)), ((0,), (1,)), (1,), ())),
+    _probe(((5, 3), (2, 3, 4)), [2, 3], _ROWS, ("float32",), preferred_element_type=np.float64),
     reads=("y group_sizes", "x group_sizes", ""),
 )
 def ragged_dot_general_vjp(

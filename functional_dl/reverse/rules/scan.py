@@ -47,6 +47,28 @@ def _with_integers(start, xs):
     return lax.scan(step, (np.int32(1), start), xs)
 
 
+def _of_the_weight(weight):
+    """The steps alone make the state depend on what is differentiated."""
+    start = lax.full(weight.shape, 0.5, weight.dtype)
+    return lax.scan(lambda state, _: (lax.sin(lax.mul(weight, state)), None), start, length=3)[0]
+
+
+def _beside_an_invariant(start):
+    """The first state makes the second depend on what is differentiated; exp(fixed) does not change, nor depend."""
+    fixed = lax.floor(start)
+
+    def step(states, _):
+        first, _ = states
+        return (lax.sin(first), lax.mul(first, lax.exp(fixed))), None
+
+    return lax.scan(step, (start, lax.full(start.shape, 0, start.dtype)), length=3)[0][1]
+
+
+def _without_inputs(start, xs):
+    """The steps count, and read nothing."""
+    return lax.scan(lambda state, _: (lax.sin(state), state), start, xs)
+
+
 @call_rule(
     scan_p,
     Probe(_recurrence(), shapes=((2,), (2,), (4, 2))),
@@ -54,6 +76,9 @@ def _with_integers(start, xs):
     Probe(_recurrence(unroll=3), shapes=((2,), (2,), (4, 2))),
     Probe(_recurrence(length=0), shapes=((2,), (2,), (0, 2))),
     Probe(_with_integers, shapes=((2,), (4, 2))),
+    Probe(_of_the_weight, dtypes=("float64",)),
+    Probe(_beside_an_invariant, low=0.1, high=0.9, dtypes=("float64",)),
+    Probe(_without_inputs, shapes=((2,), (4, 2)), dtypes=("float64",)),
 )
 def scan_forward(tape, values, slots, **params):
     """(s_{t+1}, y_t) = f(c, s_t, x_t) for t = 0, ..., T-1.  Backward, from s_T_bar and the y_t_bar:
@@ -141,7 +166,6 @@ def _active(body, slots, parts, num_known):
     """Which inputs of the step are differentiated: a carry is, once any step makes it depend on one that is."""
     active = [s is not None for s in slots]
     consts, carry, _ = parts
-    num_carry = carry.stop - carry.start
     own = slice(0, consts.stop - num_known)
     while True:
         inputs = [*active[own], *active[consts.stop :]]
@@ -149,7 +173,7 @@ def _active(body, slots, parts, num_known):
             outs = [is_differentiable(var.aval) for var in body.outvars]  # an invariant may reach any output
         else:
             outs = active_outputs(body, inputs)
-        merged = [a or b for a, b in zip(active[carry], outs[:num_carry])]
+        merged = [a or b for a, b in zip(active[carry], outs)]  # the carries come first
         if merged == active[carry]:
             return active
         active[carry] = merged

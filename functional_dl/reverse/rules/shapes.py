@@ -133,8 +133,8 @@ def rev_vjp(ct, out, x, *, dimensions, **_):
 @vjp_rule(
     convert_element_type_p,
     Probe(lambda x: lax.convert_element_type(x, "float32"), dtypes=FLOATS, smooth=False),
-    Probe(lambda x: lax.convert_element_type(x, "complex64"), dtypes=("float32", "complex64")),
-    Probe(lambda x: lax.convert_element_type(x, "complex128"), dtypes=("float64", "complex128")),
+    Probe(lambda x: lax.convert_element_type(x, "complex64"), dtypes=("complex128", "float32"), smooth=False),
+    Probe(lambda x: lax.convert_element_type(x, "complex128"), dtypes=("float64", "complex64")),
     reads="",
 )
 def convert_element_type_vjp(ct, out, x, **_):

@@ -106,8 +106,8 @@ def polygamma_vjp(ct, out, m, x, **_):
     )
 
 
-def zeta_of_three(q):
-    return lax.zeta(lax.full(q.shape, 3, q.dtype), q)
+def zeta_of_three(q, shape=None):
+    return lax.zeta(lax.full(shape or q.shape, 3, q.dtype), q)
 
 
 @vjp_rule(
@@ -120,6 +120,15 @@ def zeta_of_three(q):
         order=1,
         forward=False,
         exact=lambda mp, q: mp.zeta(3, q),
+    ),
+    Probe(
+        functools.partial(zeta_of_three, shape=(2, 3)),
+        shapes=((2, 1),),
+        low=0.5,
+        high=4.0,
+        dtypes=("float64",),
+        order=1,
+        forward=False,
     ),
     reads="s q",
 )
@@ -187,8 +196,8 @@ def igammac_vjp(ct, out, a, x, **_):
     )
 
 
-def igamma_slope(x):
-    return igamma_grad_a_p.bind(lax.full(x.shape, 2.5, x.dtype), x)
+def igamma_slope(x, shape=None):
+    return igamma_grad_a_p.bind(lax.full(shape or x.shape, 2.5, x.dtype), x)
 
 
 @vjp_rule(
@@ -202,6 +211,15 @@ def igamma_slope(x):
         elementwise=True,
         forward=False,
         exact=lambda mp, x: mp.diff(lambda a: _regularized(mp, a, x), mp.mpf(2.5)),
+    ),
+    Probe(
+        functools.partial(igamma_slope, shape=(2, 3)),
+        shapes=((2, 1),),
+        low=2.5,
+        high=4.0,
+        dtypes=("float64",),
+        order=1,
+        forward=False,
     ),
     reads="a x",
 )
@@ -295,20 +313,20 @@ def bessel_i1e_vjp(ct, out, x, **_):
     Near |x| = 1.5, where y is largest, the slope passes through 0 and is good to a unit of y, not of itself.
     """
     eps = number(np.finfo(np.float64).eps if x.dtype == np.float64 else np.finfo(np.float32).eps, x)
-    away = lax.gt(lax.abs(x), eps)
+    away = lax.bitwise_not(lax.le(lax.abs(x), eps))  # a NaN is, and is passed on
     safe = lax.select(away, x, lax.full(x.shape, eps, x.dtype))
     slope = lax.sub(lax.bessel_i0e(safe), lax.mul(out, lax.add(lax.sign(safe), over(1, safe))))
-    at_zero = lax.add(lax.full(x.shape, 0.5, x.dtype), x)  # NaN where x is
-    return (lax.mul(ct, lax.select(away, slope, at_zero)),)
+    return (lax.mul(ct, lax.select(away, slope, lax.full(x.shape, 0.5, x.dtype))),)
 
 
-def next_up(x):
-    return lax.nextafter(x, lax.full(x.shape, 9, x.dtype))
+def next_up(x, shape=None):
+    return lax.nextafter(x, lax.full(shape or x.shape, 9, x.dtype))
 
 
 @vjp_rule(
     nextafter_p,
     Probe(functools.partial(next_up), dtypes=("float64", "float32"), elementwise=True, forward=False, order=1),
+    Probe(functools.partial(next_up, shape=(2, 3)), shapes=((2, 1),), dtypes=("float64",), forward=False, order=1),
     reads="",
 )
 def nextafter_vjp(ct, out, x, y, **_):
@@ -327,6 +345,7 @@ def nextafter_vjp(ct, out, x, y, **_):
     ),
     Probe(lambda x, y: lax.rem(times(-4, x), y), shapes=((3,), (3,)), low=0.5, elementwise=True),
     Probe(lambda x, y: lax.rem(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), low=0.5),
+    Probe(lax.rem, shapes=((2, 1), (2, 3)), low=0.5, dtypes=("float64",)),
     reads=("", "out x y"),
 )
 def rem_vjp(ct, out, x, y, **_):
