@@ -1,0 +1,1 @@
+"""Showing a gradient: every step forward and backward, graph, generated source, cost ledger."""
