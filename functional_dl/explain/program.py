@@ -80,6 +80,11 @@ class Entry:
             return []
         return [i for i, s in enumerate(self.slots) if s is not None]
 
+    @property
+    def body_is_in_params(self) -> bool:
+        """Whether the equation holds a program."""
+        return self.alone is not None or any(hasattr(open_jaxpr(v)[0], "eqns") for v in self.params.values())
+
     def apply(self, *operands) -> list:
         """The equation at other operands."""
         if self.alone is not None:

@@ -1,0 +1,118 @@
+"""Each step's rule against two oracles, at the step's own values and cotangents.
+
+- adjoint identity: <x_bar, u> = d/dt <y_bar, f(x + t u)> at t = 0, the right side by central differences of the
+  equation itself (Richardson's extrapolation, with an error estimate);
+- JAX's own derivative of the single equation.
+
+The first shares no convention with anybody, the second is exact to rounding; a step passes if both agree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.check.numeric import slopes
+from functional_dl.explain.explanation import Check
+from functional_dl.explain.program import Entry
+
+STEPS = 7  # sizes of the differences: h, h/2, ..., h/64
+
+
+def check(entry: Entry, out_cts: Sequence, bars: dict[int, object], seed: int = 0) -> Check | None:
+    """The step's check.
+
+    Args:
+      entry: the equation.
+      out_cts: cotangents of its outputs, None for zero.
+      bars: slot -> the cotangent that the rule gave the operand (or operands) of that slot.
+    """
+    places = {s: [i for i in entry.active if entry.slots[i] == s] for s in bars if s in entry.slots}
+    points = [entry.operands[where[0]] for where in places.values()]
+    if not places or any(jnp.issubdtype(jax.typeof(x).dtype, jnp.complexfloating) for x in points):
+        return None
+    cts = {j: ct for j, ct in enumerate(out_cts) if ct is not None}
+    given = [bars[s] for s in places]
+
+    def outs(*active):
+        operands = list(entry.operands)
+        for where, x in zip(places.values(), active):
+            for i in where:
+                operands[i] = x
+        results = entry.apply(*operands)
+        return [results[j] for j in cts]
+
+    found = [
+        result
+        for result in (
+            _against_jax(outs, points, list(cts.values()), given),
+            _adjoint(outs, points, list(cts.values()), given, seed),
+        )
+        if result is not None
+    ]
+    if not found:
+        return None
+    return max(found, key=lambda c: (not c.passed, c.error / c.tolerance))
+
+
+def _against_jax(outs, points, cts, bars) -> Check | None:
+    try:
+        _, pullback = jax.vjp(outs, *points)
+        expected = pullback(cts)
+    except (NotImplementedError, ValueError, TypeError):  # JAX has no derivative: while_loop
+        return None
+    worst, allowed = 0.0, 1.0
+    for bar, other, x in zip(bars, expected, points):
+        got, want = (np.asarray(v, np.float64) for v in (bar, other))
+        scale = float(np.linalg.norm(want)) or float(np.linalg.norm(got))
+        if not np.isfinite(scale):
+            same = np.array_equal(got, want, equal_nan=True)
+            error = 0.0 if same else float("inf")
+        else:
+            error = float(np.linalg.norm(got - want)) / scale if scale else 0.0
+        tolerance = rounding(x.dtype, [x, *cts])
+        if error / tolerance >= worst / allowed:
+            worst, allowed = error, tolerance
+    return Check(worst <= allowed, worst, allowed, "jax.vjp of the equation")
+
+
+def rounding(dtype, arrays) -> float:
+    """What the rounding of sums of up to n terms allows, n the largest array's size, relative to the result's norm."""
+    longest = max((x.size for x in arrays), default=1)
+    return float(jnp.finfo(dtype).eps) * (32 + 2 * np.sqrt(longest))
+
+
+def _adjoint(outs, points, cts, bars, seed) -> Check | None:
+    rng = np.random.default_rng(seed)
+    directions = [_direction(x, rng) for x in points]
+    weights = [np.asarray(ct, np.float64) for ct in cts]
+
+    def along(t: float) -> np.ndarray:
+        moved = [x + jnp.asarray(t * u, x.dtype) for x, u in zip(points, directions)]
+        values = [np.asarray(y, np.float64) for y in outs(*moved)]
+        return np.asarray(sum(float(np.vdot(w, y)) for w, y in zip(weights, values)))
+
+    with np.errstate(all="ignore"):
+        slope = slopes(along, steps=STEPS)
+        given = sum(float(np.vdot(np.asarray(b, np.float64), u)) for b, u in zip(bars, directions))
+        size = sum(
+            float(np.linalg.norm(np.asarray(b, np.float64)) * np.linalg.norm(u)) for b, u in zip(bars, directions)
+        )
+    low, high = (float(v) for v in slope.interval)
+    if not np.isfinite([low, high, given]).all():
+        return None
+    off = max(low - given, given - high, 0.0)
+    scale = size or 1.0
+    tolerance = rounding(points[0].dtype, [*points, *cts]) + float(slope.error) / scale
+    return Check(off / scale <= tolerance, abs(float(slope.value) - given) / scale, tolerance, "adjoint identity")
+
+
+def _direction(x, rng) -> np.ndarray:
+    """A random direction, of the size of x entry by entry, so that a step keeps signs; of its mean size where x is 0."""
+    point = np.asarray(x, np.float64)
+    size = np.abs(point)
+    spare = float(size.mean()) if size.size and size.any() else 1.0
+    return rng.uniform(-1, 1, point.shape) * np.where(size > 0, size, spare)

@@ -1,0 +1,200 @@
+"""Names of values: the arguments' paths, the user's own variables, else the primitive and a number."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from dataclasses import dataclass
+
+from functional_dl.explain import sources
+from functional_dl.explain.program import Entry, Recording
+
+GREEK = {
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+}  # fmt: skip
+SHORT = {"weight": "W", "weights": "W", "kernel": "K", "bias": "b", "params": "p"}
+RESERVED = {"jax", "jnp", "np", "lax", "ct", "value_and_vjp", "out", "primitives", *keyword.kwlist, *dir(__builtins__)}
+BY_PRIMITIVE = {
+    "dot_general": "product", "broadcast_in_dim": "spread", "reduce_sum": "total", "reduce_max": "greatest",
+    "reduce_min": "least", "convert_element_type": "cast", "select_n": "choice", "integer_pow": "power",
+    "conv_general_dilated": "convolved", "custom_jvp_call": "called", "custom_vjp_call": "called",
+    "transpose": "turned", "reshape": "reshaped", "add_any": "sum", "exp": "e", "neg": "negated",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Name:
+    """An identifier, its LaTeX, and what the user calls the value ("" where he gave it no name)."""
+
+    name: str
+    latex: str
+    label: str = ""
+
+
+class Namer:
+    """Gives names out, no two alike."""
+
+    def __init__(self):
+        self.taken: set[str] = set()
+        self.latexes: dict[str, int] = {}
+
+    def give(self, wanted: str, latex: str | None = None, label: str = "", ndim: int = 0) -> Name:
+        base = identifier(wanted)
+        name, version = base, 1
+        while not self.free(name):
+            version += 1
+            name = f"{base}_{version}"
+        self.taken.add(name)
+        return Name(name, self.distinct(latex or latex_of(base, ndim)), label)
+
+    def free(self, name: str) -> bool:
+        return name not in self.taken and name not in RESERVED and not name.endswith("_bar")
+
+    def distinct(self, latex: str) -> str:
+        """The formula with a version in brackets, where it was given out before."""
+        count = self.latexes[latex] = self.latexes.get(latex, 0) + 1
+        if count == 1:
+            return latex
+        again = f"{{{latex}}}^{{[{count}]}}" if "^" in latex or "'" in latex else f"{latex}^{{[{count}]}}"
+        return self.distinct(again) if again in self.latexes else self._note(again)
+
+    def _note(self, latex: str) -> str:
+        self.latexes[latex] = 1
+        return latex
+
+
+def identifier(text: str) -> str:
+    """A Python identifier that reads like the text."""
+    name = re.sub(r"\W+", "_", text).strip("_") or "value"
+    return f"v{name}" if name[0].isdigit() else name
+
+
+def latex_of(name: str, ndim: int = 0) -> str:
+    r"""The LaTeX of an identifier: w1 -> w_{1}, a matrix's W_{1}; hidden -> \mathrm{hidden}; theta_0 -> \theta_{0}."""
+    head, *rest = re.findall(r"[A-Za-z]+|\d+", name) or ["v"]
+    head = SHORT.get(head, head)
+    if len(head) == 1:
+        base = head.upper() if ndim >= 2 and not head.isupper() and head in "abcdefghjkmnpqrsuvw" else head
+    elif head in GREEK:
+        base = f"\\{head}"
+    else:
+        base = f"\\mathrm{{{head}}}"
+    if not rest:
+        return base
+    subscript = ",".join(part if part.isdigit() or len(part) == 1 else f"\\mathrm{{{part}}}" for part in rest)
+    return f"{base}_{{{subscript}}}"
+
+
+def bar(latex: str) -> str:
+    r"""The cotangent's LaTeX: \bar over the name, its indices beside it."""
+    match = re.match(r"(\\mathrm\{[^{}]*\}|\\[a-z]+|[A-Za-z])(.*)$", latex)
+    if match is None:
+        return f"\\overline{{{latex}}}"
+    base, indices = match.groups()
+    if len(base) == 1:
+        return f"\\bar {base}{indices}" if indices else f"\\bar {base}"
+    over = "\\overline" if base.startswith("\\mathrm") else "\\bar"
+    return f"{over}{{{base}}}{indices}"
+
+
+def argument_name(path: str) -> str:
+    """The name of an argument's leaf: what it is called last, with the numbers on the way to it."""
+    parts = re.findall(r"[A-Za-z_]\w*|\d+", path)
+    words = [part for part in parts if not part.isdigit()]
+    if not words:
+        return "_".join(["x", *parts])
+    last = words[-1]
+    after = parts[len(parts) - 1 - parts[::-1].index(last) + 1 :]
+    before = [part for part in parts[: parts.index(last)] if part.isdigit()]
+    return "_".join([last, *before, *after])
+
+
+def name_values(recording: Recording, inputs: list[Name], namer: Namer) -> dict[int, Name]:
+    """Names of all values of a recording, by number; those of the inputs are given."""
+    names = dict(zip(recording.inputs, inputs))
+    own, bases = assigned(recording.notebook.entries)
+    for number, value in enumerate(recording.notebook.values):
+        if number not in names and number < first_made(recording):
+            names[number] = namer.give("const", _constant_latex(value, namer))
+    for entry in recording.notebook.entries:
+        for number in entry.ins:
+            if number is not None and number not in names:
+                names[number] = namer.give("const", _constant_latex(recording.notebook.values[number], namer))
+        for place, number in enumerate(entry.out_ids):
+            if number in names:
+                continue
+            ndim = len(entry.outs[place].shape)
+            variable = own.get((entry.index, place))
+            if variable is not None:
+                names[number] = namer.give(variable, None, variable, ndim)
+            elif entry.index in bases:
+                names[number] = _inner(bases[entry.index], namer, ndim)
+            else:
+                word = entry.label or BY_PRIMITIVE.get(entry.primitive.name, entry.primitive.name)
+                names[number] = namer.give(word.strip("_"), None, "", ndim)
+    for number in range(len(recording.notebook.values)):
+        if number not in names:
+            names[number] = namer.give("const", _constant_latex(recording.notebook.values[number], namer))
+    return names
+
+
+def first_made(recording: Recording) -> int:
+    entries = recording.notebook.entries
+    return min(entries[0].out_ids, default=0) if entries else len(recording.notebook.values)
+
+
+def _constant_latex(value, namer: Namer) -> str | None:
+    return None
+
+
+def _inner(variable: str, namer: Namer, ndim: int) -> Name:
+    """A name for a value on the way to a variable: its name with a letter, and with primes."""
+    base = identifier(variable)
+    letters = [chr(ord("a") + i) for i in range(26)]
+    free = next((c for c in letters if namer.free(f"{base}_{c}")), None)
+    name = f"{base}_{free}" if free else f"{base}_inner"
+    given = namer.give(name)
+    count = letters.index(free) + 1 if free else 27
+    latex = latex_of(base, ndim) + ("'" * count if count <= 3 else f"^{{({count})}}")
+    return Name(given.name, namer.distinct(latex), "")
+
+
+def assigned(entries: list[Entry]) -> tuple[dict, dict]:
+    """Which outputs are a variable of the user's, and towards which variable the other entries work.
+
+    The last equation of a statement h = ... makes h; the others of it lead to it.
+    """
+    own: dict[tuple[int, int], str] = {}
+    bases: dict[int, str] = {}
+    depth = max((len(entry.frames) for entry in entries), default=0)
+    for level in range(depth):
+        for run in _runs(entries, level):
+            names = sources.targets(run[-1].frames[level])
+            last = run[-1]
+            if len(names) == len(last.outs):
+                for place, name in enumerate(names):
+                    if name:
+                        own.setdefault((last.index, place), name)
+            if len(names) == 1 and names[0] and level == 0:
+                bases |= {entry.index: names[0] for entry in run}
+    return own, bases
+
+
+def _runs(entries: list[Entry], level: int) -> list[list[Entry]]:
+    """Neighbouring entries that belong to one execution of one statement, of the frame at this level."""
+    runs: list[list[Entry]] = []
+    before = None
+    for entry in entries:
+        if len(entry.frames) <= level:
+            before = None
+            continue
+        frame = entry.frames[level]
+        node = sources.statement(frame.file, frame.line)
+        outer = tuple((f.file, f.line, f.call) for f in entry.frames[level + 1 :])
+        key = (frame.file, frame.call, node.lineno if node is not None else frame.line, outer)
+        if key != before:
+            runs.append([])
+        runs[-1].append(entry)
+        before = key
+    return runs
