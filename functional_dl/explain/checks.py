@@ -19,7 +19,10 @@ from functional_dl.check.numeric import slopes
 from functional_dl.explain.explanation import Check
 from functional_dl.explain.program import Entry
 
-STEPS = 7  # sizes of the differences: h, h/2, ..., h/64
+STEPS = 5  # sizes of the differences: h, h/2, ..., h/16
+FIRST = (2.0**-6, 2.0**-14, 2.0**-21)  # h, relative to the values: smaller ones where a kink is near
+ORACLES = ("adjoint identity", "jax.vjp of the equation")
+VAGUE = 1e-2  # relative error: a difference that knows no better says nothing
 
 
 def check(entry: Entry, out_cts: Sequence, bars: dict[int, object], seed: int = 0) -> Check | None:
@@ -67,16 +70,16 @@ def _against_jax(outs, points, cts, bars) -> Check | None:
     worst, allowed = 0.0, 1.0
     for bar, other, x in zip(bars, expected, points):
         got, want = (np.asarray(v, np.float64) for v in (bar, other))
-        scale = float(np.linalg.norm(want)) or float(np.linalg.norm(got))
+        scale = _norm(want) or _norm(got)
         if not np.isfinite(scale):
             same = np.array_equal(got, want, equal_nan=True)
             error = 0.0 if same else float("inf")
         else:
-            error = float(np.linalg.norm(got - want)) / scale if scale else 0.0
+            error = _norm(got - want) / scale if scale else 0.0
         tolerance = rounding(x.dtype, [x, *cts])
         if error / tolerance >= worst / allowed:
             worst, allowed = error, tolerance
-    return Check(worst <= allowed, worst, allowed, "jax.vjp of the equation")
+    return Check(bool(worst <= allowed), worst, allowed, ORACLES[1])
 
 
 def rounding(dtype, arrays) -> float:
@@ -93,21 +96,29 @@ def _adjoint(outs, points, cts, bars, seed) -> Check | None:
     def along(t: float) -> np.ndarray:
         moved = [x + jnp.asarray(t * u, x.dtype) for x, u in zip(points, directions)]
         values = [np.asarray(y, np.float64) for y in outs(*moved)]
-        return np.asarray(sum(float(np.vdot(w, y)) for w, y in zip(weights, values)))
+        return np.asarray(sum(float((w * y).sum()) for w, y in zip(weights, values)))
 
-    with np.errstate(all="ignore"):
-        slope = slopes(along, steps=STEPS)
-        given = sum(float(np.vdot(np.asarray(b, np.float64), u)) for b, u in zip(bars, directions))
-        size = sum(
-            float(np.linalg.norm(np.asarray(b, np.float64)) * np.linalg.norm(u)) for b, u in zip(bars, directions)
-        )
-    low, high = (float(v) for v in slope.interval)
-    if not np.isfinite([low, high, given]).all():
-        return None
-    off = max(low - given, given - high, 0.0)
-    scale = size or 1.0
-    tolerance = rounding(points[0].dtype, [*points, *cts]) + float(slope.error) / scale
-    return Check(off / scale <= tolerance, abs(float(slope.value) - given) / scale, tolerance, "adjoint identity")
+    given = sum(float((np.asarray(b, np.float64) * u).sum()) for b, u in zip(bars, directions))
+    scale = sum(_norm(np.asarray(b, np.float64)) * _norm(u) for b, u in zip(bars, directions)) or 1.0
+    found = None
+    for first in FIRST:
+        with np.errstate(all="ignore"):
+            slope = slopes(along, first, STEPS)
+        low, high = (float(v) for v in slope.interval)
+        if not np.isfinite([low, high, given]).all():
+            continue
+        off = max(low - given, given - high, 0.0)
+        tolerance = rounding(points[0].dtype, [*points, *cts]) + float(slope.error) / scale
+        if tolerance > VAGUE:
+            continue
+        found = Check(bool(off / scale <= tolerance), abs(float(slope.value) - given) / scale, tolerance, ORACLES[0])
+        if found.passed:
+            return found
+    return found
+
+
+def _norm(x: np.ndarray) -> float:
+    return float(np.sqrt(np.square(x).sum()))
 
 
 def _direction(x, rng) -> np.ndarray:

@@ -20,6 +20,7 @@ from jax.core import Tracer
 from jax.extend.core import Literal, Primitive, take_current_trace
 from jax.extend.core.primitives import (
     closed_call_p,
+    convert_element_type_p,
     custom_jvp_call_p,
     custom_vjp_call_p,
     jit_p,
@@ -192,13 +193,18 @@ class Notebook(Tape):
     def enter_or_note(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
         if primitive in ENTERED and not self.works_on_references(values):
             return self.enter(params[ENTERED[primitive]], params.get("name", ""), values, slots, frames, path)
-        alone, label = None, ""
+        before, alone, label = len(self.entries), None, ""
         if primitive in CUSTOM and "subfuns" in params:
             label = function_name(params["subfuns"][0])
             params, alone = applicable_again(primitive, params, values, slots)
         outs = self.note_entry(primitive, values, slots, params, frames, path)
-        self.entries[-1].alone, self.entries[-1].label = alone, label or self.entries[-1].label
+        if len(self.entries) > before:
+            self.entries[-1].alone, self.entries[-1].label = alone, label or self.entries[-1].label
         return outs
+
+    def is_written(self, value) -> bool:
+        """Whether a value is a single number of the program's own."""
+        return self.read(value) is None if id(value) not in self.numbers else False
 
     def works_on_references(self, values) -> bool:
         return any(id(v) in self.contents for v in values)
@@ -237,6 +243,8 @@ class Notebook(Tape):
         return [value for value, _ in results], [slot for _, slot in results]
 
     def note_entry(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
+        if primitive is convert_element_type_p and self.is_written(values[0]):
+            return super().apply(primitive, values, slots, params)  # a number of another type is that number
         index = len(self.entries)
         ins = [self.read(v) for v in values]
         self.slot_of |= {i: s for i, s in zip(ins, slots) if i is not None and s is not None}

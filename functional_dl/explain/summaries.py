@@ -23,7 +23,7 @@ def summarise(value) -> Summary | None:
     if not finite.size:
         return Summary(0.0, 0.0, 0.0, int(wide.size), 0.0)
     return Summary(
-        float(np.linalg.norm(finite)),
+        float(np.sqrt(np.square(finite).sum())),
         float(finite.min()),
         float(finite.max()),
         int(wide.size - finite.size),
