@@ -1,0 +1,298 @@
+"""A program of equations as Python source: one line an equation, from the table of its primitive's family."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from functional_dl.reverse.trace import open_jaxpr
+
+PRINTERS: dict[str, Callable] = {}
+
+
+def printers(**table: Callable) -> None:
+    """Enters printers: primitive=function of a Line that returns an expression's text."""
+    PRINTERS.update(table)
+
+
+def load() -> None:
+    """Imports every file of printers: printer_*.py in this folder."""
+    package = __package__ or ""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if module.name.startswith("printer_"):
+            importlib.import_module(f"{package}.{module.name}")
+
+
+@dataclass
+class Block:
+    """Lines of one indentation: statements, comments, and inner functions."""
+
+    items: list[Any] = field(default_factory=list)
+
+    def add(self, statement: str) -> None:
+        self.items.append(statement)
+
+    def comment(self, text: str) -> None:
+        self.items.append(f"# {text}")
+
+    def function(self, head: str) -> Block:
+        inner = Block()
+        self.items.append((head, inner))
+        return inner
+
+
+class Names:
+    """Identifiers in use, and new ones."""
+
+    def __init__(self, taken: Sequence[str]):
+        self.taken = set(taken)
+        self.counts: dict[str, int] = {}
+
+    def new(self, wanted: str) -> str:
+        if wanted not in self.taken:
+            self.taken.add(wanted)
+            return wanted
+        while True:
+            self.counts[wanted] = self.counts.get(wanted, 1) + 1
+            name = f"{wanted}_{self.counts[wanted]}" if wanted != "t" else f"t{self.counts[wanted] - 1}"
+            if name not in self.taken:
+                self.taken.add(name)
+                return name
+
+    def temporary(self) -> str:
+        self.taken.add("t")
+        return self.new("t")
+
+
+@dataclass
+class Line:
+    """An equation to be printed.
+
+    Fields:
+      atoms: its operands; texts: their names, None for numbers written in the program.
+      printer: what prints the programs inside of it.
+      block: where statements go that come before it.
+    """
+
+    eqn: Any
+    atoms: list
+    texts: list[str]
+    printer: Printer
+    block: Block
+    outs: list[str] = field(default_factory=list)
+
+    @property
+    def params(self) -> dict:
+        return self.eqn.params
+
+    def aval(self, i: int):
+        return self.atoms[i].aval
+
+    @property
+    def out(self):
+        return self.eqn.outvars[0].aval
+
+    def is_number(self, i: int) -> bool:
+        return isinstance(self.atoms[i], Literal) and np.ndim(self.atoms[i].val) == 0
+
+    def bare(self, i: int) -> str:
+        """The operand, a number as it is: beside an array, whose dtype it takes."""
+        if not self.is_number(i):
+            return self.texts[i]
+        others = [j for j in range(len(self.atoms)) if j != i and not self.is_number(j)]
+        same = any(self.aval(j).dtype == self.aval(i).dtype for j in others)
+        return plain(self.atoms[i].val) if same else self.arg(i)
+
+    def arg(self, i: int) -> str:
+        """The operand, a number with its dtype."""
+        if not self.is_number(i):
+            return self.texts[i]
+        return typed(self.atoms[i].val, self.aval(i).dtype)
+
+    @property
+    def args(self) -> list[str]:
+        return [self.arg(i) for i in range(len(self.atoms))]
+
+    def call(self, function: str, *more: str, **options: Any) -> str:
+        """function(operands, *more, option=value, ...), options that are None left out."""
+        given = [f"{name}={show(value)}" for name, value in options.items() if value is not None]
+        return f"{function}({', '.join([*self.args, *more, *given])})"
+
+
+def typed(value, dtype) -> str:
+    """A number with its dtype, as source."""
+    if dtype == np.bool_:
+        return f"jnp.bool_({bool(value)})"
+    if dtype == jax.float0:
+        return "np.zeros((), jax.float0)"
+    return f"{dtype_text(dtype)}({plain(value)})"
+
+
+def plain(value) -> str:
+    """A number, as source."""
+    item = np.asarray(value)
+    if item.dtype.kind == "b":
+        return str(bool(item))
+    if item.dtype.kind in "iu":
+        return str(int(item))
+    if item.dtype.kind == "c":
+        number = complex(item)
+        return f"({plain(number.real)} + {plain(number.imag)} * 1j)"
+    number = float(item)
+    if number != number:
+        return "jnp.nan"
+    if number in (float("inf"), float("-inf")):
+        return "jnp.inf" if number > 0 else "-jnp.inf"
+    if item.dtype == np.float32:
+        return repr(float(str(item)))
+    return repr(number)
+
+
+def dtype_text(dtype) -> str:
+    """jnp.float32."""
+    name = np.dtype(dtype).name
+    return f"jnp.{name}" if name != "bool" else "jnp.bool_"
+
+
+def show(value: Any) -> str:
+    """A parameter's value, as source."""
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, Source):
+        return value.text
+    if isinstance(value, bool | type(None)):
+        return str(value)
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float):
+        return plain(value)
+    if isinstance(value, tuple):
+        inside = ", ".join(show(v) for v in value)
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    if isinstance(value, list):
+        return f"[{', '.join(show(v) for v in value)}]"
+    if isinstance(value, np.dtype | type):
+        return dtype_text(value)
+    if hasattr(value, "name") and type(value).__module__.startswith("jax"):
+        return f"lax.{type(value).__name__}.{value.name}"
+    raise NotImplementedError(f"to_python: the parameter {value!r} cannot be written as source")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Text that is source already."""
+
+    text: str
+
+
+class Printer:
+    """Prints programs into blocks.
+
+    Args:
+      names: identifiers in use.
+      known: names wanted for variables.
+      note: called as note(block, eqn) before each equation of the outermost program, for comments.
+    """
+
+    def __init__(self, names: Names, known: dict | None = None, note: Callable | None = None):
+        self.names, self.known, self.note = names, dict(known or {}), note
+        self.imports: set[str] = set()
+        if not PRINTERS:
+            load()
+
+    def program(self, jaxpr, consts: Sequence[str], args: Sequence[str], block: Block, outermost=False) -> list[str]:
+        """Prints a program's equations with these names for constants and arguments; returns its results' names."""
+        inner = open_jaxpr(jaxpr)[0]
+        env: dict = dict(zip(inner.constvars, consts)) | dict(zip(inner.invars, args))
+        for eqn in needed(inner):
+            if outermost and self.note is not None:
+                self.note(block, eqn)
+            self.equation(eqn, env, block)
+        return [self.read(atom, env) for atom in inner.outvars]
+
+    def read(self, atom, env) -> str:
+        if not isinstance(atom, Literal):
+            return env[atom]
+        if np.ndim(atom.val) == 0:
+            return typed(atom.val, atom.aval.dtype)
+        return self.constant(atom.val)
+
+    def constant(self, value) -> str:
+        raise NotImplementedError(f"to_python: an array {jnp.shape(value)} stands inside of a program")
+
+    def equation(self, eqn, env: dict, block: Block) -> None:
+        name = eqn.primitive.name
+        inline = INLINED.get(name)
+        texts = [env[a] if not isinstance(a, Literal) else self.read(a, env) for a in eqn.invars]
+        if inline is not None:
+            program, chosen = inline(eqn, texts)
+            consts = [self.hold(c, block) for c in open_jaxpr(program)[1]]
+            env |= dict(zip(eqn.outvars, self.program(program, consts, chosen, block)))
+            return
+        if name in ALIASES:
+            env |= dict(zip(eqn.outvars, texts))
+            return
+        printer = PRINTERS.get(name)
+        if printer is None:
+            raise NotImplementedError(f"to_python: no printer for the primitive '{name}'")
+        line = Line(eqn, list(eqn.invars), texts, self, block)
+        text = printer(line)
+        outs = [self.name_of(var) for var in eqn.outvars]
+        env |= dict(zip(eqn.outvars, outs))
+        if text is None:
+            return
+        if eqn.primitive.multiple_results:
+            targets = f"({outs[0]},)" if len(outs) == 1 else ", ".join(outs)
+            block.add(f"{targets} = {text}" if outs else text)
+        else:
+            block.add(f"{outs[0]} = {text}")
+
+    def hold(self, value, block: Block) -> str:
+        """The name of a constant of an inner program."""
+        return self.constant(value)
+
+    def name_of(self, var) -> str:
+        wanted = self.known.get(var)
+        return self.names.new(wanted) if wanted else self.names.temporary()
+
+
+def needed(jaxpr) -> list:
+    """The equations that the results depend on, and those with effects."""
+    live = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
+    kept = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not live.isdisjoint(eqn.outvars):
+            kept.append(eqn)
+            live.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
+    return kept[::-1]
+
+
+def _inner(name: str) -> Callable:
+    return lambda eqn, texts: (eqn.params[name], texts)
+
+
+def _solve(eqn, texts) -> tuple[Any, list[str]]:
+    """Of a linear solve the solver alone: its other programs are for derivatives."""
+    lengths = eqn.params["const_lengths"]
+    before = lengths.matvec + lengths.vecmat
+    after = before + lengths.solve + lengths.transpose_solve
+    return eqn.params["jaxprs"].solve, [*texts[before : before + lengths.solve], *texts[after:]]
+
+
+INLINED: dict[str, Callable] = {
+    "jit": _inner("jaxpr"), "pjit": _inner("jaxpr"), "closed_call": _inner("call_jaxpr"),
+    "custom_jvp_call": _inner("call_jaxpr"), "custom_vjp_call": lambda eqn, texts: (
+        eqn.params.get("call_jaxpr", eqn.params.get("fun_jaxpr")), texts
+    ),
+    "remat": _inner("jaxpr"), "remat2": _inner("jaxpr"), "checkpoint": _inner("jaxpr"), "composite": _inner("jaxpr"),
+    "custom_linear_solve": _solve,
+}  # fmt: skip
+ALIASES = {"stop_gradient", "name", "pvary", "sharding_constraint", "reshard", "copy", "copy_p", "device_put"}

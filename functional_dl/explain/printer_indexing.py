@@ -1,0 +1,80 @@
+"""Source of gathers, scatters and slices at places that are computed."""
+
+from __future__ import annotations
+
+from functional_dl.explain.printer import Line, Source, plain, printers, show
+
+
+def _named(numbers, kind: str) -> Source:
+    given = ", ".join(
+        f"{name}={show(tuple(value) if isinstance(value, list) else value)}"
+        for name, value in ((n, getattr(numbers, n)) for n in _fields(numbers))
+        if value not in ((), [])
+        or name in ("offset_dims", "collapsed_slice_dims", "start_index_map", "update_window_dims",
+                    "inserted_window_dims", "scatter_dims_to_operand_dims")
+    )  # fmt: skip
+    return Source(f"lax.{kind}({given})")
+
+
+def _fields(numbers) -> tuple[str, ...]:
+    return getattr(numbers, "_fields", None) or tuple(type(numbers).__annotations__)
+
+
+def _mode(p) -> Source:
+    return Source(f"lax.GatherScatterMode.{p['mode'].name}")
+
+
+def _gather(line: Line) -> str:
+    p = line.params
+    fill = p.get("fill_value")
+    return line.call(
+        "lax.gather",
+        dimension_numbers=_named(p["dimension_numbers"], "GatherDimensionNumbers"),
+        slice_sizes=tuple(p["slice_sizes"]),
+        indices_are_sorted=p["indices_are_sorted"] or None,
+        unique_indices=p["unique_indices"] or None,
+        mode=_mode(p),
+        fill_value=None if fill is None else Source(plain(fill)),
+    )
+
+
+def _scatter(function: str):
+    def printer(line: Line) -> str:
+        p = line.params
+        return line.call(
+            function,
+            dimension_numbers=_named(p["dimension_numbers"], "ScatterDimensionNumbers"),
+            indices_are_sorted=p["indices_are_sorted"] or None,
+            unique_indices=p["unique_indices"] or None,
+            mode=_mode(p),
+        )
+
+    return printer
+
+
+def _dynamic_slice(line: Line) -> str:
+    starts = _tuple(line.args[1:])
+    return f"lax.dynamic_slice({line.arg(0)}, {starts}, {show(tuple(line.params['slice_sizes']))})"
+
+
+def _dynamic_update(line: Line) -> str:
+    return f"lax.dynamic_update_slice({line.arg(0)}, {line.arg(1)}, {_tuple(line.args[2:])})"
+
+
+def _tuple(args) -> str:
+    return f"({args[0]},)" if len(args) == 1 else f"({', '.join(args)})"
+
+
+printers(
+    gather=_gather,
+    dynamic_slice=_dynamic_slice,
+    dynamic_update_slice=_dynamic_update,
+    **{
+        "scatter-add": _scatter("lax.scatter_add"),
+        "scatter-sub": _scatter("lax.scatter_sub"),
+        "scatter-mul": _scatter("lax.scatter_mul"),
+        "scatter-min": _scatter("lax.scatter_min"),
+        "scatter-max": _scatter("lax.scatter_max"),
+        "scatter": _scatter("lax.scatter"),
+    },
+)
