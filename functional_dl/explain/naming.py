@@ -172,8 +172,8 @@ def assigned(entries: list[Entry]) -> tuple[dict, dict]:
         for run in _runs(entries, level):
             names = sources.targets(run[-1].frames[level])
             last = run[-1]
-            if len(names) == len(last.outs):
-                for place, name in enumerate(names):
+            if len(names) >= len(last.outs) and (len(names) > 1) == (len(last.outs) > 1):
+                for place, name in enumerate(names[: len(last.outs)]):
                     if name:
                         own.setdefault((last.index, place), name)
             if len(names) == 1 and names[0] and level == 0:

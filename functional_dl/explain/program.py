@@ -245,6 +245,8 @@ class Notebook(Tape):
     def note_entry(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
         if primitive is convert_element_type_p and self.is_written(values[0]):
             return super().apply(primitive, values, slots, params)  # a number of another type is that number
+        if primitive is convert_element_type_p and changes_nothing(values[0], params):
+            return list(values), list(slots)
         index = len(self.entries)
         ins = [self.read(v) for v in values]
         self.slot_of |= {i: s for i, s in zip(ins, slots) if i is not None and s is not None}
@@ -274,6 +276,13 @@ class Notebook(Tape):
 
 
 _calls = itertools.count()
+
+
+def changes_nothing(value, params: dict) -> bool:
+    """Whether a conversion is to the type that the value has."""
+    aval = jax.typeof(value)
+    same = aval.dtype == params["new_dtype"] and bool(getattr(aval, "weak_type", False)) == bool(params["weak_type"])
+    return same and params.get("sharding") is None
 
 
 class _nothing:

@@ -8,6 +8,7 @@ comment that names its step.
 from __future__ import annotations
 
 import base64
+import difflib
 import re
 import zlib
 from collections.abc import Callable, Sequence
@@ -108,6 +109,7 @@ class _Traced:
                 terms.extend((s, bar) for s, bar in zip(equation.inputs, bars) if s is not None and bar is not None)
 
             outs, bars, recording, marks["tree"] = plan.run(leaves, cts, True, pulled)
+            marks["entries"] = [signature(e) for e in recording.notebook.entries]
             marks["steps"] = [(e.index, j) for e in recording.notebook.entries for j in range(len(e.outs))]
             made = [y for e in recording.notebook.entries for y in e.outs]
             slots = {n: s for n, s in recording.notebook.slot_of.items()}
@@ -142,12 +144,26 @@ class _Traced:
         self.outs, self.bars, self.made, self.found, self.terms = parts
 
 
+def signature(entry) -> tuple[str, str]:
+    """What tells an entry in two runs of one program."""
+    return entry.primitive.name, entry.frames[0].place if entry.frames else ""
+
+
+def matched(steps: Sequence, entries: Sequence) -> dict[int, Any]:
+    """Entry of the traced run -> step: the runs may differ in conversions that the one needs and the other not."""
+    known = [(step.primitive, step.source[0] if step.source else "") for step in steps]
+    matcher = difflib.SequenceMatcher(None, list(entries), known, autojunk=False)
+    return {
+        block.a + i: steps[block.b + i] for block in matcher.get_matching_blocks() for i in range(block.size)
+    }
+
+
 class _Module:
     """The text, piece by piece."""
 
     def __init__(self, explanation, plan: Plan, traced: _Traced, width: int):
         self.e, self.plan, self.traced, self.width = explanation, plan, traced, width
-        self.values, self.steps = explanation.values, {s.index: s for s in explanation.steps}
+        self.values, self.steps = explanation.values, matched(explanation.steps, traced.marks["entries"])
         self.arguments = self.argument_names()
         self.names = Names([*RESERVED, "np", "zlib", "base64", *self.arguments])
         self.constants: list[str] = []

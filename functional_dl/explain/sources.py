@@ -133,8 +133,13 @@ def targets(frame: Frame) -> tuple[str, ...]:
         target = node.target
     else:
         return ()
-    names = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
-    return tuple(n.id if isinstance(n, ast.Name) else "" for n in names)
+    return tuple(n.id if isinstance(n, ast.Name) and n.id != "_" else "" for n in _flat(target))
+
+
+def _flat(target: ast.expr) -> list[ast.expr]:
+    if isinstance(target, ast.Tuple | ast.List):
+        return [name for part in target.elts for name in _flat(part)]
+    return [target]
 
 
 def returns(frame: Frame) -> bool:
