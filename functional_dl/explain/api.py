@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
+from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from functional_dl.explain import backward, bodies, checks, flops, groups, latex, ledger, program, sources, summaries
-from functional_dl.explain.explanation import Check, Explanation, Ledger, Meeting, Step, Value
+from functional_dl.explain.explanation import Check, Explanation, Meeting, Step, Value
 from functional_dl.explain.naming import Name, Namer, argument_name, bar, latex_of, name_values
 from functional_dl.explain.program import Entry, Recording
 from functional_dl.reverse.trace import Residual, is_differentiable, tangent_dtype
@@ -85,10 +84,10 @@ def explain(
     labels = _argument_labels(fun, primals, paths)
     namer = Namer()
     inputs = [namer.give(argument_name(label), None, label, x.ndim) for label, x in zip(labels, leaves)]
-    maker = _Maker(namer, check, values, seed)
+    name = _function_name(fun)
+    maker = _Maker(namer, check, values, seed, name)
     part = maker.part(recording, cts, inputs, top=True)
     outline, loose = groups.tree(part.steps)
-    name = getattr(fun, "__name__", "") or getattr(getattr(fun, "func", None), "__name__", "") or "f"
     recipe = Recipe(
         fun, primals, tuple(sorted(chosen)), tree_unflatten(store["tree"], cts), part.names, tuple(recording.inputs)
     )
@@ -101,10 +100,15 @@ def explain(
         tuple(recording.outputs),
         made,
         _source(fun),
-        "f" if name == "<lambda>" else name,
+        name,
         loose,
         recipe,
     )
+
+
+def _function_name(fun) -> str:
+    name = getattr(fun, "__name__", "") or getattr(getattr(fun, "func", None), "__name__", "")
+    return name if name.isidentifier() else "f"
 
 
 def _chosen(argnums, primals) -> set[int]:
@@ -186,7 +190,8 @@ class _Part:
 class _Maker:
     """Makes steps and values out of recordings; numbers of values and steps are unique over all of them."""
 
-    def __init__(self, namer: Namer, check: bool, values: bool, seed: int):
+    def __init__(self, namer: Namer, check: bool, values: bool, seed: int, function: str):
+        self.function = function
         self.namer, self.check, self.summaries, self.seed = namer, check, values, seed
         self.values: dict[int, Value] = {}
         self.next_step = 0
@@ -209,7 +214,7 @@ class _Maker:
 
         backward.sweep(recording, cts, note)
         _count_sums(recording, costs)
-        names = name_values(recording, inputs, self.namer)
+        names = name_values(recording, inputs, self.namer, self.function if top else "")
         kept, kept_bytes = _residuals(recording)
         self.enter_values(recording, names, kept, offset)
         paths = groups.paths(entries)
@@ -408,10 +413,7 @@ def _residuals(recording: Recording) -> tuple[set[int], dict[int, int]]:
 
 def _positions(equation) -> list[int]:
     """Positions among the residuals that a flattened equation reads."""
-    if hasattr(equation, "operands"):
-        held = [*equation.operands, *equation.results]
-    else:
-        held = equation.residuals[1]
+    held = [*equation.operands, *equation.results] if hasattr(equation, "operands") else equation.residuals[1]
     return [x.position for x in held if type(x) is Residual]
 
 
@@ -474,6 +476,3 @@ def _bytes(aval) -> int:
     shape, dtype = getattr(aval, "shape", ()), getattr(aval, "dtype", None)
     size = int(np.prod([d for d in shape if isinstance(d, int)]))
     return size * int(getattr(dtype, "itemsize", 0))
-
-
-_ = itertools, Ledger, replace, tree_leaves

@@ -122,7 +122,7 @@ def _norm(x: np.ndarray) -> float:
 
 
 def _direction(x, rng) -> np.ndarray:
-    """A random direction, of the size of x entry by entry, so that a step keeps signs; of its mean size where x is 0."""
+    """A random direction, of x's size entry by entry, so that a step keeps signs; of its mean size where x is 0."""
     point = np.asarray(x, np.float64)
     size = np.abs(point)
     spare = float(size.mean()) if size.size and size.any() else 1.0

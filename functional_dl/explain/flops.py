@@ -25,7 +25,15 @@ TRANSCENDENTAL = {
     "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh",
     "tanh", "asinh", "acosh", "atanh", "rsqrt", "sqrt", "cbrt", "pow", "erf", "erfc", "erf_inv",
 }  # fmt: skip
-DECOMPOSITIONS = {"cholesky": 1 / 3, "lu": 2 / 3, "qr": 4 / 3, "eigh": 9.0, "svd": 22.0, "eig": 25.0, "householder_product": 4 / 3}
+DECOMPOSITIONS = {
+    "cholesky": 1 / 3,
+    "lu": 2 / 3,
+    "qr": 4 / 3,
+    "eigh": 9.0,
+    "svd": 22.0,
+    "eig": 25.0,
+    "householder_product": 4 / 3,
+}
 
 
 def count(jaxpr: Any) -> int:

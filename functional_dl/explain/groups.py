@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 
 from functional_dl.explain.explanation import Group, Step
+from functional_dl.explain.program import LIBRARY
 
-FEWEST = 3  # steps: a compiled function of fewer is no group of its own
+FEWEST = 2  # steps: a function of fewer is no group of its own
+FEWEST_OF_LIBRARY = 4  # the same for functions of JAX's, as log_softmax
 
 
 def paths(entries: Sequence) -> list[tuple[str, ...]]:
@@ -18,20 +20,26 @@ def paths(entries: Sequence) -> list[tuple[str, ...]]:
 
 
 def _clean(name: str) -> str:
-    name = name.rsplit(".", 1)[-1].strip("_")
-    return re.sub(r"[^\w\[\]-]+", "_", name) or "part"
+    return name.rsplit(".", 1)[-1].strip("_").replace(" ", "_")
 
 
 def _drop_small(keys: list[list]) -> None:
-    """Removes the parts that hold fewer than FEWEST entries, but for the user's functions and scopes."""
+    """Removes the parts that hold few entries, and those without a name (einsum's formula)."""
     sizes: dict[tuple, int] = {}
     for key in keys:
         for depth in range(1, len(key) + 1):
             sizes[tuple(key[:depth])] = sizes.get(tuple(key[:depth]), 0) + 1
     for i, key in enumerate(keys):
         keys[i] = [
-            part for depth, part in enumerate(key) if sizes[tuple(key[: depth + 1])] >= FEWEST and part[0] != "part"
+            part
+            for depth, part in enumerate(key)
+            if sizes[tuple(key[: depth + 1])] >= _fewest(part) and re.fullmatch(r"[A-Za-z][\w\[\]-]*", part[0])
         ]
+
+
+def _fewest(part: tuple) -> int:
+    is_library = isinstance(part[1], tuple) and part[1][:1] == (LIBRARY,)
+    return FEWEST_OF_LIBRARY if is_library else FEWEST
 
 
 def _numbered(keys: list[list]) -> list[tuple[str, ...]]:

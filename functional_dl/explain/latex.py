@@ -1,8 +1,9 @@
 r"""The formulas of an equation, forward and backward, from the table of its primitive's family.
 
-A formula is written with placeholders: <0>, <1>, ... are the operands, <x> is <0>, <y> (or <y0>, <y1>, ...) the outputs,
-<c> (<c0>, ...) the outputs' cotangents.  An entry of the table gives the right-hand side of y = ..., and for each operand
-that of \bar x \mathrel{+}= ...; either may be a function of the `Terms` instead of a text.
+A formula is written with placeholders: <0>, <1>, ... are the operands, <x> is <0>, <s> the operand whose cotangent is
+wanted, <y> (or <y0>, <y1>, ...) the outputs, <c> (<c0>, ...) the outputs' cotangents.  An entry of the table gives the
+right-hand side of y = ..., and for each operand that of \bar x \mathrel{+}= ...; either may be a function of the `Terms`
+instead of a text.
 """
 
 from __future__ import annotations
@@ -143,13 +144,8 @@ def _general(terms: Terms) -> str:
 
 
 def _general_back(terms: Terms) -> str:
-    ys = ", ".join(terms.ys)
-    top = terms.ys[0] if len(terms.ys) == 1 else f"({ys})"
-    cts = " + ".join(
-        f"\\left(\\frac{{\\partial {y}}}{{\\partial {terms.xs[terms.place]}}}\\right)^{{\\top}} {bar(y)}" for y in terms.ys
-    )
-    del top
-    return cts
+    x = terms.xs[terms.place]
+    return " + ".join(f"\\left(\\frac{{\\partial {y}}}{{\\partial {x}}}\\right)^{{\\top}} {bar(y)}" for y in terms.ys)
 
 
 GENERAL = Formula(_general, (_general_back,))

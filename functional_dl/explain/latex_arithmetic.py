@@ -54,7 +54,6 @@ entries(
     le=(r"[<0> \le <1>]",),
     gt=("[<0> > <1>]",),
     ge=(r"[<0> \ge <1>]",),
-
     stop_gradient=(r"\operatorname{constant}(<x>)",),
     is_finite=(r"[\,|<x>| < \infty\,]",),
     real=(r"\operatorname{Re} <x>", r"<c>"),
@@ -67,7 +66,8 @@ entries(
 def _cases(terms: Terms) -> str:
     which, *cases = terms.xs
     if len(cases) == 2:
-        return f"\\begin{{cases}} {cases[1]} & \\text{{where }} {which} \\\\ {cases[0]} & \\text{{elsewhere}} \\end{{cases}}"
+        both = f"{cases[1]} & \\text{{where }} {which} \\\\ {cases[0]} & \\text{{elsewhere}}"
+        return f"\\begin{{cases}} {both} \\end{{cases}}"
     lines = r" \\ ".join(f"{case} & \\text{{where }} {which} = {i}" for i, case in enumerate(cases))
     return f"\\begin{{cases}} {lines} \\end{{cases}}"
 
@@ -110,9 +110,7 @@ def _custom_back(terms: Terms) -> str:
 
 
 def _jacobian(terms: Terms) -> str:
-    return " + ".join(
-        f"\\left(\\frac{{\\partial {y}}}{{\\partial <s>}}\\right)^{{\\top}} {bar(y)}" for y in terms.ys
-    )
+    return " + ".join(f"\\left(\\frac{{\\partial {y}}}{{\\partial <s>}}\\right)^{{\\top}} {bar(y)}" for y in terms.ys)
 
 
 def _user_back(terms: Terms) -> str:

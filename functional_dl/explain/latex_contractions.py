@@ -131,7 +131,9 @@ entries(
     conv_general_dilated=Formula(
         lambda t: f"<0> \\star{_stride(t)} <1>",
         (
-            lambda t: "<c> \\ast <1>" + (r"\quad(\text{with } <c> \text{ spread out by the stride})" if _stride(t) else ""),
+            lambda t: (
+                "<c> \\ast <1>" + (r"\quad(\text{with } <c> \text{ spread out by the stride})" if _stride(t) else "")
+            ),
             r"<0> \star <c>",
         ),
     ),

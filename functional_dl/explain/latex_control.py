@@ -46,7 +46,9 @@ def _scan_back(terms: Terms) -> str:
     place = terms.place
     ct = r"\begin{pmatrix} \bar s_{t+1} \\ \bar y_t \end{pmatrix}"
     if place < consts:
-        return f"\\textstyle\\sum_t \\left(\\frac{{\\partial f}}{{\\partial {terms.xs[place]}}}\\right)_t^{{\\top}} {ct}"
+        return (
+            f"\\textstyle\\sum_t \\left(\\frac{{\\partial f}}{{\\partial {terms.xs[place]}}}\\right)_t^{{\\top}} {ct}"
+        )
     if place < consts + carry:
         return (
             r"\bar s_{\text{start}}, \qquad \bar s_t = \left(\frac{\partial f}{\partial s_t}\right)^{\top} "
@@ -64,11 +66,10 @@ def _while(terms: Terms) -> str:
 def _while_back(terms: Terms) -> str:
     first = terms.params["cond_nconsts"] + terms.params["body_nconsts"]
     if terms.place < first:
-        return (
-            f"\\textstyle\\sum_{{t < T}} \\left(\\frac{{\\partial f}}{{\\partial {terms.xs[terms.place]}}}\\right)_t^{{\\top}} "
-            r"\bar s_{t+1}"
-        )
-    return r"\bar s_0, \qquad \bar s_t = \left(\frac{\partial f}{\partial s_t}\right)^{\top} \bar s_{t+1}, \quad t = T-1, \dots, 0"
+        slope = f"\\left(\\frac{{\\partial f}}{{\\partial {terms.xs[terms.place]}}}\\right)_t^{{\\top}}"
+        return f"\\textstyle\\sum_{{t < T}} {slope} \\bar s_{{t+1}}"
+    step = r"\bar s_t = \left(\frac{\partial f}{\partial s_t}\right)^{\top} \bar s_{t+1}"
+    return rf"\bar s_0, \qquad {step}, \quad t = T-1, \dots, 0"
 
 
 def _cond(terms: Terms) -> str:
@@ -83,9 +84,7 @@ def _cond_back(terms: Terms) -> str:
     index = terms.xs[0]
     count = len(terms.params["branches"])
     ct = bar(terms.ys[0]) if len(terms.ys) == 1 else r"\bar y"
-    cases = r" \\ ".join(
-        f"(\\partial f_{{{i}}} / \\partial <s>)^{{\\top}} {ct} & {index} = {i}" for i in range(count)
-    )
+    cases = r" \\ ".join(f"(\\partial f_{{{i}}} / \\partial <s>)^{{\\top}} {ct} & {index} = {i}" for i in range(count))
     return f"\\begin{{cases}} {cases} \\end{{cases}}"
 
 
@@ -103,9 +102,7 @@ entries(
     pjit=Formula(_call, (CALL_BACK,)),
     closed_call=Formula(_call, (CALL_BACK,)),
     **{
-        name: Formula(
-            _call, (CALL_BACK + r" \quad (f \text{ computed again})",)
-        )
+        name: Formula(_call, (CALL_BACK + r" \quad (f \text{ computed again})",))
         for name in ("remat", "remat2", "checkpoint")
     },
     new_ref=(r"\operatorname{ref}(<x>)", r"<c>"),

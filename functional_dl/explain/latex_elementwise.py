@@ -77,7 +77,7 @@ entries(
 
 
 def _cast(terms: Terms) -> str:
-    return f"\\operatorname{{{str(terms.params.get('new_dtype', 'cast'))}}}(<x>)"
+    return f"\\operatorname{{{terms.params.get('new_dtype', 'cast')!s}}}(<x>)"
 
 
 entries(

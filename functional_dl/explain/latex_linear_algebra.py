@@ -33,7 +33,10 @@ entries(
     triangular_solve=Formula(_triangle, (_triangle_back,)),
     lu=Formula(
         r"P <x> = L U",
-        (r"P^{\top} L^{-\top} \left(\operatorname{tril}(L^{\top} \bar L) + \operatorname{triu}(\bar U U^{\top})\right) U^{-\top}",),
+        (
+            r"P^{\top} L^{-\top} \left(\operatorname{tril}(L^{\top} \bar L) + \operatorname{triu}(\bar U U^{\top})\right) "
+            r"U^{-\top}",
+        ),
         whole=True,
     ),
     tridiagonal_solve=(
@@ -46,9 +49,7 @@ entries(
     custom_linear_solve=(r"A^{-1} b", r"A^{-\top} <c> \text{ through the system's entries and } b"),
     qr=Formula(
         r"<x> = Q R",
-        (
-            r"\left(\bar Q + Q \operatorname{copyltu}(M)\right) R^{-\top}, \quad M = R \bar R^{\top} - \bar Q^{\top} Q",
-        ),
+        (r"\left(\bar Q + Q \operatorname{copyltu}(M)\right) R^{-\top}, \quad M = R \bar R^{\top} - \bar Q^{\top} Q",),
         whole=True,
     ),
     eigh=Formula(
@@ -74,7 +75,9 @@ entries(
         whole=True,
     ),
     fft=Formula(
-        lambda t: f"\\mathcal{{F}}_{{\\text{{{str(t.params.get('fft_type', 'fft')).rsplit('.', 1)[-1].lower()}}}}}(<x>)",
+        lambda t: (
+            f"\\mathcal{{F}}_{{\\text{{{str(t.params.get('fft_type', 'fft')).rsplit('.', 1)[-1].lower()}}}}}(<x>)"
+        ),
         (r"\mathcal{F}^{\top}(<c>)",),
     ),
 )

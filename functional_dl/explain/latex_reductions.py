@@ -32,12 +32,8 @@ entries(
     reduce_min=Formula(_fold(r"\min"), (r"<c> \odot [<x> = <y>] \,/\, \#\{<x> = <y>\}",)),
     argmax=Formula(_fold(r"\operatorname{arg\,max}")),
     argmin=Formula(_fold(r"\operatorname{arg\,min}")),
-    reduce=Formula(
-        r"\operatorname{fold}(<x>)", (r"<c> \odot \partial \operatorname{fold}(<x>) / \partial <s>",)
-    ),
-    cumsum=Formula(
-        lambda t: f"\\textstyle\\sum{_along(t)} <x>_s", (lambda t: f"\\textstyle\\sum{_against(t)} <c>_s",)
-    ),
+    reduce=Formula(r"\operatorname{fold}(<x>)", (r"<c> \odot \partial \operatorname{fold}(<x>) / \partial <s>",)),
+    cumsum=Formula(lambda t: f"\\textstyle\\sum{_along(t)} <x>_s", (lambda t: f"\\textstyle\\sum{_against(t)} <c>_s",)),
     cumprod=Formula(
         lambda t: f"\\textstyle\\prod{_along(t)} <x>_s",
         (lambda t: f"\\textstyle\\sum{_against(t)} <c>_s \\prod_{{r \\ne t}} <x>_r",),

@@ -13,7 +13,9 @@ def _spread_back(terms: Terms) -> str:
     kept = terms.params["broadcast_dimensions"]
     inside, outside = terms.shapes[0], terms.out_shapes[0]
     summed = [
-        axis for axis in range(len(outside)) if axis not in kept or (inside[kept.index(axis)] == 1 and outside[axis] != 1)
+        axis
+        for axis in range(len(outside))
+        if axis not in kept or (inside[kept.index(axis)] == 1 and outside[axis] != 1)
     ]
     if not summed:
         return r"\operatorname{reshape}(<c>)"
@@ -102,18 +104,18 @@ entries(
     **{
         "scatter-add": Formula(r"<0>; \quad <y>[<1>] \mathrel{+}= <2>", ("<c>", "0", "<c>[<1>]")),
         "scatter-sub": Formula(r"<0>; \quad <y>[<1>] \mathrel{-}= <2>", ("<c>", "0", "-<c>[<1>]")),
-        "scatter": Formula(
-            r"<0>; \quad <y>[<1>] = <2>", (r"<c> \text{ with } 0 \text{ at } <1>", "0", "<c>[<1>]")
-        ),
+        "scatter": Formula(r"<0>; \quad <y>[<1>] = <2>", (r"<c> \text{ with } 0 \text{ at } <1>", "0", "<c>[<1>]")),
         "scatter-mul": Formula(
             r"<0>; \quad <y>[<1>] \mathrel{\cdot}= <2>",
             (r"<c> \odot (1; \cdot <2> \text{ at } <1>)", "0", r"<c>[<1>] \odot (<y> / <2>)[<1>]"),
         ),
         "scatter-min": Formula(
-            r"<0>; \quad <y>[<1>] = \min(<y>[<1>], <2>)", (r"<c> \odot [<y> = <0>]", "0", r"<c>[<1>] \odot [<y>[<1>] = <2>]")
+            r"<0>; \quad <y>[<1>] = \min(<y>[<1>], <2>)",
+            (r"<c> \odot [<y> = <0>]", "0", r"<c>[<1>] \odot [<y>[<1>] = <2>]"),
         ),
         "scatter-max": Formula(
-            r"<0>; \quad <y>[<1>] = \max(<y>[<1>], <2>)", (r"<c> \odot [<y> = <0>]", "0", r"<c>[<1>] \odot [<y>[<1>] = <2>]")
+            r"<0>; \quad <y>[<1>] = \max(<y>[<1>], <2>)",
+            (r"<c> \odot [<y> = <0>]", "0", r"<c>[<1>] \odot [<y>[<1>] = <2>]"),
         ),
     },
     optimization_barrier=Formula(_each, (_barrier_back,)),

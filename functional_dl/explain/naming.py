@@ -110,8 +110,11 @@ def argument_name(path: str) -> str:
     return "_".join([last, *before, *after])
 
 
-def name_values(recording: Recording, inputs: list[Name], namer: Namer) -> dict[int, Name]:
-    """Names of all values of a recording, by number; those of the inputs are given."""
+def name_values(recording: Recording, inputs: list[Name], namer: Namer, function: str = "") -> dict[int, Name]:
+    """Names of all values of a recording, by number; those of the inputs are given.
+
+    A result without a name of its own has the function's.
+    """
     names = dict(zip(recording.inputs, inputs))
     own, bases = assigned(recording.notebook.entries)
     for number, value in enumerate(recording.notebook.values):
@@ -124,15 +127,16 @@ def name_values(recording: Recording, inputs: list[Name], namer: Namer) -> dict[
         for place, number in enumerate(entry.out_ids):
             if number in names:
                 continue
-            ndim = len(entry.outs[place].shape)
             variable = own.get((entry.index, place))
             if variable is not None:
-                names[number] = namer.give(variable, None, variable, ndim)
+                names[number] = namer.give(variable, None, variable)
+            elif function and number in recording.outputs:
+                names[number] = namer.give(function)
             elif entry.index in bases:
-                names[number] = _inner(bases[entry.index], namer, ndim)
+                names[number] = _inner(bases[entry.index], namer)
             else:
                 word = entry.label or BY_PRIMITIVE.get(entry.primitive.name, entry.primitive.name)
-                names[number] = namer.give(word.strip("_"), None, "", ndim)
+                names[number] = namer.give(word.strip("_"))
     for number in range(len(recording.notebook.values)):
         if number not in names:
             names[number] = namer.give("const", _constant_latex(recording.notebook.values[number], namer))
@@ -148,7 +152,7 @@ def _constant_latex(value, namer: Namer) -> str | None:
     return None
 
 
-def _inner(variable: str, namer: Namer, ndim: int) -> Name:
+def _inner(variable: str, namer: Namer) -> Name:
     """A name for a value on the way to a variable: its name with a letter, and with primes."""
     base = identifier(variable)
     letters = [chr(ord("a") + i) for i in range(26)]
@@ -156,7 +160,7 @@ def _inner(variable: str, namer: Namer, ndim: int) -> Name:
     name = f"{base}_{free}" if free else f"{base}_inner"
     given = namer.give(name)
     count = letters.index(free) + 1 if free else 27
-    latex = latex_of(base, ndim) + ("'" * count if count <= 3 else f"^{{({count})}}")
+    latex = latex_of(base) + ("'" * count if count <= 3 else f"^{{({count})}}")
     return Name(given.name, namer.distinct(latex), "")
 
 

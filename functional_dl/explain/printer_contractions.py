@@ -30,9 +30,7 @@ def _convolution(line: Line) -> str:
     p = line.params
     numbers = p["dimension_numbers"]
     specs = ", ".join(show(tuple(spec)) for spec in (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec))
-    dilations = {
-        name: tuple(p[name]) for name in ("lhs_dilation", "rhs_dilation") if any(d != 1 for d in p[name])
-    }
+    dilations = {name: tuple(p[name]) for name in ("lhs_dilation", "rhs_dilation") if any(d != 1 for d in p[name])}
     groups = {name: p[name] for name in ("feature_group_count", "batch_group_count") if p[name] != 1}
     preferred = p["preferred_element_type"]
     own = preferred is None or preferred == line.aval(0).dtype

@@ -40,9 +40,7 @@ def _window(operation: str, start: str):
         p = line.params
         dtype = line.out.dtype
         value = {"0": typed(0, dtype), "-": _least(dtype), "+": _greatest(dtype)}[start]
-        return line.call(
-            "lax.reduce_window", value, operation, **_geometry(p), **_dilations(p)
-        )
+        return line.call("lax.reduce_window", value, operation, **_geometry(p), **_dilations(p))
 
     return printer
 

@@ -17,7 +17,9 @@ def _broadcast(line: Line) -> str:
             return f"jnp.full({show(shape)}, {value}, {dtype_text(line.out.dtype)})"
         return f"jnp.broadcast_to({line.arg(0)}, {show(shape)})"
     inside = line.aval(0).shape
-    if all(inside[i] == shape[d] for i, d in enumerate(dims)) and all(shape[d] == 1 for d in range(len(shape)) if d not in dims):
+    if all(inside[i] == shape[d] for i, d in enumerate(dims)) and all(
+        shape[d] == 1 for d in range(len(shape)) if d not in dims
+    ):
         index = ", ".join(":" if d in dims else "None" for d in range(len(shape)))
         return f"{line.arg(0)}[{index}]"
     if dims == tuple(range(len(shape) - len(dims), len(shape))):

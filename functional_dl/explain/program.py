@@ -39,6 +39,7 @@ from functional_dl.reverse.trace import (
 )
 
 ENTERED = {jit_p: "jaxpr", closed_call_p: "call_jaxpr"}
+LIBRARY = "library"  # marks a group that is a function of JAX's own
 CUSTOM = {custom_jvp_call_p, custom_vjp_call_p}
 
 
@@ -185,9 +186,11 @@ class Notebook(Tape):
             return frames, sources.path(frames, sources.scopes())
         place = self.entered[-1]
         own = sources.staged_frames(source_info, place.function, place.file)
-        inner = sources.path(own, sources.scopes(source_info)) if own else [
-            (name, None) for name in sources.scopes(source_info)
-        ]
+        inner = (
+            sources.path(own, sources.scopes(source_info))
+            if own
+            else [(name, None) for name in sources.scopes(source_info)]
+        )
         return (*own, *place.frames), [*place.path, *inner]
 
     def enter_or_note(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
@@ -215,7 +218,10 @@ class Notebook(Tape):
         tag = (frames[0].file, frames[0].line, frames[0].call) if frames else None
         users = bool(file) and sources.is_users(file)
         place = _Place(
-            frames, [*path, (name or function, (tag, next(_calls)))], function if users else "", file if users else ""
+            frames,
+            [*path, (name or function, ("" if users else LIBRARY, tag, next(_calls)))],
+            function if users else "",
+            file if users else "",
         )
         self.entered.append(place)
         try:
@@ -262,7 +268,17 @@ class Notebook(Tape):
         self.slot_of |= {i: s for i, s in zip(out_ids, out_slots) if s is not None}
         self.entries.append(
             Entry(
-                index, primitive, params, list(values), list(outs), ins, out_ids, list(slots), list(out_slots), path, frames,
+                index,
+                primitive,
+                params,
+                list(values),
+                list(outs),
+                ins,
+                out_ids,
+                list(slots),
+                list(out_slots),
+                path,
+                frames,
                 called_name(primitive, params),
             )
         )
@@ -304,7 +320,9 @@ class Again:
         self.call_wrapped = fun
 
 
-def applicable_again(primitive: Primitive, params: dict, values: Sequence, slots: Sequence) -> tuple[dict, Callable | None]:
+def applicable_again(
+    primitive: Primitive, params: dict, values: Sequence, slots: Sequence
+) -> tuple[dict, Callable | None]:
     """Parameters of a call that was met with Python functions in them, such that the rule may be run more than once.
 
     The function with the derivative is staged once (the other one is then left alone: JAX wants one of the two called).
@@ -313,7 +331,7 @@ def applicable_again(primitive: Primitive, params: dict, values: Sequence, slots
     if params["symbolic_zeros"]:
         return params, None
     if primitive is custom_jvp_call_p:
-        fun, jvp = params["subfuns"]
+        jvp = params["subfuns"][1]
         tangents = [instantiate(None, jax.typeof(v)) for v in values]
         program = jax.make_jaxpr(lambda *xs: jvp.call_wrapped(*xs))(*values, *tangents)
         both = function_of(program)
@@ -336,9 +354,7 @@ def _with_jvp(alone: Callable, both: Callable, half: int) -> Callable:
     again = jax.custom_jvp(alone)
 
     def rule(primals, tangents):
-        dense = [
-            np.zeros(np.shape(t), jax.float0) if jax.typeof(t).dtype == jax.float0 else t for t in tangents
-        ]
+        dense = [np.zeros(np.shape(t), jax.float0) if jax.typeof(t).dtype == jax.float0 else t for t in tangents]
         outs = both(*primals, *dense)
         return outs[:half], outs[half:]
 
@@ -348,7 +364,7 @@ def _with_jvp(alone: Callable, both: Callable, half: int) -> Callable:
 
 @dataclass
 class Recording:
-    """What a run of a function left: the notebook, the program and its residuals, and the numbers of inputs, outputs."""
+    """What a run of a function left: notebook, program and residuals, and the numbers of inputs and outputs."""
 
     notebook: Notebook
     program: Any

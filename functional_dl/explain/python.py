@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import difflib
 import re
+import textwrap
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -153,9 +154,7 @@ def matched(steps: Sequence, entries: Sequence) -> dict[int, Any]:
     """Entry of the traced run -> step: the runs may differ in conversions that the one needs and the other not."""
     known = [(step.primitive, step.source[0] if step.source else "") for step in steps]
     matcher = difflib.SequenceMatcher(None, list(entries), known, autojunk=False)
-    return {
-        block.a + i: steps[block.b + i] for block in matcher.get_matching_blocks() for i in range(block.size)
-    }
+    return {block.a + i: steps[block.b + i] for block in matcher.get_matching_blocks() for i in range(block.size)}
 
 
 class _Module:
@@ -223,9 +222,8 @@ class _Module:
 
     def docstring(self) -> list[str]:
         wanted = ", ".join(self.arguments[i] for i in self.plan.recipe.argnums)
-        return [
-            f'    """Returns {self.e.name}({", ".join(self.arguments)}) and the cotangents of {wanted}, given the result\'s, ct."""'
-        ]
+        text = f"Returns {self.e.name}({', '.join(self.arguments)}) and the cotangents of {wanted}, given ct, the result's."
+        return textwrap.wrap(f'"""{text}"""', self.width, initial_indent="    ", subsequent_indent="    ")
 
     # --- names --------------------------------------------------------------------------------------------------
 
@@ -343,9 +341,7 @@ class _Module:
         else:
             packed = base64.b85encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
             data = f'zlib.decompress(base64.b85decode("{packed}"))'
-            self.constants.append(
-                f"{name} = jnp.asarray(np.frombuffer({data}, {dtype}).reshape({show(array.shape)}))"
-            )
+            self.constants.append(f"{name} = jnp.asarray(np.frombuffer({data}, {dtype}).reshape({show(array.shape)}))")
         return name
 
 

@@ -23,7 +23,9 @@ def lay_out(statement: str, indent: int, width: int) -> list[str]:
     head, body, tail = statement[: start + 1], statement[start + 1 : end], statement[end:]
     elements = split(body)
     inner = " " * (indent + 4)
-    is_call = statement[start] == "(" and start > 0 and (statement[start - 1].isalnum() or statement[start - 1] in "_)]")
+    is_call = (
+        statement[start] == "(" and start > 0 and (statement[start - 1].isalnum() or statement[start - 1] in "_)]")
+    )
     whole = body.rstrip(",")
     if is_call and not body.endswith(",") and len(inner) + len(whole) <= width:
         return [pad + head, inner + whole, pad + tail]
