@@ -17,7 +17,7 @@ from functional_dl.explain import backward, bodies, checks, flops, groups, latex
 from functional_dl.explain.explanation import Check, Explanation, Meeting, Step, Value
 from functional_dl.explain.naming import Name, Namer, argument_name, bar, latex_of, name_values
 from functional_dl.explain.program import Entry, Recording
-from functional_dl.reverse.trace import Residual, is_differentiable, tangent_dtype
+from functional_dl.reverse.trace import Residual, is_differentiable, is_reference, tangent_dtype
 
 
 @dataclass(frozen=True)
@@ -316,6 +316,8 @@ class _Maker:
         return checks.check(entry, out_cts, bars, self.seed)
 
     def forward_flops(self, entry: Entry) -> int:
+        if any(is_reference(jax.typeof(x)) for x in (*entry.operands, *entry.outs) if hasattr(x, "shape")):
+            return 0
         types = tuple((jnp.shape(x), str(jnp.result_type(x))) if hasattr(x, "dtype") else None for x in entry.operands)
         key: Any = (entry.primitive, types, tuple(sorted((k, repr(v)) for k, v in entry.params.items())))
         if entry.body_is_in_params:

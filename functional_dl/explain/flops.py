@@ -111,8 +111,9 @@ def _window(eqn) -> int:
 
 
 def _window_scatter(eqn) -> int:
-    size = math.prod(eqn.params["window_dimensions"])
-    return size * _size(eqn.invars[0])
+    """For each window: its extreme and where it is, by comparisons of values and places, and one addition there."""
+    window = eqn.params["window_dimensions"]
+    return (1 + (math.prod(window) - 1) * (7 + len(window))) * _size(eqn.invars[0])
 
 
 def _integer_pow(eqn) -> int:

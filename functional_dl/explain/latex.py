@@ -2,8 +2,8 @@ r"""The formulas of an equation, forward and backward, from the table of its pri
 
 A formula is written with placeholders: <0>, <1>, ... are the operands, <x> is <0>, <s> the operand whose cotangent is
 wanted, <y> (or <y0>, <y1>, ...) the outputs, <c> (<c0>, ...) the outputs' cotangents.  An entry of the table gives the
-right-hand side of y = ..., and for each operand that of \bar x \mathrel{+}= ...; either may be a function of the `Terms`
-instead of a text.
+right-hand side of y = ..., and for each operand that of \bar x \mathrel{+}= ...; either may be a function of the
+`Terms` instead of a text.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ entries(
     lu=Formula(
         r"P <x> = L U",
         (
-            r"P^{\top} L^{-\top} \left(\operatorname{tril}(L^{\top} \bar L) + \operatorname{triu}(\bar U U^{\top})\right) "
-            r"U^{-\top}",
+            r"P^{\top} L^{-\top} M U^{-\top}, "
+            r"\quad M = \operatorname{tril}(L^{\top} \bar L) + \operatorname{triu}(\bar U U^{\top})",
         ),
         whole=True,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ GREEK = {
     "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
 }  # fmt: skip
 SHORT = {"weight": "W", "weights": "W", "kernel": "K", "bias": "b", "params": "p"}
-RESERVED = {"jax", "jnp", "np", "lax", "ct", "value_and_vjp", "out", "primitives", *keyword.kwlist, *dir(__builtins__)}
+RESERVED = {"jax", "jnp", "np", "lax", "ct", "value_and_vjp", "out", "primitives", *keyword.kwlist, *dir(builtins)}
 BY_PRIMITIVE = {
     "dot_general": "product", "broadcast_in_dim": "spread", "reduce_sum": "total", "reduce_max": "greatest",
     "reduce_min": "least", "convert_element_type": "cast", "select_n": "choice", "integer_pow": "power",

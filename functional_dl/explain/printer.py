@@ -249,9 +249,11 @@ class Printer:
         env |= dict(zip(eqn.outvars, outs))
         if text is None:
             return
-        if eqn.primitive.multiple_results:
+        if not outs:
+            block.add(text)
+        elif eqn.primitive.multiple_results:
             targets = f"({outs[0]},)" if len(outs) == 1 else ", ".join(outs)
-            block.add(f"{targets} = {text}" if outs else text)
+            block.add(f"{targets} = {text}")
         else:
             block.add(f"{outs[0]} = {text}")
 
@@ -295,4 +297,4 @@ INLINED: dict[str, Callable] = {
     "remat": _inner("jaxpr"), "remat2": _inner("jaxpr"), "checkpoint": _inner("jaxpr"), "composite": _inner("jaxpr"),
     "custom_linear_solve": _solve,
 }  # fmt: skip
-ALIASES = {"stop_gradient", "name", "pvary", "sharding_constraint", "reshard", "copy", "copy_p", "device_put"}
+ALIASES = {"stop_gradient", "name", "sharding_constraint", "reshard", "copy", "copy_p", "device_put"}

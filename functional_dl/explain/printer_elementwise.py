@@ -56,7 +56,8 @@ def _not(line: Line) -> str:
 SAME = (
     "sqrt", "cbrt", "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
     "tanh", "asinh", "acosh", "atanh", "rsqrt", "logistic", "erf", "erfc", "erf_inv", "lgamma", "digamma", "abs",
-    "sign", "floor", "ceil", "is_finite", "bessel_i0e", "bessel_i1e", "igamma", "igammac", "igamma_grad_a", "polygamma", "zeta",
+    "sign", "floor", "ceil", "is_finite",
+    "bessel_i0e", "bessel_i1e", "igamma", "igammac", "igamma_grad_a", "polygamma", "zeta",
     "real", "imag", "complex", "nextafter", "pow", "atan2", "rem", "clamp", "clz", "population_count", "square",
     "shift_left", "shift_right_arithmetic", "shift_right_logical", "mulhi",
 )  # fmt: skip

@@ -53,12 +53,22 @@ def _scatter(function: str):
 
 
 def _dynamic_slice(line: Line) -> str:
-    starts = _tuple(line.args[1:])
-    return f"lax.dynamic_slice({line.arg(0)}, {starts}, {show(tuple(line.params['slice_sizes']))})"
+    starts, more = _starts(line, 1)
+    return f"lax.dynamic_slice({line.arg(0)}, {starts}, {show(tuple(line.params['slice_sizes']))}{more})"
 
 
 def _dynamic_update(line: Line) -> str:
-    return f"lax.dynamic_update_slice({line.arg(0)}, {line.arg(1)}, {_tuple(line.args[2:])})"
+    starts, more = _starts(line, 2)
+    return f"lax.dynamic_update_slice({line.arg(0)}, {line.arg(1)}, {starts}{more})"
+
+
+def _starts(line: Line, first: int) -> tuple[str, str]:
+    """The places, and an option where one may be negative: the primitive moves it to 0, it does not count from behind."""
+    numbers = [line.atoms[i].val if line.is_number(i) else None for i in range(first, len(line.atoms))]
+    signed = any(
+        n is None and line.aval(first + i).dtype.kind == "i" or (n is not None and n < 0) for i, n in enumerate(numbers)
+    )
+    return _tuple(line.args[first:]), ", allow_negative_indices=False" if signed else ""
 
 
 def _tuple(args) -> str:

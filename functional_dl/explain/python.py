@@ -33,7 +33,7 @@ from functional_dl.explain import backward, program
 from functional_dl.explain.naming import RESERVED, identifier
 from functional_dl.explain.printer import Block, Names, Printer, dtype_text, plain, show
 from functional_dl.explain.source_layout import lay_out
-from functional_dl.reverse.trace import instantiate, is_differentiable, open_jaxpr
+from functional_dl.reverse.trace import instantiate, is_differentiable, is_reference, open_jaxpr
 
 FEW = 64  # numbers: a constant of no more is written out
 
@@ -111,8 +111,14 @@ class _Traced:
 
             outs, bars, recording, marks["tree"] = plan.run(leaves, cts, True, pulled)
             marks["entries"] = [signature(e) for e in recording.notebook.entries]
-            marks["steps"] = [(e.index, j) for e in recording.notebook.entries for j in range(len(e.outs))]
-            made = [y for e in recording.notebook.entries for y in e.outs]
+            outputs = [
+                ((e.index, j), y)
+                for e in recording.notebook.entries
+                for j, y in enumerate(e.outs)
+                if not is_reference(jax.typeof(y))
+            ]
+            marks["steps"] = [key for key, _ in outputs]
+            made = [y for _, y in outputs]
             slots = {n: s for n, s in recording.notebook.slot_of.items()}
             wanted = [(e.index, j) for e in recording.notebook.entries for j in range(len(e.out_ids))]
             found = [
@@ -222,7 +228,8 @@ class _Module:
 
     def docstring(self) -> list[str]:
         wanted = ", ".join(self.arguments[i] for i in self.plan.recipe.argnums)
-        text = f"Returns {self.e.name}({', '.join(self.arguments)}) and the cotangents of {wanted}, given ct, the result's."
+        call = f"{self.e.name}({', '.join(self.arguments)})"
+        text = f"Returns {call} and the cotangents of {wanted}, given ct, the result's."
         return textwrap.wrap(f'"""{text}"""', self.width, initial_indent="    ", subsequent_indent="    ")
 
     # --- names --------------------------------------------------------------------------------------------------
@@ -336,7 +343,9 @@ class _Module:
         self.held[id(value)] = name
         self.kept = [*getattr(self, "kept", []), value]
         dtype = dtype_text(array.dtype)
-        if array.size <= FEW:
+        if array.size == 0:
+            self.constants.append(f"{name} = jnp.zeros({show(array.shape)}, {dtype})")
+        elif array.size <= FEW:
             self.constants.append(f"{name} = jnp.array({_nested(array)}, {dtype})")
         else:
             packed = base64.b85encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
