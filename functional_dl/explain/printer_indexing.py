@@ -63,10 +63,10 @@ def _dynamic_update(line: Line) -> str:
 
 
 def _starts(line: Line, first: int) -> tuple[str, str]:
-    """The places, and an option where one may be negative: the primitive moves it to 0, it does not count from behind."""
+    """The places, and an option where one may be negative: it is moved to 0, and does not count from behind."""
     numbers = [line.atoms[i].val if line.is_number(i) else None for i in range(first, len(line.atoms))]
     signed = any(
-        n is None and line.aval(first + i).dtype.kind == "i" or (n is not None and n < 0) for i, n in enumerate(numbers)
+        line.aval(first + i).dtype.kind == "i" if number is None else number < 0 for i, number in enumerate(numbers)
     )
     return _tuple(line.args[first:]), ", allow_negative_indices=False" if signed else ""
 

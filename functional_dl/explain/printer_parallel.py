@@ -20,9 +20,8 @@ def _shard_map(line: Line) -> str:
     mesh = p["mesh"]
     kinds = ", ".join(f"jax.sharding.AxisType.{kind.name}" for kind in mesh.axis_types)
     place = names.new("mesh")
-    line.block.add(
-        f"{place} = jax.make_mesh({show(tuple(mesh.axis_sizes))}, {show(tuple(mesh.axis_names))}, axis_types=({kinds},))"
-    )
+    sizes, axes = show(tuple(mesh.axis_sizes)), show(tuple(mesh.axis_names))
+    line.block.add(f"{place} = jax.make_mesh({sizes}, {axes}, axis_types=({kinds},))")
     function = names.new("on_each_device")
     own = [names.new("z") for _ in line.atoms]
     block = line.block.function(f"def {function}({', '.join(own)}):")
