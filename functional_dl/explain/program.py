@@ -169,7 +169,7 @@ class Notebook(Tape):
             return self.numbers[id(value)]
         if isinstance(value, bool | int | float | complex | np.generic) or not hasattr(value, "shape"):
             return None
-        if isinstance(value, np.ndarray) and value.ndim == 0:
+        if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, Tracer) and is_number(value):
             return None
         return self.number(value)
 
@@ -251,7 +251,7 @@ class Notebook(Tape):
     def note_entry(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
         if primitive is convert_element_type_p and self.is_written(values[0]):
             return super().apply(primitive, values, slots, params)  # a number of another type is that number
-        if primitive is convert_element_type_p and changes_nothing(values[0], params):
+        if primitive is convert_element_type_p and changes_nothing(values[0], params, bool(self.entered)):
             return list(values), list(slots)
         index = len(self.entries)
         ins = [self.read(v) for v in values]
@@ -294,11 +294,20 @@ class Notebook(Tape):
 _calls = itertools.count()
 
 
-def changes_nothing(value, params: dict) -> bool:
-    """Whether a conversion is to the type that the value has."""
+def is_number(value) -> bool:
+    """Whether an array is a single number (and no key of random numbers)."""
+    return value.ndim == 0 and jax.dtypes.issubdtype(value.dtype, np.generic)
+
+
+def changes_nothing(value, params: dict, staged: bool) -> bool:
+    """Whether a conversion is to the type that the value has.
+
+    Args:
+      staged: the equation is a compiled program's, where nobody asks any more whether a type is weak.
+    """
     aval = jax.typeof(value)
-    same = aval.dtype == params["new_dtype"] and bool(getattr(aval, "weak_type", False)) == bool(params["weak_type"])
-    return same and params.get("sharding") is None
+    weak = staged or bool(getattr(aval, "weak_type", False)) == bool(params["weak_type"])
+    return aval.dtype == params["new_dtype"] and weak and params.get("sharding") is None
 
 
 class _nothing:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
 from functional_dl.explain.explanation import Summary
+from functional_dl.reverse.trace import is_reference
 
 FEW = 8  # entries: of no more the numbers themselves are shown
 
 
 def summarise(value) -> Summary | None:
     """Norm, range, mean and the count of non-finite entries; None for what holds no numbers."""
+    if is_reference(jax.typeof(value)):
+        return None
     try:
         array = np.asarray(value)
-    except TypeError:  # keys of random numbers, references
+    except TypeError:  # keys of random numbers
         return None
     if array.dtype.kind not in "fciub" and array.dtype.name not in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         return None
@@ -33,6 +37,8 @@ def summarise(value) -> Summary | None:
 
 def text(value) -> str:
     """The numbers of a small array, "" for a large one."""
+    if is_reference(jax.typeof(value)):
+        return ""
     try:
         array = np.asarray(value)
     except TypeError:

@@ -1,5 +1,7 @@
 """Networks to explain: small, of the usual kinds, each a scalar function of parameters and data."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,7 @@ def mlp(params, x, labels):
 
 
 def mlp_arguments(sizes=(6, 16, 5), batch=8):
-    arrays = drawn(*[s for m, n in zip(sizes, sizes[1:]) for s in ((m, n), (n,))], (batch, sizes[0]))
+    arrays = drawn(*[s for m, n in itertools.pairwise(sizes) for s in ((m, n), (n,))], (batch, sizes[0]))
     params = [{"w": w, "b": b} for w, b in zip(arrays[:-1:2], arrays[1:-1:2])]
     return params, arrays[-1], jnp.arange(batch) % sizes[-1]
 
@@ -38,7 +40,10 @@ def cnn(params, images, labels):
 
 def cnn_arguments(batch=2, size=8, channels=4):
     first, second, out, images = drawn(
-        (3, 3, 1, channels), (3, 3, channels, 2 * channels), ((size // 4) ** 2 * 2 * channels, 3), (batch, size, size, 1)
+        (3, 3, 1, channels),
+        (3, 3, channels, 2 * channels),
+        ((size // 4) ** 2 * 2 * channels, 3),
+        (batch, size, size, 1),
     )
     return {"first": first, "second": second, "out": out}, images, jnp.arange(batch) % 3
 
