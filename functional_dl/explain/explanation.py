@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import networkx
+
+
+def view(module: str, function: str = "render") -> Callable:
+    """The function that shows an explanation in some way; its file is loaded when it is first asked for."""
+    return getattr(importlib.import_module(f"{__package__}.{module}"), function)
 
 
 @dataclass(frozen=True)
@@ -204,9 +210,7 @@ class Ledger:
 
     def to_markdown(self) -> str:
         """A table of the steps with their share, and the totals."""
-        from functional_dl.explain.ledger import to_markdown
-
-        return to_markdown(self)
+        return view("ledger", "to_markdown")(self)
 
 
 @dataclass(frozen=True)
@@ -257,44 +261,26 @@ class Explanation:
     @property
     def graph(self) -> networkx.MultiDiGraph:
         """Values and steps as nodes; edges forward and backward, with their bytes.  `graph.to_dot()` is Graphviz's."""
-        from functional_dl.explain.graph import build
-
-        return build(self)
+        return view("graph", "build")(self)
 
     def to_markdown(self) -> str:
         """The explanation as a Markdown text with formulas."""
-        from functional_dl.explain.markdown import render
-
-        return render(self)
+        return view("markdown")(self)
 
     def to_latex(self) -> str:
         """The explanation as a whole LaTeX document."""
-        from functional_dl.explain.document import render
-
-        return render(self)
+        return view("document")(self)
 
     def to_python(self, line_length: int = 120) -> str:
         """The forward and backward pass as a Python module over jax.numpy and jax.lax, which can be run."""
-        from functional_dl.explain.python import render
-
-        return render(self, line_length)
+        return view("python")(self, line_length)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The explanation as a page, written to `path` too."""
-        return _page()(self, path)
+        return view("page", "to_html")(self, path)
 
     def _repr_html_(self) -> str:
-        from functional_dl.explain import page  # type: ignore[attr-defined]
-
-        return page.notebook(self)
+        return view("page", "notebook")(self)
 
     def __str__(self) -> str:
-        from functional_dl.explain.overview import render
-
-        return render(self)
-
-
-def _page() -> Callable:
-    from functional_dl.explain import page  # type: ignore[attr-defined]
-
-    return page.to_html
+        return view("overview")(self)

@@ -73,8 +73,9 @@ def identifier(text: str) -> str:
 
 def latex_of(name: str, ndim: int = 0) -> str:
     r"""The LaTeX of an identifier: w1 -> w_{1}, a matrix's W_{1}; hidden -> \mathrm{hidden}; theta_0 -> \theta_{0}."""
-    head, *rest = re.findall(r"[A-Za-z]+|\d+", name) or ["v"]
-    head = SHORT.get(head, head)
+    parts: list[str] = re.findall(r"[A-Za-z]+|\d+", name) or ["v"]
+    head, rest = parts[0], parts[1:]
+    head = SHORT.get(head) or head
     if len(head) == 1:
         base = head.upper() if ndim >= 2 and not head.isupper() and head in "abcdefghjkmnpqrsuvw" else head
     elif head in GREEK:

@@ -28,8 +28,8 @@ def _shard_map(line: Line) -> str:
     consts = [line.printer.hold(c, line.block) for c in open_jaxpr(p["jaxpr"])[1]]
     results = line.printer.program(p["jaxpr"], consts, own, block)
     block.add(f"return ({', '.join(results)},)" if len(results) == 1 else f"return ({', '.join(results)})")
-    manual = p.get("newly_manual_axes")
-    some = manual is not None and set(manual) != set(mesh.axis_names)
+    manual = p.get("newly_manual_axes") or mesh.axis_names
+    some = set(manual) != set(mesh.axis_names)
     axes = f", axis_names={{{', '.join(show(a) for a in sorted(manual))}}}" if some else ""
     mapped = names.new("mapped")
     line.block.add(

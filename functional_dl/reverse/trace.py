@@ -523,7 +523,7 @@ def _pull_tangents(pull_back, residuals, cts):
         return pull_back(residuals, cts)
 
 
-def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: bool = False, tape_type=Tape):
+def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: bool = False, tape_type: Callable = Tape):
     """Runs fun on the values and records what depends on the active ones.
 
     Args:
@@ -531,7 +531,7 @@ def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: boo
       values: the arguments.
       active: for each argument, whether it is differentiated.
       sources: note each equation's place in the user's source.
-      tape_type: the class of the tape, `tape_type(parent_trace, sources)`.
+      tape_type: what makes the tape, `tape_type(parent_trace, sources)`.
     Returns:
       values of the outputs, values of the others, Program, residuals.
     """
