@@ -185,6 +185,7 @@ class _Part:
     steps: list[Step]
     names: dict[int, Name]
     recording: Recording
+    offset: int
 
 
 class _Maker:
@@ -223,7 +224,7 @@ class _Maker:
             self.step(recording, entry, path, names, first, offset, pulled, costs, kept_bytes, meetings)
             for entry, path in zip(entries, paths)
         ]
-        return _Part(steps, names, recording)
+        return _Part(steps, names, recording, offset)
 
     def enter_values(self, recording, names, kept, offset) -> None:
         notebook = recording.notebook
@@ -282,7 +283,7 @@ class _Maker:
         )
         forward, back = latex.equations(entry.primitive.name, terms)
         inner = bodies.body_of(entry, out_cts)
-        body = self.body(entry, inner, names) if inner is not None else ()
+        body, arguments = self.body(entry, inner, names) if inner is not None else ((), ())
         trips = inner.trips if inner is not None else 1
         rule = entry.rule
         frames = entry.frames
@@ -308,6 +309,7 @@ class _Maker:
             _title(entry, names),
             entry.label.strip("_"),
             trips,
+            arguments,
         )
 
     def checked(self, entry, out_cts, bars) -> Check | None:
@@ -326,7 +328,8 @@ class _Maker:
             self.cost[key] = flops.count(jax.make_jaxpr(entry.apply)(*entry.operands))
         return self.cost[key]
 
-    def body(self, entry: Entry, inner: bodies.Body, names) -> tuple[Step, ...]:
+    def body(self, entry: Entry, inner: bodies.Body, names) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+        """The steps of the program inside of an equation, and the ids of its arguments."""
         _, consts = latex_consts(inner)
         _, recording = program.run_jaxpr(inner.jaxpr, consts, inner.values, inner.active)
         inputs = []
@@ -342,7 +345,8 @@ class _Maker:
                 base = latex_of(words[i], ndim)
                 tex = f"{{{base}}}_{{t}}" if "_" in base else f"{base}_{{t}}"
                 inputs.append(self.namer.give(words[i], tex, words[i], ndim))
-        return tuple(self.part(recording, inner.cts, inputs).steps)
+        part = self.part(recording, inner.cts, inputs)
+        return tuple(part.steps), tuple(part.offset + number for number in recording.inputs)
 
 
 def latex_consts(inner: bodies.Body):

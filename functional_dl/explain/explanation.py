@@ -126,6 +126,7 @@ class Step:
       title: the step in a few words, as "h = tanh(z)".
       label: the name of a called function with a derivative of its own, as "softmax", else "".
       trips: how often the body runs (1 where there is no loop).
+      arguments: ids of the values that the body takes, in its order.
     """
 
     index: int
@@ -148,6 +149,7 @@ class Step:
     title: str = ""
     label: str = ""
     trips: int = 1
+    arguments: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

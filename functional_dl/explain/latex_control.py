@@ -101,6 +101,8 @@ entries(
     jit=Formula(_call, (CALL_BACK,)),
     pjit=Formula(_call, (CALL_BACK,)),
     closed_call=Formula(_call, (CALL_BACK,)),
+    eval_jaxpr=Formula(_call, (CALL_BACK,)),
+    call_hi_primitive=Formula(_call, (CALL_BACK,)),
     **{
         name: Formula(_call, (CALL_BACK + r" \quad (f \text{ computed again})",))
         for name in ("remat", "remat2", "checkpoint")

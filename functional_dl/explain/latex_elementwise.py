@@ -10,6 +10,13 @@ entries(
     expm1=(r"e^{<x>} - 1", r"<c> \odot (<y> + 1)"),
     log=(r"\ln <x>", r"<c> / <x>"),
     log1p=(r"\ln(1 + <x>)", r"<c> / (1 + <x>)"),
+    log2=(r"\log_2 <x>", r"<c> / (<x> \ln 2)"),
+    one_minus_square=("1 - <x>^2", r"-2\, <c> \odot <x>"),
+    polynomial=(
+        r"\textstyle\sum_k a_k <x>^k, \quad a = (<1>, \dots)",
+        r"<c> \odot \textstyle\sum_k k\, a_k <x>^{k - 1}",
+        lambda terms: f"<c> \\odot <x>^{{{terms.place - 1}}}",
+    ),
     logistic=(r"\sigma(<x>)", r"<c> \odot <y> \odot (1 - <y>)"),
     sin=(r"\sin <x>", r"<c> \odot \cos <x>"),
     cos=(r"\cos <x>", r"-<c> \odot \sin <x>"),

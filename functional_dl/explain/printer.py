@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
+from jax.tree_util import tree_leaves, tree_unflatten
 
 from functional_dl.reverse.trace import open_jaxpr
 
@@ -108,7 +110,7 @@ class Line:
         if not self.is_number(i):
             return self.texts[i]
         others = [j for j in range(len(self.atoms)) if j != i and not self.is_number(j)]
-        same = any(self.aval(j).dtype == self.aval(i).dtype for j in others)
+        same = any(self.aval(j).dtype == self.aval(i).dtype for j in others) and self.aval(i).dtype.kind != "u"
         return plain(self.atoms[i].val) if same else self.arg(i)
 
     def arg(self, i: int) -> str:
@@ -193,6 +195,30 @@ class Source:
     text: str
 
 
+@dataclass(frozen=True)
+class Hint:
+    """What a body's program calls its values.
+
+    Fields:
+      arguments: names of its arguments.
+      steps: for each of its equations the primitive and the names of the outputs.
+    """
+
+    arguments: tuple[str, ...]
+    steps: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def names_for(self, equations: Sequence) -> dict:
+        """Names for the equations' outputs, found by the order of primitives."""
+        found: dict = {}
+        matcher = difflib.SequenceMatcher(
+            None, [e.primitive.name for e in equations], [name for name, _ in self.steps], autojunk=False
+        )
+        for match in matcher.get_matching_blocks():
+            for i in range(match.size):
+                found |= dict(zip(equations[match.a + i].outvars, self.steps[match.b + i][1]))
+        return found
+
+
 class Printer:
     """Prints programs into blocks.
 
@@ -204,15 +230,21 @@ class Printer:
 
     def __init__(self, names: Names, known: dict | None = None, note: Callable | None = None):
         self.names, self.known, self.note = names, dict(known or {}), note
+        self.hint: Callable[[], Hint | None] = lambda: None
         self.imports: set[str] = set()
         if not PRINTERS:
             load()
 
-    def program(self, jaxpr, consts: Sequence[str], args: Sequence[str], block: Block, outermost=False) -> list[str]:
+    def program(
+        self, jaxpr, consts: Sequence[str], args: Sequence[str], block: Block, outermost=False, hint: Hint | None = None
+    ) -> list[str]:
         """Prints a program's equations with these names for constants and arguments; returns its results' names."""
         inner = open_jaxpr(jaxpr)[0]
         env: dict = dict(zip(inner.constvars, consts)) | dict(zip(inner.invars, args))
-        for eqn in needed(inner):
+        equations = needed(inner)
+        if hint is not None:
+            self.known |= hint.names_for(equations)
+        for eqn in equations:
             if outermost and self.note is not None:
                 self.note(block, eqn)
             self.equation(eqn, env, block)
@@ -245,7 +277,7 @@ class Printer:
             raise NotImplementedError(f"to_python: no printer for the primitive '{name}'")
         line = Line(eqn, list(eqn.invars), texts, self, block)
         text = printer(line)
-        outs = [self.name_of(var) for var in eqn.outvars]
+        outs = line.outs or [self.name_of(var) for var in eqn.outvars]
         env |= dict(zip(eqn.outvars, outs))
         if text is None:
             return
@@ -289,8 +321,16 @@ def _solve(eqn, texts) -> tuple[Any, list[str]]:
     return eqn.params["jaxprs"].solve, [*texts[before : before + lengths.solve], *texts[after:]]
 
 
+def _object(eqn, texts) -> tuple[Any, list[str]]:
+    """A primitive that is an object (from JAX 0.12 on), as the operations that it stands for."""
+    prim = eqn.params["_prim"]
+    expanded = jax.make_jaxpr(lambda *xs: tree_leaves(prim.expand(*tree_unflatten(prim.in_tree, xs))))
+    return expanded(*[jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]), texts
+
+
 INLINED: dict[str, Callable] = {
     "jit": _inner("jaxpr"), "pjit": _inner("jaxpr"), "closed_call": _inner("call_jaxpr"),
+    "eval_jaxpr": _inner("call_jaxpr"), "call_hi_primitive": _object,
     "custom_jvp_call": _inner("call_jaxpr"), "custom_vjp_call": lambda eqn, texts: (
         eqn.params.get("call_jaxpr", eqn.params.get("fun_jaxpr")), texts
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functional_dl.explain.printer import Line, printers, show
 from functional_dl.reverse.trace import open_jaxpr, scan_sizes
 
+STACKED = "_all"  # what a value of each step is called, stacked over the steps
 LAYOUT = ("jaxpr", "length", "reverse", "unroll")
 
 
@@ -23,32 +24,53 @@ def _unpack(block, names: list[str], source: str) -> None:
 
 
 def _scan(line: Line) -> str:
-    p, names = line.params, line.printer.names
+    p, printer = line.params, line.printer
     consts, carry = scan_sizes({k: v for k, v in p.items() if k not in LAYOUT}, list(line.texts))
     args = line.args
-    step, state, item = names.new("step"), names.new("state"), names.new("item")
+    step, state, item = (printer.names.new(name) for name in ("step", "state", "item"))
     block = line.block.function(f"def {step}({state}, {item}):")
-    inputs = open_jaxpr(p["jaxpr"])[0].invars
-    wanted = ["s"] * carry + ["x_t"] * (len(inputs) - consts - carry)
-    own = [names.new(w) for w in wanted]
+    hint = printer.hint()
+    own = [printer.names.new(name) for name in _wanted(line, consts, carry, hint)]
     _unpack(block, own[:carry], state)
     _unpack(block, own[carry:], item)
-    results = line.printer.program(p["jaxpr"], _consts(line, p["jaxpr"]), [*args[:consts], *own], block)
+    results = printer.program(p["jaxpr"], _consts(line, p["jaxpr"]), [*args[:consts], *own], block, hint=hint)
     block.add(f"return {tuple_of(results[:carry])}, {tuple_of(results[carry:])}")
+    for var, result in zip(line.eqn.outvars[carry:], results[carry:]):
+        if var not in printer.known and result.isidentifier():
+            printer.known[var] = f"{result}{STACKED}"
     options = f", length={p['length']}" + (", reverse=True" if p["reverse"] else "")
     options += f", unroll={show(p['unroll'])}" if p["unroll"] not in (1, False) else ""
     call = f"lax.scan({step}, {tuple_of(args[consts : consts + carry])}, {tuple_of(args[consts + carry :])}{options})"
     return _assign_pair(line, call, carry)
 
 
-def _assign_pair(line: Line, call: str, carry: int) -> str:
-    """Both parts of a scan's result, as one flat tuple."""
-    states, items = line.printer.names.temporary(), line.printer.names.temporary()
-    line.block.add(f"{states}, {items} = {call}")
-    count = len(line.eqn.outvars)
-    if carry == count:
-        return states
-    return items if carry == 0 else f"(*{states}, *{items})"
+def _wanted(line: Line, consts: int, carry: int, hint) -> list[str]:
+    """Names for a step's state and items: those of the user's, else what they are parts of."""
+    count = len(open_jaxpr(line.params["jaxpr"])[0].invars) - consts
+    if hint is not None and len(hint.arguments) >= count:
+        return list(hint.arguments[len(hint.arguments) - count :])
+    states = [line.printer.known.get(var, "s") for var in line.eqn.outvars[:carry]]
+    items = [
+        text.removesuffix(STACKED) if text.endswith(STACKED) else f"{text}_t" for text in line.texts[consts + carry :]
+    ]
+    return [*[f"{name}_t" for name in states], *[name if name.isidentifier() else "x_t" for name in items]]
+
+
+def _assign_pair(line: Line, call: str, carry: int) -> str | None:
+    """The scan, and names for both parts of its result."""
+    names = line.printer.names
+    outs = [line.printer.name_of(var) for var in line.eqn.outvars]
+    line.outs = outs
+    states, items = outs[:carry], outs[carry:]
+    if len(states) + len(items) <= 4:
+        line.block.add(f"{tuple_of(states)}, {tuple_of(items)} = {call}")
+        return None
+    first = names.new("states") if carry else "_"
+    second = names.new("stacked") if items else "_"
+    line.block.add(f"{first}, {second} = {call}")
+    _unpack(line.block, states, first)
+    _unpack(line.block, items, second)
+    return None
 
 
 def _while(line: Line) -> str:

@@ -60,12 +60,14 @@ SAME = (
     "bessel_i0e", "bessel_i1e", "igamma", "igammac", "igamma_grad_a", "polygamma", "zeta",
     "real", "imag", "complex", "nextafter", "pow", "atan2", "rem", "clamp", "clz", "population_count", "square",
     "shift_left", "shift_right_arithmetic", "shift_right_logical", "mulhi",
+    "log2", "one_minus_square",
 )  # fmt: skip
 NUMPY = {"exp", "sqrt", "log", "sin", "cos", "tanh", "abs", "sign", "square", "floor", "ceil"}
 
 printers(
     **{name: function(f"lax.{name}") for name in SAME if name not in NUMPY},
     **{name: function(f"jnp.{name}") for name in NUMPY},
+    polynomial=lambda line: f"lax.polynomial({line.arg(0)}, [{', '.join(line.args[1:])}])",
     add=infix("+"),
     add_any=infix("+"),
     sub=infix("-"),

@@ -40,6 +40,7 @@ from functional_dl.reverse.trace import (
 
 ENTERED = {jit_p: "jaxpr", closed_call_p: "call_jaxpr"}
 LIBRARY = "library"  # marks a group that is a function of JAX's own
+NAMED = {"eval_jaxpr": "call_jaxpr"}  # by name: JAX 0.12's
 CUSTOM = {custom_jvp_call_p, custom_vjp_call_p}
 
 
@@ -194,8 +195,9 @@ class Notebook(Tape):
         return (*own, *place.frames), [*place.path, *inner]
 
     def enter_or_note(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
-        if primitive in ENTERED and not self.works_on_references(values):
-            return self.enter(params[ENTERED[primitive]], params.get("name", ""), values, slots, frames, path)
+        inner = ENTERED.get(primitive) or NAMED.get(primitive.name)
+        if inner is not None and not self.works_on_references(values):
+            return self.enter(params[inner], params.get("name", ""), values, slots, frames, path)
         before, alone, label = len(self.entries), None, ""
         if primitive in CUSTOM and "subfuns" in params:
             label = function_name(params["subfuns"][0])

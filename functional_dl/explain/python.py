@@ -31,7 +31,7 @@ from jax.tree_util import (
 
 from functional_dl.explain import backward, program
 from functional_dl.explain.naming import RESERVED, identifier
-from functional_dl.explain.printer import Block, Names, Printer, dtype_text, plain, show
+from functional_dl.explain.printer import Block, Hint, Names, Printer, dtype_text, plain, show
 from functional_dl.explain.source_layout import lay_out
 from functional_dl.reverse.trace import instantiate, is_differentiable, is_reference, open_jaxpr
 
@@ -196,6 +196,7 @@ class _Module:
         body = Block()
         printer = Printer(self.names, self.variable_names(), self.note)
         printer.constant = self.constant  # type: ignore[method-assign]
+        printer.hint = self.hint
         leaf_names = self.unpack(body)
         ct_names = self.cotangent_names(body)
         consts = [self.constant(value) for value in self.traced.consts]
@@ -291,6 +292,16 @@ class _Module:
         place = f"  [{step.source[0]}]" if step.source else ""
         words = "step" if kind == "step" else "back through step"
         block.comment(_fitting(f"{words} {step.index}: {step.title}{place}", self.width - 6))
+
+    def hint(self) -> Hint | None:
+        """What the loop of the present step calls its values, on the way forward."""
+        if not self.scope.startswith("step_"):
+            return None
+        step = self.steps.get(int(self.scope.removeprefix("step_")))
+        if step is None or not step.arguments:
+            return None
+        names = tuple(self.values[n].name for n in step.arguments)
+        return Hint(names, tuple((s.primitive, tuple(self.values[n].name for n in s.outputs)) for s in step.body))
 
     # --- arguments and results ----------------------------------------------------------------------------------
 
