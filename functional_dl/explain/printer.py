@@ -18,6 +18,7 @@ from jax.tree_util import tree_leaves, tree_unflatten
 from functional_dl.reverse.trace import open_jaxpr
 
 PRINTERS: dict[str, Callable] = {}
+LONG = 50  # characters: more names than fit into them are unpacked on a line of their own
 
 
 def printers(**table: Callable) -> None:
@@ -285,6 +286,10 @@ class Printer:
             block.add(text)
         elif eqn.primitive.multiple_results:
             targets = f"({outs[0]},)" if len(outs) == 1 else ", ".join(outs)
+            if len(targets) > LONG and not text.isidentifier():
+                parts = self.names.new("parts")
+                block.add(f"{parts} = {text}")
+                text = parts
             block.add(f"{targets} = {text}")
         else:
             block.add(f"{outs[0]} = {text}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functional_dl.explain.printer import Line, printers, show
+from functional_dl.explain.printer import LONG, Line, printers, show
 from functional_dl.reverse.trace import open_jaxpr, scan_sizes
 
 STACKED = "_all"  # what a value of each step is called, stacked over the steps
@@ -62,7 +62,7 @@ def _assign_pair(line: Line, call: str, carry: int) -> str | None:
     outs = [line.printer.name_of(var) for var in line.eqn.outvars]
     line.outs = outs
     states, items = outs[:carry], outs[carry:]
-    if len(states) + len(items) <= 4:
+    if sum(map(len, outs)) <= LONG // 2:
         line.block.add(f"{tuple_of(states)}, {tuple_of(items)} = {call}")
         return None
     first = names.new("states") if carry else "_"

@@ -16,6 +16,9 @@ def lay_out(statement: str, indent: int, width: int) -> list[str]:
     pad = " " * indent
     if len(pad) + len(statement) <= width:
         return [pad + statement]
+    targets, _, source = statement.partition(" = ")
+    if source.isidentifier() and "," in targets:
+        return [f"{pad}(", *[f"{pad}    {name}," for name in split(targets)], f"{pad}) = {source}"]
     pair = _last_pair(statement)
     if pair is None:
         return [pad + statement]
