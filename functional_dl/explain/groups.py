@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from functional_dl.explain.explanation import Group, Step
-from functional_dl.explain.program import LIBRARY
+from functional_dl.explain.sources import LIBRARY
 
 FEWEST = 2  # steps: a function of fewer is no group of its own
 FEWEST_OF_LIBRARY = 4  # the same for functions of JAX's, as log_softmax
@@ -55,7 +55,7 @@ def _numbered(keys: list[list]) -> list[tuple[str, ...]]:
         same = True
         for depth, part in enumerate(key):
             same = same and depth < len(before) and before[depth] == part
-            anonymous = part[1] is None or not isinstance(part[1], int)
+            anonymous = not (isinstance(part[1], int) or (isinstance(part[1], tuple) and isinstance(part[1][-1], int)))
             if anonymous and not same:
                 runs[(identity, part)] = runs.get((identity, part), 0) + 1
             run = runs.get((identity, part), 0) if anonymous else 0

@@ -116,7 +116,7 @@ def fill(formula: str | Callable[[Terms], str], terms: Terms) -> str:
             return _braced(terms.xs[terms.place], match)
         return _braced(terms.xs[min(int(number), len(terms.xs) - 1)] if terms.xs else "", match)
 
-    return re.sub(r"<(x|y|c|s)?(\d*)>", name, text)
+    return re.sub(r"\(\((-[^()]*)\)\)", r"(\1)", re.sub(r"<(x|y|c|s)?(\d*)>", name, text))
 
 
 def _braced(text: str, match: re.Match) -> str:

@@ -169,38 +169,48 @@ def _inner(variable: str, namer: Namer) -> Name:
 def assigned(entries: list[Entry]) -> tuple[dict, dict]:
     """Which outputs are a variable of the user's, and towards which variable the other entries work.
 
-    The last equation of a statement h = ... makes h; the others of it lead to it.
+    The last equation of a statement h = ... makes h; the others of it lead to it.  What a called function returns
+    without a name of its own has the function's name.
     """
     own: dict[tuple[int, int], str] = {}
     bases: dict[int, str] = {}
+    for entry in entries:
+        names = sources.targets(entry.frames[0]) if entry.frames else ()
+        if len(names) == 1 and names[0]:
+            bases[entry.index] = names[0]
     depth = max((len(entry.frames) for entry in entries), default=0)
-    for level in range(depth):
-        for run in _runs(entries, level):
-            names = sources.targets(run[-1].frames[level])
-            last = run[-1]
+    for level in reversed(range(depth)):  # the innermost call first: its variable is the nearest
+        for last in _last_of_runs(entries, level):
+            frame = last.frames[-1 - level]
+            names = sources.targets(frame)
+            if level and sources.returns(frame) and frame.function.isidentifier():
+                names = (frame.function.strip("_"),)
             if len(names) >= len(last.outs) and (len(names) > 1) == (len(last.outs) > 1):
                 for place, name in enumerate(names[: len(last.outs)]):
                     if name:
                         own.setdefault((last.index, place), name)
-            if len(names) == 1 and names[0] and level == 0:
-                bases |= {entry.index: names[0] for entry in run}
     return own, bases
 
 
-def _runs(entries: list[Entry], level: int) -> list[list[Entry]]:
-    """Neighbouring entries that belong to one execution of one statement, of the frame at this level."""
-    runs: list[list[Entry]] = []
+def _last_of_runs(entries: list[Entry], level: int) -> list[Entry]:
+    """The last of each run of neighbouring entries that belong to one execution of one statement.
+
+    Args:
+      level: of the frame whose statement it is, 0 being the outermost.
+    """
+    found: list[Entry] = []
     before = None
     for entry in entries:
         if len(entry.frames) <= level:
             before = None
             continue
-        frame = entry.frames[level]
+        frame = entry.frames[-1 - level]
         node = sources.statement(frame.file, frame.line)
-        outer = tuple((f.file, f.line, f.call) for f in entry.frames[level + 1 :])
+        outer = tuple((f.file, f.line, f.call) for f in entry.frames[len(entry.frames) - level :])
         key = (frame.file, frame.call, node.lineno if node is not None else frame.line, outer)
-        if key != before:
-            runs.append([])
-        runs[-1].append(entry)
+        if key == before:
+            found[-1] = entry
+        else:
+            found.append(entry)
         before = key
-    return runs
+    return found

@@ -39,7 +39,6 @@ from functional_dl.reverse.trace import (
 )
 
 ENTERED = {jit_p: "jaxpr", closed_call_p: "call_jaxpr"}
-LIBRARY = "library"  # marks a group that is a function of JAX's own
 NAMED = {"eval_jaxpr": "call_jaxpr"}  # by name: JAX 0.12's
 CUSTOM = {custom_jvp_call_p, custom_vjp_call_p}
 
@@ -184,7 +183,8 @@ class Notebook(Tape):
         """The user's frames and the path of what is applied now."""
         if not self.entered:
             frames = sources.live_frames(self.stop, self.frames_alive) if self.stop is not None else ()
-            return frames, sources.path(frames, sources.scopes())
+            path = sources.path(frames, sources.scopes())
+            return tuple(frame for frame in frames if not frame.library), path
         place = self.entered[-1]
         own = sources.staged_frames(source_info, place.function, place.file)
         inner = (
@@ -221,7 +221,7 @@ class Notebook(Tape):
         users = bool(file) and sources.is_users(file)
         place = _Place(
             frames,
-            [*path, (name or function, ("" if users else LIBRARY, tag, next(_calls)))],
+            [*path, (name or function, ("" if users else sources.LIBRARY, tag, next(_calls)))],
             function if users else "",
             file if users else "",
         )

@@ -27,6 +27,8 @@ _HIDDEN = tuple(
         _HERE.parent / "reverse",
     )
 )
+_LIBRARY = _HIDDEN[0]
+LIBRARY = "library"  # marks a group that is a function of JAX's own
 _NAMELESS = {"<lambda>", "<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<module>"}
 
 
@@ -37,12 +39,14 @@ class Frame:
     Fields:
       file, function, line: where.
       call: tells this call of the function from others; None where nobody knows.
+      library: the function is one of jax.nn, whose name says more than what it does step by step.
     """
 
     file: str
     function: str
     line: int
     call: int | None = None
+    library: bool = False
 
     @property
     def place(self) -> str:
@@ -61,7 +65,7 @@ def is_users(file: str) -> bool:
 
 
 def live_frames(stop: CodeType, kept: list) -> tuple[Frame, ...]:
-    """The user's frames from the innermost to the one that the function with code `stop` called.
+    """The user's frames (and those of jax.nn) from the innermost to the one that the function with code `stop` called.
 
     Args:
       kept: a list that keeps the frame objects alive, so that no two calls share an identity.
@@ -69,10 +73,11 @@ def live_frames(stop: CodeType, kept: list) -> tuple[Frame, ...]:
     found = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not stop:
-        file = frame.f_code.co_filename
-        if is_users(file):
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        library = file.startswith(_LIBRARY) and "/nn/" in file and not name.startswith("_")
+        if library or is_users(file):
             kept.append(frame)
-            found.append(Frame(file, frame.f_code.co_name, frame.f_lineno, id(frame)))
+            found.append(Frame(file, name, frame.f_lineno, id(frame), library))
         frame = frame.f_back
     return tuple(found)
 
@@ -144,8 +149,7 @@ def _flat(target: ast.expr) -> list[ast.expr]:
 
 def returns(frame: Frame) -> bool:
     """Whether the statement at a frame's line is a return."""
-    node = statement(frame.file, frame.line)
-    return isinstance(node, ast.Return) or node is None
+    return isinstance(statement(frame.file, frame.line), ast.Return)
 
 
 @functools.cache
@@ -174,15 +178,16 @@ def path(frames: tuple[Frame, ...], names: tuple[str, ...]) -> list[tuple[str, A
       frames: innermost first; the outermost one is the function itself, which is not named.
       names: scopes, outermost first.
     """
-    counts = [enclosing_scopes(f.file, f.line, f.function) for f in reversed(frames)]
-    spare = max(0, len(names) - sum(counts))
-    left = list(names[spare:])
-    parts: list[tuple[str, Any]] = [(name, None) for name in names[:spare]]
+    counts = [0 if f.library else enclosing_scopes(f.file, f.line, f.function) for f in reversed(frames)]
+    left = list(names)
+    parts: list[tuple[str, Any]] = []
     for level, (frame, count) in enumerate(zip(reversed(frames), counts)):
         if level and frame.function not in _NAMELESS:
             before = frames[len(frames) - level]
-            parts.append((frame.function, frame.call if frame.call is not None else (before.file, before.line)))
+            call = frame.call if frame.call is not None else (before.file, before.line)
+            parts.append((frame.function, (LIBRARY, call) if frame.library else call))
         for _ in range(count):
             if left:
                 parts.append((left.pop(0), None))
-    return parts
+    known = {name for name, _ in parts}
+    return [*parts, *[(name, None) for name in left if name not in known]]  # entered by what no source line shows
