@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functional_dl.explain.printer import Line, Source, plain, printers, show
+from functional_dl.reverse.trace import open_jaxpr
 
 
 def _named(numbers, kind: str) -> Source:
@@ -52,6 +53,24 @@ def _scatter(function: str):
     return printer
 
 
+def _overwrite(line: Line) -> str:
+    """A scatter that writes the update there, or a function of what is there."""
+    update = line.params["update_jaxpr"]
+    inner = None if update is None else open_jaxpr(update)[0]
+    if inner is None or inner.outvars[0] is inner.invars[1]:
+        return _scatter("lax.scatter")(line)
+    p, printer = line.params, line.printer
+    function, own = printer.names.new("applied"), printer.names.new("z")
+    block = line.block.function(f"def {function}({own}):")
+    consts = [printer.hold(c, line.block) for c in p["update_consts"]]
+    [result] = printer.program(inner, consts, [own, own], block)
+    block.add(f"return {result}")
+    numbers = _named(p["dimension_numbers"], "ScatterDimensionNumbers").text
+    sizes = line.aval(2).shape
+    options = f"update_shape={show(tuple(sizes))}, mode={_mode(p).text}"
+    return f"lax.scatter_apply({line.arg(0)}, {line.arg(1)}, {function}, {numbers}, {options})"
+
+
 def _dynamic_slice(line: Line) -> str:
     starts, more = _starts(line, 1)
     return f"lax.dynamic_slice({line.arg(0)}, {starts}, {show(tuple(line.params['slice_sizes']))}{more})"
@@ -85,6 +104,6 @@ printers(
         "scatter-mul": _scatter("lax.scatter_mul"),
         "scatter-min": _scatter("lax.scatter_min"),
         "scatter-max": _scatter("lax.scatter_max"),
-        "scatter": _scatter("lax.scatter"),
+        "scatter": _overwrite,
     },
 )

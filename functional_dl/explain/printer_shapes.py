@@ -33,6 +33,8 @@ def _transpose(line: Line) -> str:
 
 
 def _reshape(line: Line) -> str:
+    if line.params.get("dimensions") is not None and line.eqn.primitive.name == "reshape":
+        return line.call("lax.reshape", show(tuple(line.out.shape)), dimensions=tuple(line.params["dimensions"]))
     return f"{line.arg(0)}.reshape({show(tuple(line.out.shape))})"
 
 

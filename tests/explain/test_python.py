@@ -14,6 +14,9 @@ from functional_dl.explain.source_layout import lay_out
 from tests.explain.programs import PROGRAMS, drawn
 
 ULPS = 2
+# Compiled, the derivative's series by a shape parameter is fused differently than in the reverse mode's program; its
+# sum passes near zero at one of the entries, where 2 ulps of the terms are more of the sum.
+NEAR_ZERO = {("random_gamma", 1): 16}
 
 
 def module(text):
@@ -40,7 +43,7 @@ def reference(fun, args, ct):
     return jax.jit(both)(args, ct)
 
 
-def assert_equal(fun, args, text, ct):
+def assert_equal(fun, args, text, ct, ulps=ULPS):
     value_and_vjp = module(text)["value_and_vjp"]
     out, cts = jax.jit(value_and_vjp)(*args, ct)
     expected_out, expected = reference(fun, args, ct)
@@ -51,7 +54,7 @@ def assert_equal(fun, args, text, ct):
         actual, want = np.asarray(actual), np.asarray(want)
         if actual.size and actual.dtype.kind in "fc":
             size = np.maximum(np.maximum(np.abs(actual), np.abs(want)), np.finfo(actual.dtype).tiny)
-            assert np.max(np.abs(actual - want) / np.spacing(size)) <= ULPS
+            assert np.max(np.abs(actual - want) / np.spacing(size)) <= ulps
         else:
             np.testing.assert_array_equal(actual, want)
 
@@ -120,7 +123,8 @@ def check_probe(rule, n):
     probe = rule.probes[n]
     args = probe_arguments(probe)
     shown = explained(probe.fun, *args)
-    assert_equal(probe.fun, args, shown.to_python(), shown.recipe.ct)
+    ulps = NEAR_ZERO.get((rule.primitive.name, n), ULPS)
+    assert_equal(probe.fun, args, shown.to_python(), shown.recipe.ct, ulps)
 
 
 @pytest.mark.parametrize(("rule", "n"), probes(every=9))
