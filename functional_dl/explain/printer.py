@@ -303,12 +303,15 @@ class Printer:
         return self.names.new(wanted) if wanted else self.names.temporary()
 
 
+SAYS = {"debug_print", "debug_callback"}  # effects that no result depends on
+
+
 def needed(jaxpr) -> list:
-    """The equations that the results depend on, and those with effects."""
+    """The equations that the results depend on, and those that change something."""
     live = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
     kept = []
     for eqn in reversed(jaxpr.eqns):
-        if eqn.effects or not live.isdisjoint(eqn.outvars):
+        if (eqn.effects and eqn.primitive.name not in SAYS) or not live.isdisjoint(eqn.outvars):
             kept.append(eqn)
             live.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
     return kept[::-1]
