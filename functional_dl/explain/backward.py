@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import jax
 from jax.extend.core.primitives import add_jaxvals_p
 
-from functional_dl.explain.program import Recording
+from functional_dl.explain.recording import Recording
 
 
 def sweep(recording: Recording, cts: Sequence, pulled: Callable | None = None, scoped: bool = False) -> list:
@@ -29,7 +30,7 @@ def sweep(recording: Recording, cts: Sequence, pulled: Callable | None = None, s
         if before is None:
             totals[slot] = ct
         else:
-            with jax.named_scope(f"meet_{slot}") if scoped else _plain():
+            with jax.named_scope(f"meet_{slot}") if scoped else nullcontext():
                 totals[slot] = add_jaxvals_p.bind(before, ct)
 
     for slot, ct in zip(program.outputs, cts):
@@ -40,7 +41,7 @@ def sweep(recording: Recording, cts: Sequence, pulled: Callable | None = None, s
         complete |= {slot: ct for slot, ct in zip(equation.outputs, out_cts) if ct is not None}
         if all(ct is None for ct in out_cts):
             continue
-        with jax.named_scope(f"back_{equation.source}") if scoped else _plain():
+        with jax.named_scope(f"back_{equation.source}") if scoped else nullcontext():
             bars = [
                 (bar() if callable(bar) else bar) if slot is not None and bar is not None else None
                 for slot, bar in zip(equation.inputs, equation.pull(out_cts))
@@ -52,11 +53,3 @@ def sweep(recording: Recording, cts: Sequence, pulled: Callable | None = None, s
     complete |= totals
     recording.terms, recording.cts = terms, complete
     return [None if slot is None else complete.get(slot) for slot in program.inputs]
-
-
-class _plain:
-    def __enter__(self):
-        return None
-
-    def __exit__(self, *_):
-        return None

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from functional_dl.explain.explanation import Ledger, Row, Step
-from functional_dl.explain.program import Recording
+from functional_dl.explain.recording import Recording
 
 
 def build(steps: Sequence[Step], recording: Recording, xla: float | None = None) -> Ledger:

@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 
 from functional_dl.explain import sources
-from functional_dl.explain.program import Entry, Recording
+from functional_dl.explain.program import Entry
+from functional_dl.explain.recording import Recording
 
 GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functional_dl.explain.printer import LONG, Line, printers, show
+from functional_dl.explain.literals import show
+from functional_dl.explain.printer import LONG, Line, printers
 from functional_dl.reverse.trace import open_jaxpr, scan_sizes
 
 STACKED = "_all"  # what a value of each step is called, stacked over the steps
@@ -23,7 +24,7 @@ def _unpack(block, names: list[str], source: str) -> None:
         block.add(f"{tuple_of(names) if len(names) == 1 else ', '.join(names)} = {source}")
 
 
-def _scan(line: Line) -> str:
+def _scan(line: Line) -> str | None:
     p, printer = line.params, line.printer
     consts, carry = scan_sizes({k: v for k, v in p.items() if k not in LAYOUT}, list(line.texts))
     args = line.args

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from functional_dl.explain.printer import Line, dtype_text, printers
+from functional_dl.explain.literals import dtype_text
+from functional_dl.explain.printer import Line, printers
 
 
 def infix(symbol: str):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functional_dl.explain.printer import Line, Source, plain, printers, show
+from functional_dl.explain.literals import Source, plain, show
+from functional_dl.explain.printer import Line, printers
 from functional_dl.reverse.trace import open_jaxpr
 
 

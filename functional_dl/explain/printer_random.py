@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functional_dl.explain.printer import Line, dtype_text, printers, show
+from functional_dl.explain.literals import dtype_text, show
+from functional_dl.explain.printer import Line, printers
 
 
 def _bits(line: Line) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functional_dl.explain.printer import Line, Source, dtype_text, printers, show, typed
+from functional_dl.explain.literals import Source, dtype_text, show, typed
+from functional_dl.explain.printer import Line, printers
 
 
 def _axis(line: Line) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functional_dl.explain.printer import Line, dtype_text, plain, printers, show
+from functional_dl.explain.literals import dtype_text, plain, show
+from functional_dl.explain.printer import Line, printers
 
 
 def _broadcast(line: Line) -> str:

@@ -10,37 +10,35 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import Literal, Primitive, take_current_trace
+from jax.extend.core import Literal, Primitive
 from jax.extend.core.primitives import (
     closed_call_p,
     convert_element_type_p,
-    custom_jvp_call_p,
-    custom_vjp_call_p,
     jit_p,
 )
 
 from functional_dl.explain import sources
+from functional_dl.explain.calls import CUSTOM, applicable_again, called_name, function_name, traced_function
 from functional_dl.reverse.rule import Rule, rule_of
 from functional_dl.reverse.trace import (
     Tape,
     as_array,
     bind_params,
-    function_of,
-    instantiate,
     open_jaxpr,
-    record,
 )
 
 ENTERED = {jit_p: "jaxpr", closed_call_p: "call_jaxpr"}
+
+
 NAMED = {"eval_jaxpr": "call_jaxpr"}  # by name: JAX 0.12's
-CUSTOM = {custom_jvp_call_p, custom_vjp_call_p}
 
 
 @dataclass(eq=False)
@@ -96,7 +94,7 @@ class Entry:
 
 
 @dataclass
-class _Place:
+class Place:
     """A compiled function that is being entered: where it is called, and which function it is."""
 
     frames: tuple[sources.Frame, ...]
@@ -104,30 +102,6 @@ class _Place:
     function: str
     file: str
     source_info: Any = None
-
-
-def called_name(primitive: Primitive, params: dict) -> str:
-    """The name of the function that an equation calls, "" for other equations."""
-    if primitive not in CUSTOM and primitive.name not in ("checkpoint", "remat", "remat2", "composite"):
-        return ""
-    if params.get("name"):
-        return str(params["name"])
-    inner = params.get("call_jaxpr", params.get("fun_jaxpr", params.get("jaxpr")))
-    return traced_function(inner)[0] if inner is not None else ""
-
-
-def function_name(fun) -> str:
-    """The name of a function in a parameter of JAX's."""
-    where = str(getattr(getattr(fun, "debug_info", None), "func_src_info", "") or "")
-    return where.partition(" at ")[0].rsplit(".", 1)[-1]
-
-
-def traced_function(jaxpr) -> tuple[str, str]:
-    """Name and file of the Python function that a jaxpr was traced from; ("", "") where it is not known."""
-    info = getattr(open_jaxpr(jaxpr)[0], "debug_info", None)
-    where = str(getattr(info, "func_src_info", "") or "")
-    name, _, place = where.partition(" at ")
-    return name.rsplit(".", 1)[-1], place.rsplit(":", 1)[0]
 
 
 class Notebook(Tape):
@@ -148,7 +122,7 @@ class Notebook(Tape):
         self.slot_of: dict[int, int] = {}
         self.stop = stop
         self.scoped = scoped
-        self.entered: list[_Place] = []
+        self.entered: list[Place] = []
         self.open: int | None = None
         self.frames_alive: list = []
 
@@ -219,7 +193,7 @@ class Notebook(Tape):
         function, file = traced_function(jaxpr)
         tag = (frames[0].file, frames[0].line, frames[0].call) if frames else None
         users = bool(file) and sources.is_users(file)
-        place = _Place(
+        place = Place(
             frames,
             [*path, (name or function, ("" if users else sources.LIBRARY, tag, next(_calls)))],
             function if users else "",
@@ -260,7 +234,7 @@ class Notebook(Tape):
         self.slot_of |= {i: s for i, s in zip(ins, slots) if i is not None and s is not None}
         self.open = index
         try:
-            with jax.named_scope(f"step_{index}") if self.scoped else _nothing():
+            with jax.named_scope(f"step_{index}") if self.scoped else nullcontext():
                 outs, out_slots = super().apply(primitive, values, slots, params)
         finally:
             self.open = None
@@ -312,133 +286,5 @@ def changes_nothing(value, params: dict, staged: bool) -> bool:
     return aval.dtype == params["new_dtype"] and weak and params.get("sharding") is None
 
 
-class _nothing:
-    def __enter__(self):
-        return None
-
-    def __exit__(self, *_):
-        return None
-
-
 def is_array(value) -> bool:
     return isinstance(value, jax.Array | np.ndarray | np.generic)
-
-
-class Again:
-    """A function that may be called any number of times, where JAX's own may be called once."""
-
-    def __init__(self, fun: Callable):
-        self.call_wrapped = fun
-
-
-def applicable_again(
-    primitive: Primitive, params: dict, values: Sequence, slots: Sequence
-) -> tuple[dict, Callable | None]:
-    """Parameters of a call that was met with Python functions in them, such that the rule may be run more than once.
-
-    The function with the derivative is staged once (the other one is then left alone: JAX wants one of the two called).
-    Returns the parameters and the function alone, None where it cannot be had.
-    """
-    if params["symbolic_zeros"]:
-        return params, None
-    if primitive is custom_jvp_call_p:
-        jvp = params["subfuns"][1]
-        tangents = [instantiate(None, jax.typeof(v)) for v in values]
-        program = jax.make_jaxpr(lambda *xs: jvp.call_wrapped(*xs))(*values, *tangents)
-        both = function_of(program)
-        half = len(open_jaxpr(program)[0].outvars) // 2
-        alone = lambda *xs: both(*xs, *[instantiate(None, jax.typeof(x)) for x in xs])[:half]
-        alone = _with_jvp(alone, both, half)
-        return {**params, "subfuns": (Again(alone), Again(both))}, alone
-    _, fwd, bwd = params["subfuns"]
-    flags = [s is not None for s in slots]
-    program = jax.make_jaxpr(lambda *xs: fwd.call_wrapped(*[a for pair in zip(xs, flags) for a in pair]))(*values)
-    forward = function_of(program)
-    _, residual_tree, forwarded = params["out_trees"]()
-    count = residual_tree.num_leaves - sum(f is not None for f in forwarded)
-    again = Again(lambda *args: forward(*args[::2]))
-    return {**params, "subfuns": (None, again, bwd)}, lambda *xs: forward(*xs)[count:]
-
-
-def _with_jvp(alone: Callable, both: Callable, half: int) -> Callable:
-    """The function with its own rule, as JAX knows it."""
-    again = jax.custom_jvp(alone)
-
-    def rule(primals, tangents):
-        dense = [np.zeros(np.shape(t), jax.float0) if jax.typeof(t).dtype == jax.float0 else t for t in tangents]
-        outs = both(*primals, *dense)
-        return outs[:half], outs[half:]
-
-    again.defjvp(rule)
-    return again
-
-
-@dataclass
-class Recording:
-    """What a run of a function left: notebook, program and residuals, and the numbers of inputs and outputs."""
-
-    notebook: Notebook
-    program: Any
-    residuals: list
-    inputs: list[int]
-    outputs: list[int]
-    out_slots: list[int | None]
-    terms: dict[int, list] = field(default_factory=dict)
-    cts: dict[int, Any] = field(default_factory=dict)
-
-
-def run(fun: Callable, values: Sequence, active: Sequence[bool], stop, scoped: bool = False):
-    """Runs fun, of flat arrays, returning a flat list; returns the outputs and a Recording."""
-    made: list[Notebook] = []
-
-    def tape_type(parent, wanted):
-        made.append(Notebook(parent, wanted, stop, scoped))
-        return made[0]
-
-    def noted(*tracers):
-        notebook = made[0]
-        for value in values:
-            notebook.number(value)
-        return fun(*tracers), []
-
-    outs, _, program, residuals = record(noted, values, active, tape_type=tape_type)
-    notebook = made[0]
-    outs = list(outs)
-    numbers = [_output_number(notebook, y) for y in outs]
-    inputs = [notebook.numbers[id(v)] for v in values]
-    return outs, Recording(notebook, program, residuals, inputs, numbers, list(program.outputs))
-
-
-def run_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool]):
-    """As `run`, for a jaxpr: the program inside a loop or branch."""
-    with take_current_trace() as parent:
-        notebook = Notebook(parent)
-    values = distinct(values)
-    slots: list = [notebook.new_slot() if a else None for a in active]
-    inputs = [notebook.number(v) for v in values]
-    notebook.slot_of |= {i: s for i, s in zip(inputs, slots) if s is not None}
-    function, file = traced_function(jaxpr)
-    users = bool(file) and sources.is_users(file)
-    notebook.entered.append(_Place((), [], function if users else "", file if users else ""))
-    outs, out_slots = notebook.replay_noting(open_jaxpr(jaxpr)[0], consts, values, slots)
-    outs = [y if hasattr(y, "shape") else jnp.asarray(y) for y in outs]
-    program, residuals = notebook.close(slots, out_slots)
-    numbers = [_output_number(notebook, y) for y in outs]
-    return outs, Recording(notebook, program, residuals, inputs, numbers, list(out_slots))
-
-
-def _output_number(notebook, y) -> int:
-    return notebook.number(y if hasattr(y, "shape") else jnp.asarray(y))
-
-
-def distinct(values: Sequence) -> list:
-    """The values as arrays of JAX's, no two of which are one object."""
-    seen: set[int] = set()
-    found = []
-    for value in values:
-        array = value if isinstance(value, jax.Array) else jnp.asarray(value)
-        if id(array) in seen:
-            array = jnp.array(array, copy=True)
-        seen.add(id(array))
-        found.append(array)
-    return found

@@ -8,75 +8,26 @@ comment that names its step.
 from __future__ import annotations
 
 import base64
-import difflib
 import re
 import textwrap
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 from jax.tree_util import (
-    DictKey,
-    GetAttrKey,
-    SequenceKey,
-    tree_flatten,
     tree_flatten_with_path,
-    tree_leaves,
     tree_unflatten,
 )
 
-from functional_dl.explain import backward, program
+from functional_dl.explain.containers import Text, access, display, nested
+from functional_dl.explain.literals import dtype_text, show
 from functional_dl.explain.naming import RESERVED, identifier
-from functional_dl.explain.printer import Block, Hint, Names, Printer, dtype_text, plain, show
+from functional_dl.explain.printer import Block, Hint, Names, Printer
 from functional_dl.explain.source_layout import lay_out
-from functional_dl.reverse.trace import instantiate, is_differentiable, is_reference, open_jaxpr
+from functional_dl.explain.tracing import Plan, Traced, matched
 
 FEW = 64  # numbers: a constant of no more is written out
-
-
-class Plan:
-    """What is differentiated: trees and leaves of a recipe."""
-
-    def __init__(self, recipe):
-        self.recipe = recipe
-        self.paths, self.in_tree = tree_flatten_with_path(recipe.primals)
-        leaves = [leaf for _, leaf in self.paths]
-        self.leaves = [x if hasattr(x, "dtype") else jnp.asarray(x) for x in leaves]
-        self.active = [
-            path[0].idx in recipe.argnums and is_differentiable(jax.typeof(x))
-            for (path, _), x in zip(self.paths, self.leaves)
-        ]
-        self.cts = tree_leaves(recipe.ct)
-
-    def run(self, leaves: Sequence, cts: Sequence, scoped: bool = False, pulled=None):
-        """Outputs' leaves, cotangents of the active leaves, and the recording."""
-        store: dict = {}
-
-        def flat(*xs):
-            out_leaves, store["tree"] = tree_flatten(self.recipe.fun(*tree_unflatten(self.in_tree, xs)))
-            return out_leaves
-
-        outs, recording = program.run(flat, list(leaves), self.active, flat.__code__, scoped)
-        given = iter(cts)
-        per_out = [next(given) if is_differentiable(jax.typeof(y)) else None for y in outs]
-        bars = backward.sweep(recording, per_out, pulled, scoped)
-        bars = [instantiate(bar, jax.typeof(x)) for bar, x, a in zip(bars, leaves, self.active) if a]
-        return outs, bars, recording, store["tree"]
-
-
-def value_and_vjp_of(recipe) -> tuple[Callable, tuple]:
-    """The function (leaves, cotangents) -> (outputs' leaves, cotangents), and its arguments."""
-    plan = Plan(recipe)
-
-    def value_and_vjp(leaves, cts):
-        outs, bars, _, _ = plan.run(leaves, cts)
-        return outs, bars
-
-    return value_and_vjp, (plan.leaves, plan.cts)
 
 
 def render(explanation, line_length: int = 120) -> str:
@@ -88,7 +39,7 @@ def render(explanation, line_length: int = 120) -> str:
     """
     plan = Plan(explanation.recipe)
     try:
-        traced = _Traced(plan)
+        traced = Traced(plan)
     except jax.errors.ConcretizationTypeError as error:
         raise TypeError(
             "to_python: the function decides in Python on the value of an array; write the decision as lax.cond, "
@@ -97,76 +48,10 @@ def render(explanation, line_length: int = 120) -> str:
     return _Module(explanation, plan, traced, line_length).text()
 
 
-class _Traced:
-    """The jaxpr of forward and backward pass, and what its variables are."""
-
-    def __init__(self, plan: Plan):
-        marks: dict = {}
-
-        def both(leaves, cts):
-            terms: list = []
-
-            def pulled(index, equation, out_cts, bars):
-                terms.extend((s, bar) for s, bar in zip(equation.inputs, bars) if s is not None and bar is not None)
-
-            outs, bars, recording, marks["tree"] = plan.run(leaves, cts, True, pulled)
-            marks["entries"] = [signature(e) for e in recording.notebook.entries]
-            outputs = [
-                ((e.index, j), y)
-                for e in recording.notebook.entries
-                for j, y in enumerate(e.outs)
-                if not is_reference(jax.typeof(y))
-            ]
-            marks["steps"] = [key for key, _ in outputs]
-            made = [y for _, y in outputs]
-            slots = {n: s for n, s in recording.notebook.slot_of.items()}
-            wanted = [(e.index, j) for e in recording.notebook.entries for j in range(len(e.out_ids))]
-            found = [
-                (key, recording.cts[slots[n]])
-                for key, n in zip(wanted, [n for e in recording.notebook.entries for n in e.out_ids])
-                if n in slots and slots[n] in recording.cts
-            ]
-            marks["cts"] = [key for key, _ in found]
-            of_slot = {
-                slots[n]: key
-                for key, n in zip(wanted, [n for e in recording.notebook.entries for n in e.out_ids])
-                if n in slots
-            }
-            of_slot |= {s: ("input", i) for i, n in enumerate(recording.inputs) if (s := slots.get(n)) is not None}
-            named = [(of_slot[s], bar) for s, bar in terms if s in of_slot]
-            marks["terms"] = [key for key, _ in named]
-            marks["sums"] = {s: key for s, key in of_slot.items()}
-            extra = [made, [ct for _, ct in found], [bar for _, bar in named]]
-            marks["counts"] = [len(outs), len(bars), *[len(part) for part in extra]]
-            return outs, bars, extra
-
-        self.closed = jax.make_jaxpr(both)(plan.leaves, plan.cts)
-        self.marks = marks
-        jaxpr, self.consts = open_jaxpr(self.closed)
-        self.jaxpr = jaxpr
-        parts, start = [], 0
-        for count in marks["counts"]:
-            parts.append(list(jaxpr.outvars[start : start + count]))
-            start += count
-        self.outs, self.bars, self.made, self.found, self.terms = parts
-
-
-def signature(entry) -> tuple[str, str]:
-    """What tells an entry in two runs of one program."""
-    return entry.primitive.name, entry.frames[0].place if entry.frames else ""
-
-
-def matched(steps: Sequence, entries: Sequence) -> dict[int, Any]:
-    """Entry of the traced run -> step: the runs may differ in conversions that the one needs and the other not."""
-    known = [(step.primitive, step.source[0] if step.source else "") for step in steps]
-    matcher = difflib.SequenceMatcher(None, list(entries), known, autojunk=False)
-    return {block.a + i: steps[block.b + i] for block in matcher.get_matching_blocks() for i in range(block.size)}
-
-
 class _Module:
     """The text, piece by piece."""
 
-    def __init__(self, explanation, plan: Plan, traced: _Traced, width: int):
+    def __init__(self, explanation, plan: Plan, traced: Traced, width: int):
         self.e, self.plan, self.traced, self.width = explanation, plan, traced, width
         self.values, self.steps = explanation.values, matched(explanation.steps, traced.marks["entries"])
         self.arguments = self.argument_names()
@@ -313,9 +198,9 @@ class _Module:
             if len(path) == 1:
                 names.append(argument)
                 continue
-            access = "".join(_access(key) for key in path[1:])
+            place = "".join(access(key) for key in path[1:])
             name = self.names.new(self.values[number].name)
-            body.add(f"{name} = {argument}{access}")
+            body.add(f"{name} = {argument}{place}")
             names.append(name)
         return names
 
@@ -326,7 +211,7 @@ class _Module:
         names = []
         for path, _ in paths:
             name = self.names.new("ct_out")
-            body.add(f"{name} = ct{''.join(_access(key) for key in path)}")
+            body.add(f"{name} = ct{''.join(access(key) for key in path)}")
             names.append(name)
         return names
 
@@ -335,10 +220,10 @@ class _Module:
         outs, bars = results[:count], iter(results[count:])
         tree = self.traced.marks["tree"]
         body.items.append("")
-        body.add(f"out = {_display(tree_unflatten(tree, [_Text(t) for t in outs]), 'out')}")
-        per_leaf = [_Text(next(bars)) if a else None for a in self.plan.active]
-        chosen = tree_unflatten(self.plan.in_tree, [t if t is not None else _Text("None") for t in per_leaf])
-        parts = [_display(chosen[i], self.arguments[i]) for i in self.plan.recipe.argnums]
+        body.add(f"out = {display(tree_unflatten(tree, [Text(t) for t in outs]), 'out')}")
+        per_leaf = [Text(next(bars)) if a else None for a in self.plan.active]
+        chosen = tree_unflatten(self.plan.in_tree, [t if t is not None else Text("None") for t in per_leaf])
+        parts = [display(chosen[i], self.arguments[i]) for i in self.plan.recipe.argnums]
         body.add(f"cts = ({', '.join(parts)},)" if len(parts) == 1 else f"cts = ({', '.join(parts)})")
         body.add("return out, cts")
 
@@ -357,7 +242,7 @@ class _Module:
         if array.size == 0:
             self.constants.append(f"{name} = jnp.zeros({show(array.shape)}, {dtype})")
         elif array.size <= FEW:
-            self.constants.append(f"{name} = jnp.array({_nested(array)}, {dtype})")
+            self.constants.append(f"{name} = jnp.array({nested(array)}, {dtype})")
         else:
             packed = base64.b85encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
             data = f'zlib.decompress(base64.b85decode("{packed}"))'
@@ -372,13 +257,6 @@ class _Pruned:
         self.constvars, self.invars, self.eqns, self.outvars = jaxpr.constvars, jaxpr.invars, jaxpr.eqns, outvars
 
 
-class _Text:
-    """A leaf that prints as it is."""
-
-    def __init__(self, text: str):
-        self.text = text
-
-
 def _scope(eqn) -> str | None:
     for part in str(eqn.source_info.name_stack).split("/"):
         if re.fullmatch(r"(step|back|meet)_\d+", part):
@@ -388,44 +266,6 @@ def _scope(eqn) -> str | None:
 
 def _fitting(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def _access(key) -> str:
-    if isinstance(key, DictKey):
-        return f"[{show(key.key) if isinstance(key.key, str) else repr(key.key)}]"
-    if isinstance(key, SequenceKey):
-        return f"[{key.idx}]"
-    if isinstance(key, GetAttrKey):
-        return f".{key.name}"
-    raise NotImplementedError(f"to_python: a leaf at {key!r}, in a container that is no dict, list, tuple or dataclass")
-
-
-def _display(tree: Any, source: str) -> str:
-    """A container as source; `source` is an expression of the same structure, for those that have no display."""
-    if isinstance(tree, _Text):
-        return tree.text
-    if tree is None:
-        return "None"
-    if type(tree) is dict:
-        inside = [
-            f"{show(k) if isinstance(k, str) else repr(k)}: {_display(v, f'{source}[{k!r}]')}" for k, v in tree.items()
-        ]
-        return f"{{{', '.join(inside)}}}"
-    if type(tree) is list:
-        return f"[{', '.join(_display(v, f'{source}[{i}]') for i, v in enumerate(tree))}]"
-    if type(tree) is tuple:
-        inside = [_display(v, f"{source}[{i}]") for i, v in enumerate(tree)]
-        return f"({inside[0]},)" if len(inside) == 1 else f"({', '.join(inside)})"
-    leaves = ", ".join(leaf.text for leaf in tree_leaves(tree))
-    if source == "out":
-        return f"[{leaves}]"
-    return f"jax.tree.unflatten(jax.tree.structure({source}), [{leaves}])"
-
-
-def _nested(array: np.ndarray) -> str:
-    if array.ndim == 0:
-        return plain(array)
-    return f"[{', '.join(_nested(part) for part in array)}]"
 
 
 def _lines(block: Block, indent: int, width: int) -> list[str]:

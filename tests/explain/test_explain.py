@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from functional_dl import explain, reverse
-from functional_dl.explain import backward, checks, program
+from functional_dl.explain import backward, checks, recording
 from functional_dl.explain.explanation import Explanation
 from tests.explain import programs
 from tests.explain.programs import PROGRAMS, drawn
@@ -251,12 +251,12 @@ def test_a_wrong_rule_is_found(factor):
         return jnp.sum(jnp.tanh(x) * x)
 
     x = jnp.asarray([0.3, -1.2, 2.0])
-    _, recording = program.run(lambda v: [f(v)], [x], [True], f.__code__)
+    _, run = recording.run(lambda v: [f(v)], [x], [True], f.__code__)
     pulled: dict = {}
     backward.sweep(
-        recording, [jnp.ones(())], lambda index, equation, cts, bars: pulled.setdefault(index, (equation, cts, bars))
+        run, [jnp.ones(())], lambda index, equation, cts, bars: pulled.setdefault(index, (equation, cts, bars))
     )
-    entry = recording.notebook.entries[0]
+    entry = run.notebook.entries[0]
     equation, cts, bars = pulled[entry.index]
     assert entry.primitive.name == "tanh"
     right = checks.check(entry, cts, dict(zip(equation.inputs, bars)))
