@@ -281,8 +281,13 @@ class Explanation:
         """The explanation as a page, written to `path` too."""
         return view("page", "to_html")(self, path)
 
-    def _repr_html_(self) -> str:
-        return view("page", "notebook")(self)
+    def _repr_html_(self) -> str | None:
+        """The page in a frame, for notebooks; None, whereupon a notebook shows the text, where it cannot be made."""
+        try:
+            notebook = view("page", "notebook")
+        except ImportError:
+            return None
+        return notebook(self)
 
     def __str__(self) -> str:
         return view("overview")(self)

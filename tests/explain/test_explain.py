@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from functional_dl import explain, reverse
+from functional_dl import explain, losses, models, reverse
 from functional_dl.explain import backward, checks, recording
 from functional_dl.explain.explanation import Explanation
 from tests.explain import programs
@@ -41,6 +41,33 @@ def test_every_step_of_a_transformer_agrees_with_its_oracles(transformer):
     assert transformer.passed
     assert len(done) == len(differentiated) > 50
     assert all(step.check.error <= 1e-6 for step in done)
+
+
+def test_the_packages_own_network():
+    """Typed and checked at run time, in files of the package: its steps still have names, lines and groups."""
+    params = models.mlp.init(jax.random.key(0), (4, 8, 3), dtype=jnp.float64)
+    (x,) = drawn((5, 4))
+    targets = jnp.arange(5) % 3
+
+    def loss(params, x, targets):
+        logits = models.mlp.apply(params, x, "tanh")
+        return jnp.mean(losses.softmax_cross_entropy(logits, jax.nn.one_hot(targets, 3)))
+
+    shown = explain.explain(loss, params, x, targets)
+    assert shown.passed
+    places = {step.source[-1].split(":")[0] for step in shown.steps}
+    assert places == {"test_explain.py"}
+    assert any(step.source[0].startswith("layers.py") for step in shown.steps)
+    assert "apply" in [group.name for group in shown.groups]
+    gradient, *_ = module(shown.to_python())["value_and_vjp"](params, x, targets, shown.recipe.ct)[1]
+    for actual, expected in zip(jax.tree.leaves(gradient), jax.tree.leaves(reverse.grad(loss)(params, x, targets))):
+        np.testing.assert_allclose(actual, expected, rtol=1e-14, atol=1e-16)
+
+
+def module(text):
+    space: dict = {}
+    exec(compile(text, "generated", "exec"), space)
+    return space
 
 
 def test_steps_say_where_they_come_from(transformer):
