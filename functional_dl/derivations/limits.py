@@ -1,0 +1,82 @@
+"""Lines under a limit sign: a quotient in h, its limit by extrapolation, and how fast it gets there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+EPS = float(np.finfo(np.float64).eps)
+STEPS = 2.0 ** -np.arange(4, 13)  # h, each half of the one before
+SHOWN = 2.0 ** -np.array([1.0, 4.0, 7.0])  # h at which two lines under a limit sign are compared
+
+
+@dataclass(frozen=True)
+class Limit:
+    """lim_{h -> 0} quotient(h, *point), h from above.
+
+    Called with a point it is the limit, from values at h = 1/16, 1/32, ... by eliminating the powers of h one after the
+    other; `at(h, *point)` is the quotient itself.
+    """
+
+    quotient: Callable[..., Any]
+
+    def __call__(self, *point):
+        vector, rebuild = ravel_pytree(self.at(STEPS[-1], *point))
+        value = extrapolate(self.table(STEPS, *point)).value
+        return rebuild(jnp.asarray(value, vector.dtype))
+
+    def at(self, h, *point):
+        return self.quotient(jnp.asarray(h, float), *point)
+
+    def table(self, steps, *point) -> np.ndarray:
+        """The quotients at several h, as vectors: shape (len(steps), number of entries)."""
+        quotients = jax.vmap(lambda h: ravel_pytree(self.quotient(h, *point))[0])
+        return np.asarray(quotients(jnp.asarray(steps, float)))
+
+
+class Extrapolation(NamedTuple):
+    """A limit, entry by entry, and a bound of its error."""
+
+    value: np.ndarray
+    error: np.ndarray
+
+
+def extrapolate(table: np.ndarray) -> Extrapolation:
+    """The limit of q(h) = q_0 + c_1 h + c_2 h^2 + ... from its values at STEPS (Neville's scheme, backwards in h).
+
+    Of the scheme the entry is taken that agrees best with its neighbours; its error is that disagreement, and the
+    rounding of a quotient, eps / h, enlarged four times.
+    """
+    rounding = EPS * np.maximum(1.0, np.max(np.abs(table), axis=0)) / STEPS[:, None]
+    best, best_error = table[0], np.full(table.shape[1], np.inf)
+    above = [table[0]]
+    for k in range(1, len(table)):
+        row = [table[k]]
+        for j in range(1, k + 1):
+            row.append((2.0**j * row[j - 1] - above[j - 1]) / (2.0**j - 1))
+            spread = np.maximum(np.abs(row[j] - row[j - 1]), np.abs(row[j] - above[j - 1]))
+            error = spread + 2 * rounding[k]
+            better = error < best_error
+            best, best_error = np.where(better, row[j], best), np.where(better, error, best_error)
+        above = row
+    return Extrapolation(best, 4 * best_error)
+
+
+def observed_order(table: np.ndarray, value: np.ndarray) -> float:
+    """p of |q(h) - value| ~ h^p, at the smallest h where the error still stands clear of rounding.
+
+    Infinite where it never does: then q does not depend on h, up to rounding.
+    """
+    error = np.max(np.abs(table - value), axis=1, initial=0.0)
+    noise = 64 * EPS * max(1.0, float(np.max(np.abs(table), initial=0.0))) / STEPS
+    clear = np.flatnonzero(error > 8 * noise)
+    if not len(clear):
+        return np.inf
+    if len(clear) == 1:
+        return float(np.log2(error[0] / np.maximum(error[1], noise[1])))
+    last = clear[-1]
+    return float(np.log2(error[last - 1] / error[last]))
