@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 EPS = float(np.finfo(np.float64).eps)
 STEPS = 2.0 ** -np.arange(4, 13)  # h, each half of the one before
-SHOWN = 2.0 ** -np.array([1.0, 4.0, 7.0])  # h at which two lines under a limit sign are compared
+SHOWN = 2.0 ** -np.array([3.0, 5.0, 7.0])  # h at which two lines under a limit sign are compared
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def signs(*shape: int) -> Callable:
         for n in shape:
             size *= n
         first = jax.random.bernoulli(key).astype(int)
-        return (2.0 * ((jnp.arange(size) + first) % 2) - 1.0).reshape(shape)
+        return (2.0 * ((jnp.arange(size) + first) % 2).astype(float) - 1.0).reshape(shape)
 
     return distribution
 

@@ -52,7 +52,7 @@ class Oracle:
 
     Fields:
       name: what it is, in a few words.
-      evaluate: evaluate(*point) is the value.
+      evaluate: evaluate(*point) is the value, or a check.Estimate of it with a bound of its error.
       chain: whose line it judges.
       line: "first", "last" or "both" (for chains of equalities).
       tolerance: relative to the largest entry (at least 1); above rounding only where the oracle approximates.

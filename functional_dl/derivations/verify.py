@@ -232,11 +232,13 @@ class _Run:
         lines = {"first": places[:1], "last": places[-1:], "both": [places[0], places[-1]]}[oracle.line]
         lines = [line for line in dict.fromkeys(lines) if last or line == places[0]]
         if lines:
-            expected = oracle.evaluate(*point)
+            expected, error = oracle.evaluate(*point), 0.0
+            if isinstance(expected, check.Estimate):
+                expected, error = expected.value, _vector(expected.error)
             for line in lines:
                 value = self.derivation.steps[line].evaluate(*point)
                 size = max(1.0, float(np.max(np.abs(_vector(expected)), initial=0.0)))
-                self.compare(line, oracle.name, value, expected, oracle.tolerance * size)
+                self.compare(line, oracle.name, value, expected, error + oracle.tolerance * size)
 
 
 def _vector(tree) -> np.ndarray:
