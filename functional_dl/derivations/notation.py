@@ -149,7 +149,7 @@ def distinct(*shape: int, gap: float = 0.25) -> Callable:
         size = 1
         for n in shape:
             size *= n
-        values = gap * (jnp.arange(size) - size / 2.0) + 0.1
+        values = gap * (jnp.arange(size).astype(float) - size / 2.0) + 0.1
         return jax.random.permutation(key, values).reshape(shape)
 
     return distribution
