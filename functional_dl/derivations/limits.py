@@ -1,5 +1,6 @@
 """Lines under a limit sign: a quotient in h, its limit by extrapolation, and how fast it gets there."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
+from jax.tree_util import tree_flatten, tree_leaves, tree_unflatten
 
 EPS = float(np.finfo(np.float64).eps)
 STEPS = 2.0 ** -np.arange(4, 13)  # h, each half of the one before
@@ -25,17 +26,37 @@ class Limit:
     quotient: Callable[..., Any]
 
     def __call__(self, *point):
-        vector, rebuild = ravel_pytree(self.at(STEPS[-1], *point))
-        value = extrapolate(self.table(STEPS, *point)).value
-        return rebuild(jnp.asarray(value, vector.dtype))
+        leaves, tree = tree_flatten(self._at_all(STEPS, *point))
+        value = extrapolate(_rows(len(STEPS), leaves)).value
+        sizes = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
+        parts = zip(np.split(value, sizes), leaves)
+        return tree_unflatten(tree, [jnp.asarray(v, leaf.dtype).reshape(leaf.shape[1:]) for v, leaf in parts])
 
     def at(self, h, *point):
-        return self.quotient(jnp.asarray(h, float), *point)
+        return compiled(self.quotient)(jnp.asarray(h, float), *point)
 
     def table(self, steps, *point) -> np.ndarray:
         """The quotients at several h, as vectors: shape (len(steps), number of entries)."""
-        quotients = jax.vmap(lambda h: ravel_pytree(self.quotient(h, *point))[0])
-        return np.asarray(quotients(jnp.asarray(steps, float)))
+        return _rows(len(steps), tree_leaves(self._at_all(steps, *point)))
+
+    def _at_all(self, steps, *point):
+        return _over_steps(self.quotient)(jnp.asarray(steps, float), *point)
+
+
+@functools.lru_cache(maxsize=1024)
+def compiled(fun: Callable) -> Callable:
+    """jax.jit(fun), the same for the same function."""
+    return jax.jit(fun)
+
+
+@functools.lru_cache(maxsize=1024)
+def _over_steps(quotient: Callable) -> Callable:
+    return jax.jit(lambda steps, *point: jax.vmap(lambda h: quotient(h, *point))(steps))
+
+
+def _rows(count: int, leaves) -> np.ndarray:
+    """Leaves with the steps as their first axis, side by side as a matrix of `count` rows."""
+    return np.concatenate([np.zeros((count, 0)), *(np.asarray(leaf, float).reshape(count, -1) for leaf in leaves)], 1)
 
 
 class Extrapolation(NamedTuple):

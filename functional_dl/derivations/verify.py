@@ -1,5 +1,7 @@
 """Verifying a derivation: every line against the line above, first and last lines against independent oracles."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -10,7 +12,7 @@ from functional_dl.aliases import Key
 from functional_dl.check import precise
 from functional_dl.derivations.record import Record
 from functional_dl.derivations.step import Oracle, Step
-from functional_dl.derivations.limits import EPS, SHOWN, STEPS, Limit, extrapolate, observed_order
+from functional_dl.derivations.limits import EPS, SHOWN, STEPS, Limit, compiled, extrapolate, observed_order
 from functional_dl.derivations.report import Comparison, Verification
 
 # A line is a few dozen roundings of numbers of size 1 to 100, of operations whose condition is below some hundred.
@@ -102,7 +104,7 @@ class _Run:
     def value(self, line: int, point):
         """What the line is at a point; None for lines under a limit sign, which are compared h by h."""
         evaluate = self.derivation.steps[line].evaluate
-        return None if isinstance(evaluate, Limit) else evaluate(*point)
+        return None if isinstance(evaluate, Limit) else evaluated(evaluate, point)
 
     def pair(self, above: int, here: int, upper, lower, point) -> None:
         step, before = self.derivation.steps[here], self.derivation.steps[above]
@@ -152,7 +154,7 @@ class _Run:
         step = self.derivation.steps[here]
         if step.tight is not None:
             point = step.tight(key)
-            upper, lower = self.derivation.steps[above].evaluate(*point), step.evaluate(*point)
+            upper, lower = (evaluated(self.derivation.steps[i].evaluate, point) for i in (above, here))
             self.compare(here, f"line {above + 1}, where attained", lower, upper, _tolerance(upper, lower))
 
     # --- the ends of chains against oracles
@@ -185,7 +187,7 @@ class _Run:
         primals, ct = self.primals_and_ct(point)
         estimate = check.estimate_vjp(self.derivation.fun, primals, ct)
         for argument, line in self.ends(last):
-            value = self.derivation.steps[line].evaluate(*point)
+            value = evaluated(self.derivation.steps[line].evaluate, point)
             expected, error = estimate.value[argument], _vector(estimate.error[argument])
             self.compare(line, "numeric derivative", value, expected, error + _tolerance(expected, value))
 
@@ -193,7 +195,7 @@ class _Run:
         primals, ct = self.primals_and_ct(point)
         bars = reverse.vjp(self.derivation.fun, *primals)[1](jax.numpy.asarray(ct) if self.derivation.slope else ct)
         for argument, line in self.ends(True):
-            value = self.derivation.steps[line].evaluate(*point)
+            value = evaluated(self.derivation.steps[line].evaluate, point)
             if line == self.last_line(argument):
                 self.compare(line, "reverse.vjp", value, bars[argument], _tolerance(bars[argument], value))
 
@@ -223,7 +225,7 @@ class _Run:
         for argument, name in enumerate(d.arguments):
             if name in d.chains:
                 line = self.last_line(argument)
-                value = d.steps[line].evaluate(*point)
+                value = evaluated(d.steps[line].evaluate, point)
                 expected = precise.partial_derivative(d.exact, [np.asarray(x) for x in point], argument)
                 self.compare(line, "50-digit derivative", value, expected, _tolerance(expected, value))
 
@@ -236,9 +238,14 @@ class _Run:
             if isinstance(expected, check.Estimate):
                 expected, error = expected.value, _vector(expected.error)
             for line in lines:
-                value = self.derivation.steps[line].evaluate(*point)
+                value = evaluated(self.derivation.steps[line].evaluate, point)
                 size = max(1.0, float(np.max(np.abs(_vector(expected)), initial=0.0)))
                 self.compare(line, oracle.name, value, expected, error + oracle.tolerance * size)
+
+
+def evaluated(evaluate: Callable, point):
+    """The line at a point, compiled; a limit compiles its quotient itself."""
+    return evaluate(*point) if isinstance(evaluate, Limit) else compiled(evaluate)(*point)
 
 
 def _vector(tree) -> np.ndarray:
