@@ -26,32 +26,51 @@ class Limit:
     quotient: Callable[..., Any]
 
     def __call__(self, *point):
-        leaves, tree = tree_flatten(self._at_all(STEPS, *point))
-        value = extrapolate(_rows(len(STEPS), leaves)).value
-        sizes = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
-        parts = zip(np.split(value, sizes), leaves)
-        return tree_unflatten(tree, [jnp.asarray(v, leaf.dtype).reshape(leaf.shape[1:]) for v, leaf in parts])
+        return self.approach(point)[0].limit()
 
     def at(self, h, *point):
-        return compiled(self.quotient)(jnp.asarray(h, float), *point)
+        return self.quotient(jnp.asarray(h, float), *point)
 
-    def table(self, steps, *point) -> np.ndarray:
-        """The quotients at several h, as vectors: shape (len(steps), number of entries)."""
-        return _rows(len(steps), tree_leaves(self._at_all(steps, *point)))
+    def approach(self, point) -> tuple["Approach", "Approach"]:
+        """The quotients at STEPS and at SHOWN."""
+        return approaches((self,), point)[0]
 
-    def _at_all(self, steps, *point):
-        return _over_steps(self.quotient)(jnp.asarray(steps, float), *point)
+
+@dataclass(frozen=True)
+class Approach:
+    """A quotient at several h: a tree whose leaves have the steps as their first axis."""
+
+    steps: np.ndarray
+    stacked: Any
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """As vectors: shape (number of steps, number of entries)."""
+        return _rows(len(self.steps), tree_leaves(self.stacked))
+
+    def limit(self):
+        """The extrapolated limit, as a tree."""
+        leaves, tree = tree_flatten(self.stacked)
+        sizes = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
+        parts = zip(np.split(extrapolate(self.table).value, sizes), leaves)
+        return tree_unflatten(tree, [jnp.asarray(v, leaf.dtype).reshape(leaf.shape[1:]) for v, leaf in parts])
+
+
+def approaches(limits: tuple[Limit, ...], point) -> list[tuple[Approach, Approach]]:
+    """The quotients of several limits at STEPS and at SHOWN, compiled together."""
+    found = _tables(tuple(limit.quotient for limit in limits))(jnp.asarray(STEPS), jnp.asarray(SHOWN), *point)
+    return [(Approach(STEPS, far), Approach(SHOWN, near)) for far, near in found]
 
 
 @functools.lru_cache(maxsize=1024)
-def compiled(fun: Callable) -> Callable:
-    """jax.jit(fun), the same for the same function."""
-    return jax.jit(fun)
+def _tables(quotients: tuple[Callable, ...]) -> Callable:
+    def at_all(steps, shown, *point):
+        def over(quotient, hs):
+            return jax.vmap(lambda h: quotient(h, *point))(hs)
 
+        return [(over(quotient, steps), over(quotient, shown)) for quotient in quotients]
 
-@functools.lru_cache(maxsize=1024)
-def _over_steps(quotient: Callable) -> Callable:
-    return jax.jit(lambda steps, *point: jax.vmap(lambda h: quotient(h, *point))(steps))
+    return jax.jit(at_all)
 
 
 def _rows(count: int, leaves) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Verifying a derivation: every line against the line above, first and last lines against independent oracles."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +14,7 @@ from functional_dl.aliases import Key
 from functional_dl.check import precise
 from functional_dl.derivations.record import Record
 from functional_dl.derivations.step import Oracle, Step
-from functional_dl.derivations.limits import EPS, SHOWN, STEPS, Limit, compiled, extrapolate, observed_order
+from functional_dl.derivations.limits import EPS, SHOWN, Approach, Limit, approaches, extrapolate, observed_order
 from functional_dl.derivations.report import Comparison, Verification
 
 # A line is a few dozen roundings of numbers of size 1 to 100, of operations whose condition is below some hundred.
@@ -43,7 +45,8 @@ def verify(derivation: Record, key: Key | None = None, points: int = 3, oracles:
         raise ValueError(f"points: expected a positive number, got {points}")
     with jax.enable_x64(True):
         key = jax.random.key(0) if key is None else key
-        drawn = [derivation.draw(jax.random.fold_in(key, i)) for i in range(points)]
+        draw = jax.jit(derivation.draw)
+        drawn = [draw(jax.random.fold_in(key, i)) for i in range(points)]
         if derivation.also is not None:
             drawn += derivation.also(jax.random.fold_in(key, points))
         run = _Run(derivation)
@@ -62,6 +65,7 @@ class _Run:
         self.derivation = derivation
         self.found: dict[tuple[int, str], Comparison] = {}
         self.notes: tuple[str, ...] = ()
+        self.first: dict[int, Any] = {}  # line -> value at the first point
 
     def rows(self) -> tuple[Comparison, ...]:
         return tuple(self.found[at] for at in sorted(self.found, key=lambda at: at[0]))
@@ -94,29 +98,30 @@ class _Run:
 
     def lines(self, points, key) -> None:
         for places in self.derivation.chains.values():
-            for point in points:
-                values = [None if i is None else self.value(i, point) for i in places]
+            for i, point in enumerate(points):
+                values = line_values([self.derivation.steps[place] for place in places], point)
+                if i == 0:
+                    self.first |= dict(zip(places, values))
                 for k in range(1, len(places)):
-                    self.pair(places[k - 1], places[k], values[k - 1], values[k], point)
+                    self.pair(places[k - 1], places[k], values[k - 1], values[k])
             for above, here in zip(places, places[1:]):
                 self.tight(above, here, key)
 
-    def value(self, line: int, point):
-        """What the line is at a point; None for lines under a limit sign, which are compared h by h."""
-        evaluate = self.derivation.steps[line].evaluate
-        return None if isinstance(evaluate, Limit) else evaluated(evaluate, point)
+    def value(self, line: int):
+        """What the line is at the first point."""
+        value = self.first[line]
+        return value[0].limit() if isinstance(value, tuple) and isinstance(value[0], Approach) else value
 
-    def pair(self, above: int, here: int, upper, lower, point) -> None:
+    def pair(self, above: int, here: int, upper, lower) -> None:
         step, before = self.derivation.steps[here], self.derivation.steps[above]
         against = f"line {above + 1}"
         if step.kind == "limit":
-            self.limit(here, f"limit of {against}", before, lower, point)
+            self.limit(here, f"limit of {against}", upper[0], lower)
         elif isinstance(step.evaluate, Limit) and isinstance(before.evaluate, Limit):
-            for h in SHOWN:
-                first, second = before.evaluate.at(h, *point), step.evaluate.at(h, *point)
+            for h, first, second in zip(SHOWN, upper[1].table, lower[1].table):
                 self.compare(here, against, second, first, _tolerance(first, second) / h)
         elif isinstance(step.evaluate, Limit):
-            self.limit(here, f"{against}, as its limit", step, upper, point)
+            self.limit(here, f"{against}, as its limit", lower[0], upper)
         elif step.kind == "at_most":
             excess = np.maximum(_vector(upper) - _vector(lower), 0.0)
             self.compare(here, f"at least {against}", excess, np.zeros_like(excess), _tolerance(upper, lower))
@@ -125,11 +130,9 @@ class _Run:
         else:
             self.compare(here, against, lower, upper, _tolerance(upper, lower))
 
-    def limit(self, line: int, against: str, step: Step, value, point) -> None:
+    def limit(self, line: int, against: str, quotients: Approach, value) -> None:
         """A quotient tends to a value: the extrapolated limit is the value, and the error shrinks like h."""
-        assert isinstance(step.evaluate, Limit)
-        vector = _vector(value)
-        table = step.evaluate.table(STEPS, *point)
+        vector, table = _vector(value), quotients.table
         if table.shape[1:] != vector.shape:
             self.add(line, against, np.inf, 0.0, f"{table.shape[1:]} entries here {vector.shape}", False)
             return
@@ -154,7 +157,7 @@ class _Run:
         step = self.derivation.steps[here]
         if step.tight is not None:
             point = step.tight(key)
-            upper, lower = (evaluated(self.derivation.steps[i].evaluate, point) for i in (above, here))
+            upper, lower = line_values([self.derivation.steps[above], step], point)
             self.compare(here, f"line {above + 1}, where attained", lower, upper, _tolerance(upper, lower))
 
     # --- the ends of chains against oracles
@@ -187,15 +190,15 @@ class _Run:
         primals, ct = self.primals_and_ct(point)
         estimate = check.estimate_vjp(self.derivation.fun, primals, ct)
         for argument, line in self.ends(last):
-            value = evaluated(self.derivation.steps[line].evaluate, point)
+            value = self.value(line)
             expected, error = estimate.value[argument], _vector(estimate.error[argument])
             self.compare(line, "numeric derivative", value, expected, error + _tolerance(expected, value))
 
     def by_reverse(self, point) -> None:
         primals, ct = self.primals_and_ct(point)
-        bars = reverse.vjp(self.derivation.fun, *primals)[1](jax.numpy.asarray(ct) if self.derivation.slope else ct)
+        bars = jax.jit(lambda ct, *primals: reverse.vjp(self.derivation.fun, *primals)[1](ct))(ct, *primals)
         for argument, line in self.ends(True):
-            value = evaluated(self.derivation.steps[line].evaluate, point)
+            value = self.value(line)
             if line == self.last_line(argument):
                 self.compare(line, "reverse.vjp", value, bars[argument], _tolerance(bars[argument], value))
 
@@ -225,7 +228,7 @@ class _Run:
         for argument, name in enumerate(d.arguments):
             if name in d.chains:
                 line = self.last_line(argument)
-                value = evaluated(d.steps[line].evaluate, point)
+                value = self.value(line)
                 expected = precise.partial_derivative(d.exact, [np.asarray(x) for x in point], argument)
                 self.compare(line, "50-digit derivative", value, expected, _tolerance(expected, value))
 
@@ -238,14 +241,23 @@ class _Run:
             if isinstance(expected, check.Estimate):
                 expected, error = expected.value, _vector(expected.error)
             for line in lines:
-                value = evaluated(self.derivation.steps[line].evaluate, point)
+                value = self.value(line)
                 size = max(1.0, float(np.max(np.abs(_vector(expected)), initial=0.0)))
                 self.compare(line, oracle.name, value, expected, error + oracle.tolerance * size)
 
 
-def evaluated(evaluate: Callable, point):
-    """The line at a point, compiled; a limit compiles its quotient itself."""
-    return evaluate(*point) if isinstance(evaluate, Limit) else compiled(evaluate)(*point)
+def line_values(steps: list[Step], point) -> list:
+    """Every line at a point, compiled together: its value, or the two Approaches of a line under a limit sign."""
+    limits = tuple(step.evaluate for step in steps if isinstance(step.evaluate, Limit))
+    plain = tuple(step.evaluate for step in steps if not isinstance(step.evaluate, Limit))
+    found = iter(approaches(limits, point) if limits else ())
+    values = iter(_together(plain)(*point))
+    return [next(found) if isinstance(step.evaluate, Limit) else next(values) for step in steps]
+
+
+@functools.lru_cache(maxsize=1024)
+def _together(evaluates: tuple[Callable, ...]) -> Callable:
+    return jax.jit(lambda *point: [evaluate(*point) for evaluate in evaluates])
 
 
 def _vector(tree) -> np.ndarray:
