@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functional_dl.aliases import Key
 from functional_dl.derivations.record import Record
 from functional_dl.derivations.report import Verification
-from functional_dl.derivations.show import to_latex, to_markdown
+from functional_dl.derivations.show import to_latex, to_markdown, to_text
 from functional_dl.derivations.verify import verify
 
 
@@ -23,6 +23,10 @@ class Derivation(Record):
     def to_markdown(self) -> str:
         """The derivation as a page of Markdown with LaTeX between dollar signs."""
         return to_markdown(self)
+
+    def to_text(self) -> str:
+        """The derivation for a terminal: statement, lines and reasons, with LaTeX as it is."""
+        return to_text(self)
 
     def _repr_markdown_(self) -> str:
         return to_markdown(self)

@@ -32,7 +32,8 @@ def at_kink(symbol: str, where: str, fun: Callable, at: float, ends: tuple[float
 
     steps = (
         Step(
-            rf"\partial {symbol}({where}) = \left[ \lim_{{h \to 0^+}} \frac{{{symbol}({where}) - {symbol}({where} - h)}}{{h}},"
+            rf"\partial {symbol}({where}) = \left[ \lim_{{h \to 0^+}} \frac{{{symbol}({where}) - {symbol}({where}"
+            rf" - h)}}{{h}},"
             rf"\; \lim_{{h \to 0^+}} \frac{{{symbol}({where} + h) - {symbol}({where})}}{{h}} \right]",
             "Clarke's subdifferential of a function of one number: from the smaller one-sided slope to the larger",
             Limit(sides),
@@ -47,7 +48,9 @@ def at_kink(symbol: str, where: str, fun: Callable, at: float, ends: tuple[float
         ),
         Step(
             rf"\ni {value:g}",
-            "the value taken by convention lies in it" if low != high else "the two sides agree: this is the derivative",
+            "the value taken by convention lies in it"
+            if low != high
+            else "the two sides agree: this is the derivative",
             lambda *_: jnp.asarray(float(value)),
             kind="belongs",
             chain=chain,

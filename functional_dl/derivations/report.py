@@ -80,7 +80,12 @@ class Verification:
         return "\n".join([self.headline, *rows, *(f"  note: {note}" for note in self.notes)])
 
     def _repr_markdown_(self) -> str:
-        head = [f"**{self.headline.splitlines()[0]}**", "", "| line | | held to | error | allowed | |", "|---|---|---|---|---|---|"]
+        head = [
+            f"**{self.headline.splitlines()[0]}**",
+            "",
+            "| line | | held to | error | allowed | |",
+            "|---|---|---|---|---|---|",
+        ]
         rows = [
             f"| {c.line} | ${self.steps[c.line - 1].latex.replace('|', chr(92) + 'vert ')}$ | {c.against} "
             f"| {c.error:.2g} | {c.tolerance:.2g} | {'' if c.passed else '**wrong**'} |"

@@ -20,6 +20,26 @@ def to_markdown(derivation: Record) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def to_text(derivation: Record) -> str:
+    """The derivation for a terminal: a line of mathematics, and its reason below it."""
+    d = derivation
+    parts = [d.title, "=" * len(d.title), "", d.statement]
+    heading = None
+    for number, step in enumerate(d.steps, start=1):
+        if len(d.chains) > 1 and d.chain_of(step) != heading:
+            heading = d.chain_of(step)
+            parts += ["", chain_title(d, heading)]
+        parts += ["", f"({number}) {step.latex}", f"    {step.reason}"]
+    parts += [
+        "",
+        *(f"Kink: {kink}" for kink in d.kinks),
+        *(f"Note: {note}" for note in d.notes),
+        f"Source: {d.source}",
+        "",
+    ]
+    return "\n".join(parts)
+
+
 def to_latex(derivation: Record) -> str:
     """The statement and the lines as one display, a line a row."""
     rows = [rf"\textbf{{({number})}} & {_aligned(step)}" for number, step in enumerate(derivation.steps, start=1)]

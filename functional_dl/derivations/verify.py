@@ -1,6 +1,7 @@
 """Verifying a derivation: every line against the line above, first and last lines against independent oracles."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,10 @@ from jax.tree_util import tree_leaves, tree_structure
 from functional_dl import check, reverse
 from functional_dl.aliases import Key
 from functional_dl.check import precise
-from functional_dl.derivations.record import Record
-from functional_dl.derivations.step import Oracle, Step
 from functional_dl.derivations.limits import EPS, SHOWN, Approach, Limit, approaches, extrapolate, observed_order
+from functional_dl.derivations.record import Record
 from functional_dl.derivations.report import Comparison, Verification
+from functional_dl.derivations.step import Oracle, Step
 
 # A line is a few dozen roundings of numbers of size 1 to 100, of operations whose condition is below some hundred.
 UNIT = 2.0**14 * EPS
@@ -104,7 +105,7 @@ class _Run:
                     self.first |= dict(zip(places, values))
                 for k in range(1, len(places)):
                     self.pair(places[k - 1], places[k], values[k - 1], values[k])
-            for above, here in zip(places, places[1:]):
+            for above, here in itertools.pairwise(places):
                 self.tight(above, here, key)
 
     def value(self, line: int):

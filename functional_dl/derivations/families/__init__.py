@@ -4,5 +4,6 @@ import importlib
 import pkgutil
 
 FAMILIES = {
-    module.name: importlib.import_module(f"{__name__}.{module.name}").DERIVATIONS for module in pkgutil.iter_modules(__path__)
+    module.name: importlib.import_module(f"{__name__}.{module.name}").DERIVATIONS
+    for module in pkgutil.iter_modules(__path__)
 }

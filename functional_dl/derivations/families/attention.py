@@ -45,7 +45,8 @@ def root(q):
 SCALED_DOT_PRODUCT_ATTENTION = Derivation(
     "scaled_dot_product_attention",
     "Scaled dot-product attention",
-    r"Y = A V,\; A = \operatorname{softmax}(S),\; S = \frac{Q K^\top}{\sqrt d} \quad\Rightarrow\quad \bar V = A^\top \bar Y,\;"
+    r"Y = A V,\; A = \operatorname{softmax}(S),\; S = \frac{Q K^\top}{\sqrt d} \quad\Rightarrow\quad \bar V"
+    r" = A^\top \bar Y,\;"
     r" \bar S = A \odot (\bar A - \operatorname{rowsum}(A \odot \bar A)),\; \bar A = \bar Y V^\top,\;"
     r" \bar Q = \frac{\bar S K}{\sqrt d},\; \bar K = \frac{\bar S^\top Q}{\sqrt d}",
     (
@@ -78,7 +79,8 @@ SCALED_DOT_PRODUCT_ATTENTION = Derivation(
         ),
         Step(
             r"= \sum_{j,m,l} \bar Y_{nj} V_{mj}\, A_{nm} (\delta_{ml} - A_{nl})\, \frac{K_{li}}{\sqrt d}",
-            r"Q_ni acts on row n of the scores, $S_{nl} = \sum_i Q_{ni} K_{li} / \sqrt d$; then the Jacobian of `softmax`",
+            r"Q_ni acts on row n of the scores, $S_{nl} = \sum_i Q_{ni} K_{li} / \sqrt d$; then the Jacobian of"
+            r" `softmax`",
             lambda q, k, v, ct: jnp.einsum("nl,li->ni", by_jacobian(q, k, v, ct), k) / root(q),
             kind="limit",
             chain="Q",
@@ -91,7 +93,8 @@ SCALED_DOT_PRODUCT_ATTENTION = Derivation(
             chain="Q",
         ),
         Step(
-            r"\bar Q = \frac{\bar S K}{\sqrt d}, \quad \bar S = A \odot (\bar A - \operatorname{rowsum}(A \odot \bar A))",
+            r"\bar Q = \frac{\bar S K}{\sqrt d}, \quad \bar S = A \odot (\bar A"
+            r" - \operatorname{rowsum}(A \odot \bar A))",
             "as matrices",
             lambda q, k, v, ct: closed(q, k, v, ct) @ k / root(q),
             chain="Q",
@@ -165,7 +168,8 @@ def projection_chain(name, letter, place):
         ),
         Step(
             rf"= \sum_{{n,e}} \bar {letter.upper()}^g_{{ne}}\, X_{{nd}}\, \delta_{{ei}}",
-            f"$W^{letter}$ acts through ${letter.upper()}^g = X W^{letter}_g$ of its own head alone; what reaches that is the "
+            f"$W^{letter}$ acts through ${letter.upper()}^g = X W^{letter}_g$ of its own head alone; what reaches that"
+            f" is the "
             "derivation `scaled_dot_product_attention`, with its Jacobian written out",
             lambda *point: jnp.einsum(
                 "hne,nd,ei->hdi", bars(*point, jacobian=True)[place], point[0], jnp.eye(point[1].shape[2])
@@ -195,7 +199,8 @@ MULTI_HEAD_ATTENTION = Derivation(
             chain="X",
         ),
         Step(
-            r"= \sum_g \sum_{m,e} \left( \bar Q^g_{me} W^q_{gie} + \bar K^g_{me} W^k_{gie} + \bar V^g_{me} W^v_{gie} \right) \delta_{mn}",
+            r"= \sum_g \sum_{m,e} \left( \bar Q^g_{me} W^q_{gie} + \bar K^g_{me} W^k_{gie}"
+            r" + \bar V^g_{me} W^v_{gie} \right) \delta_{mn}",
             "X has three paths into every head, as query, key and value; cotangents of one value's uses add up",
             lambda *point: sum(
                 jnp.einsum("hme,hie,mn->ni", part, w, jnp.eye(point[0].shape[0]))

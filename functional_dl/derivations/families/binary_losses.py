@@ -91,7 +91,8 @@ def chords(h, z, t):
 SIGMOID_CROSS_ENTROPY = Derivation(
     "sigmoid_cross_entropy",
     "Sigmoid and binary cross-entropy",
-    r"l = -t \ln \sigma(z) - (1 - t) \ln(1 - \sigma(z)) \quad\Rightarrow\quad \frac{\partial l}{\partial z} = \sigma(z) - t",
+    r"l = -t \ln \sigma(z) - (1 - t) \ln(1 - \sigma(z)) \quad\Rightarrow\quad \frac{\partial l}{\partial z}"
+    r" = \sigma(z) - t",
     (
         Step(
             r"\frac{\partial l}{\partial z} = \lim_{h \to 0} \frac{l(\sigma(z + h), t) - l(\sigma(z), t)}{h}",

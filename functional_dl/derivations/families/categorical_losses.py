@@ -1,4 +1,4 @@
-"""Losses of many classes: cross-entropy from probabilities, from logits, with labels, smoothed; Kullback-Leibler."""
+"""Losses of many classes from logits: cross-entropy with distributions, with labels, with smoothed labels."""
 
 import jax.numpy as jnp
 
@@ -24,67 +24,8 @@ def column(ct):
     return ct[:, None]
 
 
-def cross(p, t):
-    return -jnp.sum(t * jnp.log(p), -1)
-
-
-CROSS_ENTROPY = Derivation(
-    "cross_entropy",
-    "Categorical cross-entropy from probabilities",
-    r"l = -\sum_k t_k \ln p_k \quad\Rightarrow\quad \bar p_j = -\bar l\, \frac{t_j}{p_j}",
-    (
-        Step(
-            r"\bar p_j = \bar l \lim_{h \to 0} \frac{l(p + h e_j) - l(p)}{h}",
-            "the definition of the cotangent, each p_j on its own",
-            pulled_back(cross, 0),
-            chain="p",
-        ),
-        Step(
-            r"= -\bar l \sum_k t_k\, \frac{1}{p_k}\, \delta_{kj}",
-            "the sum term by term; the logarithm's derivative is the reciprocal",
-            lambda p, t, ct: -column(ct) * jnp.einsum("nk,kj->nj", t / p, identity(p)),
-            kind="limit",
-            chain="p",
-        ),
-        Step(
-            r"= -\bar l\, \frac{t_j}{p_j}",
-            "one term is left",
-            lambda p, t, ct: -column(ct) * t / p,
-            chain="p",
-        ),
-        Step(
-            r"\bar t_k = \bar l \lim_{h \to 0} \frac{l(t + h e_k) - l(t)}{h}",
-            "the definition of the cotangent",
-            pulled_back(cross, 1),
-            chain="t",
-        ),
-        Step(
-            r"= -\bar l \sum_j \delta_{jk} \ln p_j",
-            "l is linear in t",
-            lambda p, t, ct: -column(ct) * jnp.einsum("jk,nj->nk", identity(p), jnp.log(p)),
-            kind="limit",
-            chain="t",
-        ),
-        Step(r"= -\bar l \ln p_k", "one term is left", lambda p, t, ct: -column(ct) * jnp.log(p), chain="t"),
-    ),
-    "Goodfellow, Bengio, Courville 2016, section 6.2.2.3",
-    drawing(simplex(2, 4), simplex(2, 4), normal(2)),
-    fun=losses.cross_entropy,
-    arguments=("p", "t"),
-    oracles=(
-        Oracle(
-            "losses.cross_entropy_prime",
-            lambda p, t, ct: column(ct) * losses.cross_entropy_prime(p, t),
-            "p",
-            "last",
-        ),
-    ),
-    point="p and t, distributions of shape (2, 4), and the cotangent of l, shape (2,)",
-)
-
-
 def of_logits(z, t):
-    return cross(softmax(z), t)
+    return -jnp.sum(t * jnp.log(softmax(z)), -1)
 
 
 def through_jacobian(z, weight):
@@ -116,8 +57,10 @@ SOFTMAX_CROSS_ENTROPY = Derivation(
         Step(
             r"= -\bar l \sum_k t_k\, (\delta_{kj} - p_j)",
             r"$p_k$ cancels",
-            lambda z, t, ct: -column(ct)
-            * jnp.einsum("nk,nkj->nj", t, identity(z)[None] - softmax(z)[:, None, :] * jnp.ones_like(z)[:, :, None]),
+            lambda z, t, ct: (
+                -column(ct)
+                * jnp.einsum("nk,nkj->nj", t, identity(z)[None] - softmax(z)[:, None, :] * jnp.ones_like(z)[:, :, None])
+            ),
             chain="z",
         ),
         Step(
@@ -177,7 +120,8 @@ def log_loss(z, y):
 SOFTMAX_CROSS_ENTROPY_LABELS = Derivation(
     "softmax_cross_entropy_labels",
     "Softmax and cross-entropy with integer labels",
-    r"l = -\ln p_y,\; p = \operatorname{softmax}(z) \quad\Rightarrow\quad \frac{\partial l}{\partial z_j} = p_j - \delta_{jy}",
+    r"l = -\ln p_y,\; p = \operatorname{softmax}(z) \quad\Rightarrow\quad \frac{\partial l}{\partial z_j} = p_j"
+    r" - \delta_{jy}",
     (
         Step(
             r"\bar z_j = \bar l \lim_{h \to 0} \frac{l(z + h e_j) - l(z)}{h}, \quad l = \ln \sum_k e^{z_k} - z_y",
@@ -187,8 +131,10 @@ SOFTMAX_CROSS_ENTROPY_LABELS = Derivation(
         Step(
             r"= \bar l \left( \frac{1}{S} \sum_k \delta_{kj} e^{z_k} - \delta_{jy} \right), \quad S = \sum_k e^{z_k}",
             "the derivation `logsumexp`; z_y moves with z_j only where j is the label",
-            lambda z, y, ct: column(ct)
-            * (jnp.einsum("kj,nk->nj", identity(z), jnp.exp(z)) / jnp.exp(z).sum(-1, keepdims=True) - picked(y, z)),
+            lambda z, y, ct: (
+                column(ct)
+                * (jnp.einsum("kj,nk->nj", identity(z), jnp.exp(z)) / jnp.exp(z).sum(-1, keepdims=True) - picked(y, z))
+            ),
             kind="limit",
         ),
         Step(
@@ -242,8 +188,7 @@ LABEL_SMOOTHING = Derivation(
         Step(
             r"= \bar l \left( p_j \sum_k q_k - q_j \right)",
             r"$p_k$ cancels; the Kronecker delta picks one term",
-            lambda z, y, ct: column(ct)
-            * (softmax(z) * smoothed(y, z).sum(-1, keepdims=True) - smoothed(y, z)),
+            lambda z, y, ct: column(ct) * (softmax(z) * smoothed(y, z).sum(-1, keepdims=True) - smoothed(y, z)),
         ),
         Step(
             r"= \bar l \left( p_j - (1 - s)\,\delta_{jy} - \frac{s}{K} \right)",
@@ -259,73 +204,4 @@ LABEL_SMOOTHING = Derivation(
 )
 
 
-def divergence(p, t):
-    return jnp.sum(t * jnp.log(t / p), -1)
-
-
-KL_DIVERGENCE = Derivation(
-    "kl_divergence",
-    "Kullback-Leibler divergence",
-    r"l = \sum_k t_k \ln \frac{t_k}{p_k} \quad\Rightarrow\quad \bar p_j = -\bar l\, \frac{t_j}{p_j}, \quad"
-    r" \bar t_j = \bar l \left( \ln \frac{t_j}{p_j} + 1 \right)",
-    (
-        Step(
-            r"\bar p_j = \bar l \lim_{h \to 0} \frac{l(p + h e_j) - l(p)}{h}",
-            "the definition of the cotangent",
-            pulled_back(divergence, 0),
-            chain="p",
-        ),
-        Step(
-            r"= \bar l\, \frac{\partial}{\partial p_j} \left( \sum_k t_k \ln t_k - \sum_k t_k \ln p_k \right)"
-            r" = -\bar l \sum_k \frac{t_k}{p_k}\, \delta_{kj}",
-            "minus the entropy of t, which does not depend on p, and the cross-entropy",
-            lambda p, t, ct: -column(ct) * jnp.einsum("nk,kj->nj", t / p, identity(p)),
-            kind="limit",
-            chain="p",
-        ),
-        Step(
-            r"= -\bar l\, \frac{t_j}{p_j}",
-            "one term is left: the gradient of the cross-entropy",
-            lambda p, t, ct: -column(ct) * t / p,
-            chain="p",
-        ),
-        Step(
-            r"\bar t_j = \bar l \lim_{h \to 0} \frac{l(t + h e_j) - l(t)}{h}",
-            "the definition of the cotangent",
-            pulled_back(divergence, 1),
-            chain="t",
-        ),
-        Step(
-            r"= \bar l \sum_k \delta_{kj} \left( \ln \frac{t_k}{p_k} + t_k\, \frac{p_k}{t_k}\, \frac{1}{p_k} \right)",
-            "the product rule; the chain rule for the logarithm of the quotient",
-            lambda p, t, ct: column(ct)
-            * jnp.einsum("kj,nk->nj", identity(p), jnp.log(t / p) + t * (p / t) * (1 / p)),
-            kind="limit",
-            chain="t",
-        ),
-        Step(
-            r"= \bar l \left( \ln \frac{t_j}{p_j} + 1 \right)",
-            "the second term is 1",
-            lambda p, t, ct: column(ct) * (jnp.log(t / p) + 1),
-            chain="t",
-        ),
-    ),
-    "Kullback and Leibler 1951",
-    drawing(simplex(2, 4), simplex(2, 4), normal(2)),
-    fun=losses.kl_divergence,
-    arguments=("p", "t"),
-    oracles=(
-        Oracle(
-            "losses.kl_divergence_prime", lambda p, t, ct: column(ct) * losses.kl_divergence_prime(p, t), "p", "last"
-        ),
-    ),
-    point="p and t, distributions of shape (2, 4), and the cotangent of l, shape (2,)",
-)
-
-DERIVATIONS = (
-    CROSS_ENTROPY,
-    SOFTMAX_CROSS_ENTROPY,
-    SOFTMAX_CROSS_ENTROPY_LABELS,
-    LABEL_SMOOTHING,
-    KL_DIVERGENCE,
-)
+DERIVATIONS = (SOFTMAX_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY_LABELS, LABEL_SMOOTHING)

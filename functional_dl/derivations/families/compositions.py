@@ -29,14 +29,17 @@ POWER_OF_POWER = Derivation(
             slope_of(power),
         ),
         Step(
-            r"= \lim_{h \to 0} 3\, \frac{u_1^5 - u_0^5}{u_1 - u_0} \cdot \frac{u_1 - u_0}{h}, \quad u_0 = 2x^2,\; u_1 = 2(x + h)^2",
+            r"= \lim_{h \to 0} 3\, \frac{u_1^5 - u_0^5}{u_1 - u_0} \cdot \frac{u_1 - u_0}{h}, \quad u_0 = 2x^2,\; u_1"
+            r" = 2(x + h)^2",
             "multiplied and divided by the change of u",
             Limit(
-                lambda h, x: 3
-                * ((2 * (x + h) ** 2) ** 5 - (2 * x**2) ** 5)
-                / (2 * (x + h) ** 2 - 2 * x**2)
-                * (2 * (x + h) ** 2 - 2 * x**2)
-                / h
+                lambda h, x: (
+                    3
+                    * ((2 * (x + h) ** 2) ** 5 - (2 * x**2) ** 5)
+                    / (2 * (x + h) ** 2 - 2 * x**2)
+                    * (2 * (x + h) ** 2 - 2 * x**2)
+                    / h
+                )
             ),
         ),
         Step(
@@ -60,7 +63,9 @@ POWER_OF_POWER = Derivation(
     slope=True,
     exact=lambda mp, x: 3 * (2 * x**2) ** 5,
     point="x, shape (4,)",
-    notes=(r"Texts that arrive at another power or number lost a factor: the value is $96\,x^{10}$, its slope $960\,x^9$.",),
+    notes=(
+        r"Texts that arrive at another power or number lost a factor: the value is $96\,x^{10}$, its slope $960\,x^9$.",
+    ),
 )
 
 
@@ -93,7 +98,8 @@ def chain(t, place, chords, latex, inner_latex, closed, closed_latex):
 
     return (
         Step(
-            rf"\frac{{\partial w}}{{\partial {t}}} = \lim_{{\eta \to 0}} \frac{{w({t} + \eta) - w({t})}}{{\eta}}, \quad w = f(g(y, h(x, z)))",
+            rf"\frac{{\partial w}}{{\partial {t}}} = \lim_{{\eta \to 0}} \frac{{w({t} + \eta) - w({t})}}{{\eta}},"
+            rf" \quad w = f(g(y, h(x, z)))",
             "the definition of the partial derivative; f = sin, g = y h^2 + y, h = x z + x^2",
             slope_of(nested, place),
             chain=t,
@@ -118,14 +124,16 @@ def chain(t, place, chords, latex, inner_latex, closed, closed_latex):
 NESTED = Derivation(
     "nested_composition",
     "A composition with other arguments in between",
-    r"w = f(g(y, h(x, z))) \quad\Rightarrow\quad \frac{\partial w}{\partial x} = f'(g)\, \frac{\partial g}{\partial h}\,"
+    r"w = f(g(y, h(x, z))) \quad\Rightarrow\quad \frac{\partial w}{\partial x} = f'(g)\,"
+    r" \frac{\partial g}{\partial h}\,"
     r" \frac{\partial h}{\partial x}",
     (
         *chain(
             "x",
             0,
             lambda h, x, y, z: y * (h_of(x + h, z) + h_of(x, z)) * (z + 2 * x + h),
-            r"= \lim_{\eta \to 0} \frac{f(g_1) - f(g_0)}{g_1 - g_0} \cdot \frac{g_1 - g_0}{h_1 - h_0} \cdot \frac{h_1 - h_0}{\eta}",
+            r"= \lim_{\eta \to 0} \frac{f(g_1) - f(g_0)}{g_1 - g_0} \cdot \frac{g_1 - g_0}{h_1 - h_0} \cdot \frac{h_1"
+            r" - h_0}{\eta}",
             r"= f'(g)\, \frac{\partial g}{\partial h}\, \frac{\partial h}{\partial x}",
             (
                 lambda x, y, z: outer_slope(x, y, z) * (2 * y * h_of(x, z)) * (z + 2 * x),
@@ -149,7 +157,8 @@ NESTED = Derivation(
             "z",
             2,
             lambda h, x, y, z: y * (h_of(x, z + h) + h_of(x, z)) * x,
-            r"= \lim_{\eta \to 0} \frac{f(g_1) - f(g_0)}{g_1 - g_0} \cdot \frac{g_1 - g_0}{h_1 - h_0} \cdot \frac{h_1 - h_0}{\eta}",
+            r"= \lim_{\eta \to 0} \frac{f(g_1) - f(g_0)}{g_1 - g_0} \cdot \frac{g_1 - g_0}{h_1 - h_0} \cdot \frac{h_1"
+            r" - h_0}{\eta}",
             r"= f'(g)\, \frac{\partial g}{\partial h}\, \frac{\partial h}{\partial z}",
             (
                 lambda x, y, z: outer_slope(x, y, z) * (2 * y * h_of(x, z)) * x,
@@ -201,7 +210,8 @@ EXPONENTIAL_OF_SINE = Derivation(
             slope_of(exponential),
         ),
         Step(
-            r"= \lim_{h \to 0} \frac{e^{s_1} - e^{s_0}}{s_1 - s_0} \cdot \frac{s_1 - s_0}{q_1 - q_0} \cdot \frac{q_1 - q_0}{h},"
+            r"= \lim_{h \to 0} \frac{e^{s_1} - e^{s_0}}{s_1 - s_0} \cdot \frac{s_1 - s_0}{q_1 - q_0} \cdot \frac{q_1"
+            r" - q_0}{h},"
             r"\quad q = x^2,\; s = \sin q",
             "multiplied and divided by what every function in between moves",
             Limit(three_chords),
@@ -244,7 +254,8 @@ QUOTIENT_CASE = Derivation(
     r" f'(x) = \frac{(2x \sin x + x^2 \cos x)(1 + x) - x^2 \sin x}{(1 + x)^2}",
     (
         Step(
-            r"f'(x) = \lim_{h \to 0} \frac1h \left( \frac{u(x + h)}{1 + x + h} - \frac{u(x)}{1 + x} \right), \quad u = x^2 \sin x",
+            r"f'(x) = \lim_{h \to 0} \frac1h \left( \frac{u(x + h)}{1 + x + h} - \frac{u(x)}{1 + x} \right), \quad u"
+            r" = x^2 \sin x",
             "the definition of the derivative, for x other than -1",
             slope_of(fraction),
         ),
@@ -252,8 +263,9 @@ QUOTIENT_CASE = Derivation(
             r"= \lim_{h \to 0} \frac{(u(x + h) - u(x))\,(1 + x) - u(x)\,h}{h\,(1 + x + h)(1 + x)}",
             "a common denominator; u(x) (1 + x) is taken off and added",
             Limit(
-                lambda h, x: ((numerator(x + h) - numerator(x)) * (1 + x) - numerator(x) * h)
-                / (h * (1 + x + h) * (1 + x))
+                lambda h, x: (
+                    ((numerator(x + h) - numerator(x)) * (1 + x) - numerator(x) * h) / (h * (1 + x + h) * (1 + x))
+                )
             ),
         ),
         Step(

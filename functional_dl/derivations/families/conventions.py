@@ -1,12 +1,11 @@
-"""Where popular texts go wrong: whose half it is, whose 1/m, delta with respect to what, and ties."""
+"""Where popular texts go wrong: whose half it is, whose 1/m, delta with respect to what."""
 
 import jax
 import jax.numpy as jnp
 
 from functional_dl.derivations.derivation import Derivation
-from functional_dl.derivations.kinked import at_kink
 from functional_dl.derivations.limits import Limit
-from functional_dl.derivations.notation import away, drawing, normal, pulled_back, slope_of, uniform
+from functional_dl.derivations.notation import drawing, normal, pulled_back, uniform
 from functional_dl.derivations.step import Oracle, Step
 
 X = (1.0, 2.0, 3.0, 4.0)
@@ -40,28 +39,31 @@ def squares_chains(cost, factor, symbol):
             chain="theta",
         ),
         Step(
-            rf"= \bar J\, {symbol} \sum_i \tfrac12 \cdot 2\,(\theta_0 + \theta_1 x_i - y_i)\,"
+            rf"= \bar J\, {symbol}\sum_i \tfrac12 \cdot 2\,(\theta_0 + \theta_1 x_i - y_i)\,"
             r" \frac{\partial (\theta_0 + \theta_1 x_i)}{\partial \theta_j}",
             "term by term: the square's 2 meets the half, then the chain rule",
-            lambda theta, y, ct: ct
-            * factor
-            * sum(
-                0.5 * 2 * r * jnp.stack([jnp.ones_like(r), x * jnp.ones_like(r)])
-                for r, x in zip(residuals(theta, y), X)
+            lambda theta, y, ct: (
+                ct
+                * factor
+                * sum(
+                    0.5 * 2 * r * jnp.stack([jnp.ones_like(r), x * jnp.ones_like(r)])
+                    for r, x in zip(residuals(theta, y), X)
+                )
             ),
             kind="limit",
             chain="theta",
         ),
         Step(
-            rf"= \bar J\, {symbol} \left( \sum_i r_i,\; \sum_i r_i x_i \right), \quad r_i = \theta_0 + \theta_1 x_i - y_i",
+            rf"= \bar J\, {symbol}\left( \sum_i r_i,\; \sum_i r_i x_i \right), \quad r_i = \theta_0 + \theta_1 x_i"
+            rf" - y_i",
             "the two entries: 1 and x_i",
-            lambda theta, y, ct: ct
-            * factor
-            * jnp.stack([residuals(theta, y).sum(), jnp.vdot(residuals(theta, y), jnp.asarray(X))]),
+            lambda theta, y, ct: (
+                ct * factor * jnp.stack([residuals(theta, y).sum(), jnp.vdot(residuals(theta, y), jnp.asarray(X))])
+            ),
             chain="theta",
         ),
         Step(
-            rf"\bar\theta = \bar J\, {symbol} X^\top (X \theta - y)",
+            rf"\bar\theta = \bar J\, {symbol}X^\top (X \theta - y)",
             "as matrices, rows (1, x_i)",
             lambda theta, y, ct: ct * factor * features().T @ (features() @ theta - y),
             chain="theta",
@@ -73,7 +75,7 @@ def squares_chains(cost, factor, symbol):
             chain="y",
         ),
         Step(
-            rf"= -\bar J\, {symbol} (\theta_0 + \theta_1 x_i - y_i)",
+            rf"= -\bar J\, {symbol}(\theta_0 + \theta_1 x_i - y_i)",
             "one term of the sum, by `half_squared_error`",
             lambda theta, y, ct: -ct * factor * residuals(theta, y),
             kind="limit",
@@ -93,7 +95,8 @@ HALF_SUM = Derivation(
     arguments=("theta", "y"),
     point="theta, shape (2,); y, shape (4,); the cotangent of J, a number; x = 1, 2, 3, 4",
     notes=(
-        r"The gradient of this J is not $\frac1m X^\top (X \theta - y)$, as some texts have it: that belongs to the J with "
+        r"The gradient of this J is not $\frac1m X^\top (X \theta"
+        r" - y)$, as some texts have it: that belongs to the J with "
         r"$\frac{1}{2m}$ (`half_mean_of_squares`).  The two differ by the factor m, and so do their learning rates.",
     ),
 )
@@ -105,7 +108,7 @@ HALF_MEAN = Derivation(
     r"J = \tfrac{1}{2m} \sum_i (\theta_0 + \theta_1 x_i - y_i)^2 \quad\Rightarrow\quad"
     r" \nabla J = \tfrac1m X^\top (X \theta - y)",
     (
-        *squares_chains(half_mean, 1 / len(X), r"\tfrac1m"),
+        *squares_chains(half_mean, 1 / len(X), r"\tfrac1m "),
         Step(
             r"m\, \bar J\, \tfrac1m X^\top (X \theta - y)",
             "m times the gradient of the half mean",
@@ -206,11 +209,13 @@ def cost_quotient(moved):
 DELTA_OF_Z = Derivation(
     "delta_is_of_z",
     "Delta is a derivative with respect to z, not to a",
-    r"a = \sigma(z),\; C = \tfrac12 |a - y|^2 \quad\Rightarrow\quad \delta = \frac{\partial C}{\partial z} = (a - y) \odot a (1 - a)"
+    r"a = \sigma(z),\; C = \tfrac12 |a - y|^2 \quad\Rightarrow\quad \delta = \frac{\partial C}{\partial z} = (a"
+    r" - y) \odot a (1 - a)"
     r" \;\ne\; \frac{\partial C}{\partial a} = a - y",
     (
         Step(
-            r"\delta_i := \frac{\partial C}{\partial z_i} = \lim_{h \to 0} \frac{C(\sigma(z + h e_i)) - C(\sigma(z))}{h}",
+            r"\delta_i := \frac{\partial C}{\partial z_i} = \lim_{h \to 0} \frac{C(\sigma(z + h e_i))"
+            r" - C(\sigma(z))}{h}",
             "the definition of delta: z moves",
             cost_quotient(lambda z, d: jax.nn.sigmoid(z + d)),
             chain=WITH_Z,
@@ -247,7 +252,8 @@ DELTA_OF_Z = Derivation(
         ),
         Step(
             r"= a_i - y_i",
-            r"without the factor: with this in the place of delta, $\delta (a^{l-1})^\top$ is not $\partial C / \partial W$",
+            r"without the factor: with this in the place of delta, $\delta (a^{l-1})^\top$ is not $\partial C /"
+            r" \partial W$",
             lambda z, y: jax.nn.sigmoid(z) - y,
             kind="limit",
             chain=WITH_A,
@@ -272,63 +278,4 @@ def _both(z, y):
     return a_bar * activations.sigmoid_prime(z), a_bar
 
 
-MAX_AT_TIE, MAX_INTERVAL = at_kink(
-    r"\max(\cdot, y)", "y", lambda x: jnp.maximum(x, 0.75), 0.75, (0.0, 1.0), 0.5, "at a tie, x = y"
-)
-
-
-def apart(key):
-    r, y = drawing(away(4), normal(4))(key)
-    return y + r, y
-
-
-def maximum_chain(name, latex, place, won):
-    return (
-        Step(
-            rf"\frac{{\partial m}}{{\partial {name}}} = \lim_{{h \to 0}} \frac{{\max({latex}) - \max(x, y)}}{{h}}",
-            "the definition of the partial derivative, for x other than y",
-            slope_of(jnp.maximum, place),
-            chain=name,
-        ),
-        Step(
-            rf"= \lim_{{h \to 0}} \mathbf{{1}}({won})\, \frac{{h}}{{h}}",
-            r"for $|h| < |x - y|$ the larger one stays the larger one",
-            Limit(lambda h, x, y: jnp.where((x > y) if place == 0 else (y > x), 1.0, 0.0) * (h / h)),
-            chain=name,
-        ),
-        Step(
-            rf"= \mathbf{{1}}({won})",
-            "the quotient is 1 for every h",
-            lambda x, y: jnp.where((x > y) if place == 0 else (y > x), 1.0, 0.0) + jnp.where(x == y, 0.5, 0.0),
-            kind="limit",
-            chain=name,
-        ),
-    )
-
-
-MAXIMUM = Derivation(
-    "maximum",
-    "The larger of two numbers, and ties",
-    r"m = \max(x, y) \quad\Rightarrow\quad \frac{\partial m}{\partial x} = \mathbf{1}(x > y), \quad"
-    r" \frac{\partial m}{\partial y} = \mathbf{1}(y > x) \quad (x \ne y)",
-    (
-        *maximum_chain("x", "x + h, y", 0, "x > y"),
-        *maximum_chain("y", "x, y + h", 1, "y > x"),
-        *MAX_AT_TIE,
-    ),
-    "Clarke 1983, section 2.3",
-    apart,
-    fun=jnp.maximum,
-    arguments=("x", "y"),
-    slope=True,
-    exact=lambda mp, x, y: x if x > y else y,
-    oracles=(MAX_INTERVAL,),
-    kinks=(
-        "x = y: slopes 0 and 1.  A value there is a convention, not a derivative; taken: 1/2 for each, as jnp.maximum does.  "
-        "The two must sum to 1, since max(x + h, x + h) grows like h.",
-    ),
-    ties=lambda key: ((jnp.asarray([1.0, 2.0, -1.0]), jnp.asarray([1.0, 0.0, -1.0])),),
-    point="x and y, each of shape (4,), apart from each other",
-)
-
-DERIVATIONS = (HALF_SUM, HALF_MEAN, WEIGHT_DECAY, DELTA_OF_Z, MAXIMUM)
+DERIVATIONS = (HALF_SUM, HALF_MEAN, WEIGHT_DECAY, DELTA_OF_Z)

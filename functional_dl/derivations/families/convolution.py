@@ -49,7 +49,9 @@ def windows(x, k, ct):
     """sum_{npq} Y_bar_{nopq} X_{n c p+u q+v}, tap by tap."""
     height, width = ct.shape[2:]
     rows = [
-        jnp.stack([jnp.einsum("nopq,ncpq->oc", ct, x[:, :, u : u + height, v : v + width]) for v in range(k.shape[3])], -1)
+        jnp.stack(
+            [jnp.einsum("nopq,ncpq->oc", ct, x[:, :, u : u + height, v : v + width]) for v in range(k.shape[3])], -1
+        )
         for u in range(k.shape[2])
     ]
     return jnp.stack(rows, -2)
@@ -70,7 +72,8 @@ CONVOLUTION = Derivation(
             chain="X",
         ),
         Step(
-            r"= \sum_{n,o,p,q} \bar Y_{nopq} \sum_{d,u,v} K_{oduv}\, \delta_{nm}\, \delta_{dc}\, \delta_{p+u,i}\, \delta_{q+v,j}",
+            r"= \sum_{n,o,p,q} \bar Y_{nopq} \sum_{d,u,v} K_{oduv}\, \delta_{nm}\, \delta_{dc}\, \delta_{p+u,i}\,"
+            r" \delta_{q+v,j}",
             "Y is linear in X; input (i, j) is met by output (p, q) at tap (u, v) where p + u = i and q + v = j",
             lambda x, k, b, ct: jnp.einsum(
                 "nopq,oduv,nm,dc,pui,qvj->mcij", ct, k, jnp.eye(x.shape[0]), jnp.eye(x.shape[1]), *taps(x, k)
@@ -100,15 +103,14 @@ CONVOLUTION = Derivation(
         Step(
             r"= \sum_{n,l,p,q} \bar Y_{nlpq}\, \delta_{lo} \sum_{i,j} X_{ncij}\, \delta_{p+u,i}\, \delta_{q+v,j}",
             "Y is linear in K",
-            lambda x, k, b, ct: jnp.einsum(
-                "nlpq,lo,ncij,pui,qvj->ocuv", ct, jnp.eye(k.shape[0]), x, *taps(x, k)
-            ),
+            lambda x, k, b, ct: jnp.einsum("nlpq,lo,ncij,pui,qvj->ocuv", ct, jnp.eye(k.shape[0]), x, *taps(x, k)),
             kind="limit",
             chain="K",
         ),
         Step(
             r"= \sum_{n,p,q} \bar Y_{nopq}\, X_{n,c,p+u,q+v}",
-            "the Kronecker deltas pick l = o, i = p + u, j = q + v: a shared weight gathers from every place it was used",
+            "the Kronecker deltas pick l = o, i = p + u, j = q"
+            " + v: a shared weight gathers from every place it was used",
             lambda x, k, b, ct: windows(x, k, ct),
             chain="K",
         ),
@@ -202,7 +204,9 @@ STRIDED_CONVOLUTION = Derivation(
         Step(
             r"= \sum_p \bar y_p\, x_{s p + u}",
             "the Kronecker delta picks i = s p + u",
-            lambda x, k, ct: jnp.stack([jnp.vdot(ct, x[u : u + STRIDE * ct.size : STRIDE][: ct.size]) for u in range(k.size)]),
+            lambda x, k, ct: jnp.stack(
+                [jnp.vdot(ct, x[u : u + STRIDE * ct.size : STRIDE][: ct.size]) for u in range(k.size)]
+            ),
             chain="k",
         ),
     ),

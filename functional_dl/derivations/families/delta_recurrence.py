@@ -65,7 +65,7 @@ def by_paths(params, zs, slopes, l):
         for path in itertools.product(*(range(n) for n in sizes[l + 1 :])):
             units = (i, *path)
             term = f_prime(zs[l][i])
-            for m, (here, there) in enumerate(zip(units, units[1:]), start=l + 1):
+            for m, (here, there) in enumerate(itertools.pairwise(units), start=l + 1):
                 term = term * params[m]["W"][there, here] * f_prime(zs[m][there])
             total = total + term * slopes[units[-1]]
         found.append(total)
@@ -154,8 +154,9 @@ STEPS = (
     Step(
         r"= \sum_k \frac{\partial C}{\partial a^L_k}\, f'(z^L_k)\, \delta_{ki}",
         r"the chain rule through $a^L = f(z^L)$, which works entry by entry",
-        lambda params, x, y, ct: ct
-        * jnp.einsum("k,k,ki->i", cost_slopes(params, x, y), f_prime(run(params, x)[0][-1]), jnp.eye(y.size)),
+        lambda params, x, y, ct: (
+            ct * jnp.einsum("k,k,ki->i", cost_slopes(params, x, y), f_prime(run(params, x)[0][-1]), jnp.eye(y.size))
+        ),
         kind="limit",
         chain=BASE,
     ),
@@ -258,7 +259,7 @@ def draw_with(sizes):
         keys = iter(jax.random.split(key, 2 * len(sizes) + 1))
         params = [
             {"W": normal(n, m, scale=0.8)(next(keys)), "b": normal(n, scale=0.3)(next(keys))}
-            for m, n in zip(sizes, sizes[1:])
+            for m, n in itertools.pairwise(sizes)
         ]
         return params, normal(sizes[0])(next(keys)), normal(sizes[-1])(next(keys)), jnp.asarray(1.3)
 
@@ -290,7 +291,8 @@ DELTA_RECURRENCE = Derivation(
     point="params, a list of {W, b}; x; y; the cotangent of C, a number.  f is tanh, C = |a^L - y|^2 / 2",
     notes=(
         "delta is dC/dz.  Texts that write dC/da for it get another recurrence.",
-        "The lines of the induction step are tuples, one entry for each layer below the last, and are checked on networks "
+        "The lines of the induction step are tuples, one entry for each layer below the last, and are checked on"
+        " networks "
         "of one to four layers.",
     ),
 )

@@ -35,7 +35,8 @@ DENSE = Derivation(
             chain="X",
         ),
         Step(
-            r"= \sum_{n,k} \bar Y_{nk} \sum_j \delta_{nm} \delta_{ji} W_{jk}, \quad Y_{nk} = \sum_j X_{nj} W_{jk} + b_k",
+            r"= \sum_{n,k} \bar Y_{nk} \sum_j \delta_{nm} \delta_{ji} W_{jk}, \quad Y_{nk} = \sum_j X_{nj} W_{jk}"
+            r" + b_k",
             r"Y is linear in X, and $\partial X_{nj} / \partial X_{mi} = \delta_{nm} \delta_{ji}$",
             lambda x, w, b, ct: jnp.einsum("nk,nm,ji,jk->mi", ct, delta(x.shape[0]), delta(x.shape[1]), w),
             kind="limit",
@@ -124,9 +125,7 @@ RESIDUAL_BLOCK = Derivation(
         Step(
             r"= \sum_k \bar y_k \left( \delta_{ki} + \sum_j W_{kj}\, f'(z_j)\, V_{ji} \right), \quad z = V x",
             "two paths from x_i to y_k: the shortcut, and through every hidden unit j",
-            lambda x, v, w, ct: jnp.einsum(
-                "k,ki->i", ct, delta(x.size) + jnp.einsum("kj,j,ji->ki", w, prime(x, v), v)
-            ),
+            lambda x, v, w, ct: jnp.einsum("k,ki->i", ct, delta(x.size) + jnp.einsum("kj,j,ji->ki", w, prime(x, v), v)),
             kind="limit",
             chain="x",
         ),

@@ -76,7 +76,8 @@ DRAW = drawing(spd(3), normal(3), normal(3))
 CONTRACTION = Derivation(
     "gradient_descent_contraction",
     "Gradient descent contracts on a quadratic",
-    r"f(x) = \tfrac12 x^\top A x - b^\top x,\; \mu I \preceq A \preceq L I,\; \alpha = \frac{2}{\mu + L} \quad\Rightarrow\quad"
+    r"f(x) = \tfrac12 x^\top A x - b^\top x,\; \mu I \preceq A \preceq L I,\; \alpha = \frac{2}{\mu + L}"
+    r" \quad\Rightarrow\quad"
     r" |x_k - x^*| \le \left( \frac{\kappa - 1}{\kappa + 1} \right)^{\!k} |x_0 - x^*|, \quad \kappa = \frac{L}{\mu}",
     (
         Step(
@@ -86,7 +87,8 @@ CONTRACTION = Derivation(
             chain=ERROR,
         ),
         Step(
-            r"= x_{k-1} - x^* - \alpha\,A\,(x_{k-1} - x^*) = (I - \alpha A)\,(x_{k-1} - x^*) = (I - \alpha A)^k\,(x_0 - x^*)",
+            r"= x_{k-1} - x^* - \alpha\,A\,(x_{k-1} - x^*) = (I - \alpha A)\,(x_{k-1} - x^*) = (I - \alpha A)^k\,(x_0"
+            r" - x^*)",
             r"$b = A x^*$, so every step multiplies the error by the same matrix",
             lambda a, b, x0: jnp.linalg.matrix_power(shrunk(a), COUNT) @ (x0 - minimum(a, b)),
             chain=ERROR,
@@ -120,25 +122,29 @@ CONTRACTION = Derivation(
         Step(
             r"= \max\left( |1 - \alpha \mu|, |1 - \alpha L| \right)^k\, |x_0 - x^*|",
             r"$|1 - \alpha \lambda|$ is convex in $\lambda$ and largest at an end of $[\mu, L]$",
-            lambda a, b, x0: jnp.maximum(
-                jnp.abs(1 - best_step(a) * extremes(a)[0]), jnp.abs(1 - best_step(a) * extremes(a)[1])
-            )
-            ** COUNT
-            * jnp.linalg.norm(x0 - minimum(a, b)),
+            lambda a, b, x0: (
+                jnp.maximum(jnp.abs(1 - best_step(a) * extremes(a)[0]), jnp.abs(1 - best_step(a) * extremes(a)[1]))
+                ** COUNT
+                * jnp.linalg.norm(x0 - minimum(a, b))
+            ),
             chain=RATE,
         ),
         Step(
             r"= \left( \frac{L - \mu}{L + \mu} \right)^{\!k} |x_0 - x^*|",
             r"with $\alpha = 2 / (\mu + L)$ both ends are equal, and no other step is better",
-            lambda a, b, x0: ((extremes(a)[1] - extremes(a)[0]) / (extremes(a)[1] + extremes(a)[0])) ** COUNT
-            * jnp.linalg.norm(x0 - minimum(a, b)),
+            lambda a, b, x0: (
+                ((extremes(a)[1] - extremes(a)[0]) / (extremes(a)[1] + extremes(a)[0])) ** COUNT
+                * jnp.linalg.norm(x0 - minimum(a, b))
+            ),
             chain=RATE,
         ),
         Step(
             r"= \left( \frac{\kappa - 1}{\kappa + 1} \right)^{\!k} |x_0 - x^*|",
             r"divided by $\mu$: the condition number alone decides",
-            lambda a, b, x0: ((extremes(a)[1] / extremes(a)[0] - 1) / (extremes(a)[1] / extremes(a)[0] + 1)) ** COUNT
-            * jnp.linalg.norm(x0 - minimum(a, b)),
+            lambda a, b, x0: (
+                ((extremes(a)[1] / extremes(a)[0] - 1) / (extremes(a)[1] / extremes(a)[0] + 1)) ** COUNT
+                * jnp.linalg.norm(x0 - minimum(a, b))
+            ),
             chain=RATE,
         ),
     ),
@@ -188,7 +194,8 @@ def objective(a, b, x):
 DESCENT_LEMMA = Derivation(
     "descent_lemma",
     "A step of length 1/L descends",
-    r"\mu I \preceq A \preceq L I,\; x^+ = x - \tfrac1L \nabla f(x) \quad\Rightarrow\quad f(x^+) \le f(x) - \tfrac{1}{2L} |\nabla f(x)|^2",
+    r"\mu I \preceq A \preceq L I,\; x^+ = x - \tfrac1L \nabla f(x) \quad\Rightarrow\quad f(x^+) \le f(x)"
+    r" - \tfrac{1}{2L} |\nabla f(x)|^2",
     (
         Step(
             r"f(x^+), \quad x^+ = x - \tfrac1L g,\; g = A x - b",
@@ -199,25 +206,31 @@ DESCENT_LEMMA = Derivation(
         Step(
             r"= f(x) + g^\top (x^+ - x) + \tfrac12 (x^+ - x)^\top A\, (x^+ - x)",
             "Taylor's formula, exact for a quadratic",
-            lambda a, b, x: objective(a, b, x)
-            + (a @ x - b) @ (smoothness_step(a, b, x) - x)
-            + (smoothness_step(a, b, x) - x) @ a @ (smoothness_step(a, b, x) - x) / 2,
+            lambda a, b, x: (
+                objective(a, b, x)
+                + (a @ x - b) @ (smoothness_step(a, b, x) - x)
+                + (smoothness_step(a, b, x) - x) @ a @ (smoothness_step(a, b, x) - x) / 2
+            ),
             chain=RATE,
         ),
         Step(
             r"= f(x) - \tfrac1L |g|^2 + \tfrac{1}{2 L^2}\, g^\top A\, g",
             "the step put in",
-            lambda a, b, x: objective(a, b, x)
-            - jnp.sum((a @ x - b) ** 2) / extremes(a)[1]
-            + (a @ x - b) @ a @ (a @ x - b) / (2 * extremes(a)[1] ** 2),
+            lambda a, b, x: (
+                objective(a, b, x)
+                - jnp.sum((a @ x - b) ** 2) / extremes(a)[1]
+                + (a @ x - b) @ a @ (a @ x - b) / (2 * extremes(a)[1] ** 2)
+            ),
             chain=RATE,
         ),
         Step(
             r"\le f(x) - \tfrac1L |g|^2 + \tfrac{1}{2L} |g|^2",
             r"$g^\top A\, g \le L |g|^2$, with equality along the eigenvector of L",
-            lambda a, b, x: objective(a, b, x)
-            - jnp.sum((a @ x - b) ** 2) / extremes(a)[1]
-            + jnp.sum((a @ x - b) ** 2) / (2 * extremes(a)[1]),
+            lambda a, b, x: (
+                objective(a, b, x)
+                - jnp.sum((a @ x - b) ** 2) / extremes(a)[1]
+                + jnp.sum((a @ x - b) ** 2) / (2 * extremes(a)[1])
+            ),
             kind="at_most",
             tight=along_the_largest,
             chain=RATE,
@@ -234,16 +247,20 @@ DESCENT_LEMMA = Derivation(
     oracles=(
         Oracle(
             "one step, entry by entry",
-            lambda a, b, x: gap(a, b, x - jnp.stack([a[i] @ x - b[i] for i in range(3)]) / jnp.linalg.norm(a, 2))
-            + objective(a, b, jnp.linalg.inv(a) @ b),
+            lambda a, b, x: (
+                gap(a, b, x - jnp.stack([a[i] @ x - b[i] for i in range(3)]) / jnp.linalg.norm(a, 2))
+                + objective(a, b, jnp.linalg.inv(a) @ b)
+            ),
             RATE,
             "first",
         ),
         Oracle(
             "the spectral norm for L",
-            lambda a, b, x: gap(a, b, x)
-            + objective(a, b, jnp.linalg.inv(a) @ b)
-            - jnp.sum((a @ x - b) ** 2) / (2 * jnp.linalg.norm(a, 2)),
+            lambda a, b, x: (
+                gap(a, b, x)
+                + objective(a, b, jnp.linalg.inv(a) @ b)
+                - jnp.sum((a @ x - b) ** 2) / (2 * jnp.linalg.norm(a, 2))
+            ),
             RATE,
             "last",
         ),

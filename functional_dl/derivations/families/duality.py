@@ -19,10 +19,7 @@ def lagrangian(x, y, alpha, w, b):
 def with_slacks(x, y, alpha, w, b, slack):
     """The whole Lagrangian, with multipliers C - alpha of the slacks' signs."""
     return (
-        jnp.vdot(w, w) / 2
-        + C * slack.sum()
-        + jnp.vdot(alpha, 1 - slack - y * (x @ w + b))
-        - jnp.vdot(C - alpha, slack)
+        jnp.vdot(w, w) / 2 + C * slack.sum() + jnp.vdot(alpha, 1 - slack - y * (x @ w + b)) - jnp.vdot(C - alpha, slack)
     )
 
 
@@ -85,13 +82,16 @@ def two_points(key):
 SVM_DUAL = Derivation(
     "svm_dual",
     "The dual of the support vector machine",
-    r"\min_{w,b} \tfrac12 |w|^2 + C \sum_i \max(0, 1 - y_i (w^\top x_i + b)) \;\ge\; \max_{0 \le \alpha \le C,\, \sum_i \alpha_i y_i = 0}"
+    r"\min_{w,b} \tfrac12 |w|^2 + C \sum_i \max(0, 1 - y_i (w^\top x_i"
+    r" + b)) \;\ge\; \max_{0 \le \alpha \le C,\, \sum_i \alpha_i y_i = 0}"
     r" \; \sum_i \alpha_i - \tfrac12 \sum_{i,j} \alpha_i \alpha_j y_i y_j\, x_i^\top x_j",
     (
         Step(
-            r"g(\alpha) = \min_{w, b, \xi} \tfrac12 |w|^2 + C \sum_i \xi_i + \sum_i \alpha_i (1 - \xi_i - y_i (w^\top x_i + b))"
+            r"g(\alpha) = \min_{w, b, \xi} \tfrac12 |w|^2 + C \sum_i \xi_i + \sum_i \alpha_i (1 - \xi_i"
+            r" - y_i (w^\top x_i + b))"
             r" - \sum_i (C - \alpha_i)\, \xi_i",
-            r"the Lagrangian; b and $\xi$ drop out, since $\sum_i \alpha_i y_i = 0$ and $C - \alpha_i - (C - \alpha_i) = 0$",
+            r"the Lagrangian; b and $\xi$ drop out, since $\sum_i \alpha_i y_i = 0$ and $C - \alpha_i - (C - \alpha_i)"
+            r" = 0$",
             minimised,
             chain=DUAL,
         ),
@@ -104,9 +104,11 @@ SVM_DUAL = Derivation(
         Step(
             r"= \tfrac12 |w|^2 + \sum_i \alpha_i - w^\top \sum_i \alpha_i y_i x_i",
             "multiplied out; b drops out",
-            lambda x, y, alpha, w, b: jnp.vdot(combined(x, y, alpha), combined(x, y, alpha)) / 2
-            + alpha.sum()
-            - jnp.vdot(combined(x, y, alpha), sum(a * t * v for a, t, v in zip(alpha, y, x))),
+            lambda x, y, alpha, w, b: (
+                jnp.vdot(combined(x, y, alpha), combined(x, y, alpha)) / 2
+                + alpha.sum()
+                - jnp.vdot(combined(x, y, alpha), sum(a * t * v for a, t, v in zip(alpha, y, x)))
+            ),
             chain=DUAL,
         ),
         Step(

@@ -57,22 +57,27 @@ def closed(a, ct):
 CHOLESKY = Derivation(
     "cholesky",
     "The Cholesky factor",
-    r"A = L L^\top \quad\Rightarrow\quad \bar A = \operatorname{sym}\!\left( L^{-\top} \Phi(L^\top \bar L)\, L^{-1} \right),"
+    r"A = L L^\top \quad\Rightarrow\quad \bar A = \operatorname{sym}\!\left( L^{-\top} \Phi(L^\top \bar L)\, L^{-1}"
+    r" \right),"
     r"\quad \Phi = \text{lower triangle, half of the diagonal}",
     (
         Step(
             r"dL\, L^\top + L\, dL^\top, \quad dL = L\, \Phi(M),\; M = L^{-1} dA\, L^{-\top}",
             r"what the candidate dL gives for $d(L L^\top)$, by the product rule; it is lower triangular",
-            lambda a, ct: differential(factor(a), direction(a)) @ factor(a).T
-            + factor(a) @ differential(factor(a), direction(a)).T,
+            lambda a, ct: (
+                differential(factor(a), direction(a)) @ factor(a).T
+                + factor(a) @ differential(factor(a), direction(a)).T
+            ),
             chain=DIFFERENTIAL,
         ),
         Step(
             r"= L \left( \Phi(M) + \Phi(M)^\top \right) L^\top",
             "L and its transpose are taken out",
-            lambda a, ct: factor(a)
-            @ (half(inner(factor(a), direction(a))) + half(inner(factor(a), direction(a))).T)
-            @ factor(a).T,
+            lambda a, ct: (
+                factor(a)
+                @ (half(inner(factor(a), direction(a))) + half(inner(factor(a), direction(a))).T)
+                @ factor(a).T
+            ),
             chain=DIFFERENTIAL,
         ),
         Step(
@@ -83,7 +88,8 @@ CHOLESKY = Derivation(
         ),
         Step(r"= dA", "M undone: the candidate is the differential", lambda a, ct: direction(a), chain=DIFFERENTIAL),
         Step(
-            r"\bar A_{ij} = \sum_{k,l} \bar L_{kl} \lim_{h \to 0} \frac{L_{kl}(A + h \operatorname{sym} E_{ij}) - L_{kl}(A)}{h}",
+            r"\bar A_{ij} = \sum_{k,l} \bar L_{kl} \lim_{h \to 0} \frac{L_{kl}(A + h \operatorname{sym} E_{ij})"
+            r" - L_{kl}(A)}{h}",
             "the definition of the cotangent; A is read as its symmetric part",
             pulled_back(factor),
             chain="A",

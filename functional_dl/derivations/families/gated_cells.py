@@ -1,5 +1,6 @@
 """Gated recurrent cells, one step of each: LSTM and GRU."""
 
+import jax
 import jax.numpy as jnp
 
 from functional_dl.derivations.derivation import Derivation
@@ -94,7 +95,9 @@ def affine_chains(fun, outputs, places, by_paths, closed):
         Step(
             r"\bar U_{qjm} = \sum_k \bar a_{qk}\, \delta_{kj}\, s_{qm}",
             "U acts in the same way, on the state that its gate sees",
-            lambda *point: jnp.einsum("qk,kj,qm->qjm", by_paths(*point), jnp.eye(point[h].size), SEEN[fun](*point[:-1])),
+            lambda *point: jnp.einsum(
+                "qk,kj,qm->qjm", by_paths(*point), jnp.eye(point[h].size), SEEN[fun](*point[:-1])
+            ),
             kind="limit",
             chain="U",
         ),
@@ -163,7 +166,8 @@ LSTM_CELL = Derivation(
         ),
         definition("b", "b", lstm, 5, "h', c'"),
         Step(
-            r"\bar b_{qj} = \sum_k \left( \bar h'_k\, \frac{\partial h'_k}{\partial a_{qj}} + \bar c'_k\, \frac{\partial c'_k}{\partial a_{qj}} \right)",
+            r"\bar b_{qj} = \sum_k \left( \bar h'_k\, \frac{\partial h'_k}{\partial a_{qj}} + \bar c'_k\,"
+            r" \frac{\partial c'_k}{\partial a_{qj}} \right)",
             r"the gates work entry by entry, with $\sigma' = \sigma (1 - \sigma)$ and $\tanh' = 1 - \tanh^2$",
             lstm_by_paths,
             kind="limit",
@@ -194,18 +198,18 @@ LSTM_CELL = Derivation(
     "Hochreiter and Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000",
     lambda key: (
         *drawing(normal(2), normal(3), normal(3), normal(4, 3, 2), normal(4, 3, 3, scale=0.5), normal(4, 3))(key),
-        drawing(normal(3), normal(3))(key),
+        drawing(normal(3), normal(3))(jax.random.fold_in(key, 1)),
     ),
     fun=lstm,
     arguments=("x", "h", "c", "W", "U", "b"),
-    point="x, shape (2,); h and c, shape (3,); W, shape (4, 3, 2), U, shape (4, 3, 3), b, shape (4, 3), gates in the order "
-    "i, f, g, o; the cotangents of h' and c'",
+    point="x, shape (2,); h and c, shape (3,); W, shape (4, 3, 2), U, shape (4, 3, 3), b, shape (4, 3), gates in the "
+    "order i, f, g, o; the cotangents of h' and c'",
 )
 
 
 def gru_slopes(*primals):
     """dh'/da_z and dh'/da_n, unit by unit, and the Jacobian dh'_k/da_rj, which goes through U_n."""
-    x, h, w, u, b = primals
+    _x, h, _w, u, _b = primals
     z, r, n = gru_gates(*primals)
     to_n = z * (1 - n**2)
     return (n - h) * z * (1 - z), to_n, to_n[:, None] * u[2] * (h * r * (1 - r))[None, :]
@@ -222,7 +226,7 @@ def gru_by_paths(*point):
 
 def gru_closed(*point):
     *primals, ct = point
-    x, h, w, u, b = primals
+    _x, h, _w, u, _b = primals
     z, r, n = gru_gates(*primals)
     n_bar = ct * z * (1 - n**2)
     return jnp.stack([ct * (n - h) * z * (1 - z), (u[2].T @ n_bar) * h * r * (1 - r), n_bar])
@@ -245,7 +249,8 @@ GRU_CELL = Derivation(
             chain="b",
         ),
         Step(
-            r"\bar a = \bar b = (\bar h' (n - h) z (1 - z),\; (U_n^\top \bar a_n)\, h\, r (1 - r),\; \bar h' z (1 - n^2))",
+            r"\bar a = \bar b = (\bar h' (n - h) z (1 - z),\; (U_n^\top \bar a_n)\, h\, r (1 - r),\; \bar h' z (1"
+            r" - n^2))",
             "the sum over k for r is a product with the transpose of U_n; gates in the order z, r, n",
             gru_closed,
             chain="b",
@@ -253,21 +258,26 @@ GRU_CELL = Derivation(
         *affine_chains(gru, "h'", (0, 1, 2, 3), gru_by_paths, gru_closed),
         definition("h", "h", gru, 1, "h'"),
         Step(
-            r"\bar h_m = \sum_k \bar h'_k (1 - z_k)\, \delta_{km} + \sum_k \left( \bar a_{zk} U_{z,km} + \bar a_{rk} U_{r,km}"
+            r"\bar h_m = \sum_k \bar h'_k (1 - z_k)\, \delta_{km} + \sum_k \left( \bar a_{zk} U_{z,km}"
+            r" + \bar a_{rk} U_{r,km}"
             r" + \bar a_{nk} U_{n,km}\, r_m \right)",
             "four paths: straight on, through z, through r, and through n, where r scales h first",
-            lambda *point: jnp.einsum("k,k,km->m", point[-1], 1 - gru_gates(*point[:-1])[0], jnp.eye(point[1].size))
-            + jnp.einsum("qk,qkm,qm->m", gru_by_paths(*point), point[3], gru_factors(*point[:-1])),
+            lambda *point: (
+                jnp.einsum("k,k,km->m", point[-1], 1 - gru_gates(*point[:-1])[0], jnp.eye(point[1].size))
+                + jnp.einsum("qk,qkm,qm->m", gru_by_paths(*point), point[3], gru_factors(*point[:-1]))
+            ),
             kind="limit",
             chain="h",
         ),
         Step(
             r"\bar h = (1 - z) \odot \bar h' + U_z^\top \bar a_z + U_r^\top \bar a_r + r \odot (U_n^\top \bar a_n)",
             "as matrices",
-            lambda *point: (1 - gru_gates(*point[:-1])[0]) * point[-1]
-            + point[3][0].T @ gru_closed(*point)[0]
-            + point[3][1].T @ gru_closed(*point)[1]
-            + gru_gates(*point[:-1])[1] * (point[3][2].T @ gru_closed(*point)[2]),
+            lambda *point: (
+                (1 - gru_gates(*point[:-1])[0]) * point[-1]
+                + point[3][0].T @ gru_closed(*point)[0]
+                + point[3][1].T @ gru_closed(*point)[1]
+                + gru_gates(*point[:-1])[1] * (point[3][2].T @ gru_closed(*point)[2])
+            ),
             chain="h",
         ),
     ),
@@ -275,8 +285,8 @@ GRU_CELL = Derivation(
     drawing(normal(2), normal(3), normal(3, 3, 2), normal(3, 3, 3, scale=0.5), normal(3, 3), normal(3)),
     fun=gru,
     arguments=("x", "h", "W", "U", "b"),
-    point="x, shape (2,); h, shape (3,); W, shape (3, 3, 2), U, shape (3, 3, 3), b, shape (3, 3), gates in the order z, r, n; "
-    "the cotangent of h'",
+    point="x, shape (2,); h, shape (3,); W, shape (3, 3, 2), U, shape (3, 3, 3), b, shape (3, 3), gates in the order "
+    "z, r, n; the cotangent of h'",
     notes=("The source has r inside the product with U_n.  Frameworks that apply r after it have another cell.",),
 )
 

@@ -122,8 +122,10 @@ GELU_TANH = Derivation(
         Step(
             r"= s + 2 z\,s\,(1 - s)\,c\,(1 + 3 a z^2), \quad s = \sigma(2u)",
             r"$(1 + \tanh u)/2 = \sigma(2u)$, so $1 - \tanh^2 u = 4 s (1 - s)$",
-            lambda z: logistic(2 * inner(z))
-            + 2 * z * logistic(2 * inner(z)) * (1 - logistic(2 * inner(z))) * C * (1 + 3 * A * z**2),
+            lambda z: (
+                logistic(2 * inner(z))
+                + 2 * z * logistic(2 * inner(z)) * (1 - logistic(2 * inner(z))) * C * (1 + 3 * A * z**2)
+            ),
         ),
     ),
     "Hendrycks and Gimpel 2016",

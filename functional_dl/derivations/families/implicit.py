@@ -53,7 +53,8 @@ ARGMIN = Derivation(
             chain="theta",
         ),
         Step(
-            r"= -\sum_k \bar x_k \left[ \left( \frac{\partial F}{\partial x} \right)^{\!-1} \frac{\partial F}{\partial \theta_i} \right]_k,"
+            r"= -\sum_k \bar x_k \left[ \left( \frac{\partial F}{\partial x} \right)^{\!-1}"
+            r" \frac{\partial F}{\partial \theta_i} \right]_k,"
             r" \quad F = A x + x^3 - \theta",
             r"$F(x^*(\theta), \theta) = 0$ for every $\theta$; differentiated, $F_x\, x^{*\prime} + F_\theta = 0$",
             lambda theta, a, ct: -jnp.einsum("k,kl,li->i", ct, inverse_hessian(theta, a), -jnp.eye(theta.size)),
@@ -79,11 +80,10 @@ ARGMIN = Derivation(
             chain="A",
         ),
         Step(
-            r"= -\sum_k \bar x_k \left[ \left( \frac{\partial F}{\partial x} \right)^{\!-1} \operatorname{sym}(E_{ij})\, x \right]_k",
+            r"= -\sum_k \bar x_k \left[ \left( \frac{\partial F}{\partial x} \right)^{\!-1}"
+            r" \operatorname{sym}(E_{ij})\, x \right]_k",
             r"the same theorem, with $\partial F / \partial A_{ij} = \operatorname{sym}(E_{ij})\, x$",
-            lambda theta, a, ct: -symmetric(
-                jnp.einsum("k,ki,j->ij", ct, inverse_hessian(theta, a), argmin(theta, a))
-            ),
+            lambda theta, a, ct: -symmetric(jnp.einsum("k,ki,j->ij", ct, inverse_hessian(theta, a), argmin(theta, a))),
             kind="limit",
             chain="A",
         ),

@@ -106,9 +106,11 @@ NORMAL_EQUATIONS = Derivation(
         Step(
             r"= |X w^* - y|^2 + |X (w - w^*)|^2 + 2\,(w - w^*)^\top X^\top (X w^* - y)",
             "the last term is 0 by the normal equations: the residual is orthogonal to the columns",
-            lambda x, y, w: cost(x, y, solution(x, y))
-            + jnp.sum((x @ (w - solution(x, y))) ** 2)
-            + 2 * (w - solution(x, y)) @ x.T @ (x @ solution(x, y) - y),
+            lambda x, y, w: (
+                cost(x, y, solution(x, y))
+                + jnp.sum((x @ (w - solution(x, y))) ** 2)
+                + 2 * (w - solution(x, y)) @ x.T @ (x @ solution(x, y) - y)
+            ),
             chain=SQUARE,
         ),
         Step(
@@ -121,7 +123,9 @@ NORMAL_EQUATIONS = Derivation(
     "Gauss 1809; Goodfellow, Bengio, Courville 2016, section 5.1.4",
     DRAW,
     oracles=(
-        Oracle("the residual's inner products", lambda x, y, w: jnp.stack([2 * c @ (x @ w - y) for c in x.T]), GRADIENT),
+        Oracle(
+            "the residual's inner products", lambda x, y, w: jnp.stack([2 * c @ (x @ w - y) for c in x.T]), GRADIENT
+        ),
         Oracle("jnp.linalg.lstsq", lambda x, y, w: jnp.linalg.lstsq(x, y)[0], MINIMUM),
         Oracle("jnp.linalg.lstsq's cost", lambda x, y, w: cost(x, y, jnp.linalg.lstsq(x, y)[0]), SQUARE, "first"),
         Oracle("the cost, term by term", lambda x, y, w: sum((r @ w - t) ** 2 for r, t in zip(x, y)), SQUARE, "last"),
@@ -196,9 +200,7 @@ RIDGE = Derivation(
             lambda x, y, w, lam: jnp.stack([2 * c @ (x @ w - y) + 2 * lam * v for c, v in zip(x.T, w)]),
             GRADIENT,
         ),
-        Oracle(
-            "by singular values", lambda x, y, w, lam: _by_svd(x, y, lam), MINIMUM
-        ),
+        Oracle("by singular values", lambda x, y, w, lam: _by_svd(x, y, lam), MINIMUM),
     ),
     point="X, shape (6, 3); y, shape (6,); any w, shape (3,); lambda > 0",
 )

@@ -115,7 +115,9 @@ QUADRATIC_FORM = Derivation(
             kind="limit",
             chain="A",
         ),
-        Step(r"\bar A = \bar q\,x x^\top", r"$x^\top E_{ij}\, x = x_i x_j$", lambda x, a, ct: ct * outer(x, x), chain="A"),
+        Step(
+            r"\bar A = \bar q\,x x^\top", r"$x^\top E_{ij}\, x = x_i x_j$", lambda x, a, ct: ct * outer(x, x), chain="A"
+        ),
     ),
     "Petersen and Pedersen 2012, section 2.4",
     drawing(normal(3), normal(3, 3), normal()),
@@ -135,12 +137,14 @@ INVERSE = Derivation(
     r"Y = A^{-1} \quad\Rightarrow\quad \bar A = -Y^\top \bar Y\, Y^\top",
     (
         Step(
-            r"\bar A_{ij} = \sum_{k,l} \bar Y_{kl} \lim_{h \to 0} \frac{\left[ (A + h E_{ij})^{-1} - A^{-1} \right]_{kl}}{h}",
+            r"\bar A_{ij} = \sum_{k,l} \bar Y_{kl} \lim_{h \to 0} \frac{\left[ (A + h E_{ij})^{-1}"
+            r" - A^{-1} \right]_{kl}}{h}",
             "the definition of the cotangent",
             pulled_back(inverse),
         ),
         Step(
-            r"= \sum_{k,l} \bar Y_{kl} \lim_{h \to 0} \frac{\left[ (A + h E_{ij})^{-1} (A - (A + h E_{ij}))\, A^{-1} \right]_{kl}}{h}",
+            r"= \sum_{k,l} \bar Y_{kl} \lim_{h \to 0} \frac{\left[ (A + h E_{ij})^{-1} (A - (A"
+            r" + h E_{ij}))\, A^{-1} \right]_{kl}}{h}",
             r"$P^{-1} - Q^{-1} = P^{-1} (Q - P)\, Q^{-1}$",
             Limit(
                 lambda h, a, ct: entries(
@@ -151,9 +155,7 @@ INVERSE = Derivation(
         Step(
             r"= -\sum_{k,l} \bar Y_{kl} \lim_{h \to 0} \left[ (A + h E_{ij})^{-1} E_{ij}\, A^{-1} \right]_{kl}",
             "A cancels, h is divided off",
-            Limit(
-                lambda h, a, ct: -entries(lambda e: jnp.vdot(ct, inverse(a + h * e) @ e @ inverse(a)), a.shape)
-            ),
+            Limit(lambda h, a, ct: -entries(lambda e: jnp.vdot(ct, inverse(a + h * e) @ e @ inverse(a)), a.shape)),
         ),
         Step(
             r"= -\sum_{k,l} \bar Y_{kl}\, Y_{ki}\, Y_{jl}",
@@ -177,7 +179,9 @@ def minors(a):
     keep = [[k for k in range(n) if k != i] for i in range(n)]
     return jnp.stack(
         [
-            jnp.stack([(-1.0) ** (i + j) * jnp.linalg.det(a[jnp.asarray(keep[i])][:, jnp.asarray(keep[j])]) for j in range(n)])
+            jnp.stack(
+                [(-1.0) ** (i + j) * jnp.linalg.det(a[jnp.asarray(keep[i])][:, jnp.asarray(keep[j])]) for j in range(n)]
+            )
             for i in range(n)
         ]
     )
@@ -194,7 +198,8 @@ DETERMINANT = Derivation(
             pulled_back(jnp.linalg.det),
         ),
         Step(
-            r"= \bar d \lim_{h \to 0} \frac{h\, C_{ij}}{h}, \quad C_{ij} = (-1)^{i+j} \det A_{\setminus i, \setminus j}",
+            r"= \bar d \lim_{h \to 0} \frac{h\, C_{ij}}{h}, \quad C_{ij}"
+            r" = (-1)^{i+j} \det A_{\setminus i, \setminus j}",
             "expanded along row i: the determinant is linear in the entry, with its cofactor as factor",
             Limit(lambda h, a, ct: ct * h * minors(a) / h),
         ),
@@ -232,9 +237,7 @@ LOG_DETERMINANT = Derivation(
             r"= \bar l \lim_{h \to 0} \frac{1}{h} \ln |\det(I + h A^{-1} E_{ij})|",
             "the determinant of a product is the product of the determinants",
             Limit(
-                lambda h, a, ct: ct
-                * entries(lambda e: log_det(jnp.eye(a.shape[0]) + h * inverse(a) @ e), a.shape)
-                / h
+                lambda h, a, ct: ct * entries(lambda e: log_det(jnp.eye(a.shape[0]) + h * inverse(a) @ e), a.shape) / h
             ),
         ),
         Step(

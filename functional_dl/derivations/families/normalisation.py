@@ -99,7 +99,8 @@ BATCH_NORM = Derivation(
     "batch_norm",
     "Batch normalisation",
     r"\hat x = \frac{x - \mu}{s},\; s = \sqrt{\sigma^2 + \varepsilon},\; y = g \odot \hat x + b \quad\Rightarrow\quad"
-    r" \bar x_i = \frac{g}{s} \left( \bar y_i - \frac1n \sum_k \bar y_k - \hat x_i\, \frac1n \sum_k \bar y_k \hat x_k \right)",
+    r" \bar x_i = \frac{g}{s} \left( \bar y_i - \frac1n \sum_k \bar y_k - \hat x_i\,"
+    r" \frac1n \sum_k \bar y_k \hat x_k \right)",
     (
         Step(
             r"\bar x_i = \sum_k \bar y_k \lim_{h \to 0} \frac{y_k(x + h e_i) - y_k(x)}{h}",
@@ -109,7 +110,8 @@ BATCH_NORM = Derivation(
         ),
         Step(
             r"= \sum_k \bar y_k\, g\, \frac{(\delta_{ki} - \frac1n)\, s - (x_k - \mu)\, \frac{x_i - \mu}{n s}}{s^2}",
-            r"the quotient rule, with $\partial \mu / \partial x_i = \frac1n$ and $\partial s / \partial x_i = \frac{x_i - \mu}{n s}$",
+            r"the quotient rule, with $\partial \mu / \partial x_i = \frac1n$ and $\partial s / \partial x_i ="
+            r" \frac{x_i - \mu}{n s}$",
             lambda x, g, b, ct: jnp.einsum("kj,j,ikj->ij", ct, g, quotient_rule(x)),
             kind="limit",
             chain="x",
@@ -121,10 +123,13 @@ BATCH_NORM = Derivation(
             chain="x",
         ),
         Step(
-            r"= \frac{g}{s} \left( \bar y_i - \frac1n \sum_k \bar y_k - \hat x_i\, \frac1n \sum_k \bar y_k \hat x_k \right)",
+            r"= \frac{g}{s} \left( \bar y_i - \frac1n \sum_k \bar y_k - \hat x_i\,"
+            r" \frac1n \sum_k \bar y_k \hat x_k \right)",
             "the three sums apart: the direct path, the path through the mean, the path through the variance",
-            lambda x, g, b, ct: over(g / spread(x), x)
-            * (ct - over(ct.mean(0), x) - standard(x) * over(jnp.mean(ct * standard(x), 0), x)),
+            lambda x, g, b, ct: (
+                over(g / spread(x), x)
+                * (ct - over(ct.mean(0), x) - standard(x) * over(jnp.mean(ct * standard(x), 0), x))
+            ),
             chain="x",
         ),
         *scale_and_shift(batch_norm, standard),
@@ -174,7 +179,8 @@ LAYER_NORM = Derivation(
             chain="x",
         ),
         Step(
-            r"= \frac{1}{s} \sum_k w_k \left( \delta_{ki} - \frac1d - \frac{\hat x_k \hat x_i}{d} \right), \quad w = g \odot \bar y",
+            r"= \frac{1}{s} \sum_k w_k \left( \delta_{ki} - \frac1d - \frac{\hat x_k \hat x_i}{d} \right), \quad w"
+            r" = g \odot \bar y",
             "s is taken out; here g depends on k and stays under the sum",
             lambda x, g, b, ct: jnp.einsum("nk,ikn->ni", weighted(g, ct), simplified(x.T)),
             chain="x",
@@ -183,11 +189,13 @@ LAYER_NORM = Derivation(
             r"= \frac{1}{s} \left( w_i - \frac1d \sum_k w_k - \hat x_i\, \frac1d \sum_k w_k \hat x_k \right)",
             "the three sums apart",
             lambda x, g, b, ct: (
-                weighted(g, ct)
-                - weighted(g, ct).mean(1, keepdims=True)
-                - rows_standard(x) * jnp.mean(weighted(g, ct) * rows_standard(x), 1, keepdims=True)
-            )
-            / spread(x.T)[:, None],
+                (
+                    weighted(g, ct)
+                    - weighted(g, ct).mean(1, keepdims=True)
+                    - rows_standard(x) * jnp.mean(weighted(g, ct) * rows_standard(x), 1, keepdims=True)
+                )
+                / spread(x.T)[:, None]
+            ),
             chain="x",
         ),
         *scale_and_shift(layer_norm, rows_standard),
@@ -222,7 +230,8 @@ def rms_quotient(x):
 RMS_NORM = Derivation(
     "rms_norm",
     "Root-mean-square normalisation",
-    r"\hat x = \frac{x}{r},\; r = \sqrt{\tfrac1d \textstyle\sum_k x_k^2 + \varepsilon},\; y = g \odot \hat x \quad\Rightarrow\quad"
+    r"\hat x = \frac{x}{r},\; r = \sqrt{\tfrac1d \textstyle\sum_k x_k^2 + \varepsilon},\; y = g \odot \hat x"
+    r" \quad\Rightarrow\quad"
     r" \bar x = \frac{1}{r} \left( w - \hat x \operatorname{mean}(w \odot \hat x) \right),\; w = g \odot \bar y",
     (
         Step(
@@ -239,23 +248,26 @@ RMS_NORM = Derivation(
             chain="x",
         ),
         Step(
-            r"= \frac{1}{r} \sum_k w_k \left( \delta_{ki} - \frac{\hat x_k \hat x_i}{d} \right), \quad w = g \odot \bar y",
+            r"= \frac{1}{r} \sum_k w_k \left( \delta_{ki} - \frac{\hat x_k \hat x_i}{d} \right), \quad w"
+            r" = g \odot \bar y",
             "r is taken out",
-            lambda x, g, ct: jnp.einsum(
-                "nk,nki->ni",
-                weighted(g, ct),
-                jnp.eye(g.size)[None] - rms_standard(x)[:, :, None] * rms_standard(x)[:, None, :] / g.size,
-            )
-            / root_mean_square(x),
+            lambda x, g, ct: (
+                jnp.einsum(
+                    "nk,nki->ni",
+                    weighted(g, ct),
+                    jnp.eye(g.size)[None] - rms_standard(x)[:, :, None] * rms_standard(x)[:, None, :] / g.size,
+                )
+                / root_mean_square(x)
+            ),
             chain="x",
         ),
         Step(
             r"= \frac{1}{r} \left( w_i - \hat x_i\, \frac1d \sum_k w_k \hat x_k \right)",
             "the two sums apart; there is no path through a mean, because none is taken off",
             lambda x, g, ct: (
-                weighted(g, ct) - rms_standard(x) * jnp.mean(weighted(g, ct) * rms_standard(x), 1, keepdims=True)
-            )
-            / root_mean_square(x),
+                (weighted(g, ct) - rms_standard(x) * jnp.mean(weighted(g, ct) * rms_standard(x), 1, keepdims=True))
+                / root_mean_square(x)
+            ),
             chain="x",
         ),
         *scale_and_shift(rms_norm, rms_standard),

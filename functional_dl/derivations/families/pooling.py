@@ -79,16 +79,16 @@ MAX_POOLING = Derivation(
             chain="x",
         ),
         Step(
-            r"= \sum_{p,q} \bar y_{pq} \sum_{u,v} \mathbf{1}(x_{2p+u,2q+v} = y_{pq})\, \delta_{2p+u,i}\, \delta_{2q+v,j}",
+            r"= \sum_{p,q} \bar y_{pq} \sum_{u,v} \mathbf{1}(x_{2p+u,2q+v}"
+            r" = y_{pq})\, \delta_{2p+u,i}\, \delta_{2q+v,j}",
             r"for $|h|$ below the distance to the second largest the winner stays: slope 1 for it, 0 for the others",
-            lambda x, ct: jnp.einsum(
-                "pq,pquv,pui,qvj->ij", ct, winners(x), places(x.shape[0]), places(x.shape[1])
-            ),
+            lambda x, ct: jnp.einsum("pq,pquv,pui,qvj->ij", ct, winners(x), places(x.shape[0]), places(x.shape[1])),
             kind="limit",
             chain="x",
         ),
         Step(
-            r"= \bar y_{\lfloor i/2 \rfloor \lfloor j/2 \rfloor}\, \frac{\mathbf{1}(x_{ij} = y_{\lfloor i/2 \rfloor \lfloor j/2 \rfloor})}"
+            r"= \bar y_{\lfloor i/2 \rfloor \lfloor j/2 \rfloor}\, \frac{\mathbf{1}(x_{ij}"
+            r" = y_{\lfloor i/2 \rfloor \lfloor j/2 \rfloor})}"
             r"{\#\{\text{winners}\}}",
             "windows do not overlap: one term is left; where several win they share (a convention)",
             lambda x, ct: spread(ct) * whole(winners(x)),
@@ -101,9 +101,14 @@ MAX_POOLING = Derivation(
     fun=largest,
     arguments=("x",),
     oracles=(TIE_INTERVAL,),
-    kinks=("Ties in a window: any way to share the cotangent among the winners is in the subdifferential; taken: equally.",),
+    kinks=(
+        "Ties in a window: any way to share the cotangent among the winners is in the subdifferential; taken: equally.",
+    ),
     ties=lambda key: (
-        (jnp.asarray([[1.0, 1.0, 0.5, 0.2], [0.0, 1.0, 0.1, 0.5], [2.0, 2.0, 0.0, -1.0], [2.0, 2.0, -2.0, 3.0]]), jnp.ones((2, 2))),
+        (
+            jnp.asarray([[1.0, 1.0, 0.5, 0.2], [0.0, 1.0, 0.1, 0.5], [2.0, 2.0, 0.0, -1.0], [2.0, 2.0, -2.0, 3.0]]),
+            jnp.ones((2, 2)),
+        ),
     ),
     point="x, shape (4, 4), entries apart, and the cotangent of y, shape (2, 2)",
 )

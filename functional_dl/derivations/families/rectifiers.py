@@ -67,7 +67,8 @@ LEAKY_AT_0, LEAKY_INTERVAL = at_kink("f", "0", activations.leaky_relu, 0.0, (LEA
 LEAKY_RELU = Derivation(
     "leaky_relu",
     "Derivative of the leaky rectified linear unit",
-    r"f(z) = \max(z, \alpha z),\; 0 < \alpha < 1 \quad\Rightarrow\quad f'(z) = \mathbf{1}(z > 0) + \alpha\,\mathbf{1}(z < 0)"
+    r"f(z) = \max(z, \alpha z),\; 0 < \alpha < 1 \quad\Rightarrow\quad f'(z) = \mathbf{1}(z > 0)"
+    r" + \alpha\,\mathbf{1}(z < 0)"
     r" \quad (z \ne 0)",
     (
         Step(
@@ -76,7 +77,8 @@ LEAKY_RELU = Derivation(
             slope_of(lambda z: jnp.maximum(z, LEAK * z)),
         ),
         Step(
-            r"= \lim_{h \to 0} \frac{c(z)\,(z + h) - c(z)\,z}{h}, \quad c(z) = \mathbf{1}(z > 0) + \alpha\,\mathbf{1}(z < 0)",
+            r"= \lim_{h \to 0} \frac{c(z)\,(z + h) - c(z)\,z}{h}, \quad c(z) = \mathbf{1}(z > 0)"
+            r" + \alpha\,\mathbf{1}(z < 0)",
             r"for $|h| < |z|$ both arguments lie on one side of 0, where f is multiplication by c(z)",
             Limit(lambda h, z: (side(z) * (z + h) - side(z) * z) / h),
         ),

@@ -114,9 +114,7 @@ def chain(name, symbol, index, place, pair_line, pair_latex, closed, latex, reas
         Step(
             rf"= \sum_s {of_deltas}, \quad \delta_s = \sum_{{t \ge s}} (\partial h_t / \partial a_s)^\top \bar h_t",
             "the sums exchanged: what is used at s is collected first",
-            lambda *point: sum(
-                pair_line(s, part, *point) for s, part in enumerate(summed(point[:-1], point[-1]))
-            ),
+            lambda *point: sum(pair_line(s, part, *point) for s, part in enumerate(summed(point[:-1], point[-1]))),
             chain=name,
         ),
         Step(latex, reason, closed, chain=name),
@@ -132,7 +130,8 @@ STEPS = (
         chain=TIME,
     ),
     Step(
-        r"\delta_s = \sum_{t \ge s} (D_t W D_{t-1} \cdots W D_s)^\top\, \bar h_t, \quad D_r = \operatorname{diag}(1 - h_r^2)",
+        r"\delta_s = \sum_{t \ge s} (D_t W D_{t-1} \cdots W D_s)^\top\, \bar h_t, \quad D_r = \operatorname{diag}(1"
+        r" - h_r^2)",
         "the chain rule along the steps from s to t; outputs before s do not feel it",
         lambda *point: summed(point[:-1], point[-1]),
         kind="limit",
@@ -217,7 +216,8 @@ STEPS = (
 RNN = Derivation(
     "rnn",
     "The recurrent network: backpropagation through time",
-    r"h_t = \tanh(W h_{t-1} + U x_t + b) \quad\Rightarrow\quad \delta_s = (1 - h_s^2) \odot (\bar h_s + W^\top \delta_{s+1}),\;"
+    r"h_t = \tanh(W h_{t-1} + U x_t + b) \quad\Rightarrow\quad \delta_s = (1 - h_s^2) \odot (\bar h_s"
+    r" + W^\top \delta_{s+1}),\;"
     r" \bar W = \sum_s \delta_s h_{s-1}^\top,\; \bar U = \sum_s \delta_s x_s^\top,\; \bar b = \sum_s \delta_s",
     STEPS,
     "Werbos 1990; Goodfellow, Bengio, Courville 2016, section 10.2.2",

@@ -43,7 +43,12 @@ SQUARED_ERROR = Derivation(
             Limit(lambda h, p, t: (2 * h * (p - t) + h**2) / h),
             chain="p",
         ),
-        Step(r"= \lim_{h \to 0} \left[ 2 (p - t) + h \right]", "divided by h", Limit(lambda h, p, t: 2 * (p - t) + h), chain="p"),
+        Step(
+            r"= \lim_{h \to 0} \left[ 2 (p - t) + h \right]",
+            "divided by h",
+            Limit(lambda h, p, t: 2 * (p - t) + h),
+            chain="p",
+        ),
         Step(r"= 2\,(p - t)", "h tends to 0", lambda p, t: 2 * (p - t), kind="limit", chain="p"),
         Step(
             r"\frac{\partial l}{\partial t} = \lim_{h \to 0} \frac{(p - t - h)^2 - (p - t)^2}{h}",
@@ -156,7 +161,9 @@ MEAN_SQUARED_ERROR = Derivation(
     notes=("The mean's 1/n stands in every entry of the gradient, and the square's 2 with it.",),
 )
 
-ABS_AT_0, ABS_INTERVAL = at_kink(r"|\cdot|", "0", lambda r: losses.absolute_error(r, 0.0 * r), 0.0, (-1.0, 1.0), 0.0, "at p = t")
+ABS_AT_0, ABS_INTERVAL = at_kink(
+    r"|\cdot|", "0", lambda r: losses.absolute_error(r, 0.0 * r), 0.0, (-1.0, 1.0), 0.0, "at p = t"
+)
 
 
 def absolute_chain(name, sign, argument):
@@ -207,7 +214,8 @@ def huber_chain(name, sign, argument):
     s = "" if sign > 0 else "-"
     return (
         Step(
-            rf"\frac{{\partial l}}{{\partial {name}}} = \lim_{{h \to 0}} \frac{{l(r {'+' if sign > 0 else '-'} h) - l(r)}}{{h}},"
+            rf"\frac{{\partial l}}{{\partial {name}}} = \lim_{{h \to 0}} \frac{{l(r {'+' if sign > 0 else '-'} h)"
+            rf" - l(r)}}{{h}},"
             r" \quad r = p - t",
             "the definition of the partial derivative",
             slope_of(losses.huber, argument),
@@ -239,7 +247,8 @@ def huber_chain(name, sign, argument):
 HUBER = Derivation(
     "huber",
     "Huber's loss",
-    r"l = \begin{cases} \frac12 r^2 & |r| \le \delta \\ \delta (|r| - \frac12 \delta) & |r| > \delta \end{cases},\; r = p - t"
+    r"l = \begin{cases} \frac12 r^2 & |r| \le \delta \\ \delta (|r| - \frac12 \delta) & |r| > \delta \end{cases},\; r"
+    r" = p - t"
     r" \quad\Rightarrow\quad \frac{\partial l}{\partial p} = \min(\max(r, -\delta), \delta)",
     (*huber_chain("p", 1, 0), *huber_chain("t", -1, 1)),
     "Huber 1964",

@@ -53,7 +53,8 @@ QUOTIENT_RULE = Derivation(
     r"\left( \frac{u}{v} \right)' = \frac{u' v - u v'}{v^2} \quad (v \ne 0)",
     (
         Step(
-            r"\left( \frac uv \right)'(x) = \lim_{h \to 0} \frac1h \left( \frac{u(x + h)}{v(x + h)} - \frac{u(x)}{v(x)} \right)",
+            r"\left( \frac uv \right)'(x) = \lim_{h \to 0} \frac1h \left( \frac{u(x + h)}{v(x + h)} -"
+            r" \frac{u(x)}{v(x)} \right)",
             "the definition of the derivative",
             slope_of(lambda x: u(x) / v(x)),
         ),
@@ -63,11 +64,10 @@ QUOTIENT_RULE = Derivation(
             Limit(lambda h, x: (u(x + h) * v(x) - u(x) * v(x + h)) / (h * v(x + h) * v(x))),
         ),
         Step(
-            r"= \lim_{h \to 0} \frac{1}{v(x + h)\,v(x)} \left[ \frac{u(x + h) - u(x)}{h}\, v(x) - u(x)\, \frac{v(x + h) - v(x)}{h} \right]",
+            r"= \lim_{h \to 0} \frac{1}{v(x + h)\,v(x)} \left[ \frac{u(x + h) - u(x)}{h}\, v(x) - u(x)\, \frac{v(x"
+            r" + h) - v(x)}{h} \right]",
             "u(x) v(x) is taken off and added",
-            Limit(
-                lambda h, x: ((u(x + h) - u(x)) / h * v(x) - u(x) * (v(x + h) - v(x)) / h) / (v(x + h) * v(x))
-            ),
+            Limit(lambda h, x: ((u(x + h) - u(x)) / h * v(x) - u(x) * (v(x + h) - v(x)) / h) / (v(x + h) * v(x))),
         ),
         Step(
             r"= \frac{u'(x)\,v(x) - u(x)\,v'(x)}{v(x)^2}",
@@ -94,7 +94,8 @@ def joined(a, b):
 TOTAL_DERIVATIVE = Derivation(
     "several_paths",
     "The chain rule with several paths",
-    r"y = f(u(x), v(x)) \quad\Rightarrow\quad y' = \frac{\partial f}{\partial u}\, u' + \frac{\partial f}{\partial v}\, v'",
+    r"y = f(u(x), v(x)) \quad\Rightarrow\quad y' = \frac{\partial f}{\partial u}\, u' +"
+    r" \frac{\partial f}{\partial v}\, v'",
     (
         Step(
             r"y'(x) = \lim_{h \to 0} \frac{f(u(x + h), v(x + h)) - f(u(x), v(x))}{h}",
@@ -102,24 +103,31 @@ TOTAL_DERIVATIVE = Derivation(
             slope_of(lambda x: joined(u(x), v(x))),
         ),
         Step(
-            r"= \lim_{h \to 0} \left[ \frac{f(u_1, v_1) - f(u_0, v_1)}{h} + \frac{f(u_0, v_1) - f(u_0, v_0)}{h} \right]",
+            r"= \lim_{h \to 0} \left[ \frac{f(u_1, v_1) - f(u_0, v_1)}{h} + \frac{f(u_0, v_1)"
+            r" - f(u_0, v_0)}{h} \right]",
             r"one argument moved after the other; $u_0 = u(x)$, $u_1 = u(x + h)$, and so for v",
             Limit(
-                lambda h, x: (joined(u(x + h), v(x + h)) - joined(u(x), v(x + h))) / h
-                + (joined(u(x), v(x + h)) - joined(u(x), v(x))) / h
+                lambda h, x: (
+                    (joined(u(x + h), v(x + h)) - joined(u(x), v(x + h))) / h
+                    + (joined(u(x), v(x + h)) - joined(u(x), v(x))) / h
+                )
             ),
         ),
         Step(
-            r"= \lim_{h \to 0} \left[ (u_0 + u_1)\,v_1\, \frac{u_1 - u_0}{h} + \left( u_0^2 + \frac{\sin v_1 - \sin v_0}{v_1 - v_0} \right)"
+            r"= \lim_{h \to 0} \left[ (u_0 + u_1)\,v_1\, \frac{u_1 - u_0}{h} + \left( u_0^2 + \frac{\sin v_1"
+            r" - \sin v_0}{v_1 - v_0} \right)"
             r" \frac{v_1 - v_0}{h} \right]",
             r"for $f(u, v) = u^2 v + \sin v$: multiplied and divided by what each argument moves",
             Limit(
-                lambda h, x: (u(x) + u(x + h)) * v(x + h) * (u(x + h) - u(x)) / h
-                + (u(x) ** 2 + (jnp.sin(v(x + h)) - jnp.sin(v(x))) / (v(x + h) - v(x))) * (v(x + h) - v(x)) / h
+                lambda h, x: (
+                    (u(x) + u(x + h)) * v(x + h) * (u(x + h) - u(x)) / h
+                    + (u(x) ** 2 + (jnp.sin(v(x + h)) - jnp.sin(v(x))) / (v(x + h) - v(x))) * (v(x + h) - v(x)) / h
+                )
             ),
         ),
         Step(
-            r"= 2 u v\, u' + (u^2 + \cos v)\, v' = \frac{\partial f}{\partial u}\, u' + \frac{\partial f}{\partial v}\, v'",
+            r"= 2 u v\, u' + (u^2 + \cos v)\, v' = \frac{\partial f}{\partial u}\, u' +"
+            r" \frac{\partial f}{\partial v}\, v'",
             "every path from x to y gives a product of its local derivatives, and the paths add up: this is why "
             "cotangents accumulate",
             lambda x: 2 * u(x) * v(x) * u_prime(x) + (u(x) ** 2 + jnp.cos(v(x))) * v_prime(x),

@@ -63,13 +63,15 @@ DROPOUT = Derivation(
             chain="x",
         ),
         Step(
-            r"\mathbb{E}[y_j] = \sum_{m \in \{0,1\}^n} \left[ \prod_k (1 - r)^{m_k} r^{1 - m_k} \right] \frac{m_j x_j}{1 - r}",
+            r"\mathbb{E}[y_j] = \sum_{m \in \{0,1\}^n} \left[ \prod_k (1 - r)^{m_k} r^{1 - m_k} \right]"
+            r" \frac{m_j x_j}{1 - r}",
             "the definition of the expectation: all masks, each with its probability",
             lambda x, mask, ct: expected(x),
             chain=EXPECTATION,
         ),
         Step(
-            r"= \frac{x_j}{1 - r} \sum_{m : m_j = 1} \prod_k (1 - r)^{m_k} r^{1 - m_k} = \frac{x_j}{1 - r}\, P(m_j = 1)",
+            r"= \frac{x_j}{1 - r} \sum_{m : m_j = 1} \prod_k (1 - r)^{m_k} r^{1 - m_k} = \frac{x_j}{1 - r}\, P(m_j"
+            r" = 1)",
             "what does not depend on the mask is taken out",
             lambda x, mask, ct: x / (1 - RATE) * probability_kept(x),
             chain=EXPECTATION,

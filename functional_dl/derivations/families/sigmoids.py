@@ -74,8 +74,10 @@ TANH = Derivation(
             r"= \lim_{h \to 0} \frac{\sinh(z + h) \cosh z - \sinh z \cosh(z + h)}{h \cosh(z + h) \cosh z}",
             "both as quotients, over a common denominator",
             Limit(
-                lambda h, z: (jnp.sinh(z + h) * jnp.cosh(z) - jnp.sinh(z) * jnp.cosh(z + h))
-                / (h * jnp.cosh(z + h) * jnp.cosh(z))
+                lambda h, z: (
+                    (jnp.sinh(z + h) * jnp.cosh(z) - jnp.sinh(z) * jnp.cosh(z + h))
+                    / (h * jnp.cosh(z + h) * jnp.cosh(z))
+                )
             ),
         ),
         Step(
@@ -135,7 +137,9 @@ SOFTPLUS = Derivation(
         Step(
             r"= \lim_{h \to 0} \frac{\ln(1 + u)}{u} \cdot \frac{e^z}{1 + e^z} \cdot \frac{e^h - 1}{h}",
             "multiplied and divided by u",
-            Limit(lambda h, z: jnp.log1p(growth(h, z)) / growth(h, z) * jnp.exp(z) / (1 + jnp.exp(z)) * jnp.expm1(h) / h),
+            Limit(
+                lambda h, z: jnp.log1p(growth(h, z)) / growth(h, z) * jnp.exp(z) / (1 + jnp.exp(z)) * jnp.expm1(h) / h
+            ),
         ),
         Step(
             r"= \frac{e^z}{1 + e^z}",

@@ -26,7 +26,8 @@ def identity(z):
 SOFTMAX = Derivation(
     "softmax",
     "Softmax and its Jacobian",
-    r"p_i = \frac{e^{z_i}}{\sum_k e^{z_k}} \quad\Rightarrow\quad \frac{\partial p_i}{\partial z_j} = p_i (\delta_{ij} - p_j),"
+    r"p_i = \frac{e^{z_i}}{\sum_k e^{z_k}} \quad\Rightarrow\quad \frac{\partial p_i}{\partial z_j} = p_i (\delta_{ij}"
+    r" - p_j),"
     r"\quad \bar z = p \odot (\bar p - \langle p, \bar p \rangle \mathbf{1})",
     (
         Step(
@@ -67,9 +68,7 @@ SOFTMAX = Derivation(
     drawing(normal(4), normal(4)),
     fun=activations.softmax,
     arguments=("z",),
-    oracles=(
-        Oracle("activations.softmax_prime", lambda z, ct: activations.softmax_prime(z).T @ ct, "z", "last"),
-    ),
+    oracles=(Oracle("activations.softmax_prime", lambda z, ct: activations.softmax_prime(z).T @ ct, "z", "last"),),
     point="z and the cotangent of p, each of shape (4,)",
 )
 
@@ -123,7 +122,8 @@ LOGSUMEXP = Derivation(
             pulled_back(lambda z: jnp.log(total(z))),
         ),
         Step(
-            r"= \bar y\, \frac{1}{S} \sum_k \frac{\partial e^{z_k}}{\partial z_j} = \bar y\, \frac{1}{S} \sum_k \delta_{kj} e^{z_k}",
+            r"= \bar y\, \frac{1}{S} \sum_k \frac{\partial e^{z_k}}{\partial z_j} = \bar y\,"
+            r" \frac{1}{S} \sum_k \delta_{kj} e^{z_k}",
             "the derivative of the logarithm, the chain rule, and the sum term by term",
             lambda z, ct: ct / total(z) * jnp.einsum("kj,k->j", identity(z), jnp.exp(z)),
             kind="limit",
