@@ -43,7 +43,7 @@ def to_text(derivation: Record) -> str:
 def to_latex(derivation: Record) -> str:
     """The statement and the lines as one display, a line a row."""
     rows = [rf"\textbf{{({number})}} & {_aligned(step)}" for number, step in enumerate(derivation.steps, start=1)]
-    return "$$\\begin{array}{rl}" + " \\\\[4pt] ".join(rows) + "\\end{array}$$"
+    return "$$\\begin{array}{rl}" + " \\\\[10pt] ".join(rows) + "\\end{array}$$"
 
 
 def chain_title(derivation: Record, chain: str) -> str:

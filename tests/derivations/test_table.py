@@ -156,6 +156,12 @@ def test_latex_is_well_formed(derivation):
             assert not latex_faults(part), part
 
 
+@pytest.mark.parametrize("derivation", ALL, ids=lambda d: d.name)
+def test_mathematics_in_words_stands_between_dollars(derivation):
+    for text in (*(step.reason for step in derivation.steps), *derivation.notes, *derivation.kinks):
+        assert not re.search(r"[\^_{\\\\]", re.sub(r"\$[^$]*\$|`[^`]*`", "", text)), text
+
+
 @pytest.mark.parametrize("text", ["{a", "a}b{", r"\left( a", r"\begin{cases} a", "a $b$", r"sin x", "a\nb"])
 def test_wrong_latex_is_found(text):
     assert latex_faults(text)

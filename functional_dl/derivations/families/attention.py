@@ -79,7 +79,7 @@ SCALED_DOT_PRODUCT_ATTENTION = Derivation(
         ),
         Step(
             r"= \sum_{j,m,l} \bar Y_{nj} V_{mj}\, A_{nm} (\delta_{ml} - A_{nl})\, \frac{K_{li}}{\sqrt d}",
-            r"Q_ni acts on row n of the scores, $S_{nl} = \sum_i Q_{ni} K_{li} / \sqrt d$; then the Jacobian of"
+            r"$Q_{ni}$ acts on row n of the scores, $S_{nl} = \sum_i Q_{ni} K_{li} / \sqrt d$; then the Jacobian of"
             r" `softmax`",
             lambda q, k, v, ct: jnp.einsum("nl,li->ni", by_jacobian(q, k, v, ct), k) / root(q),
             kind="limit",
@@ -107,7 +107,7 @@ SCALED_DOT_PRODUCT_ATTENTION = Derivation(
         ),
         Step(
             r"= \sum_{n,j,m} \bar Y_{nj} V_{mj}\, A_{nm} (\delta_{ml} - A_{nl})\, \frac{Q_{ni}}{\sqrt d}",
-            "K_li acts on column l of the scores, in every row n",
+            "$K_{li}$ acts on column l of the scores, in every row n",
             lambda q, k, v, ct: jnp.einsum("nl,ni->li", by_jacobian(q, k, v, ct), q) / root(q),
             kind="limit",
             chain="K",
@@ -228,7 +228,7 @@ MULTI_HEAD_ATTENTION = Derivation(
         ),
         Step(
             r"= \sum_{n,l} \bar Y_{nl}\, (A^g V^g)_{ne}\, \delta_{li}",
-            "Y is linear in W^o",
+            "Y is linear in $W^o$",
             lambda x, wq, wk, wv, wo, ct: jnp.einsum(
                 "nl,hnm,hme,li->hei", ct, heads(x, wq, wk, wv)[3], heads(x, wq, wk, wv)[2], jnp.eye(ct.shape[1])
             ),

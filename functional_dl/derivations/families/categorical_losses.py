@@ -65,7 +65,7 @@ SOFTMAX_CROSS_ENTROPY = Derivation(
         ),
         Step(
             r"= \bar l \left( p_j \sum_k t_k - t_j \right)",
-            "the Kronecker delta picks one term; p_j does not depend on k",
+            "the Kronecker delta picks one term; $p_j$ does not depend on k",
             lambda z, t, ct: column(ct) * (softmax(z) * t.sum(-1, keepdims=True) - t),
             chain="z",
         ),
@@ -130,7 +130,7 @@ SOFTMAX_CROSS_ENTROPY_LABELS = Derivation(
         ),
         Step(
             r"= \bar l \left( \frac{1}{S} \sum_k \delta_{kj} e^{z_k} - \delta_{jy} \right), \quad S = \sum_k e^{z_k}",
-            "the derivation `logsumexp`; z_y moves with z_j only where j is the label",
+            "the derivation `logsumexp`; $z_y$ moves with $z_j$ only where j is the label",
             lambda z, y, ct: (
                 column(ct)
                 * (jnp.einsum("kj,nk->nj", identity(z), jnp.exp(z)) / jnp.exp(z).sum(-1, keepdims=True) - picked(y, z))

@@ -100,7 +100,7 @@ def chain(t, place, chords, latex, inner_latex, closed, closed_latex):
         Step(
             rf"\frac{{\partial w}}{{\partial {t}}} = \lim_{{\eta \to 0}} \frac{{w({t} + \eta) - w({t})}}{{\eta}},"
             rf" \quad w = f(g(y, h(x, z)))",
-            "the definition of the partial derivative; f = sin, g = y h^2 + y, h = x z + x^2",
+            "the definition of the partial derivative; $f = \\sin$, $g = y h^2 + y$, $h = x z + x^2$",
             slope_of(nested, place),
             chain=t,
         ),

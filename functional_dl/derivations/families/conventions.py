@@ -56,7 +56,7 @@ def squares_chains(cost, factor, symbol):
         Step(
             rf"= \bar J\, {symbol}\left( \sum_i r_i,\; \sum_i r_i x_i \right), \quad r_i = \theta_0 + \theta_1 x_i"
             rf" - y_i",
-            "the two entries: 1 and x_i",
+            "the two entries: 1 and $x_i$",
             lambda theta, y, ct: (
                 ct * factor * jnp.stack([residuals(theta, y).sum(), jnp.vdot(residuals(theta, y), jnp.asarray(X))])
             ),
@@ -64,7 +64,7 @@ def squares_chains(cost, factor, symbol):
         ),
         Step(
             rf"\bar\theta = \bar J\, {symbol}X^\top (X \theta - y)",
-            "as matrices, rows (1, x_i)",
+            "as matrices, rows $(1, x_i)$",
             lambda theta, y, ct: ct * factor * features().T @ (features() @ theta - y),
             chain="theta",
         ),

@@ -146,13 +146,15 @@ def with_deltas(d, a):
 
 STEPS = (
     Step(
-        r"\delta^L_i := \frac{\partial C}{\partial z^L_i} = \lim_{h \to 0} \frac{C(z^L + h e_i) - C(z^L)}{h}",
-        "the definition of delta: a derivative with respect to z, not to a",
+        r"\delta^L_i := \bar C\, \frac{\partial C}{\partial z^L_i} = \bar C \lim_{h \to 0} \frac{C(z^L + h e_i)"
+        r" - C(z^L)}{h}",
+        r"the definition of delta: a derivative with respect to z, not to a, times the cost's cotangent $\bar C$ (1"
+        r" for a gradient)",
         Limit(lambda h, params, *rest: by_quotients(len(params) - 1)(h, params, *rest)),
         chain=BASE,
     ),
     Step(
-        r"= \sum_k \frac{\partial C}{\partial a^L_k}\, f'(z^L_k)\, \delta_{ki}",
+        r"= \bar C \sum_k \frac{\partial C}{\partial a^L_k}\, f'(z^L_k)\, \delta_{ki}",
         r"the chain rule through $a^L = f(z^L)$, which works entry by entry",
         lambda params, x, y, ct: (
             ct * jnp.einsum("k,k,ki->i", cost_slopes(params, x, y), f_prime(run(params, x)[0][-1]), jnp.eye(y.size))
@@ -161,19 +163,21 @@ STEPS = (
         chain=BASE,
     ),
     Step(
-        r"\delta^L = \frac{\partial C}{\partial a^L} \odot f'(z^L)",
+        r"\delta^L = \bar C\, \frac{\partial C}{\partial a^L} \odot f'(z^L)",
         "one term of the sum is left",
         lambda params, x, y, ct: ct * cost_slopes(params, x, y) * f_prime(run(params, x)[0][-1]),
         chain=BASE,
     ),
     Step(
-        r"\delta^l_i := \frac{\partial C}{\partial z^l_i} = \lim_{h \to 0} \frac{C(z^l + h e_i) - C(z^l)}{h}",
+        r"\delta^l_i := \bar C\, \frac{\partial C}{\partial z^l_i} = \bar C \lim_{h \to 0} \frac{C(z^l + h e_i)"
+        r" - C(z^l)}{h}",
         "the definition, for every layer l < L",
         Limit(lambda h, *point: hidden(lambda l, *p: by_quotients(l)(h, *p))(*point)),
         chain=INDUCTION,
     ),
     Step(
-        r"= \sum_{k_{l+1}, \dots, k_L} f'(z^l_i) \left[ \prod_{m=l+1}^{L} W^m_{k_m k_{m-1}}\, f'(z^m_{k_m}) \right]"
+        r"= \bar C \sum_{k_{l+1}, \dots, k_L} f'(z^l_i) \left[ \prod_{m=l+1}^{L} W^m_{k_m k_{m-1}}\, f'(z^m_{k_m})"
+        r" \right]"
         r" \frac{\partial C}{\partial a^L_{k_L}}, \quad k_l = i",
         "the chain rule, unrolled: one term for every path from unit i to the output",
         hidden(all_paths),
@@ -181,7 +185,8 @@ STEPS = (
         chain=INDUCTION,
     ),
     Step(
-        r"= \sum_k \left[ \sum_{\text{paths from } k} \cdots \right] W^{l+1}_{ki}\, f'(z^l_i), \quad k = k_{l+1}",
+        r"= \sum_k \left[ \bar C \sum_{\text{paths from } k} \cdots \right] W^{l+1}_{ki}\, f'(z^l_i), \quad k"
+        r" = k_{l+1}",
         "the paths sorted by their first step; what follows it does not depend on i",
         hidden(first_step_apart),
         chain=INDUCTION,
@@ -274,7 +279,7 @@ def of_every_depth(key):
 DELTA_RECURRENCE = Derivation(
     "delta_recurrence",
     "Backpropagation: the delta recurrence, by induction",
-    r"\delta^L = \frac{\partial C}{\partial a^L} \odot f'(z^L), \quad"
+    r"\delta^L = \bar C\, \frac{\partial C}{\partial a^L} \odot f'(z^L), \quad"
     r" \delta^l = \left( (W^{l+1})^\top \delta^{l+1} \right) \odot f'(z^l), \quad \bar W^l = \delta^l (a^{l-1})^\top",
     STEPS,
     "Rumelhart, Hinton, Williams 1986; Goodfellow, Bengio, Courville 2016, section 6.5",

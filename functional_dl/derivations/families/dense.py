@@ -94,7 +94,9 @@ DENSE = Derivation(
     fun=lambda x, w, b: layers.affine({"weight": w, "bias": b}, x),
     arguments=("X", "W", "b"),
     point="X, shape (3, 2), examples as rows; W, shape (2, 4); b, shape (4,); the cotangent of Y, shape (3, 4)",
-    notes=("With examples as columns, Y = W X + b, the same lines give W^T Y_bar, Y_bar X^T and a sum over columns.",),
+    notes=(
+        r"With examples as columns, $Y = W X + b$, they give $W^\top \bar Y$, $\bar Y X^\top$ and a sum over columns.",
+    ),
 )
 
 
@@ -124,7 +126,7 @@ RESIDUAL_BLOCK = Derivation(
         ),
         Step(
             r"= \sum_k \bar y_k \left( \delta_{ki} + \sum_j W_{kj}\, f'(z_j)\, V_{ji} \right), \quad z = V x",
-            "two paths from x_i to y_k: the shortcut, and through every hidden unit j",
+            "two paths from $x_i$ to $y_k$: the shortcut, and through every hidden unit j",
             lambda x, v, w, ct: jnp.einsum("k,ki->i", ct, delta(x.size) + jnp.einsum("kj,j,ji->ki", w, prime(x, v), v)),
             kind="limit",
             chain="x",
@@ -149,7 +151,7 @@ RESIDUAL_BLOCK = Derivation(
         ),
         Step(
             r"= \sum_k \bar y_k\, W_{kj}\, f'(z_j)\, x_i",
-            "V_ji reaches the output through hidden unit j alone",
+            "$V_{ji}$ reaches the output through hidden unit j alone",
             lambda x, v, w, ct: jnp.einsum("k,kj,j,i->ji", ct, w, prime(x, v), x),
             kind="limit",
             chain="V",

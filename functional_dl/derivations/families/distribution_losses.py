@@ -29,7 +29,7 @@ CROSS_ENTROPY = Derivation(
     (
         Step(
             r"\bar p_j = \bar l \lim_{h \to 0} \frac{l(p + h e_j) - l(p)}{h}",
-            "the definition of the cotangent, each p_j on its own",
+            "the definition of the cotangent, each $p_j$ on its own",
             pulled_back(cross, 0),
             chain="p",
         ),

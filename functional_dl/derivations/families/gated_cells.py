@@ -243,7 +243,7 @@ GRU_CELL = Derivation(
         Step(
             r"\bar b_{qj} = \sum_k \bar h'_k\, \frac{\partial h'_k}{\partial a_{qj}}, \quad"
             r" \frac{\partial h'_k}{\partial a_{rj}} = z_k (1 - n_k^2)\, U_{n,kj}\, h_j\, r_j (1 - r_j)",
-            "z and n act entry by entry; r acts on what U_n sees, and so on every unit of n",
+            "z and n act entry by entry; r acts on what $U_n$ sees, and so on every unit of n",
             gru_by_paths,
             kind="limit",
             chain="b",
@@ -251,7 +251,7 @@ GRU_CELL = Derivation(
         Step(
             r"\bar a = \bar b = (\bar h' (n - h) z (1 - z),\; (U_n^\top \bar a_n)\, h\, r (1 - r),\; \bar h' z (1"
             r" - n^2))",
-            "the sum over k for r is a product with the transpose of U_n; gates in the order z, r, n",
+            "the sum over k for r is a product with the transpose of $U_n$; gates in the order z, r, n",
             gru_closed,
             chain="b",
         ),
@@ -287,7 +287,7 @@ GRU_CELL = Derivation(
     arguments=("x", "h", "W", "U", "b"),
     point="x, shape (2,); h, shape (3,); W, shape (3, 3, 2), U, shape (3, 3, 3), b, shape (3, 3), gates in the order "
     "z, r, n; the cotangent of h'",
-    notes=("The source has r inside the product with U_n.  Frameworks that apply r after it have another cell.",),
+    notes=("The source has r inside the product with $U_n$.  Frameworks that apply r after it have another cell.",),
 )
 
 

@@ -41,7 +41,7 @@ L1 = Derivation(
         ),
         Step(
             r"= \bar r \operatorname{sign}(w_j)",
-            "the difference is s_j h",
+            "the difference is $s_j h$",
             lambda w, ct: ct * jnp.sign(w),
             kind="limit",
             chain="w",
@@ -56,7 +56,7 @@ L1 = Derivation(
         Oracle("penalties.subgradient_l1", lambda w, ct: ct * penalties.subgradient_l1(w), "w", "last"),
         L1_INTERVAL,
     ),
-    kinks=("w_i = 0: slopes -1 and 1; taken: 0, the element of least norm.",),
+    kinks=("$w_i = 0$: slopes -1 and 1; taken: 0, the element of least norm.",),
     ties=lambda key: ((jnp.asarray([0.0, 1.0, -2.0, 0.0]), jnp.asarray(1.0)),),
     point="w, shape (4,), away from 0, and the cotangent r of the sum, a number",
 )
@@ -121,7 +121,7 @@ L1_SUBGRADIENT = Derivation(
         ),
         Oracle("penalties.l1", lambda w, u: penalties.l1(u), CHOSEN, "last"),
     ),
-    kinks=("w_i = 0: every number in [-1, 1] is a subgradient's entry; the points drawn have such an entry.",),
+    kinks=("$w_i = 0$: every number in [-1, 1] is a subgradient's entry; the points drawn have such an entry.",),
     point="w, shape (5,), with an entry 0, and u, shape (5,)",
 )
 
@@ -216,7 +216,7 @@ ELASTIC_NET = Derivation(
         ),
         ELASTIC_INTERVAL,
     ),
-    kinks=("w_i = 0: slopes -rho and rho; taken: 0.",),
+    kinks=(r"$w_i = 0$: slopes $-\rho$ and $\rho$; taken: 0.",),
     ties=lambda key: ((jnp.asarray([0.0, 1.0, -2.0, 0.0]), jnp.asarray(1.0)),),
     point="w, shape (4,), away from 0, and the cotangent of r, a number; rho is 0.3",
 )

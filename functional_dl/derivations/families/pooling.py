@@ -74,7 +74,7 @@ MAX_POOLING = Derivation(
         Step(
             r"= \bar y_{pq} \lim_{h \to 0} \frac{\max(x_{ij} + h, m_{ij}) - \max(x_{ij}, m_{ij})}{h}, \quad"
             r" p = \lfloor i/2 \rfloor,\, q = \lfloor j/2 \rfloor",
-            r"x_ij lies in one window alone; $m_{ij}$ is the largest of that window's other entries",
+            r"$x_{ij}$ lies in one window alone; $m_{ij}$ is the largest of that window's other entries",
             Limit(by_chords),
             chain="x",
         ),
@@ -137,7 +137,7 @@ AVERAGE_POOLING = Derivation(
         ),
         Step(
             r"= \tfrac14\, \bar y_{\lfloor i/2 \rfloor \lfloor j/2 \rfloor}",
-            "x_ij lies in one window alone",
+            "$x_{ij}$ lies in one window alone",
             lambda x, ct: spread(ct) / 4,
         ),
     ),

@@ -70,7 +70,7 @@ L1_PROX = Derivation(
             tolerance=BY_VALUES,
         ),
     ),
-    kinks=(r"|w| = lambda: the map is continuous there, and its derivative jumps from 0 to 1.",),
+    kinks=(r"$|w| = \lambda$: the map is continuous there, and its derivative jumps from 0 to 1.",),
     point="w, shape (6,), and lambda = 0.7",
 )
 

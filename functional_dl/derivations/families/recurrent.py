@@ -100,7 +100,7 @@ def chain(name, symbol, index, place, pair_line, pair_latex, closed, latex, reas
         Step(
             rf"\bar {symbol}_{{{index}}} = \sum_{{t,k}} \bar h_{{tk}} \lim_{{\eta \to 0}}"
             rf" \frac{{h_{{tk}}({symbol} + \eta E_{{{index}}}) - h_{{tk}}({symbol})}}{{\eta}}",
-            "the definition of the cotangent; every output h_t counts",
+            "the definition of the cotangent; every output $h_t$ counts",
             pulled_back(run, place),
             chain=name,
         ),
@@ -181,7 +181,7 @@ STEPS = (
     ),
     Step(
         r"= \sum_t \left[ W^\top (\partial h_t / \partial a_1)^\top \bar h_t \right]_i",
-        "h_0 acts through a_1 alone",
+        "$h_0$ acts through $a_1$ alone",
         lambda *point: sum(point[0].T @ part for s, part in pairs(point[:-1], point[-1]) if s == 0),
         kind="limit",
         chain="h0",
@@ -200,7 +200,7 @@ STEPS = (
     ),
     Step(
         r"= \sum_{t \ge s} \left[ U^\top (\partial h_t / \partial a_s)^\top \bar h_t \right]_j",
-        "x_s acts through a_s alone",
+        "$x_s$ acts through $a_s$ alone",
         lambda *point: summed(point[:-1], point[-1]) @ point[1],
         kind="limit",
         chain="xs",

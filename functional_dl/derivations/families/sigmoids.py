@@ -30,12 +30,12 @@ SIGMOID = Derivation(
         ),
         Step(
             r"= \lim_{h \to 0} \frac{1 - e^{-h}}{h} \cdot \frac{e^{-z}}{(1 + e^{-z-h})(1 + e^{-z})}",
-            "the common factor e^{-z} is taken out",
+            "the common factor $e^{-z}$ is taken out",
             Limit(lambda h, z: (1 - jnp.exp(-h)) / h * jnp.exp(-z) / ((1 + jnp.exp(-z - h)) * (1 + jnp.exp(-z)))),
         ),
         Step(
             r"= \frac{e^{-z}}{(1 + e^{-z})^2}",
-            "(1 - e^{-h}) / h tends to 1, the slope of exp at 0, and exp is continuous",
+            "$(1 - e^{-h}) / h$ tends to 1, the slope of exp at 0, and exp is continuous",
             lambda z: jnp.exp(-z) / (1 + jnp.exp(-z)) ** 2,
             kind="limit",
         ),

@@ -33,7 +33,7 @@ SOFTMAX = Derivation(
         Step(
             r"\bar z_j = \sum_i \bar p_i \frac{\partial p_i}{\partial z_j}"
             r" = \sum_i \bar p_i \lim_{h \to 0} \frac{p_i(z + h e_j) - p_i(z)}{h}",
-            "the definition of the cotangent: every output that z_j reaches, weighted",
+            "the definition of the cotangent: every output that $z_j$ reaches, weighted",
             pulled_back(probabilities),
         ),
         Step(
