@@ -43,14 +43,6 @@ def moved(primals: Sequence, argument: int, x) -> tuple:
     return (*primals[:argument], x, *primals[argument + 1 :])
 
 
-def times(a, b):
-    """a b entry by entry, the smaller one repeated along the axes that it lacks: a per-row number with its row."""
-    a, b = jnp.asarray(a), jnp.asarray(b)
-    if a.ndim < b.ndim:
-        a, b = b, a
-    return a * b.reshape(b.shape + (1,) * (a.ndim - b.ndim))
-
-
 def outer(a, b):
     """a_i b_j."""
     return a[:, None] * b[None, :]

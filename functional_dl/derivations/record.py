@@ -66,6 +66,11 @@ class Record:
         starts = [name for i, name in enumerate(names) if not i or names[i - 1] != name]
         if len(starts) != len(set(starts)):
             raise ValueError(f"{self.name}: chain: expected the lines of a chain together, got {starts}")
+        for oracle in self.oracles:
+            if oracle.chain not in starts:
+                raise ValueError(
+                    f"{self.name}: oracle {oracle.name!r} judges chain {oracle.chain!r}; there are {starts}"
+                )
         judged = {oracle.chain for oracle in self.oracles} | set(self.arguments if self.fun is not None else ())
         for name in starts:
             if name not in judged:

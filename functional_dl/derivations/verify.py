@@ -174,11 +174,15 @@ class _Run:
         for oracle in d.oracles:
             self.own(oracle, point, last)
 
-    def primals_and_ct(self, point):
+    @property
+    def fun(self) -> Callable:
         assert self.derivation.fun is not None
+        return self.derivation.fun
+
+    def primals_and_ct(self, point):
         if not self.derivation.slope:
             return tuple(point[:-1]), point[-1]
-        return tuple(point), np.ones(np.shape(self.derivation.fun(*point)))
+        return tuple(point), np.ones(np.shape(self.fun(*point)))
 
     def ends(self, last: bool):
         """(argument's place, line) of the first and last lines of the arguments' chains."""
@@ -189,7 +193,7 @@ class _Run:
 
     def numeric(self, point, last) -> None:
         primals, ct = self.primals_and_ct(point)
-        estimate = check.estimate_vjp(self.derivation.fun, primals, ct)
+        estimate = check.estimate_vjp(self.fun, primals, ct)
         for argument, line in self.ends(last):
             value = self.value(line)
             expected, error = estimate.value[argument], _vector(estimate.error[argument])
@@ -197,7 +201,7 @@ class _Run:
 
     def by_reverse(self, point) -> None:
         primals, ct = self.primals_and_ct(point)
-        bars = jax.jit(lambda ct, *primals: reverse.vjp(self.derivation.fun, *primals)[1](ct))(ct, *primals)
+        bars = jax.jit(lambda ct, *primals: reverse.vjp(self.fun, *primals)[1](ct))(ct, *primals)
         for argument, line in self.ends(True):
             value = self.value(line)
             if line == self.last_line(argument):
@@ -209,7 +213,8 @@ class _Run:
     def check_vjp(self, point, against: str) -> None:
         primals, _ = self.primals_and_ct(point)
         d = self.derivation
-        report = check.check_vjp(d.fun, d.vjp, *primals, name=d.name)
+        assert d.vjp is not None
+        report = check.check_vjp(self.fun, d.vjp, *primals, name=d.name)
         for argument, name in enumerate(d.arguments):
             if name in d.chains:
                 faults = [f for f in report.findings if f.argument in ("", f"args[{argument}]")
