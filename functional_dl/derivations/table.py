@@ -39,6 +39,7 @@ def get(name: str) -> Derivation:
     except KeyError:
         near = difflib.get_close_matches(str(name), table(), n=4, cutoff=0.4)
         words = set(str(name).lower().replace("-", "_").split("_"))
+        near += [other for other in table() if "".join(part[0] for part in other.split("_")) == str(name).lower()]
         near += [other for other in table() if words & set(other.split("_")) and other not in near][:4]
         hint = f"the nearest are {', '.join(near)}" if near else f"names() lists all {len(table())}"
         raise KeyError(f"name: no derivation is called {name!r}; {hint}") from None

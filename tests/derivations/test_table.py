@@ -170,6 +170,8 @@ def test_wrong_latex_is_found(text):
 def test_unknown_name_names_the_nearest():
     with pytest.raises(KeyError, match="nearest are softmax_cross_entropy"):
         derivations.get("softmax_crossentropy")
+    with pytest.raises(KeyError, match="nearest are .*mean_squared_error"):
+        derivations.get("mse")
     with pytest.raises(KeyError, match="lists all"):
         derivations.get("q")
 
@@ -201,6 +203,21 @@ def test_slope_is_multiplied_by_the_cotangent():
     out, pullback = sigmoid.vjp(z)
     np.testing.assert_allclose(out, 1 / (1 + np.exp(-z)), rtol=1e-15)
     np.testing.assert_allclose(pullback(ct)[0], [1.0, 0.10499358540350652], rtol=1e-14)
+
+
+def test_induction_is_held_at_every_depth():
+    derivation = derivations.get("delta_recurrence")
+    key = jax.random.key(4)
+    depths = {len(point[0]) for point in (derivation.draw(key), *derivation.also(key))}
+    assert depths == {1, 2, 3, 4}
+
+
+def test_without_mpmath_the_report_says_so(monkeypatch):
+    monkeypatch.setattr("functional_dl.check.precise.available", lambda: False)
+    report = derivations.get("product_rule").verify(points=1)
+    assert report.passed
+    assert "50-digit derivative" not in {c.against for c in report.comparisons}
+    assert "mpmath is not installed" in str(report)
 
 
 def test_exact_case_of_the_power():

@@ -272,8 +272,8 @@ def draw_with(sizes):
 
 
 def of_every_depth(key):
-    """Networks of one to four layers."""
-    return tuple(draw_with(sizes)(key) for sizes in ((2, 3), (3, 2, 2), (2, 2, 3, 2), (2, 2, 2, 2, 2)))
+    """Networks of one, two and four layers; `draw` makes one of three."""
+    return tuple(draw_with(sizes)(key) for sizes in ((2, 3), (3, 2, 2), (2, 2, 2, 2, 2)))
 
 
 DELTA_RECURRENCE = Derivation(
