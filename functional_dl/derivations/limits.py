@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import tree_flatten, tree_leaves, tree_unflatten
+from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 EPS = float(np.finfo(np.float64).eps)
-STEPS = 2.0 ** -np.arange(4, 13)  # h, each half of the one before
-SHOWN = 2.0 ** -np.array([3.0, 5.0, 7.0])  # h at which two lines under a limit sign are compared
+GRID = 2.0 ** -np.arange(3, 13)  # h, each half of the one before
+STEPS = GRID[1:]  # for the limit
+SHOWN = GRID[[0, 2, 4]]  # at which two lines under a limit sign are compared
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,18 @@ class Approach:
 
 def approaches(limits: tuple[Limit, ...], point) -> list[tuple[Approach, Approach]]:
     """The quotients of several limits at STEPS and at SHOWN, compiled together."""
-    found = _tables(tuple(limit.quotient for limit in limits))(jnp.asarray(STEPS), jnp.asarray(SHOWN), *point)
-    return [(Approach(STEPS, far), Approach(SHOWN, near)) for far, near in found]
+    found = _on_grid(tuple(limit.quotient for limit in limits))(jnp.asarray(GRID), *point)
+    return [(_part(stacked, slice(1, None)), _part(stacked, np.array([0, 2, 4]))) for stacked in found]
+
+
+def _part(stacked, rows) -> Approach:
+    return Approach(GRID[rows], tree_map(lambda leaf: np.asarray(leaf)[rows], stacked))
 
 
 @functools.lru_cache(maxsize=1024)
-def _tables(quotients: tuple[Callable, ...]) -> Callable:
-    def at_all(steps, shown, *point):
-        def over(quotient, hs):
-            return jax.vmap(lambda h: quotient(h, *point))(hs)
-
-        return [(over(quotient, steps), over(quotient, shown)) for quotient in quotients]
+def _on_grid(quotients: tuple[Callable, ...]) -> Callable:
+    def at_all(grid, *point):
+        return [jax.vmap(lambda h: quotient(h, *point))(grid) for quotient in quotients]
 
     return jax.jit(at_all)
 

@@ -49,12 +49,12 @@ def verify(derivation: Record, key: Key | None = None, points: int = 3, oracles:
         draw = jax.jit(derivation.draw)
         drawn = [draw(jax.random.fold_in(key, i)) for i in range(points)]
         if derivation.also is not None:
-            drawn += derivation.also(jax.random.fold_in(key, points))
+            drawn += jax.jit(derivation.also)(jax.random.fold_in(key, points))
         run = _Run(derivation)
         run.lines(drawn, key)
         run.oracles(drawn[0], last=oracles)
         if oracles and derivation.ties is not None and derivation.fun is not None:
-            for point in derivation.ties(jax.random.fold_in(key, points + 1)):
+            for point in jax.jit(derivation.ties)(jax.random.fold_in(key, points + 1)):
                 run.check_vjp(point, "check_vjp on a kink")
         return Verification(derivation.name, derivation.title, derivation.steps, len(drawn), run.rows(), run.notes)
 
@@ -174,10 +174,16 @@ class _Run:
         for oracle in d.oracles:
             self.own(oracle, point, last)
 
-    @property
+    @functools.cached_property
     def fun(self) -> Callable:
         assert self.derivation.fun is not None
-        return self.derivation.fun
+        return jax.jit(self.derivation.fun)
+
+    def fun_vjp(self, *primals):
+        """The derivation's vjp, its pullback compiled."""
+        vjp = self.derivation.vjp
+        assert vjp is not None
+        return self.fun(*primals), jax.jit(lambda ct: vjp(*primals)[1](ct))
 
     def primals_and_ct(self, point):
         if not self.derivation.slope:
@@ -213,8 +219,7 @@ class _Run:
     def check_vjp(self, point, against: str) -> None:
         primals, _ = self.primals_and_ct(point)
         d = self.derivation
-        assert d.vjp is not None
-        report = check.check_vjp(self.fun, d.vjp, *primals, name=d.name)
+        report = check.check_vjp(self.fun, self.fun_vjp, *primals, name=d.name)
         for argument, name in enumerate(d.arguments):
             if name in d.chains:
                 faults = [f for f in report.findings if f.argument in ("", f"args[{argument}]")

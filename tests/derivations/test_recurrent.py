@@ -1,10 +1,10 @@
-"""Derivations of recurrent networks and of what an equation defines."""
+"""Derivations of recurrent networks."""
 
 import pytest
 
 from tests.derivations.judge import assert_verified, names
 
-FAMILIES = ("recurrent", "gated_cells", "implicit")
+FAMILIES = ("recurrent", "gated_cells")
 
 
 @pytest.mark.parametrize("name", names(*FAMILIES))

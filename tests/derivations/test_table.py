@@ -1,5 +1,6 @@
 """The table of derivations, tested itself: topics, lines, LaTeX, errors, and how a derivation shows itself."""
 
+import ast
 import re
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from borrowed_derivatives import HAND_DERIVED, differentiation_faults
 from functional_dl import check, derivations
 from functional_dl.derivations import Limit, Oracle, Step
 from functional_dl.derivations.families import FAMILIES
-from tests.derivations import test_elementwise, test_layers, test_recurrent, test_vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = [derivations.get(name) for name in derivations.names()]
@@ -101,8 +101,13 @@ def test_every_topic_is_there():
 
 
 def test_every_family_is_verified_by_a_test():
-    files = (test_elementwise, test_layers, test_recurrent, test_vectors)
-    assert sorted(family for file in files for family in file.FAMILIES) == sorted(FAMILIES)
+    named = [
+        family
+        for path in sorted(Path(__file__).parent.glob("test_*.py"))
+        for found in re.findall(r"^FAMILIES = (\(.*\))$", path.read_text(), re.MULTILINE)
+        for family in ast.literal_eval(found)
+    ]
+    assert sorted(named) == sorted(FAMILIES)
 
 
 @pytest.mark.parametrize("derivation", ALL, ids=lambda d: d.name)
@@ -170,7 +175,7 @@ def test_wrong_latex_is_found(text):
 def test_unknown_name_names_the_nearest():
     with pytest.raises(KeyError, match="nearest are softmax_cross_entropy"):
         derivations.get("softmax_crossentropy")
-    with pytest.raises(KeyError, match="nearest are .*mean_squared_error"):
+    with pytest.raises(KeyError, match="mean_squared_error"):
         derivations.get("mse")
     with pytest.raises(KeyError, match="lists all"):
         derivations.get("q")

@@ -118,11 +118,13 @@ def shifted_cost(params, x, y):
     return fun
 
 
+@jax.jit
 def by_reverse(params, x, y, ct):
     shifts = [jnp.zeros_like(layer["b"]) for layer in params]
     return reverse.vjp(shifted_cost(params, x, y), shifts)[1](ct)[0]
 
 
+@jax.jit
 def by_backprop(params, x, y, ct):
     """The deltas of functional_dl.backprop, whose loss is a mean over the entries of y."""
     rows = {"layers": [{"weight": layer["W"].T, "bias": layer["b"]} for layer in params]}
@@ -273,7 +275,7 @@ def draw_with(sizes):
 
 def of_every_depth(key):
     """Networks of one, two and four layers; `draw` makes one of three."""
-    return tuple(draw_with(sizes)(key) for sizes in ((2, 3), (3, 2, 2), (2, 2, 2, 2, 2)))
+    return tuple(draw_with(sizes)(key) for sizes in ((2, 3), (3, 2, 2), (2, 2, 1, 2, 2)))
 
 
 DELTA_RECURRENCE = Derivation(

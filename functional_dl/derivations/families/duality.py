@@ -1,5 +1,6 @@
 """Lagrangian duality: the support vector machine, and the solution of least norm."""
 
+import jax
 import jax.numpy as jnp
 
 from functional_dl import losses
@@ -36,6 +37,7 @@ def minimised(x, y, alpha, w, b):
     return value(w - gradient)
 
 
+@jax.jit
 def by_descent(x, y, alpha, w, b):
     """The same minimum by many short steps from 0."""
     value = lambda v: lagrangian(x, y, alpha, v, b)

@@ -87,6 +87,7 @@ def by_quotients(h, *point):
     return jax.vmap(entry)(jnp.eye(ct.size).reshape(ct.size, *ct.shape)).reshape(ct.shape)
 
 
+@jax.jit
 def by_reverse(*point):
     *primals, ct = point
     return reverse.vjp(lambda shift: run(*primals, shift=shift), jnp.zeros_like(ct))[1](ct)[0]
