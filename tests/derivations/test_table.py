@@ -283,7 +283,7 @@ def test_derivation_shows_itself():
         (lambda d: replace(d, arguments=()), "arguments"),
         (lambda d: replace(d, steps=(d.steps[0], replace(d.steps[3], kind="equal"))), "kind 'limit'"),
         (lambda d: replace(d, steps=(d.steps[3],) * 2), "limit sign above"),
-        (lambda d: replace(d, steps=(replace(d.steps[0], chain="q"),)), "no oracle"),
+        (lambda d: replace(d, oracles=(), steps=(replace(d.steps[0], chain="q"),)), "no oracle"),
         (lambda d: replace(d, oracles=(Oracle("name", d.fun, chain="q"),)), "judges chain 'q'"),
         (lambda d: replace(d.steps[0], kind="likely"), "kind"),
         (lambda d: replace(d.steps[0], kind="at_most"), "tight"),
