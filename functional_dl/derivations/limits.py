@@ -27,14 +27,11 @@ class Limit:
     quotient: Callable[..., Any]
 
     def __call__(self, *point):
-        return self.approach(point)[0].limit()
+        (stacked,) = _on_grid((self.quotient,))(jnp.asarray(GRID), *point)
+        return extrapolated(tree_map(lambda leaf: leaf[1:], stacked))
 
     def at(self, h, *point):
         return self.quotient(jnp.asarray(h, float), *point)
-
-    def approach(self, point) -> tuple["Approach", "Approach"]:
-        """The quotients at STEPS and at SHOWN."""
-        return approaches((self,), point)[0]
 
 
 @dataclass(frozen=True)
@@ -49,12 +46,15 @@ class Approach:
         """As vectors: shape (number of steps, number of entries)."""
         return _rows(len(self.steps), tree_leaves(self.stacked))
 
-    def limit(self):
-        """The extrapolated limit, as a tree."""
-        leaves, tree = tree_flatten(self.stacked)
-        sizes = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
-        parts = zip(np.split(extrapolate(self.table).value, sizes), leaves)
-        return tree_unflatten(tree, [jnp.asarray(v, leaf.dtype).reshape(leaf.shape[1:]) for v, leaf in parts])
+
+def extrapolated(stacked):
+    """The limit as a tree, from a tree whose leaves have STEPS as their first axis."""
+    leaves, tree = tree_flatten(stacked)
+    xp = jnp if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else np
+    value = extrapolate(_rows(len(STEPS), leaves, xp), xp).value
+    sizes = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
+    parts = zip(xp.split(value, sizes), leaves)
+    return tree_unflatten(tree, [jnp.asarray(v, leaf.dtype).reshape(leaf.shape[1:]) for v, leaf in parts])
 
 
 def approaches(limits: tuple[Limit, ...], point) -> list[tuple[Approach, Approach]]:
@@ -75,9 +75,9 @@ def _on_grid(quotients: tuple[Callable, ...]) -> Callable:
     return jax.jit(at_all)
 
 
-def _rows(count: int, leaves) -> np.ndarray:
+def _rows(count: int, leaves, xp: Any = np):
     """Leaves with the steps as their first axis, side by side as a matrix of `count` rows."""
-    return np.concatenate([np.zeros((count, 0)), *(np.asarray(leaf, float).reshape(count, -1) for leaf in leaves)], 1)
+    return xp.concatenate([xp.zeros((count, 0)), *(xp.asarray(leaf, float).reshape(count, -1) for leaf in leaves)], 1)
 
 
 class Extrapolation(NamedTuple):
@@ -87,23 +87,23 @@ class Extrapolation(NamedTuple):
     error: np.ndarray
 
 
-def extrapolate(table: np.ndarray) -> Extrapolation:
+def extrapolate(table, xp: Any = np) -> Extrapolation:
     """The limit of q(h) = q_0 + c_1 h + c_2 h^2 + ... from its values at STEPS (Neville's scheme, backwards in h).
 
     Of the scheme the entry is taken that agrees best with its neighbours; its error is that disagreement, and the
-    rounding of a quotient, eps / h, enlarged four times.
+    rounding of a quotient, eps / h, enlarged four times.  xp: the module that computes, jax.numpy for a traced table.
     """
-    rounding = EPS * np.maximum(1.0, np.max(np.abs(table), axis=0)) / STEPS[:, None]
-    best, best_error = table[0], np.full(table.shape[1], np.inf)
+    rounding = EPS * xp.maximum(1.0, xp.max(xp.abs(table), axis=0))[None] / STEPS[:, None]
+    best, best_error = table[0], xp.full(table.shape[1], np.inf)
     above = [table[0]]
     for k in range(1, len(table)):
         row = [table[k]]
         for j in range(1, k + 1):
             row.append((2.0**j * row[j - 1] - above[j - 1]) / (2.0**j - 1))
-            spread = np.maximum(np.abs(row[j] - row[j - 1]), np.abs(row[j] - above[j - 1]))
+            spread = xp.maximum(xp.abs(row[j] - row[j - 1]), xp.abs(row[j] - above[j - 1]))
             error = spread + 2 * rounding[k]
             better = error < best_error
-            best, best_error = np.where(better, row[j], best), np.where(better, error, best_error)
+            best, best_error = xp.where(better, row[j], best), xp.where(better, error, best_error)
         above = row
     return Extrapolation(best, 4 * best_error)
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from functional_dl.aliases import Key
-from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.step import Oracle, Step
 
 
@@ -55,13 +54,6 @@ class Record:
             raise ValueError(f"{self.name}: steps: expected at least one line, got none")
         if self.fun is not None and not self.arguments:
             raise ValueError(f"{self.name}: arguments: expected the names of fun's primals, got none")
-        for above, step in zip(self.steps, self.steps[1:]):
-            opens = self.chain_of(above) != self.chain_of(step)
-            if not opens and isinstance(above.evaluate, Limit) and not isinstance(step.evaluate, Limit):
-                if step.kind != "limit":
-                    raise ValueError(f"{self.name}: {step.latex}: expected kind 'limit' below a limit's last line")
-            elif step.kind == "limit":
-                raise ValueError(f"{self.name}: {step.latex}: kind 'limit' needs a line under a limit sign above it")
         names = [self.chain_of(step) for step in self.steps]
         starts = [name for i, name in enumerate(names) if not i or names[i - 1] != name]
         if len(starts) != len(set(starts)):

@@ -13,7 +13,16 @@ from jax.tree_util import tree_leaves, tree_structure
 from functional_dl import check, reverse
 from functional_dl.aliases import Key
 from functional_dl.check import precise
-from functional_dl.derivations.limits import EPS, SHOWN, Approach, Limit, approaches, extrapolate, observed_order
+from functional_dl.derivations.limits import (
+    EPS,
+    SHOWN,
+    Approach,
+    Limit,
+    approaches,
+    extrapolate,
+    extrapolated,
+    observed_order,
+)
 from functional_dl.derivations.record import Record
 from functional_dl.derivations.report import Comparison, Verification
 from functional_dl.derivations.step import Oracle, Step
@@ -21,6 +30,7 @@ from functional_dl.derivations.step import Oracle, Step
 # A line is a few dozen roundings of numbers of size 1 to 100, of operations whose condition is below some hundred.
 UNIT = 2.0**14 * EPS
 UNCERTAIN = 2.0**-20  # a limit known less well than this proves nothing
+TAKEN = 2.0**-30  # relative error of an extrapolated limit
 ORDER = 0.65  # the error of a difference quotient must shrink like h, or faster
 
 
@@ -111,18 +121,21 @@ class _Run:
     def value(self, line: int):
         """What the line is at the first point."""
         value = self.first[line]
-        return value[0].limit() if isinstance(value, tuple) and isinstance(value[0], Approach) else value
+        return extrapolated(value[0].stacked) if isinstance(self.derivation.steps[line].evaluate, Limit) else value
 
     def pair(self, above: int, here: int, upper, lower) -> None:
         step, before = self.derivation.steps[here], self.derivation.steps[above]
         against = f"line {above + 1}"
-        if step.kind == "limit":
-            self.limit(here, f"limit of {against}", upper[0], lower)
-        elif isinstance(step.evaluate, Limit) and isinstance(before.evaluate, Limit):
+        if isinstance(step.evaluate, Limit) and isinstance(before.evaluate, Limit):
             for h, first, second in zip(SHOWN, upper[1].table, lower[1].table):
                 self.compare(here, against, second, first, _tolerance(first, second) / h)
+        elif isinstance(before.evaluate, Limit):
+            self.limit(here, f"limit of {against}", upper[0], lower)
         elif isinstance(step.evaluate, Limit):
             self.limit(here, f"{against}, as its limit", lower[0], upper)
+        elif step.kind == "limit":  # the line above gives its limit itself
+            size = max(1.0, float(np.max(np.abs(_vector(upper)), initial=0.0)))
+            self.compare(here, f"limit of {against}", lower, upper, TAKEN * size)
         elif step.kind == "at_most":
             excess = np.maximum(_vector(upper) - _vector(lower), 0.0)
             self.compare(here, f"at least {against}", excess, np.zeros_like(excess), _tolerance(upper, lower))
