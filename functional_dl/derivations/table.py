@@ -3,8 +3,8 @@
 import difflib
 import functools
 
+from functional_dl.derivations import families
 from functional_dl.derivations.derivation import Derivation
-from functional_dl.derivations.families import FAMILIES
 
 
 @functools.cache
@@ -15,7 +15,7 @@ def table() -> dict[str, Derivation]:
       ValueError: two derivations have one name.
     """
     found: dict[str, Derivation] = {}
-    for family in FAMILIES.values():
+    for family in families.load().values():
         for derivation in family:
             if derivation.name in found:
                 raise ValueError(f"name: two derivations are called {derivation.name!r}")

@@ -3,14 +3,14 @@
 import jax
 
 from functional_dl import derivations
-from functional_dl.derivations.families import FAMILIES
+from functional_dl.derivations.families import load
 
 JUDGES = {"numeric derivative", "reverse.vjp", "check_vjp"}
 
 
 def names(*families: str) -> list[str]:
     """The derivations of some families, in order."""
-    return [derivation.name for family in families for derivation in FAMILIES[family]]
+    return [derivation.name for family in families for derivation in load()[family]]
 
 
 def assert_verified(name: str) -> None:
