@@ -25,6 +25,7 @@ def _scan(terms: Terms) -> str:
     arguments = ["c"] if consts else []
     arguments += ["s_t"] * bool(carry) + ["x_t"] * bool(xs)
     left = ", ".join(["s_{t+1}"] * bool(carry) + ["y_t"] * bool(items))
+    left = f"({left})" if carry and items else left
     length = terms.params["length"]
     steps = f"t = {length - 1}, \\dots, 0" if terms.params["reverse"] else f"t = 0, \\dots, {length - 1}"
     where = []
@@ -38,13 +39,15 @@ def _scan(terms: Terms) -> str:
     if items:
         where.append(f"({_listed(items)}) = y")
     meaning = ", \\; ".join(where)
-    return f"({left}) = f({', '.join(arguments)}), \\quad {steps}; \\qquad {meaning}"
+    return f"{left} = f({', '.join(arguments)}), \\quad {steps}; \\qquad {meaning}"
 
 
 def _scan_back(terms: Terms) -> str:
     consts, carry = _sizes(terms)
     place = terms.place
     ct = r"\begin{pmatrix} \bar s_{t+1} \\ \bar y_t \end{pmatrix}"
+    if not carry or carry == len(terms.ys):
+        ct = r"\bar s_{t+1}" if carry else r"\bar y_t"
     if place < consts:
         return (
             f"\\textstyle\\sum_t \\left(\\frac{{\\partial f}}{{\\partial {terms.xs[place]}}}\\right)_t^{{\\top}} {ct}"

@@ -42,13 +42,20 @@ class Namer:
         self.latexes: dict[str, int] = {}
 
     def give(self, wanted: str, latex: str | None = None, label: str = "", ndim: int = 0) -> Name:
+        return Name(self.identifier_for(wanted), self.distinct(latex or latex_of(identifier(wanted), ndim)), label)
+
+    def identifier_for(self, wanted: str) -> str:
         base = identifier(wanted)
         name, version = base, 1
         while not self.free(name):
             version += 1
             name = f"{base}_{version}"
         self.taken.add(name)
-        return Name(name, self.distinct(latex or latex_of(base, ndim)), label)
+        return name
+
+    def share(self, wanted: str, latex: str) -> Name:
+        """A new identifier for what is, in formulas, a value that has a name already."""
+        return Name(self.identifier_for(wanted), latex)
 
     def free(self, name: str) -> bool:
         return name not in self.taken and name not in RESERVED and not name.endswith("_bar")

@@ -189,9 +189,10 @@ class Maker:
             number = entry.ins[inner.outer[i]]
             outer = names.get(number) if number is not None else None
             ndim = len(jnp.shape(inner.values[i]))
-            if kind == "const":
-                wanted = outer.name if outer is not None else words[i]
-                inputs.append(self.namer.give(wanted, outer.latex if outer else None, "", ndim))
+            if kind == "const" and outer is not None:
+                inputs.append(self.namer.share(outer.name, outer.latex))  # one value, and one sum of cotangents
+            elif kind == "const":
+                inputs.append(self.namer.give(words[i], None, "", ndim))
             else:
                 base = latex_of(words[i], ndim)
                 tex = f"{{{base}}}_{{t}}" if "_" in base else f"{base}_{{t}}"
