@@ -119,7 +119,7 @@ function drawHead() {
   });
   const results = data.outputs.map((id) => {
     const value = values[id];
-    const figure = value.shape.length === 0 && value.summary ? ` = ${number(value.summary.mean)}` : "";
+    const figure = value.shape.length === 0 && value.summary ? ` = ${number(value.summary.mean, 6)}` : "";
     return element("span", { class: "argument" }, `${value.dtype} ${shapeText(value)}`, element("b", {}, figure));
   });
   document.getElementById("signature").append(...list, element("span", { class: "to" }, "→"), ...results.slice(0, 4));
@@ -151,7 +151,7 @@ function showPane(name) {
   for (const tab of document.querySelectorAll("#tabs [role=tab]")) {
     tab.setAttribute("aria-selected", String(tab.dataset.pane === name));
   }
-  if (name === "graph" && state.scale === null) zoomTo(fitting(0.55));
+  if (name === "graph" && state.scale === null) zoomTo(fitting(READABLE));
   if (name === "graph") markGraph();
 }
 
@@ -166,7 +166,7 @@ document.getElementById("fold").addEventListener("click", () => {
   if (state.chosen) state.chosen = visible(state.chosen);
   refresh();
 });
-window.addEventListener("resize", () => state.scale === null && zoomTo(fitting(0.55)));
+window.addEventListener("resize", () => state.scale === null && zoomTo(fitting(READABLE)));
 
 if (root.children.length === 1 && root.children[0].kind === "group") root.children[0].open = true;
 drawHead();

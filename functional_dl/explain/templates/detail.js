@@ -103,7 +103,7 @@ function valueTable(ids, made = new Set()) {
       made.has(id) ? element("em", {}, " made") : "", value.kept ? element("em", {}, " kept") : "");
     const lines = [element("tr", {}, name, type, ...summaryCells(value.summary, value.text))];
     if (value.cotangent) {
-      const bar = element("th", { scope: "row" }, formula(`\\bar{${value.latex}}`, false));
+      const bar = element("th", { scope: "row" }, formula(barred(value.latex), false));
       lines.push(element("tr", { class: "back" }, bar, element("td", { class: "type" }, "cotangent"),
         ...summaryCells(value.cotangent, value.cotangentText)));
     }
@@ -161,7 +161,7 @@ function dear(steps) {
   const list = [...steps].sort((a, b) => b.flops + b.backwardFlops - a.flops - a.backwardFlops).slice(0, 5)
     .filter((step) => step.flops + step.backwardFlops);
   if (!list.length) return [];
-  return [heading("Dearest steps"), element("table", { class: "values" }, element("tbody", {}, ...list.map((step) =>
+  return [heading("Dearest steps"), element("table", { class: "values dear" }, element("tbody", {}, ...list.map((step) =>
     element("tr", {}, element("th", { scope: "row" }, stepLink(step.index)),
       element("td", {}, quantity(step.flops + step.backwardFlops, "FLOP")),
       element("td", {}, share(step.flops + step.backwardFlops, total))))))];

@@ -9,12 +9,12 @@ function quantity(n, unit) {
   return `${Math.round(n)} ${unit}`.trim();
 }
 
-function number(x) {
+function number(x, precision = 3) {
   if (x === null || x === undefined) return "";
   if (typeof x === "string") return x.replace("inf", "∞").replace("-", "−");
   if (x === 0) return "0";
   const size = Math.abs(x);
-  const text = size >= 1e5 || size < 1e-3 ? x.toExponential(2) : String(Number(x.toPrecision(4)));
+  const text = size >= 1e5 || size < 1e-3 ? x.toExponential(2) : String(Number(x.toPrecision(precision)));
   const [mantissa, power] = text.split("e");
   return (power ? `${mantissa}e${Number(power)}` : mantissa).replaceAll("-", "−");
 }
@@ -44,6 +44,12 @@ function formula(latex, display = true) {
   const made = element(display ? "div" : "span", { class: display ? "formula" : "inline" });
   temml.render(latex, made, { displayMode: display, throwOnError: false, trust: false });
   return made;
+}
+
+// The name with a bar over it: the cotangent.
+function barred(latex) {
+  const [, stem, rest] = latex.match(/^(\\[a-z]+\{[^{}]*\}|\\[A-Za-z]+|.)(.*)$/s);
+  return stem.length > 1 && stem.includes("{") ? `\\overline{${stem}}${rest}` : `\\bar{${stem}}${rest}`;
 }
 
 function plural(n, word) {

@@ -4,6 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const canvas = document.getElementById("canvas");
 const ruler = document.createElement("canvas").getContext("2d");
 const drawn = new Map(); // node of the tree or "v12" -> its drawing
+const READABLE = 0.8; // scale below which labels are too small: the canvas scrolls instead
 const MANY = 250; // nodes, above which the quicker way to rank them is taken
 let size = { width: 1, height: 1 };
 
@@ -54,7 +55,8 @@ function leaf(node, parent, opened) {
 function stepLabel(step) {
   const made = step.outputs.map((id) => values[id]?.name).join(", ");
   const what = step.label || step.primitive;
-  return step.trips > 1 ? `${made} = ${what} ×${step.trips}` : `${made} = ${what}`;
+  const text = made.replace(/_\d+$/, "") === what ? made : `${made} = ${what}`;
+  return step.trips > 1 ? `${text} ×${step.trips}` : text;
 }
 
 const FONT = { label: "12px sans-serif", note: "10.5px sans-serif" };
@@ -141,7 +143,7 @@ function drawGraph() {
   for (const link of links) svg.append(...edgeShapes(link, layout.edge(link.from, link.to).points));
   for (const part of leaves.values()) svg.append(leafShape(part, layout.node(part.id)));
   canvas.replaceChildren(svg);
-  zoomTo(state.scale ?? fitting(0.55));
+  zoomTo(state.scale ?? fitting(READABLE));
   markGraph();
 }
 

@@ -34,7 +34,7 @@ function row(node) {
     "div",
     { class: `row ${node.kind}`, style: `--depth:${node.depth}` },
     element("span", { class: "fold", "aria-hidden": "true" }, folds ? (node.open ? "▾" : "▸") : ""),
-    element("span", { class: "name", title: node.name }, node.name),
+    element("span", { class: "name", title: node.name }, node.kind === "group" ? node.name : stepLabel(node.step)),
     failed ? element("span", { class: "bad", title: "a check failed" }, "✗") : null,
     element("span", { class: "cost" }, node.flops + node.backward ? quantity(node.flops + node.backward, "") : ""),
     element("span", { class: "share" }, share(node.flops + node.backward, total)),
