@@ -1,4 +1,7 @@
-"""For people who have a function and no script: python -m functional_dl check MODULE:FUNCTION --shapes 3,4 4
+"""For people who have a function and no script:
+
+python -m functional_dl check MODULE:FUNCTION --shapes 3,4 4
+python -m functional_dl explain MODULE:FUNCTION --shapes 3,4 4 --markdown out.md
 
 The function's module is imported from the current folder.
 """
@@ -6,6 +9,7 @@ The function's module is imported from the current folder.
 import importlib
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -71,17 +75,7 @@ class Check:
 
     def primals(self) -> list:
         """Random arguments of the given shapes."""
-        import jax.numpy as jnp
-
-        rng = np.random.default_rng(self.seed)
-        drawn = []
-        for text in self.shapes:
-            shape = read_shape(text)
-            values = self.scale * rng.normal(size=shape)
-            if self.dtype.startswith("complex"):
-                values = values + 1j * self.scale * rng.normal(size=shape)
-            drawn.append(jnp.asarray(values).astype(self.dtype))
-        return drawn
+        return drawn(self.shapes, self.dtype, self.scale, self.seed)
 
 
 @dataclass(frozen=True)
@@ -109,6 +103,76 @@ class FindNan:
         return 1 if report.found else 0
 
 
+@dataclass(frozen=True)
+class Explain:
+    """Shows how a function's value and cotangents are computed: steps, costs, checks; exits with 1 where a rule
+    disagrees with an oracle."""
+
+    target: Annotated[str, tyro.conf.Positional]
+    """MODULE:FUNCTION of the arguments that MODULE:arguments() returns, or of random arrays of the given shapes."""
+    shapes: tuple[str, ...] = field(default=())
+    """One shape for each argument, as 3,4; () for a number.  Without them: what MODULE's `arguments` returns."""
+    dtype: Literal["float32", "float64", "bfloat16", "float16", "complex64", "complex128"] = "float32"
+    """Of the arguments, which are drawn from a normal distribution."""
+    scale: float = 1.0
+    """Size of the arguments."""
+    seed: int = 0
+    """Of arguments and cotangents."""
+    check: bool = True
+    """Check each step's rule."""
+    html: str = ""
+    """Write the explanation as a page to this file."""
+    markdown: str = ""
+    """Write it as Markdown to this file."""
+    latex: str = ""
+    """Write it as a LaTeX document to this file."""
+    python: str = ""
+    """Write the forward and backward pass as a Python module to this file."""
+    dot: str = ""
+    """Write the computational graph in Graphviz's language to this file."""
+
+    def run(self) -> int:
+        import jax
+
+        if self.dtype in ("float64", "complex128"):
+            jax.config.update("jax_enable_x64", True)
+        from functional_dl import explain
+
+        fun = found(self.target)
+        if self.shapes:
+            primals = drawn(self.shapes, self.dtype, self.scale, self.seed)
+        else:
+            primals = found(f"{self.target.partition(':')[0]}:arguments")()
+        shown = explain.explain(fun, *primals, check=self.check, seed=self.seed)
+        print(shown)
+        texts = {
+            self.markdown: shown.to_markdown,
+            self.latex: shown.to_latex,
+            self.python: shown.to_python,
+            self.dot: lambda: shown.graph.to_dot(),
+            self.html: shown.to_html,
+        }
+        for path, text in texts.items():
+            if path:
+                Path(path).write_text(text())
+        return 0 if shown.passed else 1
+
+
+def drawn(shapes, dtype: str, scale: float, seed: int) -> list:
+    """Random arguments of the given shapes."""
+    import jax.numpy as jnp
+
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for text in shapes:
+        shape = read_shape(text)
+        values = scale * rng.normal(size=shape)
+        if dtype.startswith("complex"):
+            values = values + 1j * scale * rng.normal(size=shape)
+        arrays.append(jnp.asarray(values).astype(dtype))
+    return arrays
+
+
 def found(target: str) -> Any:
     """The object that MODULE:NAME names."""
     module, _, name = target.partition(":")
@@ -133,7 +197,7 @@ def read_shape(text: str) -> tuple[int, ...]:
 
 
 def main(args=None) -> int:
-    command = tyro.extras.subcommand_cli_from_dict({"check": Check, "find-nan": FindNan}, args=args)
+    command = tyro.extras.subcommand_cli_from_dict({"check": Check, "explain": Explain, "find-nan": FindNan}, args=args)
     return command.run()
 
 

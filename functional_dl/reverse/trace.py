@@ -401,6 +401,10 @@ class Tape:
         outs = list(outs) if primitive.multiple_results else [outs]
         return self.note(primitive, rule, params, values, slots, outs)
 
+    def place(self) -> Any:
+        """What an equation notes as its `source`: its place in the user's program, where that is wanted."""
+        return current_source() if self.sources else None
+
     def holds_differentiated(self, values) -> bool:
         """Whether one of the values is a reference to what is differentiated."""
         return any(self.contents.get(id(v), (None, None))[1] is not None for v in values) if self.contents else False
@@ -423,14 +427,14 @@ class Tape:
             return outs, out_slots
         if rule is None:
             raise REFUSALS.get(primitive, NotImplementedError)(no_rule_message(primitive))
-        source = current_source() if self.sources else None
+        source = self.place()
         values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
         self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
         return outs, out_slots
 
     def call(self, primitive, pull_back, residuals, slots, outs, out_slots, params=None) -> tuple[list, list]:
         """Records outs = primitive(...) with its own way back; see Call."""
-        source = current_source() if self.sources else None
+        source = self.place()
         if self.tangents:
             pull_back = functools.partial(_pull_tangents, pull_back)
         self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source))
@@ -519,7 +523,7 @@ def _pull_tangents(pull_back, residuals, cts):
         return pull_back(residuals, cts)
 
 
-def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: bool = False):
+def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: bool = False, tape_type: Callable = Tape):
     """Runs fun on the values and records what depends on the active ones.
 
     Args:
@@ -527,11 +531,12 @@ def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: boo
       values: the arguments.
       active: for each argument, whether it is differentiated.
       sources: note each equation's place in the user's source.
+      tape_type: what makes the tape, `tape_type(parent_trace, sources)`.
     Returns:
       values of the outputs, values of the others, Program, residuals.
     """
     with take_current_trace() as parent, set_current_trace(parent), recording_tangents(False):
-        tape = Tape(parent, sources)
+        tape = tape_type(parent, sources)
         slots = [tape.new_slot() if a else None for a in active]
         with set_current_trace(tape.trace, check_leaks=True):
             outs, aux = fun(*tape.trace.lift(values, slots))

@@ -1,0 +1,179 @@
+"""explain: a function's value and its cotangents, step by step."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+
+from functional_dl.explain import groups, ledger
+from functional_dl.explain import recording as recording_of
+from functional_dl.explain.explanation import Explanation
+from functional_dl.explain.naming import Name, Namer, argument_name
+from functional_dl.explain.steps import Maker
+from functional_dl.reverse.trace import is_differentiable, tangent_dtype
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is needed to run the function again: it, its arguments, which are differentiated, the cotangent."""
+
+    fun: Callable
+    primals: tuple
+    argnums: tuple[int, ...]
+    ct: Any
+    names: dict[int, Name] = field(default_factory=dict)
+    input_numbers: tuple[int, ...] = ()
+
+
+def explain(
+    fun: Callable,
+    *primals,
+    argnums: int | Sequence[int] | None = None,
+    ct: Any = None,
+    check: bool = True,
+    values: bool = True,
+    xla: bool = False,
+    seed: int = 0,
+) -> Explanation:
+    r"""Shows how a function's value and cotangents are computed: y = f(x), \bar x = (\partial f/\partial x)^T \bar y.
+
+    The function is run with the hand-written reverse mode's own front, and each equation is paired with its way back:
+    formula, derivation, source line, numbers, costs, and a check of the rule at these numbers.
+
+    Args:
+      fun: function of pytrees of arrays that returns a pytree of arrays.
+      *primals: where it is explained.
+      argnums: the arguments that are differentiated; all that are floating, by default.
+      ct: the output's cotangent; by default 1 for a scalar, random numbers for an array.
+      check: whether each step's rule is checked.
+      values: whether numbers are summarised.
+      xla: whether the program is compiled for XLA's own count of its operations.
+      seed: of random cotangents and of the checks.
+    Returns:
+      Explanation.
+    Raises:
+      TypeError: fun is not callable, or returns what is no array.
+      ValueError: argnums names an argument that is not there, or no argument can be differentiated.
+    """
+    if not callable(fun):
+        raise TypeError(f"fun: expected a callable, got {fun!r}")
+    chosen = _chosen(argnums, primals)
+    paths, in_tree = tree_flatten_with_path(primals)
+    leaves = recording_of.distinct([leaf for _, leaf in paths])
+    active = [path[0].idx in chosen and is_differentiable(jax.typeof(x)) for (path, _), x in zip(paths, leaves)]
+    if not any(active):
+        raise ValueError(f"argnums: none of the arguments {sorted(chosen)} holds floating numbers to differentiate by")
+    store: dict = {}
+
+    def flat(*xs):
+        paths_out, store["tree"] = tree_flatten_with_path(fun(*tree_unflatten(in_tree, xs)))
+        for path, leaf in paths_out:
+            if not (hasattr(leaf, "shape") or isinstance(leaf, int | float | complex)):
+                raise TypeError(f"fun: expected arrays to be returned, got {type(leaf).__name__} at out{keystr(path)}")
+        return [leaf for _, leaf in paths_out]
+
+    outs, recording = recording_of.run(flat, leaves, active, flat.__code__)
+    cts = cotangents(outs, ct, store["tree"], seed)
+    labels = _argument_labels(fun, primals, paths)
+    namer = Namer()
+    inputs = [namer.give(argument_name(label), None, label, x.ndim) for label, x in zip(labels, leaves)]
+    name = _function_name(fun)
+    maker = Maker(namer, check, values, seed, name)
+    part = maker.part(recording, cts, inputs, top=True)
+    outline, loose = groups.tree(part.steps)
+    recipe = Recipe(
+        fun, primals, tuple(sorted(chosen)), tree_unflatten(store["tree"], cts), part.names, tuple(recording.inputs)
+    )
+    made = ledger.build(part.steps, recording, xla=_xla_flops(recipe) if xla else None)
+    return Explanation(
+        maker.values,
+        tuple(part.steps),
+        outline,
+        tuple(recording.inputs),
+        tuple(recording.outputs),
+        made,
+        _source(fun),
+        name,
+        loose,
+        recipe,
+    )
+
+
+def _function_name(fun) -> str:
+    name = getattr(fun, "__name__", "") or getattr(getattr(fun, "func", None), "__name__", "")
+    return name if name.isidentifier() else "f"
+
+
+def _chosen(argnums, primals) -> set[int]:
+    count = len(primals)
+    if argnums is None:
+        return set(range(count))
+    given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for n in given:
+        if not -count <= n < count:
+            raise ValueError(f"argnums: expected numbers of the {count} arguments, got {n}")
+    return {n % count for n in given}
+
+
+def cotangents(outs: Sequence, ct: Any, tree, seed: int) -> list:
+    """The outputs' cotangents: those given, else 1 for a single scalar, random numbers of size 1 for arrays."""
+    if ct is not None:
+        leaves, given = tree_flatten(ct)
+        if given != tree:
+            raise ValueError(f"ct: expected the structure of fun's result, {tree}, got {given}")
+        for leaf, out in zip(leaves, outs):
+            if jnp.shape(leaf) != jnp.shape(out):
+                raise ValueError(f"ct: expected the shape of fun's result, {jnp.shape(out)}, got {jnp.shape(leaf)}")
+        return [jnp.asarray(leaf, jnp.asarray(out).dtype) for leaf, out in zip(leaves, outs)]
+    rng = np.random.default_rng(seed)
+    cts = []
+    for out in outs:
+        dtype = tangent_dtype(jax.typeof(out).dtype)
+        if dtype == jax.float0:
+            cts.append(None)
+        elif jnp.shape(out) == ():
+            cts.append(jnp.ones((), dtype))
+        else:
+            cts.append(jnp.asarray(rng.normal(size=jnp.shape(out))).astype(dtype))
+    return cts
+
+
+def _argument_labels(fun, primals, paths) -> list[str]:
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names: list[str] = []
+    for i in range(len(primals)):
+        p = parameters[i] if i < len(parameters) else (parameters[-1] if parameters else None)
+        if p is None:
+            names.append(f"x{i}")
+        elif p.kind is p.VAR_POSITIONAL:
+            names.append(f"{p.name}[{i - len(parameters) + 1}]")
+        else:
+            names.append(p.name)
+    return [names[path[0].idx] + keystr(path[1:]) for path, _ in paths]
+
+
+def _source(fun) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(inspect.unwrap(fun)))
+    except (OSError, TypeError):
+        return ""
+
+
+def _xla_flops(recipe: Recipe) -> float:
+    from functional_dl.explain.tracing import value_and_vjp_of
+
+    fun, args = value_and_vjp_of(recipe)
+    cost = jax.jit(fun).lower(*args).compile().cost_analysis()
+    cost = cost[0] if isinstance(cost, list) else cost
+    return float((cost or {}).get("flops", float("nan")))

@@ -1,0 +1,94 @@
+"""Calls of functions with derivatives of their own: their names, and how to apply them more than once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.extend.core import Primitive
+from jax.extend.core.primitives import (
+    custom_jvp_call_p,
+    custom_vjp_call_p,
+)
+
+from functional_dl.reverse.trace import (
+    function_of,
+    instantiate,
+    open_jaxpr,
+)
+
+CUSTOM = {custom_jvp_call_p, custom_vjp_call_p}
+
+
+def called_name(primitive: Primitive, params: dict) -> str:
+    """The name of the function that an equation calls, "" for other equations."""
+    if primitive not in CUSTOM and primitive.name not in ("checkpoint", "remat", "remat2", "composite"):
+        return ""
+    if params.get("name"):
+        return str(params["name"])
+    inner = params.get("call_jaxpr", params.get("fun_jaxpr", params.get("jaxpr")))
+    return traced_function(inner)[0] if inner is not None else ""
+
+
+def function_name(fun) -> str:
+    """The name of a function in a parameter of JAX's."""
+    where = str(getattr(getattr(fun, "debug_info", None), "func_src_info", "") or "")
+    return where.partition(" at ")[0].rsplit(".", 1)[-1]
+
+
+def traced_function(jaxpr) -> tuple[str, str]:
+    """Name and file of the Python function that a jaxpr was traced from; ("", "") where it is not known."""
+    info = getattr(open_jaxpr(jaxpr)[0], "debug_info", None)
+    where = str(getattr(info, "func_src_info", "") or "")
+    name, _, place = where.partition(" at ")
+    return name.rsplit(".", 1)[-1], place.rsplit(":", 1)[0]
+
+
+class Again:
+    """A function that may be called any number of times, where JAX's own may be called once."""
+
+    def __init__(self, fun: Callable):
+        self.call_wrapped = fun
+
+
+def applicable_again(
+    primitive: Primitive, params: dict, values: Sequence, slots: Sequence
+) -> tuple[dict, Callable | None]:
+    """Parameters of a call that was met with Python functions in them, such that the rule may be run more than once.
+
+    The function with the derivative is staged once (the other one is then left alone: JAX wants one of the two called).
+    Returns the parameters and the function alone, None where it cannot be had.
+    """
+    if params["symbolic_zeros"]:
+        return params, None
+    if primitive is custom_jvp_call_p:
+        jvp = params["subfuns"][1]
+        tangents = [instantiate(None, jax.typeof(v)) for v in values]
+        program = jax.make_jaxpr(lambda *xs: jvp.call_wrapped(*xs))(*values, *tangents)
+        both = function_of(program)
+        half = len(open_jaxpr(program)[0].outvars) // 2
+        alone = lambda *xs: both(*xs, *[instantiate(None, jax.typeof(x)) for x in xs])[:half]
+        alone = _with_jvp(alone, both, half)
+        return {**params, "subfuns": (Again(alone), Again(both))}, alone
+    _, fwd, bwd = params["subfuns"]
+    flags = [s is not None for s in slots]
+    program = jax.make_jaxpr(lambda *xs: fwd.call_wrapped(*[a for pair in zip(xs, flags) for a in pair]))(*values)
+    forward = function_of(program)
+    _, residual_tree, forwarded = params["out_trees"]()
+    count = residual_tree.num_leaves - sum(f is not None for f in forwarded)
+    again = Again(lambda *args: forward(*args[::2]))
+    return {**params, "subfuns": (None, again, bwd)}, lambda *xs: forward(*xs)[count:]
+
+
+def _with_jvp(alone: Callable, both: Callable, half: int) -> Callable:
+    """The function with its own rule, as JAX knows it."""
+    again = jax.custom_jvp(alone)
+
+    def rule(primals, tangents):
+        dense = [np.zeros(np.shape(t), jax.float0) if jax.typeof(t).dtype == jax.float0 else t for t in tangents]
+        outs = both(*primals, *dense)
+        return outs[:half], outs[half:]
+
+    again.defjvp(rule)
+    return again

@@ -1,0 +1,164 @@
+"""Each step's rule against two oracles, at the step's own values and cotangents.
+
+- adjoint identity: <x_bar, u> = d/dt <y_bar, f(x + t u)> at t = 0, the right side by central differences of the
+  equation itself (Richardson's extrapolation, with an error estimate);
+- JAX's own derivative of the single equation.
+
+The first shares no convention with anybody, the second is exact to rounding; a step passes if both agree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.check.numeric import slopes
+from functional_dl.explain.explanation import Check
+from functional_dl.explain.program import Entry
+
+STEPS = 5  # sizes of the differences: h, h/2, ..., h/16
+FIRST = (2.0**-6, 2.0**-14, 2.0**-21)  # h, relative to the values: smaller ones where a kink is near
+ORACLES = ("adjoint identity", "jax.vjp of the equation")
+MOST_CANCELLED = 1e4
+IMPLICIT = {"custom_linear_solve", "call_hi_primitive", "linear_call", "custom_vmap_call"}
+VAGUE = 1e-2  # relative error: a difference that knows no better says nothing
+
+
+def check(entry: Entry, out_cts: Sequence, bars: dict[int, object], seed: int = 0) -> Check | None:
+    """The step's check.
+
+    Args:
+      entry: the equation.
+      out_cts: cotangents of its outputs, None for zero.
+      bars: slot -> the cotangent that the rule gave the operand (or operands) of that slot.
+    """
+    places = {s: [i for i in entry.active if entry.slots[i] == s] for s in bars if s in entry.slots}
+    points = [entry.operands[where[0]] for where in places.values()]
+    if not places:
+        return None
+    cts = {j: ct for j, ct in enumerate(out_cts) if ct is not None}
+    given = [bars[s] for s in places]
+
+    def outs(*active):
+        operands = list(entry.operands)
+        for where, x in zip(places.values(), active):
+            for i in where:
+                operands[i] = x
+        results = entry.apply(*operands)
+        return [results[j] for j in cts]
+
+    found = [
+        result
+        for result in (
+            _against_jax(outs, points, list(cts.values()), given),
+            None
+            if _is_indirect(entry, [*points, *cts.values()])
+            else _adjoint(outs, points, list(cts.values()), given, seed),
+        )
+        if result is not None
+    ]
+    if not found:
+        return None
+    return max(found, key=lambda c: (not c.passed, c.error / c.tolerance))
+
+
+def _against_jax(outs, points, cts, bars) -> Check | None:
+    try:
+        _, pullback = jax.vjp(outs, *points)
+        expected = pullback(cts)
+    except (NotImplementedError, ValueError, TypeError):  # JAX has no derivative: while_loop
+        return None
+    worst, allowed = 0.0, 1.0
+    for bar, other, x in zip(bars, expected, points):
+        got, want = wide(bar), wide(other)
+        scale = _norm(want) or _norm(got)
+        if not np.isfinite(scale):
+            same = np.array_equal(got, want, equal_nan=True)
+            error = 0.0 if same else float("inf")
+        else:
+            error = _norm(got - want) / scale if scale else 0.0
+        tolerance = rounding(x.dtype, [x, *cts]) * cancellation(cts, scale)
+        if error / tolerance >= worst / allowed:
+            worst, allowed = error, tolerance
+    return Check(bool(worst <= allowed), worst, allowed, ORACLES[1])
+
+
+def rounding(dtype, arrays) -> float:
+    """What the rounding of sums of up to n terms allows, n the largest array's size, relative to the result's norm."""
+    longest = max((x.size for x in arrays), default=1)
+    return float(jnp.finfo(dtype).eps) * (32 + 2 * np.sqrt(longest))
+
+
+def cancellation(cts, size: float) -> float:
+    """How much larger than the result (of norm `size`) the terms are that it is the difference of.
+
+    At y = tanh x near 1 the cotangent is y_bar - y_bar y^2, whose terms are of the size of y_bar: rounded relative to
+    that.  A rule that is only ever scaled down is given the same, up to a factor that leaves the check its teeth.
+    """
+    total = float(np.sqrt(sum(_norm(wide(ct)) ** 2 for ct in cts)))
+    return float(np.clip(total / size if size else 1.0, 1.0, MOST_CANCELLED))
+
+
+def _adjoint(outs, points, cts, bars, seed) -> Check | None:
+    rng = np.random.default_rng(seed)
+    directions = [_direction(x, rng) for x in points]
+    weights = [np.asarray(ct, np.float64) for ct in cts]
+
+    def along(t: float) -> np.ndarray:
+        moved = [x + jnp.asarray(t * u, x.dtype) for x, u in zip(points, directions)]
+        values = [np.asarray(y, np.float64) for y in outs(*moved)]
+        return np.asarray(sum(float((w * y).sum()) for w, y in zip(weights, values)))
+
+    noise = _noise(outs(*points), points, weights)
+    given = sum(float((np.asarray(b, np.float64) * u).sum()) for b, u in zip(bars, directions))
+    scale = sum(_norm(np.asarray(b, np.float64)) * _norm(u) for b, u in zip(bars, directions)) or 1.0
+    found = None
+    for first in FIRST:
+        with np.errstate(all="ignore"):
+            slope = slopes(along, first, STEPS)
+        low, high = (float(v) for v in slope.interval)
+        if not np.isfinite([low, high, given]).all():
+            continue
+        off = max(low - given, given - high, 0.0)
+        size = max(_norm(np.asarray(b, np.float64)) for b in bars)
+        tolerance = rounding(points[0].dtype, [*points, *cts]) * cancellation(cts, size)
+        tolerance += (float(slope.error) + noise / first) / scale
+        if tolerance > VAGUE:
+            continue
+        found = Check(bool(off / scale <= tolerance), abs(float(slope.value) - given) / scale, tolerance, ORACLES[0])
+        if found.passed:
+            return found
+    return found
+
+
+def _noise(values, points, weights) -> float:
+    """What rounding leaves uncertain of the sum of weighted values."""
+    unit = max(float(jnp.finfo(x.dtype).eps) for x in (*values, *points))
+    return unit * sum(float(np.abs(w * np.asarray(y, np.float64)).sum()) for w, y in zip(weights, values))
+
+
+def _is_indirect(entry: Entry, arrays: Sequence) -> bool:
+    """Whether differences of the equation are not what its rule is to agree with: complex numbers have more
+    directions than one; a solver's derivative is its equation's, whatever it reads besides (a factorisation)."""
+    return entry.primitive.name in IMPLICIT or any(wide(x).dtype.kind == "c" for x in arrays)
+
+
+def wide(x) -> np.ndarray:
+    """The array in double precision."""
+    array = np.asarray(x)
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
+def _norm(x: np.ndarray) -> float:
+    return float(np.sqrt(np.square(np.abs(x)).sum()))
+
+
+def _direction(x, rng) -> np.ndarray:
+    """A random direction, of x's size entry by entry, so that a step keeps signs; of its mean size where x is 0."""
+    point = np.asarray(x, np.float64)
+    size = np.abs(point)
+    spare = float(size.mean()) if size.size and size.any() else 1.0
+    return rng.uniform(-1, 1, point.shape) * np.where(size > 0, size, spare)

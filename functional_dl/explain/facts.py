@@ -1,0 +1,133 @@
+"""What is to be said of a step: its operands, its way back, what is kept for it, where paths meet."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.explain import latex
+from functional_dl.explain.explanation import Meeting
+from functional_dl.explain.naming import Name, bar
+from functional_dl.explain.program import Entry
+from functional_dl.explain.recording import Recording
+from functional_dl.reverse.trace import Residual
+
+
+def operand(name: Name, value, number, recording) -> str:
+    """An operand's LaTeX: constants that are single numbers are written as such."""
+    if number in recording.inputs or any(number in e.out_ids for e in recording.notebook.entries):
+        return name.latex
+    if jnp.shape(value) == () and hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, np.number):
+        return latex.number(np.asarray(value))
+    return name.latex
+
+
+def way_back(equation, out_cts):
+    def pull(cts):
+        bars = equation.pull(cts)
+        return [
+            bar() if callable(bar) else bar
+            for slot, bar in zip(equation.inputs, bars)
+            if slot is not None and bar is not None
+        ]
+
+    return jax.make_jaxpr(pull)(out_cts)
+
+
+def count_sums(recording: Recording, costs: dict[int, int]) -> None:
+    """Adds the additions where paths meet to the steps whose terms come second."""
+    for slot, origins in recording.terms.items():
+        ct = recording.cts.get(slot)
+        size = int(np.prod(jnp.shape(ct))) if ct is not None else 0
+        for origin in origins[1:]:
+            if origin is not None:
+                costs[origin] = costs.get(origin, 0) + size
+
+
+def residuals(recording: Recording) -> tuple[set[int], dict[int, int]]:
+    """Numbers of the values that are kept, and for each entry the bytes that are kept for it and for none before."""
+    notebook = recording.notebook
+    given = set(recording.inputs)
+    made = {number for entry in notebook.entries for number in entry.out_ids}
+    kept: set[int] = set()
+    costs: dict[int, int] = {}
+    seen: set[int] = set()
+    for equation in recording.program.equations:
+        for place in positions(equation):
+            value = recording.residuals[place]
+            number = notebook.numbers.get(id(value))
+            if id(value) in seen or (number is not None and (number in given or number not in made)):
+                continue
+            seen.add(id(value))
+            if number is not None:
+                kept.add(number)
+            costs[equation.source] = costs.get(equation.source, 0) + bytes(jax.typeof(value))
+    return kept, costs
+
+
+def positions(equation) -> list[int]:
+    """Positions among the residuals that a flattened equation reads."""
+    held = [*equation.operands, *equation.results] if hasattr(equation, "operands") else equation.residuals[1]
+    return [x.position for x in held if type(x) is Residual]
+
+
+def meetings_of(recording: Recording, names, first, offset) -> dict[int, list[Meeting]]:
+    """For each entry, the values whose cotangent is complete at its way back and is a sum: its outputs, and the inputs
+    of the program that it is the first to use."""
+    number_of: dict[int, int] = {}
+    for number, slot in recording.notebook.slot_of.items():
+        number_of.setdefault(slot, number)
+    made = {number: entry.index for entry in recording.notebook.entries for number in entry.out_ids}
+    used: dict[int, int] = {}
+    for entry in recording.notebook.entries:
+        for number in entry.ins:
+            if number is not None:
+                used.setdefault(number, entry.index)
+    found: dict[int, list[Meeting]] = {}
+    for slot, origins in recording.terms.items():
+        number = number_of.get(slot)
+        if number is None or len(origins) < 2:
+            continue
+        place = made.get(number, used.get(number))
+        if place is None:
+            continue
+        name = bar(names[number].latex)
+        count = len(origins)
+        plain = f"{{{name}}}" if "^" in name or "'" in name else name
+        tex = f"{name} = \\sum_{{k=1}}^{{{count}}} {plain}^{{(k)}}"
+        if count <= 4:
+            tex = f"{name} = {' + '.join(f'{plain}^{{({k + 1})}}' for k in range(count))}"
+        terms = tuple(None if o is None else first + o for o in origins)
+        found.setdefault(place, []).append(Meeting(offset + number, terms, tex))
+    return found
+
+
+def is_linear(entry: Entry) -> bool:
+    """Whether the rule reads neither the output nor an operand that is differentiated."""
+    rule = entry.rule
+    if rule is None or rule.formula is None or not entry.active:
+        return False
+    wanted = tuple(i in entry.active for i in range(len(entry.slots)))
+    keep_out, *keep = rule.kept(wanted)
+    return not keep_out and not any(keep[i] for i in entry.active)
+
+
+def title(entry: Entry, names) -> str:
+    word = entry.label.strip("_") or entry.primitive.name
+    shown = [names[n].name if n is not None else short(x) for n, x in zip(entry.ins, entry.operands)]
+    outs = ", ".join(names[n].name for n in entry.out_ids)
+    return f"{outs} = {word}({', '.join(shown)})"
+
+
+def short(x) -> str:
+    try:
+        return f"{np.asarray(x).item():g}"
+    except (TypeError, ValueError):
+        return type(x).__name__
+
+
+def bytes(aval) -> int:
+    shape, dtype = getattr(aval, "shape", ()), getattr(aval, "dtype", None)
+    size = int(np.prod([d for d in shape if isinstance(d, int)]))
+    return size * int(getattr(dtype, "itemsize", 0))

@@ -1,0 +1,290 @@
+"""A function as a list of entries, one a primitive applied, each with its own way back.  The room's reader of jaxprs.
+
+A `Notebook` is the tape of the hand-written reverse mode, which notes besides its equations what they belong to: which
+primitive the user's program applied, to which values, where.  Calls of compiled functions are entered (what they call
+is noted in their place), and so are functions of `jax.custom_jvp`, of which the notebook keeps what is needed to apply
+them again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.extend.core import Literal, Primitive
+from jax.extend.core.primitives import (
+    closed_call_p,
+    convert_element_type_p,
+    jit_p,
+)
+
+from functional_dl.explain import sources
+from functional_dl.explain.calls import CUSTOM, applicable_again, called_name, function_name, traced_function
+from functional_dl.reverse.rule import Rule, rule_of
+from functional_dl.reverse.trace import (
+    Tape,
+    as_array,
+    bind_params,
+    open_jaxpr,
+)
+
+ENTERED = {jit_p: "jaxpr", closed_call_p: "call_jaxpr"}
+
+
+NAMED = {"eval_jaxpr": "call_jaxpr"}  # by name: JAX 0.12's
+
+
+@dataclass(eq=False)
+class Entry:
+    """One primitive applied: outs = primitive(*operands, **params).
+
+    Fields:
+      operands, outs: values; an operand that is a number written in the program is no value of the notebook's.
+      ins, out_ids: the operands' and outputs' numbers in the notebook, None for a number written in the program.
+      slots, out_slots: under which their cotangents add up, None for constants.
+      path: scopes and functions around it, outermost first, each with what tells it from others of its name.
+      frames: the user's frames, innermost first.
+      label: the name of the called function, where the equation is a call.
+      alone: how the equation is applied again, where its parameters do not tell.
+    """
+
+    index: int
+    primitive: Primitive
+    params: dict
+    operands: list
+    outs: list
+    ins: list[int | None]
+    out_ids: list[int]
+    slots: list[int | None]
+    out_slots: list[int | None]
+    path: list[tuple[str, Any]]
+    frames: tuple[sources.Frame, ...]
+    label: str = ""
+    alone: Callable | None = None
+
+    @property
+    def rule(self) -> Rule | None:
+        return rule_of(self.primitive)
+
+    @property
+    def active(self) -> list[int]:
+        """Positions of the operands that are differentiated, where an output is."""
+        if all(s is None for s in self.out_slots):
+            return []
+        return [i for i, s in enumerate(self.slots) if s is not None]
+
+    @property
+    def body_is_in_params(self) -> bool:
+        """Whether the equation holds a program."""
+        return self.alone is not None or any(hasattr(open_jaxpr(v)[0], "eqns") for v in self.params.values())
+
+    def apply(self, *operands) -> list:
+        """The equation at other operands."""
+        if self.alone is not None:
+            return list(self.alone(*operands))
+        outs = self.primitive.bind(*operands, **bind_params(self.primitive, self.params))
+        return list(outs) if self.primitive.multiple_results else [outs]
+
+
+@dataclass
+class Place:
+    """A compiled function that is being entered: where it is called, and which function it is."""
+
+    frames: tuple[sources.Frame, ...]
+    path: list[tuple[str, Any]]
+    function: str
+    file: str
+    source_info: Any = None
+
+
+class Notebook(Tape):
+    """A tape that also notes every primitive that the user's program applies.
+
+    Fields:
+      entries: in order.
+      values: number -> value, for all values that entries read or made.
+      stop: code of the function outside of which no frame is the user's.
+      scoped: names the scope "step_i" around what an entry does, for a trace of it all to show.
+    """
+
+    def __init__(self, parent_trace, sources_wanted=True, stop=None, scoped=False):
+        super().__init__(parent_trace, True)
+        self.entries: list[Entry] = []
+        self.values: list = []
+        self.numbers: dict[int, int] = {}
+        self.slot_of: dict[int, int] = {}
+        self.stop = stop
+        self.scoped = scoped
+        self.entered: list[Place] = []
+        self.open: int | None = None
+        self.frames_alive: list = []
+
+    def place(self):
+        return self.open
+
+    def number(self, value) -> int:
+        """The number of a value, a new one if it has none."""
+        known = self.numbers.get(id(value))
+        if known is None:
+            known = self.numbers[id(value)] = len(self.values)
+            self.values.append(value)
+        return known
+
+    def read(self, value) -> int | None:
+        """The number of an operand; None for a number written in the program."""
+        if id(value) in self.numbers:
+            return self.numbers[id(value)]
+        if isinstance(value, bool | int | float | complex | np.generic) or not hasattr(value, "shape"):
+            return None
+        if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, Tracer) and is_number(value):
+            return None
+        return self.number(value)
+
+    def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
+        if self.open is not None:
+            return super().apply(primitive, values, slots, params)
+        frames, path = self.here(None)
+        return self.enter_or_note(primitive, values, slots, params, frames, path)
+
+    def here(self, source_info) -> tuple[tuple[sources.Frame, ...], list]:
+        """The user's frames and the path of what is applied now."""
+        if not self.entered:
+            frames = sources.live_frames(self.stop, self.frames_alive) if self.stop is not None else ()
+            path = sources.path(frames, sources.scopes())
+            return tuple(frame for frame in frames if not frame.library), path
+        place = self.entered[-1]
+        own = sources.staged_frames(source_info, place.function, place.file)
+        inner = (
+            sources.path(own, sources.scopes(source_info))
+            if own
+            else [(name, None) for name in sources.scopes(source_info)]
+        )
+        return (*own, *place.frames), [*place.path, *inner]
+
+    def enter_or_note(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
+        inner = ENTERED.get(primitive) or NAMED.get(primitive.name)
+        if inner is not None and not self.works_on_references(values):
+            return self.enter(params[inner], params.get("name", ""), values, slots, frames, path)
+        before, alone, label = len(self.entries), None, ""
+        if primitive in CUSTOM and "subfuns" in params:
+            label = function_name(params["subfuns"][0])
+            params, alone = applicable_again(primitive, params, values, slots)
+        outs = self.note_entry(primitive, values, slots, params, frames, path)
+        if len(self.entries) > before:
+            self.entries[-1].alone, self.entries[-1].label = alone, label or self.entries[-1].label
+        return outs
+
+    def is_written(self, value) -> bool:
+        """Whether a value is a single number of the program's own."""
+        return self.read(value) is None if id(value) not in self.numbers else False
+
+    def works_on_references(self, values) -> bool:
+        return any(id(v) in self.contents for v in values)
+
+    def enter(self, jaxpr, name, values, slots, frames, path) -> tuple[list, list]:
+        """Notes the equations of a called program one by one."""
+        function, file = traced_function(jaxpr)
+        tag = (frames[0].file, frames[0].line, frames[0].call) if frames else None
+        users = bool(file) and sources.is_users(file)
+        place = Place(
+            frames,
+            [*path, (name or function, ("" if users else sources.LIBRARY, tag, next(_calls)))],
+            function if users else "",
+            file if users else "",
+        )
+        self.entered.append(place)
+        try:
+            return self.replay_noting(*open_jaxpr(jaxpr), values, slots)
+        finally:
+            self.entered.pop()
+
+    def replay_noting(self, jaxpr, consts, values: Sequence, slots: Sequence) -> tuple[list, list]:
+        """As `replay`, with each equation's own place in the source."""
+        env: dict = {var: (const, None) for var, const in zip(jaxpr.constvars, consts)}
+        env |= dict(zip(jaxpr.invars, zip(values, slots)))
+
+        def read(atom):
+            return (atom.val, None) if isinstance(atom, Literal) else env[atom]
+
+        for eqn in jaxpr.eqns:
+            operands = [read(atom) for atom in eqn.invars]
+            frames, path = self.here(eqn.source_info)
+            with eqn.ctx.manager:
+                outs, out_slots = self.enter_or_note(
+                    eqn.primitive, [v for v, _ in operands], [s for _, s in operands], eqn.params, frames, path
+                )
+            env |= dict(zip(eqn.outvars, zip(outs, out_slots)))
+        results = [read(atom) for atom in jaxpr.outvars]
+        return [value for value, _ in results], [slot for _, slot in results]
+
+    def note_entry(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
+        if primitive is convert_element_type_p and self.is_written(values[0]):
+            return super().apply(primitive, values, slots, params)  # a number of another type is that number
+        if primitive is convert_element_type_p and changes_nothing(values[0], params, bool(self.entered)):
+            return list(values), list(slots)
+        index = len(self.entries)
+        ins = [self.read(v) for v in values]
+        self.slot_of |= {i: s for i, s in zip(ins, slots) if i is not None and s is not None}
+        self.open = index
+        try:
+            with jax.named_scope(f"step_{index}") if self.scoped else nullcontext():
+                outs, out_slots = super().apply(primitive, values, slots, params)
+        finally:
+            self.open = None
+        outs = [as_array(y) if not isinstance(y, Tracer) else y for y in outs]
+        outs = [self.fresh(y) for y in outs]
+        out_ids = [self.number(y) for y in outs]
+        self.slot_of |= {i: s for i, s in zip(out_ids, out_slots) if s is not None}
+        self.entries.append(
+            Entry(
+                index,
+                primitive,
+                params,
+                list(values),
+                list(outs),
+                ins,
+                out_ids,
+                list(slots),
+                list(out_slots),
+                path,
+                frames,
+                called_name(primitive, params),
+            )
+        )
+        return outs, out_slots
+
+    def fresh(self, value):
+        """The value, or where the notebook knows it already a copy of it: no two numbers share a value."""
+        if id(value) not in self.numbers or not is_array(value):
+            return value
+        return jnp.array(value, copy=True)
+
+
+_calls = itertools.count()
+
+
+def is_number(value) -> bool:
+    """Whether an array is a single number (and no key of random numbers)."""
+    return value.ndim == 0 and jax.dtypes.issubdtype(value.dtype, np.generic)
+
+
+def changes_nothing(value, params: dict, staged: bool) -> bool:
+    """Whether a conversion is to the type that the value has.
+
+    Args:
+      staged: the equation is a compiled program's, where nobody asks any more whether a type is weak.
+    """
+    aval = jax.typeof(value)
+    weak = staged or bool(getattr(aval, "weak_type", False)) == bool(params["weak_type"])
+    return aval.dtype == params["new_dtype"] and weak and params.get("sharding") is None
+
+
+def is_array(value) -> bool:
+    return isinstance(value, jax.Array | np.ndarray | np.generic)

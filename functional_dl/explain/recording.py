@@ -1,0 +1,90 @@
+"""Running a function on a notebook: what is left is a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import take_current_trace
+
+from functional_dl.explain import sources
+from functional_dl.explain.calls import traced_function
+from functional_dl.explain.program import Notebook, Place
+from functional_dl.reverse.trace import (
+    open_jaxpr,
+    record,
+)
+
+
+@dataclass
+class Recording:
+    """What a run of a function left: notebook, program and residuals, and the numbers of inputs and outputs."""
+
+    notebook: Notebook
+    program: Any
+    residuals: list
+    inputs: list[int]
+    outputs: list[int]
+    out_slots: list[int | None]
+    terms: dict[int, list] = field(default_factory=dict)
+    cts: dict[int, Any] = field(default_factory=dict)
+
+
+def run(fun: Callable, values: Sequence, active: Sequence[bool], stop, scoped: bool = False):
+    """Runs fun, of flat arrays, returning a flat list; returns the outputs and a Recording."""
+    made: list[Notebook] = []
+
+    def tape_type(parent, wanted):
+        made.append(Notebook(parent, wanted, stop, scoped))
+        return made[0]
+
+    def noted(*tracers):
+        notebook = made[0]
+        for value in values:
+            notebook.number(value)
+        return fun(*tracers), []
+
+    outs, _, program, residuals = record(noted, values, active, tape_type=tape_type)
+    notebook = made[0]
+    outs = list(outs)
+    numbers = [_output_number(notebook, y) for y in outs]
+    inputs = [notebook.numbers[id(v)] for v in values]
+    return outs, Recording(notebook, program, residuals, inputs, numbers, list(program.outputs))
+
+
+def run_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool]):
+    """As `run`, for a jaxpr: the program inside a loop or branch."""
+    with take_current_trace() as parent:
+        notebook = Notebook(parent)
+    values = distinct(values)
+    slots: list = [notebook.new_slot() if a else None for a in active]
+    inputs = [notebook.number(v) for v in values]
+    notebook.slot_of |= {i: s for i, s in zip(inputs, slots) if s is not None}
+    function, file = traced_function(jaxpr)
+    users = bool(file) and sources.is_users(file)
+    notebook.entered.append(Place((), [], function if users else "", file if users else ""))
+    outs, out_slots = notebook.replay_noting(open_jaxpr(jaxpr)[0], consts, values, slots)
+    outs = [y if hasattr(y, "shape") else jnp.asarray(y) for y in outs]
+    program, residuals = notebook.close(slots, out_slots)
+    numbers = [_output_number(notebook, y) for y in outs]
+    return outs, Recording(notebook, program, residuals, inputs, numbers, list(out_slots))
+
+
+def _output_number(notebook, y) -> int:
+    return notebook.number(y if hasattr(y, "shape") else jnp.asarray(y))
+
+
+def distinct(values: Sequence) -> list:
+    """The values as arrays of JAX's, no two of which are one object."""
+    seen: set[int] = set()
+    found = []
+    for value in values:
+        array = value if isinstance(value, jax.Array) else jnp.asarray(value)
+        if id(array) in seen:
+            array = jnp.array(array, copy=True)
+        seen.add(id(array))
+        found.append(array)
+    return found

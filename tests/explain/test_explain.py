@@ -1,0 +1,344 @@
+"""Steps, values, groups and checks of an explanation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from functional_dl import explain, losses, models, reverse
+from functional_dl.explain import backward, checks, recording
+from functional_dl.explain.explanation import Explanation
+from tests.explain import programs
+from tests.explain.programs import PROGRAMS, drawn
+
+quick = functools.partial(explain.explain, check=False)
+
+
+@pytest.fixture(scope="module")
+def transformer() -> Explanation:
+    return explain.explain(programs.transformer, *programs.transformer_arguments(), argnums=0)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_cotangents_are_the_reverse_modes(name):
+    fun, arguments = PROGRAMS[name]
+    args = arguments()
+    shown = quick(fun, *args, argnums=0)
+    expected = jax.tree.leaves(reverse.grad(fun)(*args))
+    for number, want in zip(shown.inputs, expected):
+        summary = shown.values[number].ct_summary
+        assert summary is not None
+        np.testing.assert_allclose(summary.norm, np.linalg.norm(np.asarray(want)), rtol=1e-12, atol=1e-300)
+        np.testing.assert_allclose(summary.high, np.max(want), rtol=1e-10, atol=1e-14)
+
+
+def test_every_step_of_a_transformer_agrees_with_its_oracles(transformer):
+    done = [step for step in transformer.all_steps().values() if step.check is not None]
+    differentiated = [step for step in transformer.steps if step.backward_latex]
+    assert transformer.passed
+    assert len(done) == len(differentiated) > 50
+    assert all(step.check.error <= 1e-6 for step in done)
+
+
+def test_the_packages_own_network():
+    """Typed and checked at run time, in files of the package: its steps still have names, lines and groups."""
+    params = models.mlp.init(jax.random.key(0), (4, 8, 3), dtype=jnp.float64)
+    (x,) = drawn((5, 4))
+    targets = jnp.arange(5) % 3
+
+    def loss(params, x, targets):
+        logits = models.mlp.apply(params, x, "tanh")
+        return jnp.mean(losses.softmax_cross_entropy(logits, jax.nn.one_hot(targets, 3)))
+
+    shown = explain.explain(loss, params, x, targets)
+    assert shown.passed
+    places = {step.source[-1].split(":")[0] for step in shown.steps}
+    assert places == {"test_explain.py"}
+    assert any(step.source[0].startswith("layers.py") for step in shown.steps)
+    assert "apply" in [group.name for group in shown.groups]
+    gradient, *_ = module(shown.to_python())["value_and_vjp"](params, x, targets, shown.recipe.ct)[1]
+    for actual, expected in zip(jax.tree.leaves(gradient), jax.tree.leaves(reverse.grad(loss)(params, x, targets))):
+        np.testing.assert_allclose(actual, expected, rtol=1e-14, atol=1e-16)
+
+
+def module(text):
+    space: dict = {}
+    exec(compile(text, "generated", "exec"), space)
+    return space
+
+
+def test_steps_say_where_they_come_from(transformer):
+    places = {source for step in transformer.steps for source in step.source}
+    assert all(place.startswith("programs.py:") for place in places)
+    norm = next(step for step in transformer.steps if step.primitive == "rsqrt")
+    assert norm.line.startswith("inverse = lax.rsqrt(")
+    assert norm.derivation.startswith("y = x^(-1/2)") or "y" in norm.derivation
+
+
+def test_functions_and_scopes_are_groups(transformer):
+    (block,) = [group for group in transformer.groups if group.name == "block"]
+    names = [child.name for child in block.children]
+    assert names[:2] == ["layer_norm", "attention"]
+    assert "layer_norm 2" in names
+    steps = sorted([*transformer.loose, *[i for group in transformer.groups for i in group.all_steps()]])
+    assert steps == [step.index for step in transformer.steps]
+    total = sum(step.flops for step in transformer.steps if step.group[:1] == ("block",))
+    assert block.flops == total
+
+
+def test_scopes_stand_between_the_functions_they_stand_between():
+    def inner(x):
+        y = jnp.sin(x)
+        return y * y
+
+    def outer(x):
+        with jax.named_scope("middle"):
+            return inner(x)
+
+    shown = quick(lambda x: jnp.sum(outer(x)), jnp.ones(3))
+    assert shown.steps[0].group == ("outer", "middle", "inner")
+
+
+def test_compiled_functions_are_entered():
+    @jax.jit
+    def layer(x, w):
+        hidden = jnp.tanh(x @ w)
+        return hidden * hidden
+
+    def f(x, w):
+        return jnp.sum(layer(layer(x, w), w))
+
+    shown = quick(f, *drawn((3, 3), (3, 3)))
+    assert [step.primitive for step in shown.steps] == ["dot_general", "tanh", "mul"] * 2 + ["reduce_sum"]
+    assert [group.name for group in shown.groups] == ["layer", "layer 2"]
+    assert shown.steps[1].line == "hidden = jnp.tanh(x @ w)"
+
+
+def test_values_have_the_users_names():
+    def f(params, x):
+        z = x @ params["w1"]
+        h = jnp.tanh(z) + 1.0
+        z = h @ params["w2"]
+        return jnp.sum(z)
+
+    w1, w2, x = drawn((2, 3), (3, 2), (4, 2))
+    shown = quick(f, {"w1": w1, "w2": w2}, x)
+    names = {value.name: value for value in shown.values.values()}
+    assert list(names) == ["w1", "w2", "x", "z", "h_a", "h", "z_2", "f"]
+    assert names["w1"].latex == "W_{1}"
+    assert names["w1"].label == "params['w1']"
+    assert names["h_a"].latex == "h'"
+    assert names["z_2"].latex == "z^{[2]}"
+    assert all(name.isidentifier() for name in names)
+
+
+def test_names_are_unique_and_free():
+    def f(ct, jnp_, x_bar):
+        lax_ = ct * jnp_
+        ct = lax_ * x_bar
+        return jnp.sum(ct)
+
+    shown = quick(f, *drawn((2,), (2,), (2,)))
+    names = [value.name for value in shown.values.values()]
+    assert len(set(names)) == len(names)
+    assert "ct" not in names
+    assert not any(name.endswith("_bar") for name in names)
+
+
+def test_where_paths_meet_the_sum_is_shown():
+    def f(x):
+        h = jnp.sin(x)
+        return jnp.sum(h * h + jnp.exp(h))
+
+    shown = quick(f, jnp.ones(3))
+    sine = shown.steps[0]
+    (meeting,) = sine.meets
+    primitives = [shown.steps[i].primitive for i in meeting.terms]
+    assert shown.values[meeting.value].name == "h"
+    assert sorted(primitives) == ["exp", "mul", "mul"]
+    assert meeting.latex.startswith(r"\bar h = \bar h^{(1)} + ")
+
+
+def test_an_input_that_is_used_twice_meets_at_its_first_use():
+    shown = quick(lambda x: jnp.sum(jnp.sin(x)) + jnp.sum(jnp.cos(x)), jnp.ones(3))
+    ((index, meeting),) = [(step.index, m) for step in shown.steps for m in step.meets if m.value in shown.inputs]
+    assert index == 0
+    assert len(meeting.terms) == 2
+
+
+def test_python_decides_on_values():
+    def f(x):
+        if x > 0:
+            return jnp.sin(x)
+        return jnp.cos(x)
+
+    assert [s.primitive for s in quick(f, jnp.asarray(1.0)).steps] == ["gt", "sin"]
+    assert [s.primitive for s in quick(f, jnp.asarray(-1.0)).steps] == ["gt", "cos"]
+
+
+def test_a_loop_shows_its_last_pass():
+    def f(w, xs):
+        def step(state, x):
+            state = jnp.tanh(w * state + x)
+            return state, state * state
+
+        return lax.scan(step, jnp.zeros(()), xs)
+
+    w, xs = jnp.asarray(0.7), jnp.asarray([0.3, -0.2, 0.5])
+    shown = explain.explain(f, w, xs, ct=(jnp.asarray(1.0), jnp.asarray([0.1, 0.2, 0.3])))
+    (scan,) = [step for step in shown.steps if step.primitive == "scan"]
+    assert scan.trips == 3
+    assert [step.primitive for step in scan.body] == ["mul", "add", "tanh", "mul"]
+    assert shown.passed
+    states = [0.0]
+    for x in np.asarray(xs):
+        states.append(float(np.tanh(0.7 * states[-1] + x)))
+    last = shown.values[scan.body[2].outputs[0]]
+    np.testing.assert_allclose(last.summary.mean, states[-1], rtol=1e-12)
+    np.testing.assert_allclose(last.ct_summary.mean, 1.0 + 2 * 0.3 * states[-1], rtol=1e-12)
+
+
+def test_a_while_loop_shows_its_last_pass_and_counts_all():
+    def f(x):
+        return lax.while_loop(lambda y: y < 100.0, lambda y: y * y, x)
+
+    shown = explain.explain(f, jnp.asarray(2.0))
+    (loop,) = shown.steps
+    assert loop.trips == 3
+    assert shown.values[loop.body[0].inputs[0]].summary.mean == 16.0
+    assert shown.passed
+
+
+def test_a_branch_shows_the_one_taken():
+    def f(x):
+        return lax.cond(x > 0, lambda y: jnp.sin(y) * y, lambda y: y, x)
+
+    shown = explain.explain(f, jnp.asarray(0.5))
+    (branch,) = [step for step in shown.steps if step.primitive == "cond"]
+    assert [step.primitive for step in branch.body] == ["sin", "mul"]
+    assert r"\begin{cases}" in branch.forward_latex
+
+
+def test_custom_rules_are_steps_of_their_own():
+    @jax.custom_vjp
+    def clipped(x):
+        return x * 2.0
+
+    clipped.defvjp(lambda x: (x * 2.0, None), lambda _, ct: (jnp.clip(ct, -0.1, 0.1),))
+
+    def f(x):
+        return jnp.sum(clipped(jax.nn.relu(x)))
+
+    shown = explain.explain(f, jnp.asarray([1.0, -2.0, 0.5]))
+    called = {step.label: step for step in shown.steps if step.label}
+    assert set(called) == {"relu", "clipped"}
+    assert called["relu"].check.passed
+    assert not called["clipped"].check.passed, "the rule is not the derivative, and the explanation says so"
+    np.testing.assert_allclose(shown.values[shown.inputs[0]].ct_summary.high, 0.1)
+
+
+def test_references_are_followed():
+    def f(x):
+        ref = jax.new_ref(jnp.sin(x))
+        ref[0] = ref[1] * ref[2]
+        return jnp.sum(ref[...])
+
+    shown = quick(f, jnp.ones(3))
+    assert "swap" in [step.primitive for step in shown.steps]
+    np.testing.assert_allclose(
+        shown.values[shown.inputs[0]].ct_summary.norm, np.linalg.norm(jax.grad(f)(jnp.ones(3))), rtol=1e-12
+    )
+
+
+def test_kept_values_are_those_that_the_rules_read():
+    def f(x, y):
+        product = x * y
+        return jnp.sum(jnp.exp(jnp.sin(product) + 1.0))
+
+    shown = quick(f, jnp.ones(4), jnp.ones(4))
+    kept = {value.name for value in shown.values.values() if value.kept}
+    exp = next(step for step in shown.steps if step.primitive == "exp")
+    assert kept == {"product", shown.values[exp.outputs[0]].name}
+    assert shown.ledger.residual_bytes == 2 * 4 * 8
+
+
+def test_linear_steps_are_known():
+    shown = quick(lambda x: jnp.sum(jnp.sin(3.0 * x)), jnp.ones(4))
+    assert {step.primitive: step.linear for step in shown.steps} == {"mul": True, "sin": False, "reduce_sum": True}
+
+
+@pytest.mark.parametrize("factor", [1.001, -1.0, 0.0])
+def test_a_wrong_rule_is_found(factor):
+    """The cotangent of one step is spoiled: its check fails, at any size of the error."""
+
+    def f(x):
+        return jnp.sum(jnp.tanh(x) * x)
+
+    x = jnp.asarray([0.3, -1.2, 2.0])
+    _, run = recording.run(lambda v: [f(v)], [x], [True], f.__code__)
+    pulled: dict = {}
+    backward.sweep(
+        run, [jnp.ones(())], lambda index, equation, cts, bars: pulled.setdefault(index, (equation, cts, bars))
+    )
+    entry = run.notebook.entries[0]
+    equation, cts, bars = pulled[entry.index]
+    assert entry.primitive.name == "tanh"
+    right = checks.check(entry, cts, dict(zip(equation.inputs, bars)))
+    wrong = checks.check(entry, cts, {s: factor * b for s, b in zip(equation.inputs, bars)})
+    assert right is not None
+    assert right.passed
+    assert wrong is not None
+    assert not wrong.passed
+
+
+def test_options():
+    f = lambda x, y: (x * y, jnp.sum(y))
+    x, y = drawn((2,), (2,))
+    only = quick(f, x, y, argnums=1, values=False)
+    assert only.values[only.inputs[0]].differentiated is False
+    assert only.values[only.inputs[1]].summary is None
+    given = quick(f, x, y, ct=(jnp.ones(2), jnp.asarray(0.0)))
+    np.testing.assert_allclose(given.values[given.inputs[0]].ct_summary.norm, np.linalg.norm(np.asarray(y)))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: quick(3, jnp.ones(2)), TypeError, "fun: expected a callable"),
+        (lambda: quick(lambda x: "text", jnp.ones(2)), TypeError, "fun: expected arrays"),
+        (lambda: quick(jnp.sin, jnp.ones(2), argnums=1), ValueError, "argnums: expected numbers of the 1"),
+        (lambda: quick(lambda i: i, jnp.arange(2)), ValueError, "argnums: none of the arguments"),
+        (lambda: quick(jnp.sin, jnp.ones(2), ct=jnp.ones(3)), ValueError, "ct: expected the shape"),
+        (lambda: quick(jnp.sin, jnp.ones(2), ct=(jnp.ones(2),)), ValueError, "ct: expected the structure"),
+    ],
+)
+def test_bad_input_is_refused(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_texts(transformer):
+    overview, text = str(transformer), transformer.to_markdown()
+    assert overview.splitlines()[0].startswith("transformer(")
+    assert "rules agree with their oracles" in overview
+    assert "block" in overview
+    assert text.count("$$") % 2 == 0
+    assert "### attention" in text
+    document = transformer.to_latex()
+    assert document.count("\\begin{") == document.count("\\end{")
+    assert document.startswith("\\documentclass")
+
+
+def test_graph(transformer):
+    graph = transformer.graph
+    forward = [(u, v) for u, v, data in graph.edges(data=True) if data["direction"] == "forward"]
+    back = [(u, v) for u, v, data in graph.edges(data=True) if data["direction"] == "backward"]
+    assert {(v, u) for u, v in back} <= set(forward)
+    weights = [n for n in transformer.inputs if transformer.values[n].differentiated]
+    assert all(any(v == ("value", n) for _, v in back) for n in weights)
+    dot = graph.to_dot()
+    assert dot.count(" -> ") == graph.number_of_edges()
+    assert "dashed" in dot
