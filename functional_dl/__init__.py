@@ -3,6 +3,7 @@
 from functional_dl import activations as activations
 from functional_dl import backprop as backprop
 from functional_dl import check as check
+from functional_dl import derivations as derivations
 from functional_dl import explain as explain
 from functional_dl import initializers as initializers
 from functional_dl import layers as layers

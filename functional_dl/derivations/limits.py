@@ -1,0 +1,125 @@
+"""Lines under a limit sign: a quotient in h, its limit by extrapolation, and how fast it gets there."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+EPS = float(np.finfo(np.float64).eps)
+GRID = 2.0 ** -np.arange(3, 13)  # h, each half of the one before
+STEPS = GRID[1:]  # for the limit
+SHOWN = GRID[[0, 2, 4]]  # at which two lines under a limit sign are compared
+
+
+@dataclass(frozen=True)
+class Limit:
+    """lim_{h -> 0} quotient(h, *point), h from above.
+
+    Called with a point it is the limit, from values at h = 1/16, 1/32, ... by eliminating the powers of h one after the
+    other; `at(h, *point)` is the quotient itself.
+    """
+
+    quotient: Callable[..., Any]
+
+    def __call__(self, *point):
+        (stacked,) = _on_grid((self.quotient,))(jnp.asarray(GRID), *point)
+        return extrapolated(tree_map(lambda leaf: leaf[1:], stacked))
+
+    def at(self, h, *point):
+        return self.quotient(jnp.asarray(h, float), *point)
+
+
+@dataclass(frozen=True)
+class Approach:
+    """A quotient at several h: a tree whose leaves have the steps as their first axis."""
+
+    steps: np.ndarray
+    stacked: Any
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """As vectors: shape (number of steps, number of entries)."""
+        return _rows(len(self.steps), tree_leaves(self.stacked))
+
+
+def extrapolated(stacked):
+    """The limit as a tree, from a tree whose leaves have STEPS as their first axis."""
+    leaves, tree = tree_flatten(stacked)
+    xp = jnp if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else np
+    value = extrapolate(_rows(len(STEPS), leaves, xp), xp).value
+    sizes = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
+    parts = zip(xp.split(value, sizes), leaves)
+    return tree_unflatten(tree, [jnp.asarray(v, leaf.dtype).reshape(leaf.shape[1:]) for v, leaf in parts])
+
+
+def approaches(limits: tuple[Limit, ...], point) -> list[tuple[Approach, Approach]]:
+    """The quotients of several limits at STEPS and at SHOWN, compiled together."""
+    found = _on_grid(tuple(limit.quotient for limit in limits))(jnp.asarray(GRID), *point)
+    return [(_part(stacked, slice(1, None)), _part(stacked, np.array([0, 2, 4]))) for stacked in found]
+
+
+def _part(stacked, rows) -> Approach:
+    return Approach(GRID[rows], tree_map(lambda leaf: np.asarray(leaf)[rows], stacked))
+
+
+@functools.lru_cache(maxsize=1024)
+def _on_grid(quotients: tuple[Callable, ...]) -> Callable:
+    def at_all(grid, *point):
+        return [jax.vmap(lambda h: quotient(h, *point))(grid) for quotient in quotients]
+
+    return jax.jit(at_all)
+
+
+def _rows(count: int, leaves, xp: Any = np):
+    """Leaves with the steps as their first axis, side by side as a matrix of `count` rows."""
+    return xp.concatenate([xp.zeros((count, 0)), *(xp.asarray(leaf, float).reshape(count, -1) for leaf in leaves)], 1)
+
+
+class Extrapolation(NamedTuple):
+    """A limit, entry by entry, and a bound of its error."""
+
+    value: np.ndarray
+    error: np.ndarray
+
+
+def extrapolate(table, xp: Any = np) -> Extrapolation:
+    """The limit of q(h) = q_0 + c_1 h + c_2 h^2 + ... from its values at STEPS (Neville's scheme, backwards in h).
+
+    Of the scheme the entry is taken that agrees best with its neighbours; its error is that disagreement, and the
+    rounding of a quotient, eps / h, enlarged eight times, for f may be larger than its quotients.  xp: the module that
+    computes, jax.numpy for a traced table.
+    """
+    rounding = EPS * xp.maximum(1.0, xp.max(xp.abs(table), axis=0))[None] / STEPS[:, None]
+    best, best_error = table[0], xp.full(table.shape[1], np.inf)
+    above = [table[0]]
+    for k in range(1, len(table)):
+        row = [table[k]]
+        for j in range(1, k + 1):
+            row.append((2.0**j * row[j - 1] - above[j - 1]) / (2.0**j - 1))
+            spread = xp.maximum(xp.abs(row[j] - row[j - 1]), xp.abs(row[j] - above[j - 1]))
+            error = spread + 2 * rounding[k]
+            better = error < best_error
+            best, best_error = xp.where(better, row[j], best), xp.where(better, error, best_error)
+        above = row
+    return Extrapolation(best, 8 * best_error)
+
+
+def observed_order(table: np.ndarray, value: np.ndarray) -> float:
+    """p of |q(h) - value| ~ h^p, at the smallest h where the error still stands clear of rounding.
+
+    Infinite where it never does: then q does not depend on h, up to rounding.
+    """
+    error = np.max(np.abs(table - value), axis=1, initial=0.0)
+    noise = 64 * EPS * max(1.0, float(np.max(np.abs(table), initial=0.0))) / STEPS
+    clear = np.flatnonzero(error > 8 * noise)
+    if not len(clear):
+        return np.inf
+    if len(clear) == 1:
+        return float(np.log2(error[0] / np.maximum(error[1], noise[1])))
+    last = clear[-1]
+    return float(np.log2(error[last - 1] / error[last]))
