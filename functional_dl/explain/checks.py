@@ -19,7 +19,7 @@ from functional_dl.check.numeric import slopes
 from functional_dl.explain.explanation import Check
 from functional_dl.explain.program import Entry
 
-STEPS = 5  # sizes of the differences: h, h/2, ..., h/16
+STEPS = 2.0 ** -np.arange(5)  # sizes of the differences: h, h/2, ..., h/16
 FIRST = (2.0**-6, 2.0**-14, 2.0**-21)  # h, relative to the values: smaller ones where a kink is near
 ORACLES = ("adjoint identity", "jax.vjp of the equation")
 MOST_CANCELLED = 1e4
@@ -118,7 +118,7 @@ def _adjoint(outs, points, cts, bars, seed) -> Check | None:
     found = None
     for first in FIRST:
         with np.errstate(all="ignore"):
-            slope = slopes(along, first, STEPS)
+            slope = slopes(along, steps=first * STEPS)
         low, high = (float(v) for v in slope.interval)
         if not np.isfinite([low, high, given]).all():
             continue
