@@ -2,6 +2,7 @@
 
 python -m functional_dl check MODULE:FUNCTION --shapes 3,4 4
 python -m functional_dl explain MODULE:FUNCTION --shapes 3,4 4 --markdown out.md
+python -m functional_dl derivations softmax_cross_entropy
 
 The function's module is imported from the current folder.
 """
@@ -104,6 +105,42 @@ class FindNan:
 
 
 @dataclass(frozen=True)
+class Derivations:
+    """Lists the derivations, or verifies one and prints it line by line; exits with 1 where a line is wrong."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """Of a derivation; all are listed without one."""
+    points: int = 3
+    """Random points at which every line is looked at."""
+    seed: int = 0
+    """Of the points."""
+    markdown: bool = False
+    """Print the derivation as Markdown, without verifying it."""
+
+    def run(self) -> int:
+        import jax
+
+        from functional_dl import derivations
+
+        if not self.name:
+            width = max(map(len, derivations.names()))
+            for name in derivations.names():
+                print(f"{name:{width}}  {derivations.get(name).title}")
+            return 0
+        try:
+            derivation = derivations.get(self.name)
+        except KeyError as error:
+            sys.exit(error.args[0])
+        if self.markdown:
+            print(derivation.to_markdown())
+            return 0
+        report = derivation.verify(jax.random.key(self.seed), self.points)
+        print(derivation.to_text())
+        print(report)
+        return 0 if report.passed else 1
+
+
+@dataclass(frozen=True)
 class Explain:
     """Shows how a function's value and cotangents are computed: steps, costs, checks; exits with 1 where a rule
     disagrees with an oracle."""
@@ -158,42 +195,6 @@ class Explain:
         return 0 if shown.passed else 1
 
 
-@dataclass(frozen=True)
-class Derivations:
-    """Lists the derivations, or verifies one and prints it line by line; exits with 1 where a line is wrong."""
-
-    name: Annotated[str, tyro.conf.Positional] = ""
-    """Of a derivation; all are listed without one."""
-    points: int = 3
-    """Random points at which every line is looked at."""
-    seed: int = 0
-    """Of the points."""
-    markdown: bool = False
-    """Print the derivation as Markdown, without verifying it."""
-
-    def run(self) -> int:
-        import jax
-
-        from functional_dl import derivations
-
-        if not self.name:
-            width = max(map(len, derivations.names()))
-            for name in derivations.names():
-                print(f"{name:{width}}  {derivations.get(name).title}")
-            return 0
-        try:
-            derivation = derivations.get(self.name)
-        except KeyError as error:
-            sys.exit(error.args[0])
-        if self.markdown:
-            print(derivation.to_markdown())
-            return 0
-        report = derivation.verify(jax.random.key(self.seed), self.points)
-        print(derivation.to_text())
-        print(report)
-        return 0 if report.passed else 1
-
-
 def drawn(shapes, dtype: str, scale: float, seed: int) -> list:
     """Random arguments of the given shapes."""
     import jax.numpy as jnp
@@ -233,7 +234,7 @@ def read_shape(text: str) -> tuple[int, ...]:
 
 
 def main(args=None) -> int:
-    commands = {"check": Check, "explain": Explain, "find-nan": FindNan, "derivations": Derivations}
+    commands = {"check": Check, "derivations": Derivations, "explain": Explain, "find-nan": FindNan}
     return tyro.extras.subcommand_cli_from_dict(commands, args=args).run()
 
 

@@ -50,12 +50,13 @@ class Slopes(NamedTuple):
         return low - self.error, high + self.error
 
 
-def slopes(values: Callable[[float], np.ndarray], eps: float = EPS) -> Slopes:
+def slopes(values: Callable[[float], np.ndarray], eps: float = EPS, steps: np.ndarray = STEPS) -> Slopes:
     """Derivative at 0 of a function of one number, whose values are arrays of float64, entry by entry.
 
     eps: the relative precision in which the values are computed.  Where it leaves too few steps, errors are infinite.
+    steps: the distances from 0 at which values are taken, from the widest to the narrowest.
     """
-    h = np.extract(64 * eps <= STEPS, STEPS)
+    h = np.extract(64 * eps <= steps, steps)
     if h.size < FEWEST:
         here = np.asarray(values(0.0), np.float64)
         zero, endless = np.zeros(here.shape), np.full(here.shape, np.inf)

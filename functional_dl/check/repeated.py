@@ -4,8 +4,6 @@ Here paths meet several faulty equations, so the cotangents are not affine in w:
 place.
 """
 
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +12,6 @@ from functional_dl.check.compiling import jit
 from functional_dl.check.faults import Fault, push_forward
 from functional_dl.check.function import widen
 
-if TYPE_CHECKING:
-    from functional_dl.check.simulation import Simulation
-
 GROUPS = 48  # kinds of edges that are cut at all equations of a kind at once
 TOGETHER = 96  # faults in such groups
 LONGEST_CHAIN = 14  # edges of a kind, whose numbers on a path are told apart
@@ -24,7 +19,7 @@ CHAINS = 6  # such kinds
 STEPS = ("step", "stack")  # the equations that an unrolled loop is put together with
 
 
-def pairs(simulation: "Simulation") -> list[tuple[Fault, list[np.ndarray]]]:
+def pairs(simulation) -> list[tuple[Fault, list[np.ndarray]]]:
     """(fault, cotangents): edges cut at all equations of a kind, loops truncated, one fault in all of a kind."""
     return _cut_edges(simulation) + _truncations(simulation) + _same_faults(simulation)
 

@@ -91,7 +91,8 @@ def extrapolate(table, xp: Any = np) -> Extrapolation:
     """The limit of q(h) = q_0 + c_1 h + c_2 h^2 + ... from its values at STEPS (Neville's scheme, backwards in h).
 
     Of the scheme the entry is taken that agrees best with its neighbours; its error is that disagreement, and the
-    rounding of a quotient, eps / h, enlarged four times.  xp: the module that computes, jax.numpy for a traced table.
+    rounding of a quotient, eps / h, enlarged eight times, for f may be larger than its quotients.  xp: the module that
+    computes, jax.numpy for a traced table.
     """
     rounding = EPS * xp.maximum(1.0, xp.max(xp.abs(table), axis=0))[None] / STEPS[:, None]
     best, best_error = table[0], xp.full(table.shape[1], np.inf)
@@ -105,7 +106,7 @@ def extrapolate(table, xp: Any = np) -> Extrapolation:
             better = error < best_error
             best, best_error = xp.where(better, row[j], best), xp.where(better, error, best_error)
         above = row
-    return Extrapolation(best, 4 * best_error)
+    return Extrapolation(best, 8 * best_error)
 
 
 def observed_order(table: np.ndarray, value: np.ndarray) -> float:

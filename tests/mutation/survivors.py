@@ -41,6 +41,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("while_loop._while_pull_back:21", "1 -> 2"): SAME + "the first run starts one kept state earlier",
     ("while_loop._while_pull_back:27", "operator"): SAME + "the last row is reached by stretches of 2^24 steps alone",
     ("while_loop._while_pull_back:38", "2 -> 3"): SAME + "the last rows are reached by stretches of 2^24 steps alone",
+    ("while_loop._while_pull_back:43", "0 -> 1"): SAME + "the rows that it fills are written before they are read",
     ("while_loop._while_pull_back:39", "1 -> 2"): SAME + "the middle, rounded up, or the entry after it",
     ("while_loop.while_forward:0", "sign or negation dropped"): SAME + "compiled or not, it computes the same",
     ("scattering._applied_bar:0", "and <-> or"): SAME + "the loop of single steps gives the same",

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from functional_dl import activations, losses
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import drawing, normal, pulled_back, uniform
@@ -271,8 +272,6 @@ DELTA_OF_Z = Derivation(
 
 def _both(z, y):
     """dC/dz and dC/da from the tables of losses and activations."""
-    from functional_dl import activations, losses
-
     a = activations.sigmoid(z)
     a_bar = losses.half_squared_error_prime(a, y)
     return a_bar * activations.sigmoid_prime(z), a_bar
