@@ -64,7 +64,8 @@ def _plain(data: Any) -> Any:
 
 def frame(page: str, title: str, height: int = 720) -> str:
     """The page in a frame of its own, for notebooks."""
+    style = f"width:100%;height:{height}px;border:1px solid #8884;border-radius:6px"
     return (
         f'<iframe srcdoc="{html.escape(page, quote=True)}" title="{html.escape(title, quote=True)}" '
-        f'sandbox="allow-scripts" style="width:100%;height:{height}px;border:1px solid #8884;border-radius:6px"></iframe>'
+        f'sandbox="allow-scripts" style="{style}"></iframe>'
     )
