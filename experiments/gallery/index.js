@@ -13,6 +13,28 @@
       formula.removeAttribute("data-latex");
       temml.render(latex, formula, { displayMode: true, throwOnError: false, trust: false });
     }
+    for (const prose of entry.querySelectorAll("[data-prose]")) {
+      prose.removeAttribute("data-prose");
+      prose.replaceChildren(...prose.textContent.split(/(\$[^$]+\$|`[^`]+`)/).map(piece));
+    }
+  }
+
+  // Words as they are, $formulas$, and `names`, those of derivations as links.
+  function piece(text) {
+    if (text.length > 2 && text.startsWith("$")) {
+      const formula = document.createElement("span");
+      temml.render(text.slice(1, -1), formula, { throwOnError: false, trust: false });
+      return formula;
+    }
+    if (text.length > 2 && text.startsWith("`")) {
+      const name = text.slice(1, -1);
+      const target = document.getElementById(name);
+      const made = document.createElement(target?.classList.contains("derivation") ? "a" : "code");
+      if (made.tagName === "A") made.href = `#${name}`;
+      made.textContent = made.tagName === "A" ? name.replaceAll("_", " ") : name;
+      return made;
+    }
+    return document.createTextNode(text);
   }
 
   function sift() {

@@ -62,12 +62,12 @@ def _entry(derivation: derivations.Derivation, report: derivations.Verification)
         title = chain_title(derivation, chain) if len(derivation.chains) > 1 else ""
         chains.append({"title": title, "lines": [_line(derivation.steps[i], i + 1, report) for i in places]})
     worst = max((c.error for c in report.comparisons), default=0.0)
-    return {"derivation": derivation, "report": report, "chains": chains, "worst": f"{worst:.1e}"}
+    return {"derivation": derivation, "report": report, "chains": chains, "worst": _short(worst)}
 
 
 def _line(step: derivations.Step, number: int, report: derivations.Verification) -> dict[str, Any]:
     held = [
-        {"against": c.against, "error": f"{c.error:.1e}", "tolerance": f"{c.tolerance:.1e}", "passed": c.passed}
+        {"against": c.against, "error": _short(c.error), "tolerance": _short(c.tolerance), "passed": c.passed}
         for c in report.of_line(number)
     ]
     worst = max((c for c in report.of_line(number)), key=lambda c: (not c.passed, c.error), default=None)
@@ -77,5 +77,9 @@ def _line(step: derivations.Step, number: int, report: derivations.Verification)
         "reason": step.reason,
         "held": held,
         "passed": all(c["passed"] for c in held),
-        "worst": "" if worst is None else f"{worst.error:.1e}",
+        "worst": "" if worst is None else _short(worst.error),
     }
+
+
+def _short(error: float) -> str:
+    return f"{error:.1e}" if error else "0"

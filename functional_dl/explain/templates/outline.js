@@ -32,12 +32,11 @@ function row(node) {
   const failed = node.kind === "step" ? node.step.check && !node.step.check.passed : hasFailed(node);
   const line = element(
     "div",
-    { class: `row ${node.kind}`, style: `--depth:${node.depth}` },
+    { class: `row ${node.kind}${node.flops + node.backward ? "" : " free"}`, style: `--depth:${node.depth}` },
     element("span", { class: "fold", "aria-hidden": "true" }, folds ? (node.open ? "▾" : "▸") : ""),
     element("span", { class: "name", title: node.name }, node.kind === "group" ? node.name : stepLabel(node.step)),
     failed ? element("span", { class: "bad", title: "a check failed" }, "✗") : null,
-    element("span", { class: "cost" }, node.flops + node.backward ? quantity(node.flops + node.backward, "") : ""),
-    element("span", { class: "share" }, share(node.flops + node.backward, total)),
+    ...costCells(node.flops + node.backward),
   );
   line.addEventListener("click", (event) => {
     const toggles = folds && (node.kind === "group" || event.target.classList.contains("fold"));
@@ -45,6 +44,11 @@ function row(node) {
     choose(node, { from: "outline" });
   });
   return line;
+}
+
+function costCells(flops) {
+  if (!flops) return [];
+  return [element("span", { class: "cost" }, quantity(flops, "")), element("span", { class: "share" }, share(flops, total))];
 }
 
 function hasFailed(node) {
