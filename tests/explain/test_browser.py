@@ -1,0 +1,215 @@
+"""The page in a browser: it draws, answers to mouse and keys, changes its theme, and asks for nothing."""
+
+import functools
+import os
+import shutil
+
+import jax.numpy as jnp
+import pytest
+
+from functional_dl import explain
+from tests.explain import programs
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (set CHROMIUM to its path)")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Pages by name, written once."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    @functools.cache
+    def address(name: str) -> str:
+        fun, arguments = programs.PROGRAMS[name]
+        explain.explain(fun, *arguments()).to_html(folder / f"{name}.html")
+        return (folder / f"{name}.html").as_uri()
+
+    return address
+
+
+@pytest.fixture
+def visit(browser, site):
+    """visit(name) opens a page; whatever it says on the console or asks for but itself fails the test."""
+    opened = []
+
+    def visit(name: str, width: int = 1280, height: int = 800, dark: bool = False):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
+        context.set_default_timeout(20_000)
+        tab = context.new_page()
+        said, asked = [], []
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        url = name if "://" in name else site(name)
+        opened.append((context, url, said, asked))
+        tab.goto(url)
+        return tab
+
+    yield visit
+    for context, url, said, asked in opened:
+        context.close()
+        assert said == []
+        assert [request for request in asked if not request.startswith("data:")] == [url]
+
+
+def title(tab) -> str:
+    return tab.inner_text("#detail h2")
+
+
+def test_graph_has_forward_and_backward_edges(visit):
+    tab = visit("mlp")
+    assert tab.locator("#canvas svg .leaf").count() > 10
+    assert tab.locator("#canvas .edge.forward").count() >= tab.locator("#canvas .edge.backward").count() > 5
+    for leaf in tab.locator("#canvas .leaf").all()[:5]:
+        assert leaf.bounding_box()["width"] > 10
+    lengths = tab.eval_on_selector_all("#canvas .edge", "edges => edges.map(edge => edge.getTotalLength())")
+    assert all(5 < length < 5000 for length in lengths)
+
+
+def test_leaves_do_not_overlap(visit):
+    tab = visit("lstm")
+    tab.click("#tree .fold:text('▸')")
+    boxes = [leaf.bounding_box() for leaf in tab.locator("#canvas .leaf").all()]
+    assert len(boxes) > 20
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            apart_x = a["x"] + a["width"] <= b["x"] + 1 or b["x"] + b["width"] <= a["x"] + 1
+            apart_y = a["y"] + a["height"] <= b["y"] + 1 or b["y"] + b["height"] <= a["y"] + 1
+            assert apart_x or apart_y
+
+
+def test_a_click_opens_the_step_with_its_mathematics(visit):
+    tab = visit("vae")
+    tab.click("#canvas .leaf.step:has-text('tanh')")
+    assert "tanh" in title(tab)
+    formulas = tab.locator("#detail .formula math")
+    assert formulas.count() >= 2
+    for box in [formula.bounding_box() for formula in formulas.all()]:
+        assert box["width"] > 20
+        assert box["height"] > 8
+    assert tab.locator("#detail .temml-error, #detail merror").count() == 0
+    text = tab.inner_text("#detail")
+    for part in ("Forward", "Backward", "rule of tanh", "agrees with its oracles", "programs.py", "norm"):
+        assert part in text
+    assert tab.locator("#canvas .leaf.chosen").count() == 1
+    assert tab.locator("[role=treeitem][aria-selected=true]").count() == 1
+
+
+def test_every_formula_of_every_step_is_understood(visit):
+    for name in ("cnn", "lstm", "transformer"):
+        tab = visit(name)
+        steps = int(tab.inner_text("#detail p >> nth=0").split()[0])
+        seen = set()
+        for _ in range(steps):
+            tab.keyboard.press("ArrowRight")
+            seen.add(title(tab))
+            assert tab.locator("#detail .temml-error, #detail merror").count() == 0, title(tab)
+        assert len(seen) == steps
+
+
+def test_keys(visit):
+    tab = visit("transformer")
+    tab.keyboard.press("ArrowRight")
+    first = title(tab)
+    tab.keyboard.press("ArrowRight")
+    assert title(tab) != first
+    tab.keyboard.press("ArrowLeft")
+    assert title(tab) == first
+    tab.keyboard.press("/")
+    tab.keyboard.type("softmax exp")
+    assert tab.locator("#hits [role=option]").count() > 0
+    tab.keyboard.press("Enter")
+    assert "exp(" in title(tab)
+    assert tab.locator("#hits").is_hidden()
+    tab.keyboard.press("Escape")
+    assert title(tab) == "softmax"
+    opened = tab.locator("#canvas .cluster").count()
+    tab.keyboard.press("Enter")
+    assert tab.locator("#canvas .cluster").count() == opened - 1
+    tab.keyboard.press("Enter")
+    assert tab.locator("#canvas .cluster").count() == opened
+
+
+def test_outline_is_a_tree_for_the_keyboard(visit):
+    tab = visit("transformer")
+    tab.focus("[role=treeitem]")
+    closed = tab.locator("[role=treeitem]").count()
+    if tab.get_attribute("[role=treeitem]", "aria-expanded") == "false":
+        tab.keyboard.press("ArrowRight")
+        assert tab.locator("[role=treeitem]").count() > closed
+    tab.keyboard.press("ArrowRight")
+    assert tab.evaluate("document.activeElement.getAttribute('aria-level')") == "2"
+    tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("ArrowLeft")
+    assert tab.get_attribute("[role=treeitem]", "aria-expanded") == "false"
+    outline = tab.evaluate("getComputedStyle(document.activeElement.firstChild).outlineStyle")
+    assert outline != "none"
+
+
+def test_links_lead_to_the_terms_of_a_sum(visit):
+    tab = visit("mlp")
+    link = tab.locator("#detail .terms .link").first
+    name = link.inner_text().split(" ", 1)[1].rstrip("…")
+    link.click()
+    assert title(tab).startswith(name)
+
+
+def test_dark_and_light(visit):
+    colour = "getComputedStyle(document.body).backgroundColor"
+    light, dark = visit("mlp"), visit("mlp", dark=True)
+    assert light.evaluate(colour) != dark.evaluate(colour)
+    before = light.evaluate(colour)
+    light.keyboard.press("t")
+    assert light.evaluate(colour) == dark.evaluate(colour)
+    light.click("#theme")
+    assert light.evaluate(colour) == before
+
+
+def test_on_a_phone(visit):
+    tab = visit("mlp", width=390, height=844)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert tab.locator("#outline").is_hidden()
+    tab.click("#tabs [data-pane=outline]")
+    assert tab.locator("#graph").is_hidden()
+    tab.click("#tree .row.step >> nth=0")
+    assert tab.locator("#detail h2").is_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_in_a_frame_of_a_notebook(visit, tmp_path):
+    e = explain.explain(lambda x: jnp.sum(jnp.tanh(x)), jnp.ones(3))
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8><title>n</title>{e._repr_html_()}", encoding="utf-8")
+    tab = visit(path.as_uri())
+    frame = tab.frame_locator("iframe")
+    assert frame.locator("#canvas .leaf").count() >= 3
+
+
+def test_markup_in_a_source_line_is_shown_as_text(visit, tmp_path):
+    def f(x):
+        y = jnp.sin(x)  # </script><script>document.title = 'broken'</script><img src=x>
+        return jnp.sum(y)
+
+    explain.explain(f, jnp.ones(2)).to_html(tmp_path / "f.html")
+    tab = visit((tmp_path / "f.html").as_uri())
+    tab.keyboard.press("ArrowRight")
+    assert "<img src=x>" in tab.inner_text("#detail .source")
+    assert tab.locator("img").count() == 0
+    assert tab.title() == "f: value and cotangents"
