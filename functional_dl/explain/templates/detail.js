@@ -70,9 +70,28 @@ function rulePart(step) {
   if (!text) return [];
   const [first, ...rest] = text.split(/\n\s*\n/);
   const parts = first.replace(/\s*\n\s*/g, " ").split(/\s*=>\s*/);
-  const lines = parts.map((part, i) => element("div", {}, i ? element("span", { class: "so" }, "⇒ ") : "", part));
-  const more = rest.map((part) => element("p", {}, part.replace(/\s*\n\s*/g, " ")));
+  const lines = parts.map((part, i) => element("div", {}, i ? element("span", { class: "so" }, "⇒ ") : "", ...typeset(part)));
+  const more = rest.map((part) => element("p", {}, ...typeset(part.replace(/\s*\n\s*/g, " "))));
   return [heading(`Why: the rule of ${step.primitive}`), element("div", { class: "rule" }, ...lines, ...more)];
+}
+
+// A rule's plain text with its bars, indices and powers: x_i_bar, s_{t+1}, X^T.
+const MARKS = /\b([A-Za-z])(_(?:[A-Za-z0-9]|\{[^}]*\}))?_bar(?![A-Za-z])|_(?:([A-Za-z0-9])\b|\{([^}]*)\})|\^(?:(-?[A-Za-z0-9])\b|[({]([^)}]*)[)}])/g;
+
+function typeset(text) {
+  const made = [];
+  let end = 0;
+  for (const found of text.matchAll(MARKS)) {
+    const [all, stem, index, low, lowText, high, highText] = found;
+    made.push(text.slice(end, found.index));
+    if (stem) {
+      made.push(element("span", { class: "bar" }, stem));
+      if (index) made.push(element("sub", {}, index.replace(/[_{}]/g, "")));
+    } else if (low ?? lowText) made.push(element("sub", {}, low ?? lowText));
+    else made.push(element("sup", {}, high ?? highText));
+    end = found.index + all.length;
+  }
+  return [...made, text.slice(end)];
 }
 
 function meetingPart(step) {
