@@ -1,41 +1,20 @@
 """The page in a browser: it draws, answers to mouse and keys, changes its theme, and asks for nothing."""
 
 import functools
-import os
-import shutil
 
 import jax.numpy as jnp
 import pytest
 
 from functional_dl import explain
+from tests.browsing import browser, needs_browser, visit
 from tests.explain import programs
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (set CHROMIUM to its path)")
+pytestmark = needs_browser
+__all__ = ["browser", "visit"]  # fixtures
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def pages(tmp_path_factory):
     """Pages by name, written once."""
     folder = tmp_path_factory.mktemp("pages")
 
@@ -49,38 +28,17 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, site):
-    """visit(name) opens a page; whatever it says on the console or asks for but itself fails the test."""
-    opened = []
-
-    def visit(name: str, width: int = 1280, height: int = 800, dark: bool = False):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
-        )
-        context.set_default_timeout(20_000)
-        tab = context.new_page()
-        said, asked = [], []
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: asked.append(request.url))
-        url = name if "://" in name else site(name)
-        opened.append((context, url, said, asked))
-        tab.goto(url)
-        return tab
-
-    yield visit
-    for context, url, said, asked in opened:
-        context.close()
-        assert said == []
-        assert [request for request in asked if not request.startswith("data:")] == [url]
+def show(visit, pages):
+    """show(name) opens the page of a program."""
+    return lambda name, **settings: visit(pages(name), **settings)
 
 
 def title(tab) -> str:
     return tab.inner_text("#detail h2")
 
 
-def test_graph_has_forward_and_backward_edges(visit):
-    tab = visit("mlp")
+def test_graph_has_forward_and_backward_edges(show):
+    tab = show("mlp")
     assert tab.locator("#canvas svg .leaf").count() > 10
     assert tab.locator("#canvas .edge.forward").count() >= tab.locator("#canvas .edge.backward").count() > 5
     for leaf in tab.locator("#canvas .leaf").all()[:5]:
@@ -89,8 +47,8 @@ def test_graph_has_forward_and_backward_edges(visit):
     assert all(5 < length < 5000 for length in lengths)
 
 
-def test_leaves_do_not_overlap(visit):
-    tab = visit("lstm")
+def test_leaves_do_not_overlap(show):
+    tab = show("lstm")
     tab.click("#tree .fold:text('▸')")
     boxes = [leaf.bounding_box() for leaf in tab.locator("#canvas .leaf").all()]
     assert len(boxes) > 20
@@ -101,8 +59,8 @@ def test_leaves_do_not_overlap(visit):
             assert apart_x or apart_y
 
 
-def test_a_click_opens_the_step_with_its_mathematics(visit):
-    tab = visit("vae")
+def test_a_click_opens_the_step_with_its_mathematics(show):
+    tab = show("vae")
     tab.click("#canvas .leaf.step:has-text('tanh')")
     assert "tanh" in title(tab)
     formulas = tab.locator("#detail .formula math")
@@ -133,14 +91,14 @@ STRICTLY = """() => {
 
 
 @pytest.mark.parametrize("name", programs.PROGRAMS)
-def test_every_formula_is_understood(visit, name):
-    count, refused = visit(name).evaluate(STRICTLY)
+def test_every_formula_is_understood(show, name):
+    count, refused = show(name).evaluate(STRICTLY)
     assert count > 50
     assert refused == []
 
 
-def test_arrows_go_through_every_step(visit):
-    tab = visit("lstm")
+def test_arrows_go_through_every_step(show):
+    tab = show("lstm")
     steps = int(tab.inner_text("#detail p >> nth=0").split()[0])
     seen = set()
     for _ in range(steps + 1):  # there is nothing after the last
@@ -150,8 +108,8 @@ def test_arrows_go_through_every_step(visit):
     assert len(seen) == steps > 15
 
 
-def test_keys(visit):
-    tab = visit("transformer")
+def test_keys(show):
+    tab = show("transformer")
     tab.keyboard.press("ArrowRight")
     first = title(tab)
     tab.keyboard.press("ArrowRight")
@@ -173,8 +131,8 @@ def test_keys(visit):
     assert tab.locator("#canvas .cluster").count() == opened
 
 
-def test_outline_is_a_tree_for_the_keyboard(visit):
-    tab = visit("transformer")
+def test_outline_is_a_tree_for_the_keyboard(show):
+    tab = show("transformer")
     tab.focus("[role=treeitem]")
     closed = tab.locator("[role=treeitem]").count()
     if tab.get_attribute("[role=treeitem]", "aria-expanded") == "false":
@@ -189,17 +147,17 @@ def test_outline_is_a_tree_for_the_keyboard(visit):
     assert outline != "none"
 
 
-def test_links_lead_to_the_terms_of_a_sum(visit):
-    tab = visit("mlp")
+def test_links_lead_to_the_terms_of_a_sum(show):
+    tab = show("mlp")
     link = tab.locator("#detail .terms .link").first
     name = link.inner_text().split(" ", 1)[1].rstrip("…")
     link.click()
     assert title(tab).startswith(name)
 
 
-def test_dark_and_light(visit):
+def test_dark_and_light(show):
     colour = "getComputedStyle(document.body).backgroundColor"
-    light, dark = visit("mlp"), visit("mlp", dark=True)
+    light, dark = show("mlp"), show("mlp", dark=True)
     assert light.evaluate(colour) != dark.evaluate(colour)
     before = light.evaluate(colour)
     light.keyboard.press("t")
@@ -208,8 +166,8 @@ def test_dark_and_light(visit):
     assert light.evaluate(colour) == before
 
 
-def test_on_a_phone(visit):
-    tab = visit("mlp", width=390, height=844)
+def test_on_a_phone(show):
+    tab = show("mlp", width=390, height=844)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.locator("#outline").is_hidden()
     tab.click("#tabs [data-pane=outline]")
