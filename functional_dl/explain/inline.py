@@ -12,20 +12,21 @@ import re
 from importlib import resources
 from typing import Any
 
+PACKAGE = "functional_dl.explain"
 FONT = "Temml.woff2"
 
 
 @functools.cache
 def asset(path: str) -> str:
     """The text of a file of `templates/` or `vendor/`, without a mention of a source map."""
-    text = (resources.files(__package__) / path).read_text(encoding="utf-8")
+    text = (resources.files(PACKAGE) / path).read_text(encoding="utf-8")
     return re.sub(r"//# sourceMappingURL=.*", "", text)
 
 
 @functools.cache
 def mathematics() -> tuple[str, str]:
     """Script and style sheet of the library that turns LaTeX into MathML; its font is inside of the style sheet."""
-    font = (resources.files(__package__) / "vendor" / "temml" / FONT).read_bytes()
+    font = (resources.files(PACKAGE) / "vendor" / "temml" / FONT).read_bytes()
     data = f"data:font/woff2;base64,{base64.b64encode(font).decode()}"
     return asset("vendor/temml/temml.min.js"), asset("vendor/temml/Temml-Local.css").replace(FONT, data)
 

@@ -159,7 +159,7 @@ function costs(node) {
 function bodyPart(step) {
   if (!step.body.length) return [];
   const runs = step.trips > 1 ? `run ${step.trips} times; numbers of its last pass` : "its steps";
-  return [heading(`Inside (${runs})`), element("ol", { class: "terms" },
+  return [heading(`Inside (${runs})`), element("ul", { class: "terms plain" },
     ...step.body.map((inner) => element("li", {}, stepLink(inner.index))))];
 }
 
@@ -169,7 +169,7 @@ function groupPage(node) {
     element("div", { class: "crumbs" }, element("span", {}, ancestors(node).map((n) => n.name).join(" › ") || data.name)),
     element("h2", { class: "mono" }, node.name), costs(node), ...dearest, ...sums(stepsBelow(node)),
     heading(plural(node.count, "step")),
-    element("ol", { class: "terms" }, ...node.children.map((child) => element("li", {}, child.kind === "step"
+    element("ul", { class: "terms plain" }, ...node.children.map((child) => element("li", {}, child.kind === "step"
       ? stepLink(child.step.index)
       : element("button", { type: "button", class: "link", onclick: () => { setOpen(child, true); choose(child, { reveal: true }); } },
         `▸ ${child.name}`)))),
@@ -223,7 +223,7 @@ function valuePage(id) {
     ...(value.text ? [heading("Numbers"), element("pre", { class: "code" }, value.text)] : []),
     ...(value.cotangentText ? [heading("Its cotangent's"), element("pre", { class: "code" }, value.cotangentText)] : []),
     ...(made === undefined ? [] : [heading("Made by"), element("p", {}, stepLink(made))]),
-    ...(steps.length ? [heading("Read by"), element("ol", { class: "terms" }, ...steps)] : []),
+    ...(steps.length ? [heading("Read by"), element("ul", { class: "terms plain" }, ...steps)] : []),
     ...(meeting ? [heading("Its cotangent is a sum"), formula(meeting.latex), element("ol", { class: "terms" },
       ...meeting.terms.map((term) => element("li", {}, term === null ? "the cotangent that was given" : stepLink(term))))] : []),
   ];
