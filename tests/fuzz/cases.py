@@ -78,4 +78,72 @@ CASES = {
         ),
         ("y",),
     ),
+    "differences by steps too wide for a program that bends": Program(
+        inputs={"v0": Type(shape=(2, 3, 3), dtype="float64")},
+        steps=(
+            Step(outs=("v1",), op="floor", operands=("v0",), params={}, bodies=()),
+            Step(outs=("v2",), op="argmax_scale", operands=("v1",), params={}, bodies=()),
+            Step(
+                outs=("v4",),
+                op="dot_general",
+                operands=("v2", "v1"),
+                params={"numbers": (((1,), (2,)), ((0,), (0,)))},
+                bodies=(),
+            ),
+            Step(outs=("v5",), op="erf", operands=("v4",), params={}, bodies=()),
+            Step(
+                outs=("v10",),
+                op="dot_general",
+                operands=("v5", "v2"),
+                params={"numbers": (((0, 2), (0, 1)), ((), ()))},
+                bodies=(),
+            ),
+            Step(outs=("v11",), op="sin", operands=("v10",), params={}, bodies=()),
+            Step(outs=("v12",), op="pow", operands=("v11", "v11"), params={}, bodies=()),
+            Step(outs=("v13",), op="sum", operands=("v12",), params={"axes": (0, 1)}, bodies=()),
+            Step(outs=("v20",), op="gather", operands=("v11",), params={"rows": (1, 1, 0)}, bodies=()),
+            Step(outs=("v21",), op="sum", operands=("v20",), params={"axes": (1,)}, bodies=()),
+        ),
+        outputs=("v21", "v13"),
+    ),
+    "the rounding of 1 - tanh^2 near 0 was not measured within a vjp": Program(
+        inputs={"v1": Type(shape=(3, 4), dtype="float64")},
+        steps=(
+            Step(outs=("v7",), op="reduce_max", operands=("v1",), params={"axes": (0, 1)}, bodies=()),
+            Step(
+                outs=("v16", "v17"),
+                op="jit",
+                operands=("v7", "v7"),
+                params={},
+                bodies=(
+                    Program(
+                        inputs={"v8": Type(shape=(), dtype="float64"), "v9": Type(shape=(), dtype="float64")},
+                        steps=(
+                            Step(
+                                outs=("v14",),
+                                op="vjp",
+                                operands=("v7", "v9"),
+                                params={},
+                                bodies=(
+                                    Program(
+                                        inputs={"v10": Type(shape=(), dtype="float64")},
+                                        steps=(
+                                            Step(
+                                                outs=("v11",), op="mul", operands=("v10", "v10"), params={}, bodies=()
+                                            ),
+                                            Step(outs=("v12",), op="add", operands=("v7", "v11"), params={}, bodies=()),
+                                            Step(outs=("v13",), op="tanh", operands=("v12",), params={}, bodies=()),
+                                        ),
+                                        outputs=("v13",),
+                                    ),
+                                ),
+                            ),
+                        ),
+                        outputs=("v14", "v14"),
+                    ),
+                ),
+            ),
+        ),
+        outputs=("v17",),
+    ),
 }

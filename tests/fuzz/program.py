@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from tests.fuzz.operations import OPERATIONS
 
@@ -57,11 +58,26 @@ def run(program: Program, *args, outer=None, twin: bool = False, noise: float = 
     for step in program.steps:
         bodies = [_body(body, dict(env), twin, noise) for body in step.bodies]
         options = {"twin": twin} if OPERATIONS[step.op].has_twin else {}
-        results = OPERATIONS[step.op].fun(*bodies, *[env[name] for name in step.operands], **step.params, **options)
+        operands = [env[name] for name in step.operands]
+        if noise and step.op in INVERSES and not jnp.iscomplexobj(operands[0]):
+            operands = [_of_rounded_output(step.op, *operands, noise)]
+        results = OPERATIONS[step.op].fun(*bodies, *operands, **step.params, **options)
         results = results if isinstance(results, tuple) else (results,)
         for name, value in zip(step.outs, results, strict=True):
             env[name] = _perturbed(name, value, noise) if noise else value
     return tuple(env[name] for name in program.outputs)
+
+
+# inverses of functions whose derivative is taken from their output: 1 - y^2 and y (1 - y) magnify its rounding
+INVERSES = {"tanh": lax.atanh, "logistic": lambda y: lax.log(y) - lax.log1p(-y)}
+
+
+def _of_rounded_output(op, x, noise):
+    """x moved to where the output is another by the noise."""
+    y = OPERATIONS[op].fun(x)
+    top = 1 - float(jnp.finfo(y.dtype).eps)
+    moved = INVERSES[op](jnp.clip(y * (1 + noise), -top, top).astype(y.dtype))
+    return x + lax.stop_gradient(jnp.where(jnp.isfinite(moved), moved, x) - x)
 
 
 def _body(body, env, twin, noise):
