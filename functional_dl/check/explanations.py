@@ -86,12 +86,17 @@ def _single_uses(evidence, simulation, responses) -> list[Hypothesis]:
         for place, m in enumerate(members):
             if _close(evidence, list(total - responses[m])):
                 what = {0: "the first", len(members) - 1: "the last"}.get(place, f"number {place + 1}")
+                sites = [simulation.program.sites[simulation.edges[other][0]] for other in members]
+                message = (
+                    f"Of {len(members)} uses of a value {what} alone counts: that in "
+                    f"{where(simulation.edges[m][0], sites[place])}. Uses must be added."
+                )
+                if len({site.name for site in sites}) > 1:  # no loop's uses, which one would write over each other
+                    return [Hypothesis("missing_term", 0.955, message)]
                 return [
-                    Hypothesis("overwrite", 0.955, f"Of {len(members)} uses of a value {what} alone counts: that in "
-                               f"{where(simulation.edges[m][0], simulation.program.sites[simulation.edges[m][0]])}. "
-                               "Uses must be added."),
+                    Hypothesis("overwrite", 0.955, message),
                     Hypothesis("missing_reduction", 0.6, "The cotangent is not summed over all uses."),
-                ]  # fmt: skip
+                ]
         for count in range(2, len(members) - 1):
             for side, chosen in (("first", members[:count]), ("last", members[-count:])):
                 if _close(evidence, list(np.sum(responses[chosen], axis=0))):

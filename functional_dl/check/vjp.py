@@ -153,7 +153,11 @@ class _Check:
         return found
 
     def _unit(self, k) -> float:
-        """Some roundings in the coarsest dtype at hand: of the wide ones more, as they are afforded."""
+        """Some roundings in the coarsest dtype at hand, relative to the terms that cancel.
+
+        Each of those terms may be the sum of a contraction, which has lost digits of its own: in wide dtypes a fifth of
+        what a whole pullback may lose is allowed, in narrow ones, where that is less than eight roundings, these.
+        """
         function = self.function
         coarsest = max([function.point[k], *[function.outs[i] for i in function.out_active]], key=reference.eps)
         return max(8.0, reference.ROUNDINGS.get(reference.dtype_name(coarsest), 4.0) / 5) * reference.eps(coarsest)

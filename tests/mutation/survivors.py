@@ -5,7 +5,6 @@ Keys are (function or mutant, change): the change as mutants.py words it, "" for
 
 SAME = "equivalent: "
 HELD_ELSEWHERE = "held by another test: "
-NEWER = "reached on JAX from 0.11 on, and killed there: "
 
 REASONS: dict[tuple[str, str], str] = {
     ("shapes.broadcast_in_dim_vjp", "x -> out"): SAME + "a reshape to the same shape is the identity",
@@ -54,9 +53,6 @@ REASONS: dict[tuple[str, str], str] = {
     ("scattering._others:25", "1 -> 2"): SAME + "any number that is no place marks what is dropped",
     ("scattering._others:30", "False -> True"): SAME + "before the first entry there is 1 to multiply with",
     ("scattering._others:31", "False -> True"): SAME + "after the last entry there is 1 to multiply with",
-    ("calls._custom_pull_back:2", "comparison turned round"): NEWER + "the user's log beside the cotangents",
-    ("calls._custom_pull_back:3", "2 -> 3"): NEWER + "the user's log beside the cotangents",
-    ("calls._custom_pull_back:5", "0 -> 1"): NEWER + "the user's log beside the cotangents",
 }
 
 
