@@ -12,7 +12,10 @@ from typing import Any
 from functional_dl.explain import inline, page_data
 from functional_dl.explain.explanation import Explanation
 
-SCRIPTS = ("model.js", "format.js", "outline.js", "graph.js", "detail.js", "search.js", "app.js")
+SCRIPTS = (
+    "model.js", "format.js", "outline.js", "graph_view.js", "graph_shapes.js", "graph.js", "detail.js", "search.js",
+    "app.js",
+)  # fmt: skip
 
 
 def to_html(explanation: Explanation, path: str | Path | None = None) -> str:
