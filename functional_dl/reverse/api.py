@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.tree_util import (
-    Partial,
     keystr,
     tree_flatten,
     tree_flatten_with_path,
@@ -26,13 +25,9 @@ from jax.tree_util import (
 )
 
 from functional_dl.reverse import sweep
+from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
 from functional_dl.reverse.trace import (
-    as_array,
-    instantiate,
     is_differentiable,
-    is_zero_marker,
-    tangent_dtype,
-    weakened,
 )
 
 
@@ -46,8 +41,9 @@ def vjp(fun: Callable, *primals, has_aux: bool = False):
       *primals: the x_i.
       has_aux: fun returns a pair; the first part is differentiated, the second handed through.
     Returns:
-      (y, pullback), or (y, pullback, aux).  `pullback` is a pytree (`jax.tree_util.Partial`) whose leaves are the
+      (y, pullback), or (y, pullback, aux).  `pullback` is a pytree (a `jax.tree_util.Partial`) whose leaves are the
       residuals: it may be returned from jit, mapped by vmap, stored.  Cotangents of integers and booleans are float0.
+      `pullback.with_refs(...)` adds cotangents to mutable arrays; see `Pullback`.
     Raises:
       TypeError: fun is not callable, a primal is no array, or fun does not return arrays.
       ValueError (from the pullback): the cotangent's tree, shape or dtype differs from the output's.
@@ -56,12 +52,15 @@ def vjp(fun: Callable, *primals, has_aux: bool = False):
     """
     _check_callable(fun)
     leaves, in_tree = tree_flatten(primals)
-    values = [_check_value(leaf) for leaf in leaves]
+    mutable = [i for i, leaf in enumerate(leaves) if is_mutable(leaf)]
+    values = [leaf[...] if i in mutable else _check_value(leaf) for i, leaf in enumerate(leaves)]
     active = [is_differentiable(jax.typeof(v)) for v in values]
     store = {}
 
     def flat_fun(*flat):
+        flat = [jax.new_ref(x) if i in mutable else x for i, x in enumerate(flat)]
         out = fun(*tree_unflatten(in_tree, flat))
+        left = [flat[i][...] for i in mutable]
         if has_aux:
             if not (isinstance(out, (tuple, list)) and len(out) == 2):
                 raise TypeError(
@@ -72,53 +71,19 @@ def vjp(fun: Callable, *primals, has_aux: bool = False):
             aux_leaves, store["aux_tree"] = tree_flatten(aux)
         else:
             aux_leaves = []
+        aux_leaves = [*aux_leaves, *left]
         out_paths, store["out_tree"] = tree_flatten_with_path(out)
         outs = [_check_output(path, leaf) for path, leaf in out_paths]
         return outs, aux_leaves
 
     outs, aux, pull_flat = sweep.forward(flat_fun, values, active)
-    pullback = Partial(_Pullback(_name(fun), in_tree, store["out_tree"], values, outs), pull_flat)
+    for i in reversed(mutable):
+        leaves[i][...] = aux.pop()
+    pullback = Pullback(Static(_name(fun), in_tree, store["out_tree"], values, outs, mutable), pull_flat)
     result = tree_unflatten(store["out_tree"], outs)
     if has_aux:
         return result, pullback, tree_unflatten(store["aux_tree"], aux)
     return result, pullback
-
-
-class _Pullback:
-    """The static part of a pullback: trees and types.  Compared by identity."""
-
-    __slots__ = ("__weakref__", "in_avals", "in_tree", "name", "out_avals", "out_tree")
-
-    def __init__(self, name, in_tree, out_tree, values, outs):
-        self.name = name
-        self.in_tree = in_tree
-        self.out_tree = out_tree
-        self.in_avals = [jax.typeof(v) for v in values]
-        self.out_avals = [jax.typeof(out) for out in outs]
-
-    def __call__(self, pull_flat, *ct):
-        if len(ct) != 1:
-            raise TypeError(
-                f"The function returned by `reverse.vjp` applied to {self.name} was called with {len(ct)} arguments, "
-                "but functions returned by `reverse.vjp` must be called with a single argument corresponding to the "
-                "single value returned by the function being differentiated (even if that returned value is a tuple "
-                "or other container)."
-            )
-        cts, tree = tree_flatten(ct[0], is_leaf=is_zero_marker)
-        if tree != self.out_tree:
-            raise ValueError(
-                "unexpected tree structure.\n\nThe argument to a VJP function returned by `reverse.vjp` must match "
-                f"the pytree structure of the differentiated function {self.name}.\n\nBut the tree structures "
-                f"differ: the output has {self.out_tree}, the cotangent has {tree}."
-            )
-        cts = [_check_cotangent(c, aval) for c, aval in zip(cts, self.out_avals)]
-        # JAX's: the weak type of a primal is kept, but where the cotangent of a weakly typed output was not weak
-        weak = all(c is None or jax.typeof(c).weak_type or not y.weak_type for c, y in zip(cts, self.out_avals))
-        cts = [None if c is None else as_array(c) for c in cts]
-        bars = pull_flat(cts)
-        bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
-        bars = [_of_type(aval, bar, weak) for aval, bar in zip(self.in_avals, bars)]
-        return tree_unflatten(self.in_tree, bars)
 
 
 def grad(
@@ -175,7 +140,7 @@ def value_and_grad(
         _check_scalar(value)
         tree_map(functools.partial(_check_output_dtype, "grad", holomorphic), value)
         bars = pullback(lax.full_like(value, 1))
-        bars = tree_map(lambda x, bar: _of_type(jax.typeof(x), bar), chosen, bars)
+        bars = tree_map(lambda x, bar: of_type(jax.typeof(x), bar), chosen, bars)
         gradient = bars[0] if isinstance(argnums, int) else bars
         return ((value, *aux) if has_aux else value), gradient
 
@@ -298,17 +263,6 @@ def _check_value(x):
     return jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else x
 
 
-def _of_type(aval, bar, weak: bool = True):
-    """The cotangent of a Python number (or of what is computed from such alone) has the weak type of that number; that
-    of an array whose type says how it lies on a mesh lies on it in the same way."""
-    if not is_differentiable(aval):
-        return bar
-    sharding = getattr(aval, "sharding", None)
-    if sharding is not None and not sharding.mesh.empty and jax.typeof(bar).sharding.spec != sharding.spec:
-        bar = jax.sharding.reshard(bar, sharding)
-    return weakened(bar) if weak and aval.weak_type else bar
-
-
 def _check_output(path, leaf):
     try:
         return _check_value(leaf)
@@ -317,21 +271,6 @@ def _check_output(path, leaf):
             f"Argument '{leaf}' of type {type(leaf)} is not a valid JAX type. It is what the differentiated function "
             f"returns at output{keystr(path)}, where an array was expected."
         ) from None
-
-
-def _check_cotangent(ct, aval):
-    """ct, None where it is a symbolic zero or a float0; an error where it does not fit the output."""
-    if is_zero_marker(ct):
-        return None
-    ct_aval = jax.typeof(ct)
-    expected = tangent_dtype(aval.dtype)
-    if ct_aval.shape != aval.shape or ct_aval.dtype != expected:
-        raise ValueError(
-            "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: got "
-            f"{ct_aval.str_short()}, but expected {np.dtype(expected).name}{list(aval.shape)} because the "
-            f"corresponding output of the differentiated function had JAX type {aval.str_short()}"
-        )
-    return None if expected == jax.float0 else ct
 
 
 def _check_scalar(x) -> None:
@@ -404,4 +343,4 @@ def _unravel_rows(out, example, rows):
     for leaf, size in zip(leaves, sizes):
         parts.append(jnp.reshape(rows[start : start + size], (*jnp.shape(leaf), *jnp.shape(example))))
         start += size
-    return tree_unflatten(treedef, [_of_type(jax.typeof(example), part) for part in parts])
+    return tree_unflatten(treedef, [of_type(jax.typeof(example), part) for part in parts])

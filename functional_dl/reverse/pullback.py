@@ -1,0 +1,166 @@
+"""The pullback that `vjp` returns: cotangents of the outputs -> cotangents of the primals, checked at both ends."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.tree_util import Partial, register_pytree_node_class, tree_flatten, tree_unflatten
+
+from functional_dl.reverse.trace import (
+    as_array,
+    instantiate,
+    is_differentiable,
+    is_zero_marker,
+    tangent_dtype,
+    weakened,
+)
+
+
+@register_pytree_node_class
+class Pullback(Partial):
+    """What `vjp` returns beside the value: y_bar -> one cotangent for each primal."""
+
+    def tree_flatten(self):
+        return (self.args, self.keywords), self.func
+
+    @classmethod
+    def tree_unflatten(cls, func, children):
+        args, keywords = children
+        return cls(func, *args, **keywords)
+
+    def with_refs(self, *wanted):
+        """The pullback with a place for each cotangent.
+
+        Args:
+          *wanted: of the primals' tree; each leaf a mutable array (`jax.new_ref`), to which the cotangent is added,
+            `jax.ad.GradValue()`, for which it is returned, or `jax.ad.DontWant()`.
+        Returns:
+          Function of y_bar, a pytree like the pullback; `jax.ad.GradRef()` stands where a mutable array was added to,
+          `jax.ad.DidntWant()` where nothing was wanted.
+        Raises:
+          ValueError: the tree differs from the primals', or a mutable array has another shape or dtype than its primal.
+        """
+        static = self.func
+        leaves, tree = tree_flatten(wanted)
+        if tree != static.in_tree:
+            raise ValueError(
+                "unexpected tree structure.\n\nThe arguments of `with_refs` must match the pytree structure of the "
+                f"arguments of the differentiated function {static.name}.\n\nBut the tree structures differ: the "
+                f"function took {static.in_tree}, `with_refs` was given {tree}."
+            )
+        for i, (leaf, aval) in enumerate(zip(leaves, static.in_avals)):
+            _check_place(leaf, aval, i in static.mutable)
+        return Partial(_Delivery(tuple(map(type, leaves))), self, [x for x in leaves if is_mutable(x)])
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """Brings cotangents to their places: the static part, of which kind each place is."""
+
+    kinds: tuple[type, ...]
+
+    def __call__(self, pullback, refs, ct):
+        remaining = iter(refs)
+        left = []
+        for kind, bar in zip(self.kinds, pullback.func.bars(*pullback.args, ct)):
+            if kind is jax.ad.GradValue:
+                left.append(bar)
+            elif kind is jax.ad.DontWant:
+                left.append(jax.ad.DidntWant())
+            else:
+                ref = next(remaining)
+                if jax.typeof(bar).dtype != jax.float0:
+                    jax.ref.addupdate(ref, ..., bar)
+                left.append(jax.ad.GradRef())
+        return tree_unflatten(pullback.func.in_tree, left)
+
+
+def _check_place(place, aval, mutable: bool) -> None:
+    if isinstance(place, jax.ad.DontWant) or (isinstance(place, jax.ad.GradValue) and not mutable):
+        return
+    given = jax.typeof(place) if is_mutable(place) else None
+    if given is None or (given.shape, given.dtype) != (aval.shape, tangent_dtype(aval.dtype)):
+        values = "" if mutable else "jax.ad.GradValue(), "
+        raise ValueError(
+            f"with_refs: expected {values}jax.ad.DontWant() or a mutable array of type {aval.str_short()}, got "
+            f"{place if given is None else given.str_short()}"
+        )
+
+
+def is_mutable(x) -> bool:
+    """Whether x is a mutable array (a Ref) of numbers, or stands for one while JAX traces."""
+    if not isinstance(x, (jax.ref.Ref, jax.core.Tracer)):
+        return False
+    return isinstance(jax.typeof(x), jax.ref.AbstractRef)
+
+
+class Static:
+    """The static part of a pullback: trees and types.  Compared by identity."""
+
+    __slots__ = ("__weakref__", "in_avals", "in_tree", "mutable", "name", "out_avals", "out_tree")
+
+    def __init__(self, name, in_tree, out_tree, values, outs, mutable):
+        self.name = name
+        self.mutable = frozenset(mutable)
+        self.in_tree = in_tree
+        self.out_tree = out_tree
+        self.in_avals = [jax.typeof(v) for v in values]
+        self.out_avals = [jax.typeof(out) for out in outs]
+
+    def __call__(self, pull_flat, *ct):
+        if self.mutable:
+            raise ValueError(
+                f"A primal of {self.name} is a mutable array: its cotangent is added to one too, by "
+                "`pullback.with_refs(...)(ct)`, or left out by jax.ad.DontWant() in its place."
+            )
+        return tree_unflatten(self.in_tree, self.bars(pull_flat, *ct))
+
+    def bars(self, pull_flat, *ct):
+        """The cotangents, flat."""
+        if len(ct) != 1:
+            raise TypeError(
+                f"The function returned by `reverse.vjp` applied to {self.name} was called with {len(ct)} arguments, "
+                "but functions returned by `reverse.vjp` must be called with a single argument corresponding to the "
+                "single value returned by the function being differentiated (even if that returned value is a tuple "
+                "or other container)."
+            )
+        cts, tree = tree_flatten(ct[0], is_leaf=is_zero_marker)
+        if tree != self.out_tree:
+            raise ValueError(
+                "unexpected tree structure.\n\nThe argument to a VJP function returned by `reverse.vjp` must match "
+                f"the pytree structure of the differentiated function {self.name}.\n\nBut the tree structures "
+                f"differ: the output has {self.out_tree}, the cotangent has {tree}."
+            )
+        cts = [_check_cotangent(c, aval) for c, aval in zip(cts, self.out_avals)]
+        # JAX's: the weak type of a primal is kept, but where the cotangent of a weakly typed output was not weak
+        weak = all(c is None or jax.typeof(c).weak_type or not y.weak_type for c, y in zip(cts, self.out_avals))
+        cts = [None if c is None else as_array(c) for c in cts]
+        bars = pull_flat(cts)
+        bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
+        return [of_type(aval, bar, weak) for aval, bar in zip(self.in_avals, bars)]
+
+
+def of_type(aval, bar, weak: bool = True):
+    """The cotangent of a Python number (or of what is computed from such alone) has the weak type of that number; that
+    of an array whose type says how it lies on a mesh lies on it in the same way."""
+    if not is_differentiable(aval):
+        return bar
+    sharding = getattr(aval, "sharding", None)
+    if sharding is not None and not sharding.mesh.empty and jax.typeof(bar).sharding.spec != sharding.spec:
+        bar = jax.sharding.reshard(bar, sharding)
+    return weakened(bar) if weak and aval.weak_type else bar
+
+
+def _check_cotangent(ct, aval):
+    """ct, None where it is a symbolic zero or a float0; an error where it does not fit the output."""
+    if is_zero_marker(ct):
+        return None
+    ct_aval = jax.typeof(ct)
+    expected = tangent_dtype(aval.dtype)
+    if ct_aval.shape != aval.shape or ct_aval.dtype != expected:
+        raise ValueError(
+            "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: got "
+            f"{ct_aval.str_short()}, but expected {np.dtype(expected).name}{list(aval.shape)} because the "
+            f"corresponding output of the differentiated function had JAX type {aval.str_short()}"
+        )
+    return None if expected == jax.float0 else ct

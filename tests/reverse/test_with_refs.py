@@ -1,0 +1,108 @@
+"""`pullback.with_refs`: cotangents that are added to mutable arrays, and primals that are such."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from functional_dl import reverse
+
+AD = jax.ad
+
+
+def product(x, y):
+    return jnp.sum(jnp.sin(x["a"]) * y)
+
+
+PRIMALS = ({"a": jnp.array([0.3, -1.2, 2.0])}, jnp.array([1.0, 2.0, 3.0]))
+EXPECTED = (jnp.cos(PRIMALS[0]["a"]) * PRIMALS[1], jnp.sin(PRIMALS[0]["a"]))
+
+
+def test_each_cotangent_goes_where_it_is_wanted():
+    _, pullback = reverse.vjp(product, *PRIMALS)
+    ref = jax.new_ref(jnp.ones(3))
+    first, second = pullback.with_refs({"a": ref}, AD.GradValue())(2.0)
+    assert isinstance(first["a"], type(AD.GradRef()))
+    np.testing.assert_allclose(ref[...], 1 + 2 * EXPECTED[0], rtol=1e-14)
+    np.testing.assert_allclose(second, 2 * EXPECTED[1], rtol=1e-14)
+    first, second = pullback.with_refs({"a": AD.DontWant()}, ref)(1.0)
+    assert isinstance(first["a"], type(AD.DidntWant()))
+    assert isinstance(second, type(AD.GradRef()))
+    np.testing.assert_allclose(ref[...], 1 + 2 * EXPECTED[0] + EXPECTED[1], rtol=1e-14)
+
+
+def test_equal_to_jax():
+    left = []
+    for vjp in (jax.vjp, reverse.vjp):
+        _, pullback = vjp(product, *PRIMALS)
+        ref = jax.new_ref(jnp.zeros(3))
+        for ct in (1.0, -3.0):
+            pullback.with_refs({"a": AD.DontWant()}, ref)(ct)
+        left.append(ref[...])
+    np.testing.assert_allclose(*left, rtol=1e-14)
+
+
+def test_micro_batches_accumulate_in_a_scan_under_jit():
+    def mean_loss(w, x):
+        return jnp.mean(jnp.tanh(x @ w) ** 2)
+
+    @jax.jit
+    def total(w, batches):
+        ref = jax.new_ref(jnp.zeros_like(w))
+
+        def step(carry, x):
+            _, pullback = reverse.vjp(mean_loss, w, x)
+            pullback.with_refs(ref, AD.DontWant())(1.0)
+            return carry, None
+
+        jax.lax.scan(step, None, batches)
+        return ref[...] / len(batches)
+
+    batches = jax.random.normal(jax.random.key(0), (4, 5, 3))
+    w = jnp.array([0.2, -0.4, 0.9])
+    np.testing.assert_allclose(total(w, batches), reverse.grad(mean_loss)(w, batches.reshape(-1, 3)), rtol=1e-13)
+
+
+def test_a_pullback_with_places_is_a_pytree():
+    _, pullback = reverse.vjp(product, *PRIMALS)
+    placed = pullback.with_refs({"a": AD.DontWant()}, AD.GradValue())
+    _, second = jax.jit(lambda p, ct: p(ct))(placed, 2.0)
+    np.testing.assert_allclose(second, 2 * EXPECTED[1], rtol=1e-14)
+    again = jax.tree.unflatten(jax.tree.structure(pullback), jax.tree.leaves(pullback))
+    np.testing.assert_allclose(again(1.0)[1], EXPECTED[1], rtol=1e-14)
+
+
+def written(ref, y):
+    """z = sin(r y), and r becomes r y: dz/dr = y cos(r y)."""
+    ref[...] = ref[...] * y
+    return jnp.sin(ref[...])
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_a_primal_that_is_a_mutable_array(wrap):
+    @wrap
+    def run(start):
+        ref, bar = jax.new_ref(start), jax.new_ref(jnp.zeros_like(start))
+        out, pullback = reverse.vjp(written, ref, 3.0)
+        _, of_y = pullback.with_refs(bar, AD.GradValue())(1.0)
+        return out, bar[...], of_y, ref[...]
+
+    out, bar, of_y, now = run(jnp.array(2.0))
+    np.testing.assert_allclose([out, bar, of_y, now], [np.sin(6.0), 3 * np.cos(6.0), 2 * np.cos(6.0), 6.0], rtol=1e-14)
+
+
+def test_what_cannot_be_delivered_is_refused():
+    _, pullback = reverse.vjp(product, *PRIMALS)
+    with pytest.raises(ValueError, match="unexpected tree structure"):
+        pullback.with_refs(AD.GradValue(), AD.GradValue())
+    with pytest.raises(ValueError, match=r"mutable array of type float64\[3\], got Ref\{float64\[2\]\}"):
+        pullback.with_refs({"a": AD.GradValue()}, jax.new_ref(jnp.zeros(2)))
+    with pytest.raises(ValueError, match="mutable array"):
+        pullback.with_refs({"a": AD.GradValue()}, PRIMALS[1])
+    ref = jax.new_ref(jnp.array(2.0))
+    with pytest.raises(ValueError, match="with_refs"):
+        reverse.vjp(written, ref, 3.0)[1](1.0)
+    with pytest.raises(ValueError, match="with_refs"):
+        reverse.grad(written)(ref, 3.0)
+    with pytest.raises(ValueError, match=r"with_refs: expected jax\.ad\.DontWant"):
+        reverse.vjp(written, ref, 3.0)[1].with_refs(AD.GradValue(), AD.GradValue())
