@@ -73,6 +73,7 @@ def _section(entry: dict, directory: Path) -> str:
     else:
         parts += [
             _checks(entry["checks"]),
+            _pages(entry),
             _numbers(entry["numbers"]),
             "".join(_picture(picture, directory) for picture in entry["pictures"]),
             _table(entry["table"]),
@@ -96,6 +97,14 @@ def _numbers(numbers: dict) -> str:
         f"<div><dt>{escape(name)}</dt><dd>{escape(_cell(value))}</dd></div>" for name, value in numbers.items()
     )
     return f'<dl class="numbers">{cards}</dl>'
+
+
+def _pages(entry: dict) -> str:
+    """A link to the first of the result's own pages, which links to the others."""
+    pages = entry.get("pages", [])
+    if not pages:
+        return ""
+    return f'<p><a href="{escape(entry["name"])}/{escape(pages[0])}">Look at it: {len(pages)} pages</a></p>'
 
 
 def _picture(picture: dict, directory: Path) -> str:

@@ -41,6 +41,7 @@ class Result:
       metrics: records for metrics.jsonl.
       table: the table of the page and of table.csv.
       curves: arrays for `plot`; not stored.
+      pages: further HTML files of the result's folder, file name -> text; the first is linked to.
     """
 
     claim: str
@@ -49,6 +50,7 @@ class Result:
     metrics: Sequence[Mapping[str, Any]]
     table: Table
     curves: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    pages: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
         if not self.checks:

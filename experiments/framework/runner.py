@@ -33,12 +33,14 @@ def run(experiment: Experiment, config, results: Path) -> Result:
         "numbers": dict(result.numbers),
         "table": {"columns": result.table.columns, "rows": result.table.rows},
         "pictures": [{"file": f"{name}.png", "caption": caption} for name, caption, _ in pictures],
+        "pages": list(result.pages),
     }
     files = _settings(config) | {
         "metrics.jsonl": store.to_json_lines(result.metrics),
         "table.csv": store.to_csv(result.table),
         "result.json": store.to_json(summary),
     }
+    files |= {name: text.encode() for name, text in result.pages.items()}
     files |= {f"{name}.png": image for name, _, image in pictures}
     store.write_directory(results, experiment.name, files)
     page.write(results)
