@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from functional_dl.check import causes, explanations
+from functional_dl.check import causes, explanations, likely
 from functional_dl.check.evidence import Evidence, Hypothesis
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import Finding
 
 SURE = 0.5  # weight from which a cause is named
 CERTAIN = 0.97  # weight from which fun's equations are not taken apart to find another
+ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
 DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
 # what shows alike, the likeliest first: named after what the evidence itself names
 ALIKE = {
@@ -19,17 +20,19 @@ ALIKE = {
     "missing_reduction": ("scale", "overwrite", "missing_term"),
     "overwrite": ("missing_term", "missing_reduction"),
     "missing_term": ("wrong_point", "overwrite"),
-    "wrong_point": ("wrong_branch", "transpose"),
+    "wrong_point": ("missing_term", "transpose"),
     "wrong_branch": ("wrong_point", "missing_term"),
     "transpose": ("wrong_point", "shifted"),
     "shifted": ("wrong_point", "transpose"),
     "swapped": ("wrong_branch", "wrong_point"),
     "sign": ("scale", "missing_conjugate"),
-    "zero": ("missing_term", "wrong_branch"),
+    "zero": ("wrong_branch", "missing_term"),
     "precision": ("missing_term", "wrong_point"),
     "missing_conjugate": ("sign", "wrong_point"),
     "kink": ("wrong_branch",),
     "nonfinite": ("wrong_branch", "wrong_point"),
+    "nonlinear": ("missing_term", "ignored_cotangent"),
+    "ignored_cotangent": ("nonlinear", "wrong_point"),
 }
 
 
@@ -40,14 +43,14 @@ def of_arguments(wrong: Sequence[tuple[Evidence, np.ndarray]], before: Sequence[
     coarse = {f.argument for f in before if f.cause == "dtype"}
     together = []
     for f, (evidence, _) in zip(found, wrong):
-        if f.cause == "precision" and f.argument in coarse:
+        if f.argument in coarse and (f.cause == "precision" or _relative_error(evidence) < ROUNDED):
             continue  # the digits went with the dtype, which is said already
         if f.cause == "unknown" and "precision" in named and _relative_error(evidence) < DIGITS:
             message = "The cotangent has lost digits, as those of other arguments have."
             f = dataclasses.replace(f, cause="precision", message=message, candidates=("precision", "unknown"))
         if f.cause == "unknown":  # one fault often shows in several arguments
             others = [other.cause for other in found if other.cause != "unknown"]
-            f = dataclasses.replace(f, candidates=_three([*f.candidates, *others]))
+            f = dataclasses.replace(f, candidates=_three(["unknown", *others, *f.candidates]))
         together.append(f)
     return together
 
@@ -93,14 +96,17 @@ def _diagnose(evidence: Evidence, ratio) -> Finding:
         a.item(),
         float(abs(a - e)),
         float(t),
-        _candidates(ranked, found),
+        _candidates(ranked, found, evidence),
     )
 
 
-def _candidates(ranked, found) -> tuple[str, ...]:
+def _candidates(ranked, found, evidence) -> tuple[str, ...]:
     if not ranked:
-        return _three(["unknown", *[h.cause for h in found]])
-    return _three([*[h.cause for h in ranked], *ALIKE.get(ranked[0].cause, ())])
+        return _three(["unknown", *[h.cause for h in found], *likely.causes(evidence)])
+    alike = ALIKE.get(ranked[0].cause, ())
+    if ranked[0].weight < CERTAIN:
+        return _three([*[h.cause for h in ranked], *alike[:1], *likely.causes(evidence), *alike])
+    return _three([*[h.cause for h in ranked], *alike])
 
 
 def _piecewise_linear(evidence) -> bool:

@@ -107,6 +107,7 @@ def faults_of(program: equations.Listing, values: dict, dependent: set[int]) -> 
         found += _reductions(n, site, operands)
         found += _overwrites(n, site, operands)
         found += _shifts(n, site, operands)
+        found += _axes(n, site, operands)
         found += _blocks(n, site, operands)
         found += _solves(n, site, operands, program, values)
         if site.name not in LINEAR:
@@ -386,4 +387,29 @@ def _shifts(n, site, values):
                 return push_forward(site.fun, v, dots)[1]
 
             found.append(Fault(n, "shifted", message, push, 0.9))
+    return found
+
+
+def _axes(n, site, values):
+    """Axes confused: a reshape where a transpose should be, or a transform along another axis."""
+    if site.name not in ("transpose", "fft", "cumsum") or not equations.is_floating(values[0]):
+        return []
+    shape = np.shape(values[0])
+    if site.name == "transpose":
+        out = np.shape(site.fun(*values)[0])
+        message = f"In the cotangent of {where(n, site)} a reshape stands where a transpose should."
+        reread = lambda v, d: [jnp.reshape(_filled(v, d)[0], out)]
+        return [Fault(n, "transpose", message, reread, 0.96, ("reread",))]
+    own = (site.params or {}).get("axis", len(shape) - 1)
+    found = []
+    for axis in range(len(shape)):
+        if axis == own or shape[axis] != shape[own]:
+            continue
+
+        def along(v, d, axis=axis):
+            turned = jnp.swapaxes(_filled(v, d)[0], axis, own)
+            return [jnp.swapaxes(site.fun(turned)[0], axis, own)]
+
+        message = f"The cotangent of {where(n, site)} runs along axis {axis} in place of {own}."
+        found.append(Fault(n, "transpose", message, along, 0.955, ("along", axis)))
     return found

@@ -93,7 +93,8 @@ class _Check:
         return Report(self.name, tuple(self.findings), tuple(arguments), source, self.comparisons, tuple(self.notes))
 
     def found(self, cause, argument, message, **more):
-        self.findings.append(Finding(cause, argument, message, candidates=(cause,), **more))
+        candidates = (cause, *diagnosis.ALIKE.get(cause, ()))
+        self.findings.append(Finding(cause, argument, message, candidates=candidates, **more))
 
     # --- the stages
 

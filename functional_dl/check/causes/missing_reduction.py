@@ -9,11 +9,11 @@ from functional_dl.check.causes.scale import factor
 from functional_dl.check.evidence import Evidence, Hypothesis
 
 
-def test(evidence: Evidence) -> Hypothesis | None:
+def test(evidence: Evidence) -> list[Hypothesis]:
     """actual = the contribution of one index (the first, the last) of an axis of the output, or the mean over it."""
     repeated = _mean_of_uses(evidence)
     if repeated is not None:
-        return repeated
+        return [repeated]
     for o, out in enumerate(evidence.outs):
         axes = [axis for axis, n in enumerate(out.shape) if n > 1][:5]
         groups = [g for size in range(1, len(axes) + 1) for g in itertools.combinations(axes, size)]
@@ -21,8 +21,11 @@ def test(evidence: Evidence) -> Hypothesis | None:
             fits = _fits(evidence, o, group)
             if fits is not None:
                 where = " and ".join(str(axis) for axis in group)
-                return Hypothesis("missing_reduction", fits[0], fits[1].format(axis=where))
-    return None
+                found = Hypothesis("missing_reduction", fits[0], fits[1].format(axis=where))
+                # one index alone is what writing in place of adding leaves too, and what a lost coupling leaves
+                alike = ("scale",) if "mean" in fits[1] else ("overwrite", "missing_term")
+                return [found, *(Hypothesis(cause, 0.55, found.message) for cause in alike)]
+    return []
 
 
 def _mean_of_uses(evidence) -> Hypothesis | None:

@@ -10,7 +10,7 @@ from functional_dl.check.evidence import Evidence, Hypothesis
 def test(evidence: Evidence) -> Hypothesis | None:
     """actual = expected with its axes permuted, or with the entries read in the order of permuted axes; or the right
     cotangent for an incoming one with permuted axes; or the right entries in another order."""
-    for tried in (_axes, _incoming, _entries):
+    for tried in (_axes, _incoming, _entries, _lines):
         found = tried(evidence)
         if found is not None:
             return found
@@ -63,6 +63,35 @@ def _entries(evidence) -> Hypothesis | None:
             f"{'...' if n > 12 else ''} in place of 0, 1, 2, ...: a permutation stands where another should, or its "
             "inverse.",
         )
+    return None
+
+
+def _lines(evidence) -> Hypothesis | None:
+    """Each line along an axis in another order of its own, as sorting leaves it: the same order in every trial."""
+    for axis, n in enumerate(evidence.shape):
+        if not 3 <= n <= 64 or evidence.x.size // n < 2 or evidence.x.size * n > 200_000:
+            continue
+        actual, expected, allowed = (
+            np.moveaxis(np.stack(v), axis + 1, -1).reshape(len(evidence.trials), -1, n)
+            for v in (evidence.actual, evidence.expected, evidence.tolerance)
+        )
+        if not np.isfinite(actual).all():
+            return None
+
+        def same(a, allowed=allowed, expected=expected):
+            """[line, i, j]: whether entry i of a is the expected entry j, in all trials."""
+            return np.all(np.abs(a[..., :, None] - expected[..., None, :]) <= 3 * allowed[..., None, :], axis=0)
+
+        if np.any(same(expected).sum(-1) > 1):
+            continue  # entries that are equal tell no order
+        found = same(actual)
+        if np.all(found.sum(-1) == 1) and np.all(found.sum(-2) == 1) and not np.all(found == found[:1]):
+            return Hypothesis(
+                "transpose",
+                0.975,
+                f"Each line along axis {axis} has the right entries in another order: a permutation (of a sort, say) "
+                "stands where another should, or its inverse, or none.",
+            )
     return None
 
 
