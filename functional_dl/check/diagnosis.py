@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from functional_dl.check import causes, explanations, likely
+from functional_dl.check import causes, explanations, likely, simulation
 from functional_dl.check.evidence import Evidence, Hypothesis
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import Finding
@@ -14,11 +14,15 @@ SURE = 0.5  # weight from which a cause is named
 CERTAIN = 0.97  # weight from which fun's equations are not taken apart to find another
 ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
 DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
+CHOOSING = {
+    "select_n", "max", "min", "clamp", "abs", "sign", "sort", "top_k", "argmax", "argmin", "reduce_max", "reduce_min",
+    "reduce_window_max", "reduce_window_min", "cummax", "cummin", "cond", "while", "gt", "ge", "lt", "le",
+}  # fmt: skip
 # what shows alike, the likeliest first: named after what the evidence itself names
 ALIKE = {
     "scale": ("missing_reduction", "missing_term"),
     "missing_reduction": ("scale", "overwrite", "missing_term"),
-    "overwrite": ("missing_term", "missing_reduction"),
+    "overwrite": ("missing_reduction", "missing_term"),
     "missing_term": ("wrong_point", "overwrite"),
     "wrong_point": ("missing_term", "transpose"),
     "wrong_branch": ("wrong_point", "missing_term"),
@@ -111,7 +115,7 @@ def _candidates(ranked, found, evidence) -> tuple[str, ...]:
 
 def _piecewise_linear(evidence) -> bool:
     """Whether the right cotangent stays when all primals move a little."""
-    if evidence.reference.source != "autodiff":
+    if evidence.reference.source != "autodiff" or not _has_conditions(evidence):
         return False
     function, trial = evidence.function, evidence.trials[0]
     for _ in range(2):
@@ -121,6 +125,12 @@ def _piecewise_linear(evidence) -> bool:
         if not np.max(np.abs(bar - trial.expected[evidence.k]), initial=0.0) <= 1e-11 * size:
             return False
     return True
+
+
+def _has_conditions(evidence) -> bool:
+    """Whether fun chooses between cases; where its equations are not known, it may."""
+    found = simulation.of(evidence)
+    return found is None or any(site.name in CHOOSING for site in found.program.sites)
 
 
 def _off(evidence, n, index) -> float:

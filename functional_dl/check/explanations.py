@@ -4,7 +4,7 @@ import numpy as np
 
 from functional_dl.check.causes.scale import name_of, sizes_of
 from functional_dl.check.evidence import Evidence, Hypothesis
-from functional_dl.check.faults import where
+from functional_dl.check.fault import where
 from functional_dl.check.simulation import of
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.check.compiling import jit
-from functional_dl.check.faults import Fault, push_forward
+from functional_dl.check.fault import Fault, push_forward
 from functional_dl.check.function import widen
 
 GROUPS = 48  # kinds of edges that are cut at all equations of a kind at once

@@ -20,7 +20,9 @@ import numpy as np
 from functional_dl.check import equations, repeated
 from functional_dl.check.compiling import jit
 from functional_dl.check.evidence import Evidence
-from functional_dl.check.faults import Fault, changes_of, faults_of, push_forward, where
+from functional_dl.check.fault import Fault, push_forward, where
+from functional_dl.check.faults import faults_of
+from functional_dl.check.faults_of_branches import changes_of
 from functional_dl.check.function import widen
 
 ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated

@@ -56,6 +56,9 @@ def _entries(evidence) -> Hypothesis | None:
             order.append(int(np.argmin(off)) if off.min() <= 1 else -1)
         if -1 in order or order == list(range(n)) or len(set(order)) < n:
             continue
+        turn = order[0]
+        if order == [(i + turn) % n for i in range(n)]:
+            return Hypothesis("shifted", 0.95, f"The cotangent is the right one rolled by {-turn} along axis {axis}.")
         return Hypothesis(
             "transpose",
             0.9,

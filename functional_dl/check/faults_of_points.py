@@ -1,0 +1,165 @@
+"""Derivatives evaluated at another value, or by another function's formula."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.check import equations
+from functional_dl.check.fault import Fault, filled, push_forward, where
+
+NEARBY = 6  # other values of the same shape that a derivative may have been given by mistake
+# the derivative as a function of the output, where it is one: it is easily given the input
+FROM_OUTPUT = {
+    "tanh": lambda y: 1 - y * y,
+    "logistic": lambda y: y * (1 - y),
+    "exp": lambda y: y,
+    "expm1": lambda y: 1 + y,
+    "sqrt": lambda y: 0.5 / y,
+    "rsqrt": lambda y: -0.5 * y**3,
+    "cbrt": lambda y: 1 / (3 * y * y),
+    "tan": lambda y: 1 + y * y,
+}
+# slips of the pen in those formulas
+SLIPS = {
+    "tanh": [("1 - y (the square is missing)", lambda y: 1 - y)],
+    "logistic": [("1 - y", lambda y: 1 - y), ("y (1 - y^2)", lambda y: y * (1 - y * y)), ("y", lambda y: y)],
+    "sqrt": [("1 / y (the half is missing)", lambda y: 1 / y), ("y / 2", lambda y: 0.5 * y)],
+}  # fmt: skip
+
+
+def points(n, site, program, values):
+    """The derivative of a nonlinear equation evaluated at another value of the same shape."""
+    found = []
+    made = {name: m for m, s in enumerate(program.sites) for name in s.outs}
+    for j, name in enumerate(site.ins):
+        x = values[name]
+        if not equations.is_floating(x) or (site.name in ("integer_pow",) and x.ndim == 0):
+            continue
+        others = [
+            (abs(made.get(other, -1) - n), other, v)
+            for other, v in values.items()
+            if other != name and hasattr(v, "shape") and v.shape == x.shape and v.dtype == x.dtype and v.size
+        ]
+        others = [o for o in others if o[1] in made or o[1] in program.inputs]
+        others = [o for o in sorted(others, key=lambda o: o[0]) if not np.array_equal(o[2], x)][:NEARBY]
+        labels = [
+            (
+                "wrong_point",
+                0.95,
+                v,
+                f"the result of {where(made[o], program.sites[made[o]])}" if o in made else "an argument",
+                ("point", j, made[o] - n if o in made else -1 - o),
+            )
+            for _, o, v in others
+        ]
+        if np.iscomplexobj(x):
+            labels.append(("missing_conjugate", 0.96, np.conj(x), "its conjugate", ("point", j, "conjugate")))
+        if x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
+            labels.append(("transpose", 0.96, np.swapaxes(x, -1, -2), "its transpose", ("point", j, "transpose")))
+        for cause, weight, z, what, kind in labels:
+
+            def push(operands, dots, j=j, z=z):
+                moved = list(operands)
+                moved[j] = jnp.asarray(z)
+                return push_forward(site.fun, moved, dots)[1]
+
+            message = f"The derivative of {where(n, site)} is evaluated at {what} in place of its operand {j}."
+            found.append(Fault(n, cause, message, push, weight, kind))
+            if cause == "transpose":  # a saved value that lacks its transpose is a wrong value too
+                found.append(Fault(n, "wrong_point", message, push, 0.6))
+            if site.name in FROM_OUTPUT and cause == "wrong_point":
+                found.append(Fault(n, cause, *_from_output(n, site, z, what), weight, ("output", *kind)))
+        if site.name == "conv_general_dilated" and j == 1:
+            found.append(_unflipped(n, site, x))
+        if site.name in FROM_OUTPUT:
+            found.append(Fault(n, "wrong_point", *_from_output(n, site, x, "its input"), 0.955, ("output", j)))
+            found += _of_another(n, site)
+    return found
+
+
+def _of_another(n, site):
+    """A formula of the output that belongs to another function."""
+    found = []
+    others = [(f"that of {name}", FROM_OUTPUT[name]) for name in ("tanh", "logistic", "exp") if name != site.name]
+    for what, slope in [*others, *SLIPS.get(site.name, ())]:
+        push = lambda v, d, slope=slope: [slope(site.fun(*v)[0]) * d[0]]
+        message = f"The derivative of {where(n, site)} is {what}, as a formula of the output."
+        found.append(Fault(n, "wrong_point", message, push, 0.95, ("another", what)))
+    return found
+
+
+def left_out(n, site, values):
+    """The chain rule's factor of an elementwise equation left out: its input gets the output's cotangent."""
+    if len(values) != 1 or len(site.outs) != 1 or (site.params is None and site.name not in FROM_OUTPUT):
+        return []
+    x = values[0]
+    out = jax.eval_shape(site.fun, x)[0]
+    if not equations.is_floating(x) or out.shape != x.shape or out.dtype != x.dtype or not _is_elementwise(site, x):
+        return []
+    message = f"The derivative of {where(n, site)} is left out: its input gets the cotangent of its output."
+    return [Fault(n, "missing_term", message, lambda v, d: [d[0]], 0.95, ("left out",))]
+
+
+def _is_elementwise(site, x) -> bool:
+    """Whether a tangent of one entry alone moves that entry alone."""
+    if x.size < 2:
+        return True
+    one = np.zeros(x.shape, x.dtype)
+    one.reshape(-1)[0] = 1
+    moved = np.asarray(push_forward(site.fun, [jnp.asarray(x)], [jnp.asarray(one)])[1][0]).reshape(-1)
+    return not np.any(moved[1:])
+
+
+def _unflipped(n, site, kernel):
+    """The cotangent of a convolution's input convolved with the kernel as it stands, not turned round."""
+    spatial = site.params["dimension_numbers"].rhs_spec[2:]
+    turned = np.flip(kernel, spatial)
+
+    def push(v, d):
+        by_input = push_forward(site.fun, [v[0], jnp.asarray(turned)], [d[0], None])[1] if d[0] is not None else None
+        by_kernel = push_forward(site.fun, v, [None, d[1]])[1] if d[1] is not None else None
+        return [sum(part[0] for part in (by_input, by_kernel) if part is not None)]
+
+    message = (
+        f"In the cotangent of the input of {where(n, site)} the kernel is not turned round along its spatial axes."
+    )
+    return Fault(n, "wrong_point", message, push, 0.95, ("unflipped",))
+
+
+def _from_output(n, site, z, what):
+    slope = FROM_OUTPUT[site.name]
+
+    def push(values, dots):
+        return [slope(jnp.asarray(z)) * dots[0]]
+
+    return f"The derivative of {where(n, site)}, a formula of its output, is given {what}.", push
+
+
+def solves(n, site, values, program, known):
+    """A y = b.  dy = A^-1 (db - dA y): solved with A in place of its transpose on the way back, or with another y."""
+    if site.name != "custom_linear_solve" or len(site.outs) != 1:
+        return []
+    consts = sum(site.params["const_lengths"])
+
+    def right_side(v, d, y):
+        """db - dA y"""
+        d = filled(v, d)
+        return d[consts] - equations.moved_product(site.params, v[:consts], d[:consts], [y])[0]
+
+    def solve(v, right):
+        return site.fun(*v[:consts], right)[0]
+
+    def turned(v, d):
+        right = right_side(v, d, site.fun(*v)[0])
+        return [jax.linear_transpose(lambda r: solve(v, r), right)(right)[0]]
+
+    message = f"The adjoint system of {where(n, site)} is solved with the matrix in place of its transpose"
+    found = [
+        Fault(n, "transpose", f"{message}.", turned, 0.955),
+        Fault(n, "wrong_point", f"{message}.", turned, 0.94),
+    ]
+    for j, z in [(j, known[site.ins[j]]) for j in range(consts, len(site.ins))]:
+        push = lambda v, d, z=z: [solve(v, right_side(v, d, jnp.asarray(z)))]
+        message = f"In the derivative of {where(n, site)} its operand {j} stands for the solution."
+        found.append(Fault(n, "wrong_point", message, push, 0.95))
+    return found
