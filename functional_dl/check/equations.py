@@ -212,4 +212,4 @@ def run(program: Listing, args: Sequence, apply: Callable | None = None) -> dict
 
 
 def is_floating(x) -> bool:
-    return jnp.issubdtype(getattr(x, "dtype", np.result_type(x)), jnp.inexact)
+    return jnp.issubdtype(x.dtype if hasattr(x, "dtype") else np.result_type(x), jnp.inexact)

@@ -76,7 +76,7 @@ class Simulation:
     def __init__(self, program, point, cts):
         self.program, self.point, self.cts = program, [np.asarray(x) for x in point], cts
         self.values = {
-            n: np.asarray(v) if not jnp.issubdtype(getattr(v, "dtype", np.result_type(v)), jax.dtypes.extended) else v
+            n: v if jnp.issubdtype(jax.typeof(v).dtype, jax.dtypes.extended) else np.asarray(v)
             for n, v in jit(lambda *args: equations.run(program, args), 0)(*self.point).items()
         }
         uses = [(n, j) for n, site in enumerate(program.sites) for j, name in enumerate(site.ins)]
@@ -110,7 +110,32 @@ class Simulation:
         try:
             return faults, self.responses(faults) if faults else None
         except Exception:  # a fault that an equation cannot be given
+            faults = [fault for fault in faults if self._can_be_given(fault)]
+        try:
+            return faults, self.responses(faults) if faults else None
+        except Exception:  # nor so
             return faults, None
+
+    def _can_be_given(self, fault: Fault) -> bool:
+        """Whether the fault alone can be put in its equation's place, and gives tangents of the right types."""
+        site = self.program.sites[fault.site]
+        operands = [self.values[i] for i in site.ins]
+        places = [j for j, x in enumerate(operands) if equations.is_floating(x)]
+
+        def tangents(push, dots):
+            full: list[Any] = [None] * len(operands)
+            for j, dot in zip(places, dots):
+                full[j] = dot
+            return push(operands, full)
+
+        dots = [operands[j] for j in places]
+        try:
+            with jax.enable_x64(True):
+                base = jax.eval_shape(lambda d: tangents(lambda v, f: push_forward(site.fun, v, f)[1], d), dots)
+                own = jax.eval_shape(lambda d: tangents(fault.push, d), dots)
+        except Exception:  # what it says of itself, nobody asks
+            return False
+        return [(b.shape, b.dtype) for b in base] == [(o.shape, o.dtype) for o in own]
 
     @functools.cached_property
     def of_repeated(self):

@@ -269,7 +269,7 @@ class _Check:
                     )  # fmt: skip
                     wrong.add(i)
                     continue
-                dtype = getattr(value, "dtype", np.asarray(value).dtype)
+                dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
                 if str(dtype) != str(x.dtype):
                     self.found("dtype", path, f"The cotangent has dtype {dtype}, its primal {x.dtype}.")
                     if not (

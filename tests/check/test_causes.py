@@ -1,0 +1,129 @@
+"""Small wrong backward passes, one for each diagnosis that needs no long function, and what fills the candidates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from functional_dl import check
+
+
+def drawn(*shape):
+    return jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape))
+
+
+def dense(x, w):
+    return jnp.tanh(x @ w)
+
+
+def convolution(x, kernel):
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def pooled(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (2, 2), (2, 2), "VALID")
+
+
+def spread(ct):
+    return jnp.repeat(jnp.repeat(ct, 2, 0), 2, 1)
+
+
+def split(x):
+    return jnp.tanh(x.reshape(4, 2, 3).transpose(1, 0, 2))
+
+
+def unflipped(x, kernel, ct):
+    return convolution(ct, jnp.swapaxes(kernel, 2, 3)), jax.vjp(convolution, x, kernel)[1](ct)[1]
+
+
+# name -> function, wrong cotangents(*primals, ct), primals, the cause, what the sentence says
+CASES = {
+    "slip in a formula of the output": (
+        dense, lambda x, w, ct: ((ct * (1 - dense(x, w))) @ w.T, x.T @ (ct * (1 - dense(x, w)))),
+        (drawn(5, 3), drawn(3, 4)), "wrong_point", "square is missing",
+    ),
+    "factor left out": (
+        dense, lambda x, w, ct: ((ct * (1 - dense(x, w) ** 2)) @ w.T, x.T @ ct),
+        (drawn(5, 3), drawn(3, 4)), "missing_term", "left out",
+    ),
+    "kernel not turned round": (
+        convolution, unflipped, (drawn(1, 5, 5, 2), drawn(3, 3, 2, 2)), "wrong_point", "not turned round",
+    ),
+    "window's share": (pooled, lambda x, ct: (spread(ct) / 4,), (drawn(4, 6),), "wrong_branch", "equal part"),
+    "whole window": (pooled, lambda x, ct: (spread(ct),), (drawn(4, 6),), "wrong_branch", "every entry of a window"),
+    "sum that runs the same way": (
+        lambda x: jnp.cumsum(x, axis=1), lambda x, ct: (jnp.cumsum(ct, axis=1),), (drawn(3, 5),), "wrong_point",
+        "not against it",
+    ),
+    "roll": (
+        lambda x: jnp.roll(x, 2, axis=0), lambda x, ct: (jnp.roll(ct, 2, axis=0),), (drawn(9, 2),), "shifted", "rolled",
+    ),
+    "sort's inverse": (
+        lambda x: jnp.sort(x, axis=-1),
+        lambda x, ct: (jnp.take_along_axis(ct, jnp.argsort(x, axis=-1), axis=-1),), (drawn(3, 7),), "transpose",
+        "Each line",
+    ),
+    "reshape for a transpose": (
+        split, lambda x, ct: ((ct * (1 - split(x) ** 2)).reshape(x.shape),), (drawn(4, 6),), "transpose", "",
+    ),
+    "one index of an axis": (
+        lambda x, b: x * b[None], lambda x, b, ct: (ct * b[None], (ct * x)[0]), (drawn(6, 3), drawn(3)),
+        "missing_reduction", "first index",
+    ),
+}  # fmt: skip
+
+
+def judged(fun, cotangents, primals):
+    return check.check_vjp(fun, lambda *args: (fun(*args), lambda ct: cotangents(*args, ct)), *primals)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cause(name):
+    fun, cotangents, primals, cause, words = CASES[name]
+    report = judged(fun, cotangents, primals)
+    finding = report.findings[0]
+    assert finding.cause == cause, str(report)
+    assert words in finding.message
+
+
+def test_what_nothing_explains_has_two_likely_causes_beside_unknown():
+    def wrong(x, ct):
+        return (ct * jnp.cos(x**2) * 2 * x + 0.3 * jnp.roll(ct, 2) * jnp.exp(x),)
+
+    finding = judged(lambda x: jnp.sin(x**2), wrong, (drawn(8),)).findings[0]
+    assert finding.cause == "unknown"
+    assert finding.candidates[0] == "unknown"
+    assert len(set(finding.candidates)) == 3
+    assert set(finding.candidates) <= set(check.CAUSES)
+
+
+def test_a_conjugate_is_likely_where_numbers_are_complex():
+    def wrong(z, ct):
+        return (ct * jnp.exp(z) + 0.7 * ct * jnp.sin(z),)
+
+    finding = judged(jnp.exp, wrong, (lax.complex(drawn(5), drawn(5)[::-1]),)).findings[0]
+    assert "missing_conjugate" in finding.candidates
+
+
+def test_a_cotangent_of_fewer_bits_is_one_fault():
+    def halved(x, ct):
+        return ((ct * jnp.cos(x)).astype(jnp.float16),)
+
+    report = judged(jnp.sin, halved, (drawn(6),))
+    assert [f.cause for f in report.findings] == ["dtype"]
+
+
+def test_a_fault_that_cannot_be_simulated_spoils_no_other(monkeypatch):
+    from functional_dl.check import fault, simulation
+
+    def broken(*_):
+        raise ValueError("planted")
+
+    whole = simulation.faults_of
+    planted = fault.Fault(0, "sign", "planted", broken, 0.9)
+    monkeypatch.setattr(simulation, "faults_of", lambda *args: [planted, *whole(*args)])
+    fun, cotangents, primals, cause, words = CASES["factor left out"]
+    finding = judged(fun, cotangents, primals).findings[0]
+    assert finding.cause == cause
+    assert words in finding.message
