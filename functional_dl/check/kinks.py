@@ -17,6 +17,7 @@ from functional_dl.check.function import Function, pairing
 
 SAMPLES = 96
 DISTANCE = 1e-7  # of the size of x
+NEARER = 1e-4
 TOGETHER = 40  # wrong entries that are looked at as one vector
 
 
@@ -36,48 +37,82 @@ def at_kink(evidence, actual=None) -> AtKink | None:
         return _from_one_sided(evidence, actual)
     if evidence.reference.source != "autodiff":
         return None
-    t = evidence.trials[0]
-    actual = evidence.actual[0] if actual is None else actual
     bad = np.argwhere(evidence.bad)
     if not len(bad):
         return None
-    samples = []
-    for _ in range(SAMPLES if evidence.x.size < 20_000 else 12):
-        moved = [
-            x + DISTANCE * s * evidence.rng.uniform(-1, 1, x.shape)
-            for x, s in zip(evidence.function.wide_point, evidence.function.scales)
-        ]
-        samples.append(evidence.pull_at(moved, t.cts)[evidence.bad])
-    samples = np.array(samples)
-    expected, given = t.expected[evidence.k][evidence.bad], actual[evidence.bad]
-    tolerance = t.tolerance[evidence.k][evidence.bad]
+    given = [a if actual is None else actual for a in evidence.actual][: 1 if actual is not None else None]
+    count = SAMPLES if evidence.x.size < 20_000 else 12
+    judged = [_sampled(evidence, n, value[evidence.bad], count) for n, value in enumerate(given)]
+    kinked = np.any([s.kinked for s in judged], axis=0)
+    if not kinked.any():
+        return None
+    # a value stands in for the derivative if it does so for every cotangent
+    inside = kinked & np.all([s.between for s in judged], axis=0)
+    for s in judged:
+        inside[s.apart] = False
+    mask = np.zeros(evidence.bad.shape, bool)
+    mask[evidence.bad] = inside
+    telling = max(judged, key=lambda s: int(s.kinked.sum()))
+    first = int(np.flatnonzero(telling.kinked)[0])
+    place = tuple(int(i) for i in bad[first])
+    message = (
+        f"{int(kinked.sum())} of the {len(bad)} wrong entries lie at a kink; at {list(place)} generalised derivatives "
+        f"lie in [{telling.low[first]:.6g}, {telling.high[first]:.6g}], the cotangent is "
+        f"{telling.given[first].real:.6g}."
+    )
+    return AtKink(bool(kinked.all()), bool(inside.all()), mask, message)
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """Gradients near the point for one cotangent, at the wrong entries: their ends, which entries are kinked, which
+    given values lie between, and the entries that no generalised derivative has together."""
+
+    low: np.ndarray
+    high: np.ndarray
+    kinked: np.ndarray
+    between: np.ndarray
+    apart: np.ndarray
+    given: np.ndarray
+
+
+def _sampled(evidence, n, given, count) -> _Sampled:
+    t = evidence.trials[n]
+    samples = _near(evidence, t.cts, DISTANCE, count)
+    expected, tolerance = t.expected[evidence.k][evidence.bad], t.tolerance[evidence.k][evidence.bad]
     low, high = samples.real.min(0), samples.real.max(0)
     size = np.maximum(np.abs(samples).max(0), np.abs(expected))
     kinked = (high - low) > 1e-4 * size + 4 * tolerance
-    if not kinked.any():
-        return None
+    if kinked.any():  # where fun merely bends, less remains nearer by
+        near = _near(evidence, t.cts, NEARER * DISTANCE, count // 4)
+        kinked &= near.real.max(0) - near.real.min(0) > 0.1 * (high - low)
     slack = 2 * tolerance + 1e-5 * size
     between = (given.real >= low - slack) & (given.real <= high + slack)
-    inside = kinked & between
+    between |= np.abs(given - expected) <= tolerance
+    apart = np.zeros(0, int)
     # what does not vary in any combination of the kinked entries must be as the samples have it
     columns = np.flatnonzero(kinked)[:TOGETHER]
-    if inside[columns].all() and len(samples) > len(columns) + 8:
+    if len(columns) and between[columns].all() and len(samples) > len(columns) + 8:
         centre = samples[:, columns].real.mean(0)
         _, values, directions = np.linalg.svd(samples[:, columns].real - centre, full_matrices=True)
         values = np.concatenate([values, np.zeros(len(directions) - len(values))])
         fixed = directions[values <= 1e-4 * max(values[0], 1e-300)]
         off = np.abs(fixed @ (given[columns].real - centre))
         if len(off) and off.max() > 1e-3 * float(np.max(size[columns])) + 4 * float(tolerance[columns].max()):
-            inside[columns] = False
-    mask = np.zeros(evidence.bad.shape, bool)
-    mask[evidence.bad] = inside
-    first = int(np.flatnonzero(kinked)[0])
-    place = tuple(int(i) for i in bad[first])
-    message = (
-        f"{int(kinked.sum())} of the {len(bad)} wrong entries lie at a kink; at {list(place)} generalised derivatives "
-        f"lie in [{low[first]:.6g}, {high[first]:.6g}], the cotangent is {given[first].real:.6g}."
-    )
-    return AtKink(bool(kinked.all()), bool(inside.all()), mask, message)
+            apart = columns
+    return _Sampled(low, high, kinked, between, apart, given)
+
+
+def _near(evidence, cts, distance, count):
+    """Gradients at random points close by, at the wrong entries."""
+    function, samples = evidence.function, []
+    for _ in range(count):
+        moved = [
+            x + distance * s * evidence.rng.uniform(-1, 1, x.shape)
+            for x, s in zip(function.wide_point, function.scales)
+        ]
+        samples.append(evidence.pull_at(moved, cts)[evidence.bad])
+    return np.array(samples)
 
 
 def _from_one_sided(evidence, actual) -> AtKink | None:
