@@ -24,6 +24,8 @@ DIFFERENTIATION = {
     "jax.scipy.optimize",
     "jax.test_util",
 }
+# Of jax.ad these say where a cotangent shall go, and differentiate nothing.
+MARKERS = {f"jax.ad.{name}" for name in ["DidntWant", "DontWant", "GradRef", "GradValue"]}
 LEADS_TO_DIFFERENTIATION = {
     name.rsplit(".", depth)[0] for name in DIFFERENTIATION for depth in range(1, name.count(".") + 1)
 }
@@ -46,6 +48,8 @@ def differentiation_faults(source: str, module: str) -> list[Fault]:
     tree = ast.parse(source)
     faults = []
     for name, line, is_value in _jax_names(tree, module):
+        if name in MARKERS:
+            continue
         if any(name == banned or name.startswith(banned + ".") for banned in DIFFERENTIATION):
             faults.append(Fault(module, line, f"{name} differentiates; here derivatives are written by hand"))
         elif name.endswith(".*"):
@@ -106,7 +110,7 @@ def _jax_names(tree: ast.AST, module: str) -> Iterator[tuple[str, int, bool]]:
             inner.add(id(node.args[0]))
     for node in ast.walk(tree):
         for name in resolve(node):
-            if name != "jax" or id(node) not in inner:
+            if name not in {"jax", "jax.ad"} or id(node) not in inner:  # the longer name is judged
                 yield name, node.lineno, id(node) not in inner
 
 

@@ -1,7 +1,7 @@
 """A real browser for tests of pages.
 
-`browser` and `visit` are fixtures that a test file imports, `needs_browser` is its mark.  `visit` fails the test where a
-page says anything on its console, or asks for anything but itself.
+`browser` and `visit` are fixtures that a test file imports, `needs_browser` is its mark.  `visit` fails the test where
+a page says anything on its console, or asks for anything but itself.
 """
 
 import os

@@ -58,6 +58,9 @@ BORROWED_DERIVATIVES = [
     "import sys\nsys.modules['jax'].vjp(f, x)",
     "exec('import jax; jax.vjp')",
     "import jax\njax.ad",
+    "import jax\njax.ad.backward_pass(f)",
+    "from jax import ad\nad.DontWant()",
+    "import jax\ngetattr(jax.ad, name)",
     "import jax\njax.fwd_and_bwd(f, 1)",
     "from jax.experimental import jet",
     "from jax.experimental.jet import jet",
@@ -101,6 +104,7 @@ OWN_DERIVATIVES = [
     "def grad(f):\n    '''As jax.grad.'''\n    return vjp(f)",
     "import jax\nhasattr(jax.extend.core, 'Jaxpr')\njax.__version__",
     "import numpy as np\nnp.gradient(x)",
+    "import jax\njax.ad.DontWant()\nx is jax.ad.GradValue",
     "import importlib\nimportlib.import_module(f'{__name__}.{family}')",
 ]
 
