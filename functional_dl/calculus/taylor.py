@@ -157,4 +157,4 @@ def _index(index, cases: int):
 def _mirrored(c):
     """In powers of x - x_0 = -t."""
     signs = (-1.0) ** np.arange(len(c))
-    return c * jnp.asarray(signs.reshape(-1, *[1] * (c.ndim - 1)), c.dtype)
+    return c * jnp.asarray(signs.reshape(-1, *[1] * (c.ndim - 1)), c.dtype) + jnp.zeros_like(c)  # no -0

@@ -1,0 +1,182 @@
+"""What samples ever nearer to a point say of the limit: it is this, it is infinite, there is none, or it cannot be told.
+
+The samples are seen through windows in u = log(1/h), each twice as deep as the one before: by how much f still moves in a
+window compared with the one before bounds how much it can move in all that follow.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from functional_dl.calculus.accelerate import Candidate, consistent, polynomial, shanks
+from functional_dl.calculus.samples import EPS, Samples
+
+CONVERGES, INFINITE, OSCILLATES, UNDEFINED, UNKNOWN = "converges", "infinite", "oscillates", "undefined", "unknown"
+FALLING = 0.1  # of a window's movement left in the next one: then less than that much again follows
+GROWTH = 1.22  # of the least modulus from window to window, above which it grows without end
+SLOWEST = 0.8  # from window to window; what slows down more may be a law in log log h
+WORTH = 1e-3  # relative error above which a limit is not given
+FEWEST = 3  # samples in a window
+
+
+class Verdict(NamedTuple):
+    kind: str
+    value: float
+    error: float
+    reason: str
+
+
+def _unknown(reason: str) -> Verdict:
+    return Verdict(UNKNOWN, np.nan, np.inf, reason)
+
+
+def judge(samples: Samples, where: str) -> Verdict:
+    """The verdict for one direction; `where` says in words how the point is approached."""
+    known = samples.take(np.isfinite(samples.noise) | np.isinf(samples.value) & (samples.noise == 0))
+    if len(known.u) < 8:
+        return _unknown(f"f could be evaluated at too few points {where}")
+    undefined = _undefined(known, where)
+    if undefined:
+        return undefined
+    defined = known.take(~np.isnan(known.value))
+    infinite = _infinite(defined, where)
+    if infinite:
+        return infinite
+    finite = defined.take(np.isfinite(defined.value))
+    if len(finite.u) < 8:
+        return _unknown(f"f could be evaluated at too few points {where}")
+    found = _convergent(finite)
+    if found:
+        return Verdict(CONVERGES, found.value, found.error, f"f(x) settles {where}")
+    return _oscillating(finite, where) or _slow(finite, where)
+
+
+def windows(samples: Samples, end: float, count: int = 4) -> list[Samples]:
+    """The last windows before u = end, the deepest first."""
+    return [samples.take((samples.u > end / 2 ** (k + 1)) & (samples.u <= end / 2**k)) for k in range(count)]
+
+
+def _spread(window: Samples) -> float:
+    return float(np.ptp(window.value)) if len(window.u) else np.nan
+
+
+def _undefined(known: Samples, where: str) -> Verdict | None:
+    deep = known.take(known.u > known.u[-1] / 4)
+    missing = np.isnan(deep.value)
+    if missing.all():
+        return Verdict(UNDEFINED, np.nan, np.inf, f"f is not defined {where}: its values are NaN")
+    if missing.any():
+        return Verdict(OSCILLATES, np.nan, np.inf, f"f is not defined at points as near as one likes {where}")
+    return None
+
+
+def _infinite(defined: Samples, where: str) -> Verdict | None:
+    loud = defined.take(defined.noise <= 0.1 * np.abs(defined.value))
+    if len(loud.u) < 8 or loud.u[-1] < 0.5 * defined.u[-1]:
+        return None
+    # a window that is overflown says no more than the first that is
+    deepest, before, first = windows(loud, loud.u[-1], 3)
+    if min(len(deepest.u), len(before.u), len(first.u)) < FEWEST:
+        return None
+    sign = np.sign(deepest.value[-1])
+    if not ((np.sign(deepest.value) == sign).all() and (np.sign(before.value) == sign).all()):
+        return None
+    least = [np.min(np.abs(w.value)) for w in (deepest, before, first)]
+    middle = np.min(np.abs(deepest.value[deepest.u > 0.75 * loud.u[-1]]), initial=np.inf)
+    if least[0] >= GROWTH * least[1] >= GROWTH**2 * least[2] and middle >= least[0] and least[0] > 0:
+        name = "+infinity" if sign > 0 else "-infinity"
+        return Verdict(INFINITE, sign * np.inf, 0.0, f"f(x) grows beyond all bounds {where}: it tends to {name}")
+    return None
+
+
+def _convergent(finite: Samples) -> Candidate | None:
+    raw = _settled(finite)
+    candidates = [raw] if raw else []
+    if raw is None or raw.error > 1e-13 * (abs(raw.value) + 1e-3 * float(np.median(np.abs(finite.value)))):
+        candidates += _analytic(finite)
+    found = consistent(candidates)
+    if found is None:
+        return None
+    if raw is None and found.error > WORTH * _size(finite, found.value):
+        return None
+    if found.error > WORTH * _size(finite, found.value):
+        return None
+    return found._replace(error=found.error + 2 * EPS * abs(found.value))
+
+
+def _size(samples: Samples, value: float) -> float:
+    return abs(value) + float(np.median(np.abs(samples.value))) + 1e-300
+
+
+def _settled(finite: Samples) -> Candidate | None:
+    """The last sample of a window in which f hardly moves; samples deeper than the window must not contradict it."""
+    best = None
+    for end in range(len(finite.u) - 1, 5, -1):
+        deepest, before = windows(finite, finite.u[end], 2)
+        if min(len(deepest.u), len(before.u)) < FEWEST:
+            continue
+        noise, moved, moved_before = float(np.max(deepest.noise)), _spread(deepest), _spread(before)
+        if moved > max(FALLING * moved_before, 4 * noise):
+            continue
+        value, error = float(finite.value[end]), 2 * moved + 2 * noise
+        later = slice(end + 1, None)
+        if (np.abs(finite.value[later] - value) > error + 2 * finite.noise[later]).any():
+            continue
+        if best is None or error < best.error:
+            best = Candidate(value, error, "settled")
+    return best
+
+
+def _analytic(finite: Samples) -> list:
+    """Extrapolations in powers of h, where f moves ever less, faster than by a power of log h."""
+    quiet = finite.take(finite.noise <= 0.1 * np.ptp(finite.value))
+    if len(quiet.u) < 8:
+        return []
+    moved = [_spread(w) for w in windows(quiet, quiet.u[-1], 3)]
+    noise = float(np.max(quiet.noise[-3:]))
+    falling = moved[0] <= 0.5 * moved[1] and moved[0] * moved[2] <= 0.7 * moved[1] ** 2
+    if not falling and moved[0] > 20 * noise:
+        return []
+    h = np.exp(-quiet.u)
+    laws = {"h": h, "h^2": h**2, "sqrt h": np.sqrt(h), "h^(1/3)": np.cbrt(h)}
+    return [polynomial(quiet, w, law) for law, w in laws.items()]
+
+
+def _oscillating(finite: Samples, where: str) -> Verdict | None:
+    parts = windows(finite, finite.u[-1], 4)
+    if min(len(w.u) for w in parts[:3]) < FEWEST:
+        return None
+    spread = [_spread(w) for w in parts]
+    noise = max(float(np.max(w.noise)) for w in parts[:2])
+    steps = np.diff(np.concatenate([parts[1].value, parts[0].value]))
+    turns = np.mean(steps[1:] * steps[:-1] < 0) if len(steps) > 2 else 0.0
+    shallow = spread[3] if len(parts[3].u) >= FEWEST else spread[2]
+    if turns < 0.25 or spread[0] < 20 * noise or not spread[0] >= 0.7 * shallow:
+        return None
+    low, high = (float(pick(parts[0].value)) for pick in (np.min, np.max))
+    if spread[0] > GROWTH * spread[1] > GROWTH**2 * spread[2]:
+        return Verdict(OSCILLATES, np.nan, np.inf, f"f(x) oscillates without bound {where}")
+    return Verdict(
+        OSCILLATES, np.nan, np.inf, f"f(x) keeps oscillating {where}, between about {low:.6g} and {high:.6g}"
+    )
+
+
+def _slow(finite: Samples, where: str) -> Verdict:
+    """Laws in powers of 1 / log h: extrapolated where windows shrink at a steady rate, and refused where they slow down."""
+    moved = [_spread(w) for w in windows(finite, finite.u[-1], 4)]
+    rates = [a / b if b > 0 else np.inf for a, b in zip(moved, moved[1:])]
+    steady = all(0.05 < r <= SLOWEST for r in rates[:2])
+    one_way = np.mean(np.diff(finite.value[finite.u > finite.u[-1] / 8]) > 0)
+    if not steady or 0.05 < one_way < 0.95:
+        return _unknown(
+            f"f(x) has not settled {where}, as near as it was evaluated: it moves too slowly, or too irregularly, to tell"
+        )
+    deep = finite.take(finite.u >= 4.0)
+    candidates = [polynomial(deep, 1 / deep.u, "1/log h"), polynomial(deep, 1 / deep.u**0.5, "1/sqrt(log h)")]
+    candidates += [shanks(deep.take(slice((len(deep.u) - 1) % k, None, k)), f"geometric {k}") for k in (2, 4)]
+    found = consistent(candidates)
+    whole = float(np.ptp(finite.value))
+    if found is None or found.error > 0.05 * min(whole, 20 * moved[0]):
+        return _unknown(f"f(x) converges so slowly {where} that its limit cannot be told within a useful error")
+    error = found.error + 2 * EPS * abs(found.value)
+    return Verdict(CONVERGES, found.value, error, f"f(x) settles {where}, as slowly as a power of 1/log of the distance")
