@@ -17,6 +17,7 @@ from functional_dl.calculus import verdict
 from functional_dl.calculus.program import NotReadable
 from functional_dl.calculus.samples import SECONDS, Approach, DeepSampler, FloatSampler, grid, sampler
 
+DEEP = 300.0  # log of 1/distance as far as which every function is evaluated: a distance of 1e-130
 SIDES = {"both": (-1, 1), "left": (-1,), "right": (1,)}
 
 
@@ -107,16 +108,26 @@ def _approach(f: Callable, approach: Approach) -> verdict.Verdict:
 
 
 def _judge(source: DeepSampler | FloatSampler, approach: Approach) -> verdict.Verdict:
-    deadline = time.monotonic() + SECONDS
-    samples = source.sample(grid(source.deepest), deadline)
-    found = verdict.judge(samples, _words(approach))
+    deadline, words = time.monotonic() + SECONDS, _words(approach)
+    u = grid(source.deepest)
+    samples = source.sample(u[u <= DEEP], deadline)
+    found = verdict.judge(samples, words)
+    if found.kind in (verdict.INFINITE, verdict.UNDEFINED) or _sure(found):
+        return found
+    if u[-1] > DEEP:
+        samples = source.sample(u[u > DEEP], deadline)
+        found = verdict.judge(samples, words)
     if found.kind in (verdict.CONVERGES, verdict.INFINITE, verdict.UNDEFINED) or len(samples.u) < 8:
         return found
     # more samples between, to tell oscillation from irregular movement
     last = float(samples.u[-1])
     between = last * 2.0 ** -(np.arange(48) * 0.0829 + 0.0213)
-    samples = samples.merged(source.sample(between[::-1], deadline + SECONDS))
-    return verdict.judge(samples, _words(approach))
+    samples = source.sample(between[::-1], deadline + SECONDS)
+    return verdict.judge(samples, words)
+
+
+def _sure(found: verdict.Verdict) -> bool:
+    return found.kind == verdict.CONVERGES and found.error <= 1e-14 * abs(found.value) + 1e-30
 
 
 def _exists(found: verdict.Verdict) -> bool | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from functional_dl.calculus.wide import Arithmetic, Wide, is_rounded, moved
 from functional_dl.calculus.wide_rules import RULES
-from functional_dl.reverse.trace import open_jaxpr, scan_sizes, staged, walk
+from functional_dl.reverse.trace import open_jaxpr, primitive_names, scan_sizes, staged, walk
 
 MOST_ROUNDS = 2000  # of a loop
 MOST_BITS = 40000
@@ -17,6 +17,14 @@ MOST_BITS = 40000
 
 class NotReadable(Exception):
     """The function is no program that numbers of many digits can go through."""
+
+
+def primitives(f: Callable, *args) -> set[str]:
+    """The names of the primitives that f applies; none where JAX cannot trace f."""
+    try:
+        return primitive_names(staged(f, *args)[0])
+    except Exception:  # whatever a function of Python or NumPy says to a tracer
+        return set()
 
 
 class Program:

@@ -19,6 +19,10 @@ NEAREST_FLOAT = 600.0  # the same for a function of Python or NumPy
 START_BITS = 128
 SECONDS = 8.0  # after which no deeper samples of a slow function are taken
 WHEEL = 720720  # the whole numbers at which a sequence is evaluated take all residues of small numbers
+SIXTH = np.array([1.0, -6, 15, -20, 15, -6, 1])
+NOTICED = 0.01  # of all that f moves: roughness above which a value is no longer one of a smooth function
+SOONEST = 6.0  # u from which on roughness may be due to rounding: that of a cancellation of order h^5
+FLAT = 8  # equal values at the end, as rounding leaves them
 EPS = float(np.finfo(np.float64).eps)
 UNNOTICED = 1e-40  # absolute rounding errors below this are not worth more digits
 LARGEST_WHOLE = 1 << 13  # of the n at which a sequence of Python is evaluated
@@ -34,15 +38,6 @@ class Samples:
 
     def take(self, chosen) -> "Samples":
         return Samples(self.u[chosen], self.value[chosen], self.noise[chosen])
-
-    def merged(self, other: "Samples") -> "Samples":
-        order = np.argsort(np.concatenate([self.u, other.u]), kind="stable")
-        return Samples(
-            *(np.concatenate(pair)[order] for pair in zip(self._fields(), other._fields())),
-        )
-
-    def _fields(self):
-        return self.u, self.value, self.noise
 
 
 @dataclass(frozen=True)
@@ -63,26 +58,52 @@ def grid(deepest: float, ratio: float = 2**0.25, first: float = 0.7) -> np.ndarr
     return deepest * ratio ** -np.arange(count, dtype=float)[::-1]
 
 
-class DeepSampler:
+def worst_so_far(noise: np.ndarray) -> np.ndarray:
+    """Of errors in the order of depth: what rounding did to wider steps it does to narrower ones, though they may hide it by
+    being all alike."""
+    return np.maximum.accumulate(noise) if len(noise) else noise
+
+
+class Sampler:
+    """Keeps what was sampled; `sample` adds to it and returns all, with errors that rounding cannot hide."""
+
+    def __init__(self):
+        self.rows: dict[float, tuple] = {}
+
+    def sample(self, u: np.ndarray, deadline: float = math.inf) -> Samples:
+        for distance in u:
+            if time.monotonic() > deadline:
+                break
+            place, *row = self._at(float(distance))
+            self.rows[place] = tuple(row)
+        places = sorted(self.rows)
+        return self._seen(np.array(places), np.array([self.rows[place] for place in places]).reshape(len(places), 3).T)
+
+    def _at(self, u: float) -> tuple[float, float, float, float]:
+        raise NotImplementedError
+
+    def _seen(self, u, columns) -> Samples:
+        raise NotImplementedError
+
+
+class DeepSampler(Sampler):
     """Samples with as many digits as it takes, of a function that is read as a program."""
 
     deepest = DEEPEST
 
     def __init__(self, f: Callable, approach: Approach):
+        super().__init__()
         self.program = Program(f)
         self.approach = approach
-        self.sample(np.array([3.0]))  # raises NotReadable where a primitive is unknown
+        self._at(3.0)  # raises NotReadable where a primitive is unknown
 
-    def sample(self, u: np.ndarray, deadline: float = math.inf) -> Samples:
-        found = []
-        for distance in u:
-            if time.monotonic() > deadline:
-                break
-            found.append((distance, *self._at(float(distance))))
-        return Samples(*np.array(found, float).reshape(-1, 3).T)
+    def _seen(self, u, columns) -> Samples:
+        value, noise, moved = columns
+        return Samples(u, value, noise + worst_so_far(moved))
 
-    def _at(self, u: float) -> tuple[float, float]:
-        """f at distance e^-u: its value and its error, with digits doubled until the error is nothing."""
+    def _at(self, u: float) -> tuple[float, float, float, float]:
+        """u, f at distance e^-u, its error, with digits doubled until that is nothing, and by how much f moves with
+        constants that are rounded."""
         bits = START_BITS + int(u / math.log(2)) * (1 if self.approach.infinite else 2)
         while True:
             point = self._point(u, 0)
@@ -90,16 +111,16 @@ class DeepSampler:
             if not v - v == 0 or e == 0 or e <= abs(v) * 2.0**-70 or e <= UNNOTICED or 2 * bits > MOST_BITS:
                 break
             bits *= 2
-        noise = _float(e)
+        noise, moves = _float(e), 0.0
         if self.program.rounded or _moves(self.approach.x0):
             for seed in (1, 2):
                 other, _ = self.program.at(self._point(u, seed), bits, seed)
                 change = abs(other - v)
-                noise += 4 * _float(change) if change == change else 0.0 if v != v else math.inf
+                moves += 4 * _float(change) if change == change else 0.0 if v != v else math.inf
         value = _float(v)
         if math.isinf(value):  # larger than float64's numbers, or beyond what can be computed
-            return value, 0.0 if _finite(v) and e < abs(v) / 1000 else math.inf
-        return value, noise + EPS * abs(value)
+            return u, value, 0.0 if _finite(v) and e < abs(v) / 1000 and moves < math.inf else math.inf, moves
+        return u, value, noise + EPS * abs(value), moves
 
     def _point(self, u: float, seed: int):
         approach = self.approach
@@ -132,55 +153,61 @@ def _moves(x0: float, seed: int = 1) -> float:
     return moved(x0, seed) if math.isfinite(x0) else 0.0
 
 
-class FloatSampler:
-    """Samples in float64; their rounding errors are measured by what f does at points a few roundings away."""
+class FloatSampler(Sampler):
+    """Samples in float64, whose rounding is measured by what is not smooth: among points a few roundings apart, and among
+    points a 256th of the distance apart."""
 
     def __init__(self, f: Callable, approach: Approach):
+        super().__init__()
         self.f, self.approach = f, approach
-        self.scale = 1.0 if approach.infinite or approach.x0 == 0 else abs(approach.x0)
         self.deepest = NEAREST_FLOAT
         if not approach.infinite and approach.x0 != 0:
-            self.deepest = -math.log(64 * EPS * self.scale)
+            self.deepest = -math.log(1024 * EPS * abs(approach.x0))
         if approach.whole:
             self.deepest = math.log(LARGEST_WHOLE)
 
-    def sample(self, u: np.ndarray, deadline: float = math.inf) -> Samples:
-        found = []
-        for distance in u:
-            if time.monotonic() > deadline:
-                break
-            found.append(self._at(float(distance)))
-        u, value, noise = np.array(found, float).reshape(-1, 3).T
-        # what rounding did to wider steps, it does to narrower ones, though they may hide it by being all alike
-        order = np.argsort(u)
-        finite = np.where(np.isfinite(noise), noise, 0.0)[order]
-        noise[order] = np.maximum(noise[order], np.maximum.accumulate(finite))
-        return Samples(u, value, noise)
+    def _seen(self, u, columns) -> Samples:
+        value, fine, wide = columns
+        usual = np.ptp(value[np.isfinite(value)]) if np.isfinite(value).any() else 0.0
+        loud = np.flatnonzero(wide > NOTICED * usual)
+        end = value[-FLAT:]
+        flat = len(end) == FLAT and np.isfinite(end).all() and np.ptp(end) == 0
+        # rounding grows into view as a power of 1/h; an oscillation is there much sooner
+        rounding = flat or (len(loud) > 0 and u[loud[0]] >= SOONEST)
+        if rounding:
+            noise = worst_so_far(np.maximum(fine, wide))
+        else:
+            noise = np.maximum(worst_so_far(fine), np.where(wide <= NOTICED * usual, wide, 0.0))
+        undecided = np.isinf(value) & (fine > 0)
+        return Samples(u, value, np.where(undecided, np.inf, noise))
 
-    def _at(self, u: float) -> tuple[float, float, float]:
+    def _at(self, u: float) -> tuple[float, float, float, float]:
         approach = self.approach
         if approach.whole:
             n = max(1, round(math.exp(u)))
             value = self._call(n)
-            return -math.log(1 / n) + 1e-12 * (n == 1), value, 16 * EPS * abs(value) * max(1.0, math.log(n))
-        if approach.infinite:
-            x = approach.direction * math.exp(u)
-            step = 4 * EPS * abs(x)
-        else:
-            x = approach.x0 + approach.direction * math.exp(-u)
-            step = 4 * math.ulp(x)
-            if x == approach.x0:
-                return u, math.nan, math.inf
-            u = -math.log(abs(x - approach.x0))
-        values = np.array([self._call(x + j * step) for j in (-2, -1, 0, 1, 2)])
-        value = values[2]
-        if not np.isfinite(values).all():
-            return u, value, 0.0 if math.isnan(value) else math.inf
-        # what is left of them after a parabola is rounding
-        j = np.arange(-2.0, 3.0)
-        rest = values - value - j * (values[3] - values[1]) / 2
-        third = max(abs(rest[0] + rest[4]) / 2, abs(values[1] + values[3] - 2 * value), abs(rest).max())
-        return u, value, 2 * third + 4 * EPS * abs(value)
+            return math.log(n), value, 16 * EPS * abs(value) * max(1.0, math.log(n)), 0.0
+        x0 = 0.0 if approach.infinite else approach.x0
+        x = x0 + approach.direction * math.exp(u if approach.infinite else -u)
+        h = x - x0
+        if h == 0:
+            return u, math.nan, math.inf, math.inf
+        u = abs(math.log(abs(h)))
+        value = self._call(x)
+        if math.isnan(value):
+            return u, value, 0.0, 0.0
+        if math.isinf(value):
+            return u, value, 0.0, 0.0
+        ulps = 4 * math.ulp(x)
+        fine = self._roughness(x0, x, ulps)
+        return u, value, 2 * fine + 4 * EPS * abs(value), 2 * self._roughness(x0, x, max(abs(h) / 256, ulps))
+
+    def _roughness(self, x0: float, x: float, step: float) -> float:
+        """The sixth difference of f around x, scaled to the error of one value; nothing of a smooth function is left in it."""
+        values = [self._call(p) for p in (x + j * step for j in range(-3, 4)) if p != x0 and (p > x0) == (x > x0)]
+        if len(values) < 7 or not np.isfinite(values).all():
+            return 0.0
+        return abs(float(np.dot(SIXTH, values))) / math.sqrt(924)
 
     def _call(self, x) -> float:
         try:
@@ -189,7 +216,9 @@ class FloatSampler:
         except (ArithmeticError, ValueError):
             return math.nan
         if value.shape != () or value.dtype.kind not in "fiub":
-            raise ValueError(f"f: expected one real number as its value, got shape {value.shape} of dtype {value.dtype}")
+            raise ValueError(
+                f"f: expected one real number as its value, got shape {value.shape} of dtype {value.dtype}"
+            )
         return float(value)
 
 

@@ -232,7 +232,9 @@ def _min(primitive, operands, params, n):
 @rule("clamp", branches=True)
 def _clamp(primitive, operands, params, n):
     low, x, high = (coefficients(v, n) for v in operands)
-    low, high = (jnp.broadcast_to(v.reshape(n + 1, *[1] * (x.ndim - v.ndim), *v.shape[1:]), x.shape) for v in (low, high))
+    low, high = (
+        jnp.broadcast_to(v.reshape(n + 1, *[1] * (x.ndim - v.ndim), *v.shape[1:]), x.shape) for v in (low, high)
+    )
     raised = _chosen(x, low, series.leading_sign(x - low) >= 0).c
     return [_chosen(raised, high, series.leading_sign(high - raised) >= 0)]
 

@@ -4,6 +4,7 @@ The samples are seen through windows in u = log(1/h), each twice as deep as the 
 window compared with the one before bounds how much it can move in all that follow.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,11 @@ def windows(samples: Samples, end: float, count: int = 4) -> list[Samples]:
 
 
 def _spread(window: Samples) -> float:
-    return float(np.ptp(window.value)) if len(window.u) else np.nan
+    if not len(window.u):
+        return np.nan
+    with np.errstate(invalid="ignore"):
+        spread = float(np.ptp(window.value))
+    return np.inf if np.isnan(spread) else spread  # all are infinite
 
 
 def _undefined(known: Samples, where: str) -> Verdict | None:
@@ -71,22 +76,28 @@ def _undefined(known: Samples, where: str) -> Verdict | None:
 
 
 def _infinite(defined: Samples, where: str) -> Verdict | None:
+    """Windows whose least modulus and whose movement grow steadily, all of one sign."""
     loud = defined.take(defined.noise <= 0.1 * np.abs(defined.value))
-    if len(loud.u) < 8 or loud.u[-1] < 0.5 * defined.u[-1]:
+    if len(loud.u) < 8:
         return None
-    # a window that is overflown says no more than the first that is
-    deepest, before, first = windows(loud, loud.u[-1], 3)
-    if min(len(deepest.u), len(before.u), len(first.u)) < FEWEST:
+    parts = windows(loud, loud.u[-1], 3)
+    if min(len(w.u) for w in parts) < FEWEST:
         return None
-    sign = np.sign(deepest.value[-1])
-    if not ((np.sign(deepest.value) == sign).all() and (np.sign(before.value) == sign).all()):
+    sign = np.sign(parts[0].value[-1])
+    if sign == 0 or not all((np.sign(w.value) == sign).all() for w in parts[:2]):
         return None
-    least = [np.min(np.abs(w.value)) for w in (deepest, before, first)]
-    middle = np.min(np.abs(deepest.value[deepest.u > 0.75 * loud.u[-1]]), initial=np.inf)
-    if least[0] >= GROWTH * least[1] >= GROWTH**2 * least[2] and middle >= least[0] and least[0] > 0:
-        name = "+infinity" if sign > 0 else "-infinity"
-        return Verdict(INFINITE, sign * np.inf, 0.0, f"f(x) grows beyond all bounds {where}: it tends to {name}")
-    return None
+    least = [float(np.min(np.abs(w.value))) for w in parts]
+    steady = _grows(least, GROWTH) and (math.isinf(_spread(parts[0])) or _grows([_spread(w) for w in parts], 1.1))
+    # what rounded constants hide nearer to the point, a pole must have announced before
+    hidden = loud.u[-1] < 0.5 * defined.u[-1]
+    if not steady or (hidden and (loud.u[-1] < 12 or not _grows(least, 50.0))):
+        return None
+    name = "+infinity" if sign > 0 else "-infinity"
+    return Verdict(INFINITE, sign * np.inf, 0.0, f"f(x) grows beyond all bounds {where}: it tends to {name}")
+
+
+def _grows(deepest_first: list[float], factor: float) -> bool:
+    return all(a >= factor * b for a, b in zip(deepest_first, deepest_first[1:]))
 
 
 def _convergent(finite: Samples) -> Candidate | None:
@@ -112,13 +123,17 @@ def _settled(finite: Samples) -> Candidate | None:
     """The last sample of a window in which f hardly moves; samples deeper than the window must not contradict it."""
     best = None
     for end in range(len(finite.u) - 1, 5, -1):
-        deepest, before = windows(finite, finite.u[end], 2)
+        deepest, before, first = windows(finite, finite.u[end], 3)
         if min(len(deepest.u), len(before.u)) < FEWEST:
             continue
         noise, moved, moved_before = float(np.max(deepest.noise)), _spread(deepest), _spread(before)
         if moved > max(FALLING * moved_before, 4 * noise):
             continue
         value, error = float(finite.value[end]), 2 * moved + 2 * noise
+        if len(first.u) >= FEWEST and 0 < moved_before <= 0.5 * _spread(first):
+            # windows shrink by a factor that itself shrinks: what follows is less than one more such step
+            share = max(moved, noise) / moved_before
+            error = min(error, 8 * moved * share + 2 * noise)
         later = slice(end + 1, None)
         if (np.abs(finite.value[later] - value) > error + 2 * finite.noise[later]).any():
             continue
@@ -143,13 +158,16 @@ def _analytic(finite: Samples) -> list:
 
 
 def _oscillating(finite: Samples, where: str) -> Verdict | None:
+    finite = finite.take(finite.noise <= 0.02 * np.ptp(finite.value))
+    if len(finite.u) < 8:
+        return None
     parts = windows(finite, finite.u[-1], 4)
     if min(len(w.u) for w in parts[:3]) < FEWEST:
         return None
     spread = [_spread(w) for w in parts]
     noise = max(float(np.max(w.noise)) for w in parts[:2])
     steps = np.diff(np.concatenate([parts[1].value, parts[0].value]))
-    turns = np.mean(steps[1:] * steps[:-1] < 0) if len(steps) > 2 else 0.0
+    turns = np.mean(np.sign(steps[1:]) * np.sign(steps[:-1]) < 0) if len(steps) > 2 else 0.0
     shallow = spread[3] if len(parts[3].u) >= FEWEST else spread[2]
     if turns < 0.25 or spread[0] < 20 * noise or not spread[0] >= 0.7 * shallow:
         return None
@@ -179,4 +197,6 @@ def _slow(finite: Samples, where: str) -> Verdict:
     if found is None or found.error > 0.05 * min(whole, 20 * moved[0]):
         return _unknown(f"f(x) converges so slowly {where} that its limit cannot be told within a useful error")
     error = found.error + 2 * EPS * abs(found.value)
-    return Verdict(CONVERGES, found.value, error, f"f(x) settles {where}, as slowly as a power of 1/log of the distance")
+    return Verdict(
+        CONVERGES, found.value, error, f"f(x) settles {where}, as slowly as a power of 1/log of the distance"
+    )

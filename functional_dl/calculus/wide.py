@@ -100,6 +100,8 @@ class Wide:
         mp = self.arithmetic.mp
         if mp.isnan(self.v) or mp.isnan(other.v):
             return 2
+        if self is other:
+            return 0
         gap = self.v - other.v
         if self.e + other.e > 0 and not abs(gap) > self.e + other.e:
             self.arithmetic.ambiguous = True

@@ -155,6 +155,18 @@ def walk(jaxpr, values: Sequence, apply: Callable) -> list:
     return [read(atom) for atom in jaxpr.outvars]
 
 
+def primitive_names(jaxpr) -> set[str]:
+    """The primitives of a program, at any depth."""
+    names = set()
+    for eqn in open_jaxpr(jaxpr)[0].eqns:
+        names.add(eqn.primitive.name)
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(open_jaxpr(inner)[0], "eqns"):
+                    names |= primitive_names(inner)
+    return names
+
+
 def writes_to(jaxpr) -> set[int]:
     """The positions of the inputs that are references and that the jaxpr does more with than read."""
     inner = open_jaxpr(jaxpr)[0]

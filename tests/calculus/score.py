@@ -12,9 +12,9 @@ import mpmath
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from calculus import limit_cases  # noqa: E402
+from calculus import limit_cases
 
-from functional_dl import calculus  # noqa: E402
+from functional_dl import calculus
 
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
 
