@@ -37,8 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": BASE | FORMULAS | {"layers", "models"},
 }
 # One file of check may read the sweep, to find the equation where a NaN was born.
-# Two files of calculus give a user's program another meaning (power series; numbers of many digits): they walk through it
-# by reverse.trace, the one reader of jaxprs, and use none of its differentiation.
+# Two files of calculus give a user's program another meaning (power series; numbers of many digits): they walk
+# through it by reverse.trace, the one reader of jaxprs, and use none of its differentiation.
 EXCEPTIONS: dict[str, set[str]] = {
     f"{PACKAGE}.check.find_nan": {"reverse"},
     f"{PACKAGE}.calculus.taylor": {"reverse"},

@@ -1,7 +1,8 @@
 """From samples to their limit: several extrapolations, each with an error; those that contradict one another lose.
 
-`polynomial` fits value = L + c_1 w + c_2 w^2 + ... in w = h, h^2, sqrt h or 1/u through neighbouring samples (Neville), whose
-windows of neighbouring sizes and places must agree; `shanks` needs no exponents but samples in geometric progression.
+`polynomial` fits value = L + c_1 w + c_2 w^2 + ... in w = h, h^2, sqrt h or 1/u through neighbouring samples
+(Neville), whose windows of neighbouring sizes and places must agree; `shanks` needs no exponents but samples in
+geometric progression.
 
 Sources: Richardson 1911; Wynn, On a device for computing the e_m(S_n) transformation, MTAC 10 (1956) 91.
 """
@@ -51,7 +52,8 @@ def polynomial(samples: Samples, w: np.ndarray, law: str) -> Candidate | None:
 
 
 def shanks(samples: Samples, law: str) -> Candidate | None:
-    """Wynn's epsilon table of samples in geometric progression: exact for sums of powers of h (or u) with logarithms."""
+    """Wynn's epsilon table of samples in geometric progression: exact for sums of powers of h (or u) with
+    logarithms."""
     value, noise = samples.value, samples.noise
     if len(value) < 6:
         return None

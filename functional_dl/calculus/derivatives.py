@@ -17,12 +17,51 @@ from functional_dl.check.numeric import Estimate
 METHODS = ("richardson", "complex_step", "central", "forward", "backward")
 DIRECTIONS = {"both": 0, "left": -1, "right": 1}
 # what is no analytic function of a complex number, or is not a function of one at all
-NOT_ANALYTIC = {
-    "abs", "sign", "max", "min", "clamp", "floor", "ceil", "round", "rem", "real", "imag", "conj", "sort", "argmax", "argmin",
-    "reduce_max", "reduce_min", "cummax", "cummin", "lt", "le", "gt", "ge", "eq", "ne", "is_finite", "nextafter", "atan2",
-    "erf", "erfc", "erf_inv", "lgamma", "digamma", "igamma", "igammac", "cbrt", "bessel_i0e", "bessel_i1e", "polygamma",
-    "zeta", "regularized_incomplete_beta",
-}  # fmt: skip
+NOT_ANALYTIC = set(
+    [
+        "abs",
+        "sign",
+        "max",
+        "min",
+        "clamp",
+        "floor",
+        "ceil",
+        "round",
+        "rem",
+        "real",
+        "imag",
+        "conj",
+        "sort",
+        "argmax",
+        "argmin",
+        "reduce_max",
+        "reduce_min",
+        "cummax",
+        "cummin",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "is_finite",
+        "nextafter",
+        "atan2",
+        "erf",
+        "erfc",
+        "erf_inv",
+        "lgamma",
+        "digamma",
+        "igamma",
+        "igammac",
+        "cbrt",
+        "bessel_i0e",
+        "bessel_i1e",
+        "polygamma",
+        "zeta",
+        "regularized_incomplete_beta",
+    ]
+)
 
 
 class Sides(NamedTuple):
@@ -40,15 +79,17 @@ def derivative(f: Callable, x, method: str = "richardson", *, side: str = "both"
     Args:
       f: function of a number, of JAX, NumPy or Python; its value is a real number or an array of such.
       x: the real number; may be a tracer of jit, vmap or grad where f is a function of JAX.
-      method: "richardson": quotients at many steps, extrapolated; "central", "forward", "backward": the best single quotient,
-        with the error that extrapolation finds in it; "complex_step": Im f(x + ih) / h, for analytic f of JAX or NumPy.
+      method: "richardson": quotients at many steps, extrapolated; "central", "forward", "backward": the best single
+        quotient, with the error that extrapolation finds in it; "complex_step": Im f(x + ih) / h, for analytic f of
+        JAX or NumPy.
       side: "left" and "right" ask for one-sided derivatives (method "richardson").
       order: 1 or more; of "complex_step" and single quotients 1.
     Returns:
       Estimate(value, error), |value - f^(order)(x)| <= error.  Where the two sides differ, as for |x| at 0, there is no
       derivative: value is NaN and error inf; `one_sided_derivatives` gives both and says why.
     Raises:
-      ValueError: method, side or order is not one of these; x is not one finite number; f is not analytic ("complex_step").
+      ValueError: method, side or order is not one of these; x is not one finite number; f is not analytic
+      ("complex_step").
     Numerics: in float64, whatever the default, except where x is a tracer.
     Source: Ridders, Adv. Eng. Softw. 4 (1982) 75; Squire and Trapp, SIAM Review 40 (1998) 110.
     """
@@ -87,7 +128,7 @@ def one_sided_derivatives(f: Callable, x) -> Sides:
             left, right, False, f"The quotients from the {' and the '.join(missing)} have no limit that can be told."
         )
     if (np.abs(left.value - right.value) > left.error + right.error).any():
-        reason = f"The slopes differ: {left.value} to the left of x = {x} and {right.value} to its right: f has a kink there."
+        reason = f"The slopes differ, {left.value} to the left of x = {x} and {right.value} to its right: a kink."
         return Sides(left, right, False, reason)
     return Sides(left, right, True, f"The slopes to the left and to the right of x = {x} agree within their errors.")
 
@@ -157,8 +198,8 @@ def _complex_step(f, values, x) -> Estimate:
     used = primitives(f, x) & NOT_ANALYTIC
     if used:
         raise ValueError(
-            f"f: method='complex_step' is for analytic functions, but f uses {', '.join(sorted(used))}, which has no complex "
-            "derivative (or no complex values); method='richardson' takes any function"
+            f"f: method='complex_step' is for analytic functions, but f uses {', '.join(sorted(used))}, which has no "
+            "complex derivative (or takes no complex values); method='richardson' takes any function"
         )
     h = jnp.where(x == 0, jnp.ones_like(x), jnp.abs(x)) * 2.0**-200
     near = x * (1 + jnp.asarray([0.0, 1, -1, 2, -2], x.dtype) * 4 * jnp.finfo(x.dtype).eps)

@@ -1,14 +1,14 @@
 r"""Derivatives of any order from values alone: difference quotients at many steps, and what their limit is.
 
-With steps h_k = h_0 2^-k the n-th central quotient is D(h) = f^(n)(x) + c_1 h^2 + c_2 h^4 + ..., a one-sided quotient a series
-in h; Neville's scheme removes one power after the other.  Steps reach from far wider than x to far narrower, and the entry is
-taken whose error (its difference from its neighbours, and the rounding of f) is the least of those that no narrower step
-contradicts.  Rounding is measured: a third divided difference at narrow steps holds nothing else.
+With steps h_k = h_0 2^-k the n-th central quotient is D(h) = f^(n)(x) + c_1 h^2 + c_2 h^4 + ..., a one-sided quotient
+a series in h; Neville's scheme removes one power after the other.  Steps reach from far wider than x to far narrower,
+and the entry is taken whose error (its difference from its neighbours, and the rounding of f) is the least of those
+that no narrower step contradicts.  Rounding is measured: a third divided difference at narrow steps holds nothing else.
 
 Everything is written in jax.numpy, so that it may be jitted and mapped over.
 
-Source: Ridders, Adv. Eng. Softw. 4 (1982) 75; for the rounding, More and Wild, Estimating computational noise, SIAM J. Sci.
-Comput. 33 (2011) 1292.
+Source: Ridders, Adv. Eng. Softw. 4 (1982) 75; for the rounding, More and Wild, Estimating computational noise, SIAM
+J. Sci. Comput. 33 (2011) 1292.
 """
 
 import math
@@ -80,8 +80,8 @@ def rounding_of(line: Line) -> Array:
 
 
 def _quantum(line: Line) -> Array:
-    """The step in which f moves at the narrowest steps at which it moves: half of it is hidden in every value.  A step that
-    is large beside f is no rounding but a jump."""
+    """The step in which f moves at the narrowest steps at which it moves: half of it is hidden in every value.  A
+    step that is large beside f is no rounding but a jump."""
     change = jnp.maximum(jnp.abs(line.ahead - line.here[None]), jnp.abs(line.behind - line.here[None]))
     change = jnp.where(jnp.isfinite(change), change, jnp.zeros_like(change))
     last = COUNT - 1 - jnp.argmax((change > 0)[::-1], axis=0)

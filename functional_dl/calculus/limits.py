@@ -1,8 +1,9 @@
 r"""Limits: lim_{x -> x0} f(x) with an error that is not understated, or with the reason why there is none to give.
 
-f is never evaluated at x0.  What JAX can trace is evaluated with as many digits as it takes, down to distances of 1e-999, so
-neither cancellation nor slow powers hide the limit; functions of Python and NumPy are evaluated in float64, whose rounding is
-measured.  Constants of the program that are rounded (0.1, numpy.pi) are taken for any number they may stand for.
+f is never evaluated at x0.  What JAX can trace is evaluated with as many digits as it takes, down to distances of
+1e-999, so neither cancellation nor slow powers hide the limit; functions of Python and NumPy are evaluated in
+float64, whose rounding is measured.  Constants of the program that are rounded (0.1, numpy.pi) are taken for any
+number they may stand for.
 """
 
 import math
@@ -70,8 +71,8 @@ def limit_of_sequence(f: Callable) -> Limit:
     r"""lim a(n) as n -> infinity through the whole numbers n = 1, 2, ...
 
     Args:
-      f: n -> a(n).  A function that JAX can trace is handed n as a floating number and evaluated up to n = 1e999; another
-        one is handed Python's integers, up to 8192 (where it fails, as factorials do beyond 170, fewer).
+      f: n -> a(n).  A function that JAX can trace is handed n as a floating number and evaluated up to n = 1e999;
+        another one is handed Python's integers, up to 8192 (where it fails, as factorials do beyond 170, fewer).
     Returns:
       Limit; `left` is the limit, as for x -> inf.
     """
@@ -114,7 +115,7 @@ def _judge(source: DeepSampler | FloatSampler, approach: Approach) -> verdict.Ve
     found = verdict.judge(samples, words)
     if found.kind in (verdict.INFINITE, verdict.UNDEFINED) or _sure(found):
         return found
-    if u[-1] > DEEP:
+    if u[-1] > DEEP and not verdict.drowned(samples)[-4:].all():
         samples = source.sample(u[u > DEEP], deadline)
         found = verdict.judge(samples, words)
     if found.kind in (verdict.CONVERGES, verdict.INFINITE, verdict.UNDEFINED) or len(samples.u) < 8:
@@ -156,7 +157,7 @@ def _both(left: verdict.Verdict, right: verdict.Verdict, x0: float) -> Limit:
     if left.kind == right.kind == verdict.CONVERGES:
         gap = abs(left.value - right.value)
         if gap > left.error + right.error:
-            reason = f"The limits of the two sides differ: {left.value:.12g} from the left, {right.value:.12g} from the right."
+            reason = f"The limits of the two sides differ: {left.value:.12g} (left) and {right.value:.12g} (right)."
             return Limit(*nothing, False, *sides, reason)
         best, other = sorted((left, right), key=lambda v: v.error)
         if other.error > 100 * best.error + 1e-12 * abs(best.value):

@@ -1,7 +1,7 @@
 """Values of f ever nearer to a point, each with a bound of its rounding error, and never at the point itself.
 
-Distances are counted in u = log(1/h): what converges like a power of h does so exponentially in u, what converges like a
-power of log h does so like a power of u.
+Distances are counted in u = log(1/h): what converges like a power of h does so exponentially in u, what converges
+like a power of log h does so like a power of u.
 """
 
 import math
@@ -15,7 +15,7 @@ from functional_dl.calculus.program import MOST_BITS, NotReadable, Program
 from functional_dl.calculus.wide import moved
 
 DEEPEST = 2300.0  # u of the nearest sample: a distance of 1e-999
-NEAREST_FLOAT = 600.0  # the same for a function of Python or NumPy
+NEAREST_FLOAT = 140.0  # the same for a function of Python or NumPy: 1e-61, whose fifth power is still a number
 START_BITS = 128
 SECONDS = 8.0  # after which no deeper samples of a slow function are taken
 WHEEL = 720720  # the whole numbers at which a sequence is evaluated take all residues of small numbers
@@ -42,7 +42,8 @@ class Samples:
 
 @dataclass(frozen=True)
 class Approach:
-    """How the point is approached: x0 + direction h, or, for an infinite x0, x = direction / h; whole: by whole numbers."""
+    """How the point is approached: x0 + direction h, or, for an infinite x0, x = direction / h; whole: by whole
+    numbers."""
 
     x0: float
     direction: int
@@ -59,8 +60,8 @@ def grid(deepest: float, ratio: float = 2**0.25, first: float = 0.7) -> np.ndarr
 
 
 def worst_so_far(noise: np.ndarray) -> np.ndarray:
-    """Of errors in the order of depth: what rounding did to wider steps it does to narrower ones, though they may hide it by
-    being all alike."""
+    """Of errors in the order of depth: what rounding did to wider steps it does to narrower ones, though they may
+    hide it by being all alike."""
     return np.maximum.accumulate(noise) if len(noise) else noise
 
 
@@ -108,7 +109,7 @@ class DeepSampler(Sampler):
         while True:
             point = self._point(u, 0)
             v, e = self.program.at(point, bits)
-            if not v - v == 0 or e == 0 or e <= abs(v) * 2.0**-70 or e <= UNNOTICED or 2 * bits > MOST_BITS:
+            if not _finite(v) or e == 0 or e <= abs(v) * 2.0**-70 or e <= UNNOTICED or 2 * bits > MOST_BITS:
                 break
             bits *= 2
         noise, moves = _float(e), 0.0
@@ -132,7 +133,7 @@ class DeepSampler(Sampler):
             h = mp.ldexp(m, int(k) - 30)
             if approach.infinite:
                 x = mp.ldexp(m, -int(k) - 30)
-                return approach.direction * (mp.floor(x) + 1 + m % WHEEL if approach.whole else x)
+                return approach.direction * (mp.floor(x) + 1 + (m * 0x9E3779B1 >> 9) % WHEEL if approach.whole else x)
             return mp.mpf(approach.x0) + mp.mpf(_moves(approach.x0, seed)) + approach.direction * h
 
         return point
@@ -154,8 +155,8 @@ def _moves(x0: float, seed: int = 1) -> float:
 
 
 class FloatSampler(Sampler):
-    """Samples in float64, whose rounding is measured by what is not smooth: among points a few roundings apart, and among
-    points a 256th of the distance apart."""
+    """Samples in float64, whose rounding is measured by what is not smooth: among points a few roundings apart, and
+    among points a 256th of the distance apart."""
 
     def __init__(self, f: Callable, approach: Approach):
         super().__init__()
@@ -168,24 +169,34 @@ class FloatSampler(Sampler):
 
     def _seen(self, u, columns) -> Samples:
         value, fine, wide = columns
-        usual = np.ptp(value[np.isfinite(value)]) if np.isfinite(value).any() else 0.0
+        usual = self._usual(u, value)
         loud = np.flatnonzero(wide > NOTICED * usual)
         end = value[-FLAT:]
         flat = len(end) == FLAT and np.isfinite(end).all() and np.ptp(end) == 0
         # rounding grows into view as a power of 1/h; an oscillation is there much sooner
-        rounding = flat or (len(loud) > 0 and u[loud[0]] >= SOONEST)
-        if rounding:
-            noise = worst_so_far(np.maximum(fine, wide))
+        if flat or (len(loud) > 0 and u[loud[0]] >= SOONEST):
+            noise = worst_so_far(np.where(np.isfinite(fine), np.maximum(fine, wide), 0.0))
+            with np.errstate(invalid="ignore"):
+                drowned = (noise > 0.1 * usual) & (noise > 1e-4 * np.abs(value))
+            noise = np.where(np.logical_or.accumulate(drowned), np.inf, noise)
         else:
-            noise = np.maximum(worst_so_far(fine), np.where(wide <= NOTICED * usual, wide, 0.0))
-        undecided = np.isinf(value) & (fine > 0)
-        return Samples(u, value, np.where(undecided, np.inf, noise))
+            noise = worst_so_far(np.where(np.isfinite(fine), fine, 0.0))
+            noise = np.maximum(noise, np.where(wide <= NOTICED * usual, wide, 0.0))
+        return Samples(u, value, np.where(np.isinf(fine), np.inf, noise))
+
+    @staticmethod
+    def _usual(u, value) -> float:
+        """How much f moves where no rounding is large yet."""
+        early = value[(u <= SOONEST) & np.isfinite(value)]
+        return float(np.ptp(early)) + 64 * EPS * float(np.median(np.abs(early))) if len(early) else 0.0
 
     def _at(self, u: float) -> tuple[float, float, float, float]:
         approach = self.approach
         if approach.whole:
             n = max(1, round(math.exp(u)))
             value = self._call(n)
+            if value is None:
+                return math.log(n), math.nan, math.inf, math.inf
             return math.log(n), value, 16 * EPS * abs(value) * max(1.0, math.log(n)), 0.0
         x0 = 0.0 if approach.infinite else approach.x0
         x = x0 + approach.direction * math.exp(u if approach.infinite else -u)
@@ -194,26 +205,30 @@ class FloatSampler(Sampler):
             return u, math.nan, math.inf, math.inf
         u = abs(math.log(abs(h)))
         value = self._call(x)
-        if math.isnan(value):
-            return u, value, 0.0, 0.0
-        if math.isinf(value):
+        if value is None:  # too large, or divided by what rounding made zero
+            return u, math.nan, math.inf, math.inf
+        if not math.isfinite(value):
             return u, value, 0.0, 0.0
         ulps = 4 * math.ulp(x)
         fine = self._roughness(x0, x, ulps)
         return u, value, 2 * fine + 4 * EPS * abs(value), 2 * self._roughness(x0, x, max(abs(h) / 256, ulps))
 
     def _roughness(self, x0: float, x: float, step: float) -> float:
-        """The sixth difference of f around x, scaled to the error of one value; nothing of a smooth function is left in it."""
+        """The sixth difference of f around x, scaled to the error of one value; nothing of a smooth function is left
+        in it."""
         values = [self._call(p) for p in (x + j * step for j in range(-3, 4)) if p != x0 and (p > x0) == (x > x0)]
-        if len(values) < 7 or not np.isfinite(values).all():
+        if len(values) < 7 or any(v is None or not math.isfinite(v) for v in values):
             return 0.0
         return abs(float(np.dot(SIXTH, values))) / math.sqrt(924)
 
-    def _call(self, x) -> float:
+    def _call(self, x) -> float | None:
+        """f(x); NaN outside of its domain, None where the arithmetic failed."""
         try:
             with np.errstate(all="ignore"):
                 value = np.asarray(self.f(x))
-        except (ArithmeticError, ValueError):
+        except ArithmeticError:
+            return None
+        except ValueError:
             return math.nan
         if value.shape != () or value.dtype.kind not in "fiub":
             raise ValueError(

@@ -67,7 +67,8 @@ def along(y0: Array, slope: Array, x: Array) -> Array:
 
 
 def riccati(y0: Array, x: Array, a: float, b: float, c: float) -> Array:
-    """y' = (a + b y + c y^2) x': exponential, tangent, hyperbolic tangent and logistic function obey such an equation."""
+    """y' = (a + b y + c y^2) x': exponential, tangent, hyperbolic tangent and logistic function obey such an
+    equation."""
     y, w = [y0], []
     for k in range(1, len(x) + 1):
         last = k - 1

@@ -1,8 +1,8 @@
 """Primitive -> how it acts on power series.  One recurrence a family; `RULES` is keyed by the primitive's name.
 
-A rule takes `(primitive, operands, params, n)` with at least one Series among the operands, and returns a list of Series
-and of arrays (what is constant near x_0: signs, comparisons, integers).  Where a function has a branch at x_0 itself, the one
-that holds for small t > 0 is taken, by the first coefficient that tells the two apart.
+A rule takes `(primitive, operands, params, n)` with at least one Series among the operands, and returns a list of
+Series and of arrays (what is constant near x_0: signs, comparisons, integers).  Where a function has a branch at x_0
+itself, the one that holds for small t > 0 is taken, by the first coefficient that tells the two apart.
 """
 
 import math

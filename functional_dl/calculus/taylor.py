@@ -28,7 +28,8 @@ def taylor(f: Callable, x0, order: int, side: str = "both") -> PyTree:
       side: of a function that is put together from pieces which meet at x0, the coefficients to the "left" or to the
         "right" of x0 may be asked for; with "both", those are NaN in which the two differ.
     Returns:
-      Array of shape (order + 1, *shape) for each array that f returns, in float64 where x0 is a number of Python or NumPy.
+      Array of shape (order + 1, *shape) for each array that f returns, in float64 where x0 is a number of Python or
+      NumPy.
     Raises:
       ValueError: order is negative or side unknown; x0 is not one number, or not finite.
       NotImplementedError: f uses a primitive without a recurrence; the message names it.
@@ -76,7 +77,8 @@ def _taylor(f, x0, order, side):
 
 
 def _where_equal(left, right):
-    """What both sides agree on but for rounding, which is measured against a geometric bound c_k <= M r^k of them all."""
+    """What both sides agree on but for rounding, which is measured against a geometric bound c_k <= M r^k of them
+    all."""
     size = jnp.maximum(jnp.abs(left), jnp.abs(right))
     k = jnp.arange(len(size), dtype=size.dtype).reshape(-1, *[1] * (size.ndim - 1))
     first = jnp.where(size[:1] > 0, size[:1], jnp.ones_like(size[:1]))

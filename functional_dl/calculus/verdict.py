@@ -1,9 +1,11 @@
-"""What samples ever nearer to a point say of the limit: it is this, it is infinite, there is none, or it cannot be told.
+"""What samples ever nearer to a point say of the limit: it is this, it is infinite, there is none, or it cannot be
+told.
 
-The samples are seen through windows in u = log(1/h), each twice as deep as the one before: by how much f still moves in a
-window compared with the one before bounds how much it can move in all that follow.
+The samples are seen through windows in u = log(1/h), each twice as deep as the one before: by how much f still moves
+in a window compared with the one before bounds how much it can move in all that follow.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ FALLING = 0.1  # of a window's movement left in the next one: then less than tha
 GROWTH = 1.22  # of the least modulus from window to window, above which it grows without end
 SLOWEST = 0.8  # from window to window; what slows down more may be a law in log log h
 WORTH = 1e-3  # relative error above which a limit is not given
+DROWNED = 0.1  # of what f usually is: errors above which a sample says nothing
 FEWEST = 3  # samples in a window
 
 
@@ -46,10 +49,20 @@ def judge(samples: Samples, where: str) -> Verdict:
     finite = defined.take(np.isfinite(defined.value))
     if len(finite.u) < 8:
         return _unknown(f"f could be evaluated at too few points {where}")
+    finite = finite.take(~drowned(finite))
     found = _convergent(finite)
     if found:
         return Verdict(CONVERGES, found.value, found.error, f"f(x) settles {where}")
     return _oscillating(finite, where) or _slow(finite, where)
+
+
+def drowned(samples: Samples) -> np.ndarray:
+    """Which samples say nothing, their errors being as large as what f usually is and moves."""
+    finite = samples.value[np.isfinite(samples.value)]
+    if not len(finite):
+        return np.zeros(len(samples.u), bool)
+    low, middle, high = np.percentile(finite, [10, 50, 90])
+    return samples.noise > DROWNED * (abs(middle) + high - low)
 
 
 def windows(samples: Samples, end: float, count: int = 4) -> list[Samples]:
@@ -90,14 +103,14 @@ def _infinite(defined: Samples, where: str) -> Verdict | None:
     steady = _grows(least, GROWTH) and (math.isinf(_spread(parts[0])) or _grows([_spread(w) for w in parts], 1.1))
     # what rounded constants hide nearer to the point, a pole must have announced before
     hidden = loud.u[-1] < 0.5 * defined.u[-1]
-    if not steady or (hidden and (loud.u[-1] < 12 or not _grows(least, 50.0))):
+    if not steady or (hidden and (loud.u[-1] < 12 or not _grows(least, 20.0))):
         return None
     name = "+infinity" if sign > 0 else "-infinity"
     return Verdict(INFINITE, sign * np.inf, 0.0, f"f(x) grows beyond all bounds {where}: it tends to {name}")
 
 
 def _grows(deepest_first: list[float], factor: float) -> bool:
-    return all(a >= factor * b for a, b in zip(deepest_first, deepest_first[1:]))
+    return all(a >= factor * b for a, b in itertools.pairwise(deepest_first))
 
 
 def _convergent(finite: Samples) -> Candidate | None:
@@ -107,8 +120,6 @@ def _convergent(finite: Samples) -> Candidate | None:
         candidates += _analytic(finite)
     found = consistent(candidates)
     if found is None:
-        return None
-    if raw is None and found.error > WORTH * _size(finite, found.value):
         return None
     if found.error > WORTH * _size(finite, found.value):
         return None
@@ -158,9 +169,6 @@ def _analytic(finite: Samples) -> list:
 
 
 def _oscillating(finite: Samples, where: str) -> Verdict | None:
-    finite = finite.take(finite.noise <= 0.02 * np.ptp(finite.value))
-    if len(finite.u) < 8:
-        return None
     parts = windows(finite, finite.u[-1], 4)
     if min(len(w.u) for w in parts[:3]) < FEWEST:
         return None
@@ -180,14 +188,16 @@ def _oscillating(finite: Samples, where: str) -> Verdict | None:
 
 
 def _slow(finite: Samples, where: str) -> Verdict:
-    """Laws in powers of 1 / log h: extrapolated where windows shrink at a steady rate, and refused where they slow down."""
+    """Laws in powers of 1 / log h: extrapolated where windows shrink at a steady rate, and refused where they slow
+    down."""
     moved = [_spread(w) for w in windows(finite, finite.u[-1], 4)]
-    rates = [a / b if b > 0 else np.inf for a, b in zip(moved, moved[1:])]
+    rates = [a / b if b > 0 else np.inf for a, b in itertools.pairwise(moved)]
     steady = all(0.05 < r <= SLOWEST for r in rates[:2])
     one_way = np.mean(np.diff(finite.value[finite.u > finite.u[-1] / 8]) > 0)
     if not steady or 0.05 < one_way < 0.95:
         return _unknown(
-            f"f(x) has not settled {where}, as near as it was evaluated: it moves too slowly, or too irregularly, to tell"
+            f"f(x) has not settled {where}, as near as it was evaluated: it moves too slowly, or too irregularly, "
+            "to tell"
         )
     deep = finite.take(finite.u >= 4.0)
     candidates = [polynomial(deep, 1 / deep.u, "1/log h"), polynomial(deep, 1 / deep.u**0.5, "1/sqrt(log h)")]

@@ -1,8 +1,8 @@
 """Numbers of many digits that carry a bound of their rounding errors.
 
-A `Wide` is v with |v - exact| <= e to first order: each operation is also evaluated at operands moved by their errors, and what
-that changes is the new error.  So cancellation, absorption and ill-conditioned powers are seen by whoever reads e, and may be
-repeated with more digits; no formula for a derivative is needed.
+A `Wide` is v with |v - exact| <= e to first order: each operation is also evaluated at operands moved by their
+errors, and what that changes is the new error.  So cancellation, absorption and ill-conditioned powers are seen by
+whoever reads e, and may be repeated with more digits; no formula for a derivative is needed.
 """
 
 import math
@@ -33,7 +33,8 @@ class Arithmetic:
         return Wide(self, self.mp.mpf(x), self.mp.zero)
 
     def evaluate(self, fun: Callable, *numbers: "Wide", both: bool = False, exact: bool = False) -> "Wide":
-        """fun at the numbers; `both`: move operands either way, for functions that jump; `exact`: fun does not round."""
+        """fun at the numbers; `both`: move operands either way, for functions that jump; `exact`: fun does not
+        round."""
         values = [x.v for x in numbers]
         v = self._call(fun, values)
         e = self.mp.zero if exact or not self.mp.isfinite(v) else abs(v) * self.ulp
@@ -120,13 +121,14 @@ def bits_of(x: float) -> int:
 
 
 def is_rounded(x: float) -> bool:
-    """Whether a constant is likely to stand for a number near it, as 0.1 and 3.14159... do; whole numbers stand for themselves."""
+    """Whether a constant is likely to stand for a number near it, as 0.1 and 3.14159... do; whole numbers stand for
+    themselves."""
     return bits_of(x) > 26 and not (float(x).is_integer() and abs(x) < 2**53)
 
 
 def moved(x: float, seed: int) -> float:
-    """By how much the number that x stands for may differ from it: at random within half of its last place, but the same for
-    equal x, so that what is the same number stays the same number."""
+    """By how much the number that x stands for may differ from it: at random within half of its last place, but the
+    same for equal x, so that what is the same number stays the same number."""
     if seed == 0 or not is_rounded(x):
         return 0.0
     mantissa = int(abs(math.frexp(x)[0]) * 2**53)

@@ -1,7 +1,8 @@
 """Primitive -> what it does to numbers of many digits; `RULES` is keyed by the primitive's name.
 
 A rule takes `(arithmetic, primitive, operands, params)`: object arrays of Wide numbers, or NumPy arrays of integers and
-booleans; it returns a list of such arrays.  What only moves numbers about is asked of the primitive itself, for their positions.
+booleans; it returns a list of such arrays.  What only moves numbers about is asked of the primitive itself, for their
+positions.
 """
 
 import functools

@@ -112,7 +112,8 @@ def function_of(jaxpr) -> Callable:
     return jaxpr_as_fun(jaxpr)
 
 
-# Primitives that call a program, and where it stands among their parameters; derivatives of the caller's own are not read.
+# Primitives that call a program, and where it stands among their parameters; derivatives of the caller's own are not
+# read.
 CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -136,7 +137,8 @@ def walk(jaxpr, values: Sequence, apply: Callable) -> list:
     Args:
       jaxpr: as `staged` gives it, or as a primitive's parameter.
       values: what its inputs stand for.
-      apply: `apply(primitive, operands, params)` -> list of outputs.  Programs that are merely called are walked through.
+      apply: `apply(primitive, operands, params)` -> list of outputs.  Programs that are merely called are walked
+      through.
     """
     jaxpr, consts = open_jaxpr(jaxpr)
     env = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, values))
@@ -147,10 +149,7 @@ def walk(jaxpr, values: Sequence, apply: Callable) -> list:
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
         key = CALLS.get(eqn.primitive.name)
-        if key is None:
-            outs = apply(eqn.primitive, operands, eqn.params)
-        else:
-            outs = walk(eqn.params[key], operands, apply)
+        outs = walk(eqn.params[key], operands, apply) if key else apply(eqn.primitive, operands, eqn.params)
         env.update(zip(eqn.outvars, outs))
     return [read(atom) for atom in jaxpr.outvars]
 

@@ -1,5 +1,5 @@
-"""Limits with their exact answers.  A case is (name, f, x0, side, answer); the answer is a function of an mpmath context,
-a number, NONE (there is no limit, finite or infinite), or UNANSWERABLE, where a refusal or an error that covers is right.
+"""Limits with their exact answers.  A case is (name, f, x0, side, answer); the answer is a function of an mpmath
+context, a number, NONE (there is no limit, finite or infinite), or "slow", where a refusal is right.
 
 `SEQUENCES` are functions of whole numbers; `PLAIN` are functions of Python and NumPy, which are evaluated in float64.
 """
@@ -134,7 +134,8 @@ LIMITS = [
 SEQUENCES = [
     Case("(1 + 1/n)^n", lambda n: (1 + 1 / n) ** n, INF, "both", lambda mp: mp.e),
     Case("n!^(1/n) / n", lambda n: jnp.exp(special.gammaln(n + 1) / n) / n, INF, "both", lambda mp: mp.exp(-1)),
-    Case("H_n - log n", lambda n: special.digamma(n + 1) + np.euler_gamma - jnp.log(n), INF, "both", lambda mp: mp.euler),
+    Case("H_n - log n", lambda n: special.digamma(n + 1) + np.euler_gamma - jnp.log(n), INF, "both",
+         lambda mp: mp.euler),
     Case("(-1)^n", lambda n: (-1.0) ** n, INF, "both", NONE),
     Case("(-1)^n / n", lambda n: (-1.0) ** n / n, INF, "both", 0.0),
     Case("n^(1/n)", lambda n: n ** (1 / n), INF, "both", 1.0),
@@ -143,7 +144,8 @@ SEQUENCES = [
     Case("n mod 3", lambda n: n % 3, INF, "both", NONE),
     Case("log n", lambda n: jnp.log(n), INF, "both", INF),
     Case("plain (1 + 1/n)^n", lambda n: math.pow(1 + 1 / n, n), INF, "both", lambda mp: mp.e),
-    Case("plain H_n - log n", lambda n: sum(1 / k for k in range(1, n + 1)) - math.log(n), INF, "both", lambda mp: mp.euler),
+    Case("plain H_n - log n", lambda n: sum(1 / k for k in range(1, n + 1)) - math.log(n), INF, "both",
+         lambda mp: mp.euler),
     Case("plain (-1)^n", lambda n: math.pow(-1, n), INF, "both", NONE),
 ]  # fmt: skip
 

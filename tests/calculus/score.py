@@ -16,6 +16,7 @@ from calculus import limit_cases
 
 from functional_dl import calculus
 
+TABLES = ("LIMITS", "SEQUENCES", "PLAIN")
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
 
 
@@ -35,8 +36,8 @@ def grade_limit(case, sequence: bool = False) -> tuple[str, object]:
     return (RIGHT if found.exists and abs(found.value - exact) <= found.error else WRONG), found
 
 
-def limits():
-    for table in ("LIMITS", "SEQUENCES", "PLAIN"):
+def limits(tables=TABLES):
+    for table in tables:
         for case in getattr(limit_cases, table):
             began = time.monotonic()
             grade, found = grade_limit(case, table == "SEQUENCES")
@@ -45,7 +46,7 @@ def limits():
 
 if __name__ == "__main__":
     grades: dict = {}
-    for table, case, grade, found, seconds in limits():
+    for table, case, grade, found, seconds in limits(tuple(sys.argv[1:]) or TABLES):
         grades.setdefault(grade, []).append(case.name)
         note = "" if grade == RIGHT else f"  <<< {grade}: {case.answer}"
         print(f"{table} {case.name}: {found.value:.15g} +- {found.error:.2g} {seconds:.2f}s{note}", flush=True)
