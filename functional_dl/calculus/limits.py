@@ -110,7 +110,7 @@ def _approach(f: Callable, approach: Approach) -> verdict.Verdict:
 
 def _judge(source: DeepSampler | FloatSampler, approach: Approach) -> verdict.Verdict:
     deadline, words = time.monotonic() + SECONDS, _words(approach)
-    u = grid(source.deepest)
+    u = grid(source.deepest, source.ratio)
     samples = source.sample(u[u <= DEEP], deadline)
     found = verdict.judge(samples, words)
     if found.kind in (verdict.INFINITE, verdict.UNDEFINED) or _sure(found):

@@ -54,7 +54,7 @@ class Approach:
         return math.isinf(self.x0)
 
 
-def grid(deepest: float, ratio: float = 2**0.25, first: float = 0.7) -> np.ndarray:
+def grid(deepest: float, ratio: float, first: float = 0.7) -> np.ndarray:
     count = int(math.log(deepest / first) / math.log(ratio)) + 1
     return deepest * ratio ** -np.arange(count, dtype=float)[::-1]
 
@@ -63,6 +63,15 @@ def worst_so_far(noise: np.ndarray) -> np.ndarray:
     """Of errors in the order of depth: what rounding did to wider steps it does to narrower ones, though they may
     hide it by being all alike."""
     return np.maximum.accumulate(noise) if len(noise) else noise
+
+
+def resurgence(u: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """How far f moves from one sample to the next where it had moved less before: what grows again is rounding."""
+    step = np.abs(np.diff(value, prepend=value[:1]))
+    step[~np.isfinite(step)] = 0.0
+    least = np.minimum.accumulate(np.where((u > SOONEST / 2) & (step > 0), step, np.inf))
+    again = (u > SOONEST) & (step > 4 * least)
+    return np.where(again, step, 0.0)
 
 
 class Sampler:
@@ -78,9 +87,9 @@ class Sampler:
             place, *row = self._at(float(distance))
             self.rows[place] = tuple(row)
         places = sorted(self.rows)
-        return self._seen(np.array(places), np.array([self.rows[place] for place in places]).reshape(len(places), 3).T)
+        return self._seen(np.array(places), np.array([self.rows[place] for place in places]).T)
 
-    def _at(self, u: float) -> tuple[float, float, float, float]:
+    def _at(self, u: float) -> tuple[float, ...]:
         raise NotImplementedError
 
     def _seen(self, u, columns) -> Samples:
@@ -90,7 +99,7 @@ class Sampler:
 class DeepSampler(Sampler):
     """Samples with as many digits as it takes, of a function that is read as a program."""
 
-    deepest = DEEPEST
+    deepest, ratio = DEEPEST, 2**0.25
 
     def __init__(self, f: Callable, approach: Approach):
         super().__init__()
@@ -102,7 +111,7 @@ class DeepSampler(Sampler):
         value, noise, moved = columns
         return Samples(u, value, noise + worst_so_far(moved))
 
-    def _at(self, u: float) -> tuple[float, float, float, float]:
+    def _at(self, u: float) -> tuple[float, ...]:
         """u, f at distance e^-u, its error, with digits doubled until that is nothing, and by how much f moves with
         constants that are rounded."""
         bits = START_BITS + int(u / math.log(2)) * (1 if self.approach.infinite else 2)
@@ -161,6 +170,7 @@ class FloatSampler(Sampler):
     def __init__(self, f: Callable, approach: Approach):
         super().__init__()
         self.f, self.approach = f, approach
+        self.ratio = 2**0.125
         self.deepest = NEAREST_FLOAT
         if not approach.infinite and approach.x0 != 0:
             self.deepest = -math.log(1024 * EPS * abs(approach.x0))
@@ -168,21 +178,27 @@ class FloatSampler(Sampler):
             self.deepest = math.log(LARGEST_WHOLE)
 
     def _seen(self, u, columns) -> Samples:
-        value, fine, wide = columns
+        value, fine, wide, widest = columns
         usual = self._usual(u, value)
-        loud = np.flatnonzero(wide > NOTICED * usual)
+        loud = np.flatnonzero(widest > NOTICED * usual)
         end = value[-FLAT:]
         flat = len(end) == FLAT and np.isfinite(end).all() and np.ptp(end) == 0
         # rounding grows into view as a power of 1/h; an oscillation is there much sooner
         if flat or (len(loud) > 0 and u[loud[0]] >= SOONEST):
-            noise = worst_so_far(np.where(np.isfinite(fine), np.maximum(fine, wide), 0.0))
-            with np.errstate(invalid="ignore"):
-                drowned = (noise > 0.1 * usual) & (noise > 1e-4 * np.abs(value))
-            noise = np.where(np.logical_or.accumulate(drowned), np.inf, noise)
+            noise = np.maximum(np.where(np.isfinite(fine), np.maximum(fine, wide), 0.0), resurgence(u, value))
+            noise = worst_so_far(noise)
         else:
             noise = worst_so_far(np.where(np.isfinite(fine), fine, 0.0))
             noise = np.maximum(noise, np.where(wide <= NOTICED * usual, wide, 0.0))
+        with np.errstate(invalid="ignore"):
+            drowned = (noise > 0.1 * usual) & (noise > 1e-4 * np.abs(value - self._middle(u, value)))
+        noise = np.where(np.logical_or.accumulate(drowned), np.inf, noise)
         return Samples(u, value, np.where(np.isinf(fine), np.inf, noise))
+
+    @staticmethod
+    def _middle(u, value) -> float:
+        early = value[(u <= SOONEST) & np.isfinite(value)]
+        return float(np.median(early)) if len(early) else 0.0
 
     @staticmethod
     def _usual(u, value) -> float:
@@ -190,28 +206,29 @@ class FloatSampler(Sampler):
         early = value[(u <= SOONEST) & np.isfinite(value)]
         return float(np.ptp(early)) + 64 * EPS * float(np.median(np.abs(early))) if len(early) else 0.0
 
-    def _at(self, u: float) -> tuple[float, float, float, float]:
+    def _at(self, u: float) -> tuple[float, ...]:
         approach = self.approach
         if approach.whole:
             n = max(1, round(math.exp(u)))
             value = self._call(n)
             if value is None:
-                return math.log(n), math.nan, math.inf, math.inf
-            return math.log(n), value, 16 * EPS * abs(value) * max(1.0, math.log(n)), 0.0
+                return math.log(n), math.nan, math.inf, math.inf, 0.0
+            return math.log(n), value, 16 * EPS * abs(value) * max(1.0, math.log(n)), 0.0, 0.0
         x0 = 0.0 if approach.infinite else approach.x0
         x = x0 + approach.direction * math.exp(u if approach.infinite else -u)
         h = x - x0
         if h == 0:
-            return u, math.nan, math.inf, math.inf
+            return u, math.nan, math.inf, math.inf, 0.0
         u = abs(math.log(abs(h)))
         value = self._call(x)
         if value is None:  # too large, or divided by what rounding made zero
-            return u, math.nan, math.inf, math.inf
+            return u, math.nan, math.inf, math.inf, 0.0
         if not math.isfinite(value):
-            return u, value, 0.0, 0.0
+            return u, value, 0.0, 0.0, 0.0
         ulps = 4 * math.ulp(x)
         fine = self._roughness(x0, x, ulps)
-        return u, value, 2 * fine + 4 * EPS * abs(value), 2 * self._roughness(x0, x, max(abs(h) / 256, ulps))
+        wide, widest = (2 * self._roughness(x0, x, max(abs(h) / part, ulps)) for part in (256, 32))
+        return u, value, 2 * fine + 4 * EPS * abs(value), wide, widest
 
     def _roughness(self, x0: float, x: float, step: float) -> float:
         """The sixth difference of f around x, scaled to the error of one value; nothing of a smooth function is left

@@ -133,7 +133,7 @@ def _size(samples: Samples, value: float) -> float:
 def _settled(finite: Samples) -> Candidate | None:
     """The last sample of a window in which f hardly moves; samples deeper than the window must not contradict it."""
     best = None
-    for end in range(len(finite.u) - 1, 5, -1):
+    for end in range(len(finite.u) - 1, 4, -1):
         deepest, before, first = windows(finite, finite.u[end], 3)
         if min(len(deepest.u), len(before.u)) < FEWEST:
             continue
@@ -155,29 +155,38 @@ def _settled(finite: Samples) -> Candidate | None:
 
 def _analytic(finite: Samples) -> list:
     """Extrapolations in powers of h, where f moves ever less, faster than by a power of log h."""
-    quiet = finite.take(finite.noise <= 0.1 * np.ptp(finite.value))
+    quiet = finite.take(finite.noise <= 0.01 * np.ptp(finite.value))
     if len(quiet.u) < 8:
         return []
     moved = [_spread(w) for w in windows(quiet, quiet.u[-1], 3)]
     noise = float(np.max(quiet.noise[-3:]))
     falling = moved[0] <= 0.5 * moved[1] and moved[0] * moved[2] <= 0.7 * moved[1] ** 2
-    if not falling and moved[0] > 20 * noise:
+    if not falling and moved[0] > 4 * noise:
         return []
     h = np.exp(-quiet.u)
     laws = {"h": h, "h^2": h**2, "sqrt h": np.sqrt(h), "h^(1/3)": np.cbrt(h)}
     return [polynomial(quiet, w, law) for law, w in laws.items()]
 
 
+def strides(samples: Samples) -> tuple[int, int]:
+    """Every how many samples u grows by a factor of about sqrt 2, and of 2."""
+    ratio = float(np.median(np.log2(samples.u[1:] / samples.u[:-1])))
+    return max(1, round(0.5 / ratio)), max(1, round(1 / ratio))
+
+
 def _oscillating(finite: Samples, where: str) -> Verdict | None:
+    finite = finite.take(finite.noise <= 0.02 * np.ptp(finite.value))
+    if len(finite.u) < 8:
+        return None
     parts = windows(finite, finite.u[-1], 4)
     if min(len(w.u) for w in parts[:3]) < FEWEST:
         return None
     spread = [_spread(w) for w in parts]
     noise = max(float(np.max(w.noise)) for w in parts[:2])
-    steps = np.diff(np.concatenate([parts[1].value, parts[0].value]))
-    turns = np.mean(np.sign(steps[1:]) * np.sign(steps[:-1]) < 0) if len(steps) > 2 else 0.0
+    recent = np.concatenate([parts[1].value, parts[0].value])
+    crossings = int(np.sum(np.diff(recent > (np.min(recent) + np.max(recent)) / 2)))
     shallow = spread[3] if len(parts[3].u) >= FEWEST else spread[2]
-    if turns < 0.25 or spread[0] < 20 * noise or not spread[0] >= 0.7 * shallow:
+    if crossings < max(3, 0.1 * len(recent)) or spread[0] < 20 * noise or not spread[0] >= 0.7 * shallow:
         return None
     low, high = (float(pick(parts[0].value)) for pick in (np.min, np.max))
     if spread[0] > GROWTH * spread[1] > GROWTH**2 * spread[2]:
@@ -192,7 +201,7 @@ def _slow(finite: Samples, where: str) -> Verdict:
     down."""
     moved = [_spread(w) for w in windows(finite, finite.u[-1], 4)]
     rates = [a / b if b > 0 else np.inf for a, b in itertools.pairwise(moved)]
-    steady = all(0.05 < r <= SLOWEST for r in rates[:2])
+    steady = all(0.05 < r <= SLOWEST for r in rates[:2]) and rates[0] <= 1.05 * rates[1]
     one_way = np.mean(np.diff(finite.value[finite.u > finite.u[-1] / 8]) > 0)
     if not steady or 0.05 < one_way < 0.95:
         return _unknown(
@@ -201,7 +210,7 @@ def _slow(finite: Samples, where: str) -> Verdict:
         )
     deep = finite.take(finite.u >= 4.0)
     candidates = [polynomial(deep, 1 / deep.u, "1/log h"), polynomial(deep, 1 / deep.u**0.5, "1/sqrt(log h)")]
-    candidates += [shanks(deep.take(slice((len(deep.u) - 1) % k, None, k)), f"geometric {k}") for k in (2, 4)]
+    candidates += [shanks(deep.take(slice((len(deep.u) - 1) % k, None, k)), f"geometric {k}") for k in strides(deep)]
     found = consistent(candidates)
     whole = float(np.ptp(finite.value))
     if found is None or found.error > 0.05 * min(whole, 20 * moved[0]):
