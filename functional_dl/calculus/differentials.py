@@ -57,8 +57,9 @@ class Differential:
             v = same_form("dx", dx, self.x)
             sizes, floors = [], []
             for t in LENGTHS:
-                sizes.append(float(tree.norm(self.remainder(tree.scale(t, v)))))
-                floors.append(self._rounding())
+                step = tree.scale(t, v)
+                sizes.append(float(tree.norm(self.remainder(step))))
+                floors.append(self._rounding(self(step)))
         above = np.array(sizes) > 1e3 * np.array(floors)
         above &= np.isfinite(sizes)
         count = int(np.argmin(above)) if not above.all() else len(above)
@@ -67,9 +68,9 @@ class Differential:
         chosen = slice(max(0, count - 6), count)  # the shortest of them: p is a limit
         return float(np.polyfit(np.log(LENGTHS[chosen]), np.log(np.array(sizes)[chosen]), 1)[0])
 
-    def _rounding(self) -> float:
+    def _rounding(self, dy: PyTree) -> float:
         eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in tree_leaves(self.value))
-        return eps * (float(tree.norm(self.value)) + 1e-300)
+        return eps * (float(tree.norm(self.value)) + float(tree.norm(dy)) + 1e-300)
 
 
 def differential(f: Callable, x: PyTree) -> Differential:

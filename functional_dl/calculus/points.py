@@ -16,9 +16,20 @@ def of_one_argument(f: Callable, x: PyTree) -> Callable:
     """f as a function of x: where x is a tuple and f takes its entries one by one, f(*x)."""
     if not callable(f):
         raise TypeError(f"f: expected a function, got {type(f).__name__}")
-    if type(x) is tuple and not _accepts(f, 1) and _accepts(f, len(x)):
-        return lambda x: f(*x)
-    return f
+    if type(x) is not tuple or not _accepts(f, len(x)):
+        return f
+    if len(x) == 1 and _takes(f, x):
+        return f
+    return f if len(x) > 1 and _accepts(f, 1) else lambda x: f(*x)
+
+
+def _takes(f, x) -> bool:
+    """Whether f makes something of x itself."""
+    try:
+        jax.eval_shape(f, x)
+    except Exception:  # whatever f says to a tuple
+        return False
+    return True
 
 
 def _accepts(f, count: int) -> bool:

@@ -14,9 +14,9 @@ from functional_dl.calculus.wide import Arithmetic, bits_of, moved
 
 # what the mission names, and one of each kind; the rest is for the campaign
 QUICK = [
-    "sin x / x", "|x| / x", "|x| / x, left", "|x| / x, right", "sin(1/x)", "x sin(1/x)", "(tan x - x) / x^3", "x^x", "floor x",
-    "1/x^2", "log x, right", "sin x / (x - pi)", "(1 + 1/x)^x", "1/log x", "1/loglog x", "(x - 0.1) / (x^2 - 0.01)",
-    "a spike at 1e-7", "x (sqrt(x^2 + 1) - x)",
+    "sin x / x", "|x| / x", "|x| / x, left", "|x| / x, right", "sin(1/x)", "x sin(1/x)", "(tan x - x) / x^3", "x^x",
+    "floor x", "1/x^2", "log x, right", "sin x / (x - pi)", "(1 + 1/x)^x", "1/log x", "1/loglog x",
+    "(x - 0.1) / (x^2 - 0.01)", "a spike at 1e-7", "x (sqrt(x^2 + 1) - x)",
 ]  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def exact(name):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_coefficients_to_order_ten(name):
     f, _, x0 = FUNCTIONS[name]
-    found = np.asarray(jax.jit(lambda x: calculus.taylor(f, x, ORDER))(x0))
+    found = np.asarray(calculus.taylor(f, x0, ORDER))
     true = exact(name)
     # a coefficient that happens to be near zero is held to its neighbours' size
     size = np.maximum(np.abs(true), 0.1 * np.minimum(np.roll(np.abs(true), 1), np.roll(np.abs(true), -1)))
