@@ -10,6 +10,7 @@ import numpy as np
 from functional_dl import arguments
 from functional_dl.aliases import Array
 from functional_dl.calculus import differences
+from functional_dl.calculus.points import shape_of
 from functional_dl.calculus.program import primitives
 from functional_dl.calculus.taylor import nonnegative_integer, point
 from functional_dl.check.numeric import Estimate
@@ -145,8 +146,8 @@ def _derivative(f, x, method, direction, order) -> Estimate:
 
     def towards(direction: int):
         quotients = differences.nth_quotients(values, line, x, h, order, direction)
-        scaled = differences.nth_rounding(rounding * (1 if direction == 0 else 2), h, order)
-        return differences.extrapolate(quotients, scaled, 2 if direction == 0 else 1)
+        scaled = rounding.of_quotients(h, order, one_sided=direction != 0)
+        return differences.extrapolate(quotients, scaled, h**order, 2 if direction == 0 else 1)
 
     if direction:
         found = towards(direction)
@@ -172,7 +173,7 @@ def _single(found: differences.Quotients) -> Estimate:
 def _evaluator(f: Callable, x: Array) -> Callable:
     """values(points) of shape (count, *shape): mapped where f is a function of JAX, one by one where it is not."""
     try:
-        out = jax.eval_shape(f, x)
+        out = shape_of(f, x)
     except Exception:  # whatever a function of Python or NumPy says to a tracer
         if arguments.concrete(x) is None:
             raise
@@ -215,10 +216,10 @@ def _complex_step(f, values, x) -> Estimate:
     eps = float(jnp.finfo(x.dtype).eps)
     spread = jnp.max(jnp.abs(slopes - value[None]), axis=0)
     # what the step sees and differences do not is no derivative of f on the real line
-    line = differences.steps(x)
-    measured = differences.Line(values(x[None])[0], values(x + line), values(x - line))
-    rounding = differences.nth_rounding(differences.rounding_of(measured), line, 1)
-    central = differences.extrapolate(differences.nth_quotients(values, measured, x, line, 1, 0), rounding, 2)
+    h = differences.steps(x)
+    line = differences.Line(values(x[None])[0], values(x + h), values(x - h))
+    rounding = differences.rounding_of(line).of_quotients(h, 1, one_sided=False)
+    central = differences.extrapolate(differences.nth_quotients(values, line, x, h, 1, 0), rounding, h, 2)
     wrong = jnp.abs(central.value - value) > central.error + 1e-6 * jnp.abs(value)
     error = 4 * spread + 16 * eps * jnp.abs(value)
     return Estimate(value, jnp.where(wrong, jnp.full_like(error, jnp.inf), error))
@@ -226,7 +227,7 @@ def _complex_step(f, values, x) -> Estimate:
 
 def _plain(f, x) -> bool:
     try:
-        jax.eval_shape(f, x)
+        shape_of(f, x)
     except Exception:  # whatever a function of Python or NumPy says to a tracer
         return True
     return False

@@ -62,21 +62,36 @@ def column(h: Array, like: Array) -> Array:
     return h.reshape(-1, *[1] * (like.ndim - 1))
 
 
+class Rounding(NamedTuple):
+    """The rounding of f: `here` at the scale of each step; `third`, the third divided differences it was read from;
+    `size`, that of f(x)."""
+
+    here: Array
+    third: Array
+    size: Array
+
+    def of_quotients(self, h: Array, order: int, one_sided: bool) -> "Rounding":
+        """The same of n-th quotients: the errors of their values add up like independent ones, and twice for safety."""
+        weight = (2.0 if one_sided else 1.0) * (1.0 if order == 1 else 2 * math.sqrt(math.comb(2 * order, order)))
+        factor = weight / column(h, self.here) ** order
+        return Rounding(factor * self.here, factor * self.third, factor * self.size)
+
+
 @jax.jit
-def rounding_of(line: Line) -> Array:
+def rounding_of(line: Line) -> Rounding:
     """The rounding of f at the scale of each step, from values at far narrower ones, on the worse side."""
     eps = float(jnp.finfo(line.here.dtype).eps)
-    total = None
+    weights = [float(w) for w in THIRD / np.linalg.norm(THIRD)]
+    third = jnp.zeros_like(line.ahead[2:])
     for values in (line.ahead, line.behind):
         near, middle, far = values[2:], values[1:-1], values[:-2]
-        weights = [float(w) for w in THIRD / np.linalg.norm(THIRD)]
-        third = jnp.abs(weights[0] * line.here[None] + weights[1] * near + weights[2] * middle + weights[3] * far)
-        third = jnp.where(jnp.isfinite(third), third, jnp.zeros_like(third))
-        narrower = jnp.stack([jnp.max(third[min(k + NARROWER, COUNT - 8) :], axis=0) for k in range(COUNT)])
-        total = narrower if total is None else jnp.maximum(total, narrower)
+        new = jnp.abs(weights[0] * line.here[None] + weights[1] * near + weights[2] * middle + weights[3] * far)
+        third = jnp.maximum(third, jnp.where(jnp.isfinite(new), new, jnp.zeros_like(new)))
+    narrower = jnp.stack([jnp.max(third[min(k + NARROWER, COUNT - 8) :], axis=0) for k in range(COUNT)])
     size = jnp.maximum(jnp.maximum(jnp.abs(line.ahead), jnp.abs(line.behind)), jnp.abs(line.here)[None])
-    assert total is not None
-    return jnp.maximum(jnp.maximum(2.5 * total, 2 * eps * size), _quantum(line)[None])
+    here = jnp.maximum(jnp.maximum(2.5 * narrower, 2 * eps * size), _quantum(line)[None])
+    at = jnp.broadcast_to(jnp.abs(line.here)[None], here.shape)
+    return Rounding(here, jnp.concatenate([third, third[-2:]]), at)
 
 
 def _quantum(line: Line) -> Array:
@@ -90,9 +105,12 @@ def _quantum(line: Line) -> Array:
 
 
 @partial(jax.jit, static_argnames="power")
-def extrapolate(quotients: Array, rounding: Array, power: int) -> Quotients:
-    """The limit of quotients that are a series in h^power, h halved from row to row."""
-    rows, error = _neville(quotients, rounding, power)
+def extrapolate(quotients: Array, rounding: Rounding, h: Array, power: int) -> Quotients:
+    """The limit of quotients that are a series in h^power, h halved from row to row; `rounding` is that of quotients,
+    and h what it was divided by: the step to the power of the derivative's order."""
+    rows, error = _neville(quotients, rounding.here, power)
+    seen = error  # what each row's own neighbours say
+    error = jnp.maximum(seen, _plateau(rounding, seen, h))
     # a row is believed where no narrower one contradicts it
     gap = jnp.abs(rows[:, None] - rows[None])
     allowed = SAFETY * (error[:, None] + error[None])
@@ -102,9 +120,35 @@ def extrapolate(quotients: Array, rounding: Array, power: int) -> Quotients:
     best = jnp.argmin(believed, axis=0)
     value = jnp.take_along_axis(rows, best[None], axis=0)[0]
     least = jnp.take_along_axis(believed, best[None], axis=0)[0]
+    # where rounding, or a kink, made narrower rows agree on another value, the error covers both
+    away = jnp.abs(rows - value[None])
+    apart = (away > SAFETY * (seen + least[None])) & (column(jnp.arange(COUNT), rows) > best[None])
+    least = jnp.maximum(least, jnp.max(jnp.where(apart, away, jnp.zeros_like(away)), axis=0))
     known = jnp.isfinite(least)
     value = jnp.where(known, value, jnp.full_like(value, jnp.nan))
-    return Quotients(value, jnp.where(known, SAFETY * least, jnp.full_like(least, jnp.inf)), quotients, rounding)
+    bound = jnp.where(known, SAFETY * least, jnp.full_like(least, jnp.inf))
+    return Quotients(value, bound, quotients, rounding.here)
+
+
+def _plateau(rounding: Rounding, error: Array, h: Array) -> Array:
+    """The rounding that steps narrower than all rounding do not see any more.
+
+    Narrower than the best step, third differences fall like h^3 while f is smooth (like h at a kink), then stay at
+    the rounding of f; once x + h no longer changes the rounded parts of f, they fall again, and quotients are those
+    of another function.
+    """
+    third = rounding.third
+    order = column(jnp.arange(COUNT), third)
+    best = jnp.argmin(error, axis=0)[None]
+    # third is that of quotients: times its step it is that of values again, which stays level
+    level = third * column(h, third)
+    level = jnp.where(jnp.isfinite(level), level, jnp.zeros_like(level))
+    padded = jnp.concatenate([level, jnp.zeros_like(level[:7])])
+    four = jnp.median(jnp.stack([padded[i : COUNT + 4 + i] for i in range(4)]), axis=0)
+    first, second = four[:COUNT], four[4 : COUNT + 4]
+    flat = (first <= 8 * second) & (order >= best + 8) & (first <= JUMP * rounding.size * column(h, third))
+    noise = jax.lax.cummax(jnp.where(flat, 3 * jnp.minimum(first, second), jnp.zeros_like(first)), axis=0)
+    return 2 * noise / column(h, noise)
 
 
 def _neville(quotients: Array, rounding: Array, power: int) -> tuple[Array, Array]:
@@ -136,9 +180,3 @@ def nth_quotients(values: Callable, line: Line, x: Array, h: Array, order: int, 
         total = total + (-1.0) ** i * math.comb(order, i) * term
     sign = 1.0 if direction >= 0 else (-1.0) ** order
     return sign * total / column(h, total) ** order
-
-
-def nth_rounding(rounding: Array, h: Array, order: int) -> Array:
-    """Rounding of the n-th quotient: the errors of its values add up like independent ones, and twice for safety."""
-    weight = 1.0 if order == 1 else 2 * math.sqrt(math.comb(2 * order, order))
-    return weight * rounding / column(h, rounding) ** order

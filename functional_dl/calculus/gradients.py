@@ -22,6 +22,7 @@ from functional_dl.calculus.points import (
     of_one_argument,
     real_point,
     same_form,
+    shape_of,
     vector_field,
 )
 
@@ -126,7 +127,7 @@ def jacobian(f: Callable, x: PyTree, *, differentiate: Callable | None = None) -
     with jax.enable_x64(True):
         x, f = real_point("x", x), of_one_argument(f, x)
         if differentiate is None:
-            wide = sum(leaf.size for leaf in tree_leaves(jax.eval_shape(f, x))) < tree.size(x)
+            wide = sum(leaf.size for leaf in tree_leaves(shape_of(f, x))) < tree.size(x)
             differentiate = jax.jacrev if wide else jax.jacfwd
         return differentiate(f)(x)
 

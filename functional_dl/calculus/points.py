@@ -26,7 +26,7 @@ def of_one_argument(f: Callable, x: PyTree) -> Callable:
 def _takes(f, x) -> bool:
     """Whether f makes something of x itself."""
     try:
-        jax.eval_shape(f, x)
+        shape_of(f, x)
     except Exception:  # whatever f says to a tuple
         return False
     return True
@@ -40,6 +40,11 @@ def _accepts(f, count: int) -> bool:
     except ValueError:  # a function of C says nothing of its arguments
         return count == 1
     return True
+
+
+def shape_of(f: Callable, *args):
+    """The types of what f returns.  f is wrapped: JAX cannot hold NumPy's ufuncs as they are."""
+    return jax.eval_shape(lambda *xs: f(*xs), *args)
 
 
 def argument_names(f: Callable) -> list[str]:
@@ -92,7 +97,7 @@ def same_form(name: str, v: PyTree, x: PyTree) -> PyTree:
 
 def check_number(f: Callable, x: PyTree) -> None:
     """Raises ValueError where f(x) is not one real number."""
-    out = jax.eval_shape(f, x)
+    out = shape_of(f, x)
     if not hasattr(out, "shape") or out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
         came = f"shape {out.shape} of dtype {out.dtype}" if hasattr(out, "shape") else str(tree_structure(out))
         raise ValueError(f"f: expected one real number as its value (else use jacobian), got {came}")
@@ -106,7 +111,7 @@ def vector_field(f: Callable, x, sizes: tuple[int, ...] | None = None) -> int:
         raise ValueError(
             f"x: expected an array of shape (n,){wanted}, got {shape if shape is not None else type(x).__name__}"
         )
-    out = jax.eval_shape(f, x)
+    out = shape_of(f, x)
     if getattr(out, "shape", None) != shape:
         raise ValueError(f"f: expected a vector of the shape of x, {shape}, as its value, got {out}")
     return shape[0]

@@ -22,7 +22,7 @@ class NotReadable(Exception):
 def primitives(f: Callable, *args) -> set[str]:
     """The names of the primitives that f applies; none where JAX cannot trace f."""
     try:
-        return primitive_names(staged(f, *args)[0])
+        return primitive_names(staged(lambda *xs: f(*xs), *args)[0])
     except Exception:  # whatever a function of Python or NumPy says to a tracer
         return set()
 
@@ -39,7 +39,7 @@ class Program:
             raise NotReadable("mpmath is not installed")
         try:
             with jax.enable_x64(True):
-                self.jaxpr, _ = staged(f, jax.ShapeDtypeStruct((), jnp.float64))
+                self.jaxpr, _ = staged(lambda x: f(x), jax.ShapeDtypeStruct((), jnp.float64))
         except Exception as error:  # whatever a function of Python or NumPy says to a tracer
             raise NotReadable(str(error)) from error
         outs = open_jaxpr(self.jaxpr)[0].outvars

@@ -33,7 +33,7 @@ def test_smooth_functions(case):
     for x in case.points:
         found, true = calculus.derivative(case.f, x), exact(case, x)
         assert abs(found.value - true) <= found.error, (x, found, true)
-        assert abs(found.value - true) <= 1e-9 * abs(true), (x, found, true)
+        assert abs(found.value - true) <= (1e-9 * abs(true) or 1e-12), (x, found, true)
         assert found.error <= 1e-7 * abs(true) or true == 0, (x, found, true)
 
 
@@ -56,7 +56,7 @@ def test_functions_of_python_and_numpy():
         found = calculus.derivative(f, 0.7)
         assert abs(found.value - math.cos(0.7)) <= found.error <= 1e-11
     found = calculus.derivative(np.exp, 0.7, method="complex_step")
-    assert abs(found.value - math.exp(0.7)) <= found.error <= 1e-14
+    assert abs(found.value - math.exp(0.7)) <= found.error <= 1e-13
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
