@@ -7,6 +7,7 @@ geometric progression.
 Sources: Richardson 1911; Wynn, On a device for computing the e_m(S_n) transformation, MTAC 10 (1956) 91.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -81,9 +82,9 @@ def shanks(samples: Samples, law: str) -> Candidate | None:
     return best
 
 
-def consistent(candidates: list[Candidate]) -> Candidate | None:
+def consistent(found: Sequence[Candidate | None]) -> Candidate | None:
     """The one of least error, enlarged to cover what contradicts it."""
-    candidates = [c for c in candidates if c is not None]
+    candidates = [c for c in found if c is not None]
     if not candidates:
         return None
     best = min(candidates, key=lambda c: c.error)

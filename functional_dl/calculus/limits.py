@@ -64,7 +64,8 @@ def limit(f: Callable, x0, side: str = "both") -> Limit:
         return _one(found, left=x0 > 0)
     if side != "both":
         return _one(_approach(f, Approach(x0, directions[0])), left=side == "left")
-    return _both(*(_approach(f, Approach(x0, d)) for d in directions), x0)
+    left, right = (_approach(f, Approach(x0, d)) for d in directions)
+    return _both(left, right, x0)
 
 
 def limit_of_sequence(f: Callable) -> Limit:

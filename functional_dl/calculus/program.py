@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.calculus.wide import Arithmetic, Wide, is_rounded, moved
-from functional_dl.calculus.wide_rules import RULES
+from functional_dl.calculus.wide_array_rules import RULES
 from functional_dl.reverse.trace import open_jaxpr, primitive_names, scan_sizes, staged, walk
 
 MOST_ROUNDS = 2000  # of a loop

@@ -128,6 +128,8 @@ class DeepSampler(Sampler):
                 change = abs(other - v)
                 moves += 4 * _float(change) if change == change else 0.0 if v != v else math.inf
         value = _float(v)
+        if math.isnan(value):
+            return u, value, 0.0 if e == 0 else math.inf, 0.0
         if math.isinf(value):  # larger than float64's numbers, or beyond what can be computed
             return u, value, 0.0 if _finite(v) and e < abs(v) / 1000 and moves < math.inf else math.inf, moves
         return u, value, noise + EPS * abs(value), moves
@@ -234,9 +236,11 @@ class FloatSampler(Sampler):
         """The sixth difference of f around x, scaled to the error of one value; nothing of a smooth function is left
         in it."""
         values = [self._call(p) for p in (x + j * step for j in range(-3, 4)) if p != x0 and (p > x0) == (x > x0)]
-        if len(values) < 7 or any(v is None or not math.isfinite(v) for v in values):
+        if len(values) < 7 or None in values:
             return 0.0
-        return abs(float(np.dot(SIXTH, values))) / math.sqrt(924)
+        with np.errstate(all="ignore"):
+            rough = abs(float(np.dot(SIXTH, np.array(values, float)))) / math.sqrt(924)
+        return rough if math.isfinite(rough) else 0.0
 
     def _call(self, x) -> float | None:
         """f(x); NaN outside of its domain, None where the arithmetic failed."""

@@ -10,7 +10,7 @@ from jax.tree_util import tree_map, tree_unflatten
 from functional_dl import arguments
 from functional_dl.aliases import PyTree, Scalar
 from functional_dl.calculus.series import Series, constant
-from functional_dl.calculus.series_rules import BRANCHES, RULES
+from functional_dl.calculus.series_branches import BRANCHES, RULES
 from functional_dl.reverse.trace import scan_sizes, staged, walk
 
 SIDES = ("both", "left", "right")

@@ -184,7 +184,8 @@ def _oscillating(finite: Samples, where: str) -> Verdict | None:
     spread = [_spread(w) for w in parts]
     noise = max(float(np.max(w.noise)) for w in parts[:2])
     recent = np.concatenate([parts[1].value, parts[0].value])
-    crossings = int(np.sum(np.diff(recent > (np.min(recent) + np.max(recent)) / 2)))
+    # of the middle, or of zero where the oscillation grows
+    crossings = max(int(np.sum(np.diff(recent > level))) for level in ((np.min(recent) + np.max(recent)) / 2, 0.0))
     shallow = spread[3] if len(parts[3].u) >= FEWEST else spread[2]
     if crossings < max(3, 0.1 * len(recent)) or spread[0] < 20 * noise or not spread[0] >= 0.7 * shallow:
         return None

@@ -45,6 +45,8 @@ class Arithmetic:
                 return Wide(self, v, self.inf)
             for move in (x.e, -x.e) if both else (x.e,):
                 moved = self._call(fun, [*values[:i], x.v + move, *values[i + 1 :]])
+                if self.mp.isnan(v) and self.mp.isnan(moved):
+                    continue  # outside of the domain, and not at its edge
                 change = abs(moved - v)
                 e += change if self.mp.isfinite(change) else self.inf
         return Wide(self, v, e)
@@ -81,7 +83,8 @@ class Wide:
         return self._linear(self.v - other.v, other)
 
     def _linear(self, v, other):
-        return Wide(self.arithmetic, v, self.e + other.e + abs(v) * self.arithmetic.ulp)
+        rounded = abs(v) * self.arithmetic.ulp if self.arithmetic.mp.isfinite(v) else 0
+        return Wide(self.arithmetic, v, self.e + other.e + rounded)
 
     def __mul__(self, other):
         return self._apply(lambda mp, a, b: a * b, other)

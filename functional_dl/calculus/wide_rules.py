@@ -1,8 +1,7 @@
 """Primitive -> what it does to numbers of many digits; `RULES` is keyed by the primitive's name.
 
 A rule takes `(arithmetic, primitive, operands, params)`: object arrays of Wide numbers, or NumPy arrays of integers and
-booleans; it returns a list of such arrays.  What only moves numbers about is asked of the primitive itself, for their
-positions.
+booleans; it returns a list of such arrays.
 """
 
 import functools
@@ -145,7 +144,7 @@ BINARY = {
 EXACT = {"max", "min", "abs", "sign", "floor", "ceil", "round"}
 
 
-def _elementwise(fun, *arrays):
+def elementwise(fun, *arrays):
     arrays = np.broadcast_arrays(*arrays)
     out = np.empty(arrays[0].shape, object)
     for index in np.ndindex(out.shape):
@@ -160,7 +159,7 @@ def _function(name, fun, arithmetic, primitive, operands, params):
             return Wide(arithmetic, arithmetic.mp.zero, arithmetic.inf)
         return arithmetic.evaluate(fun, *numbers, both=name in STEPS, exact=name in EXACT)
 
-    return [_elementwise(at, *operands)]
+    return [elementwise(at, *operands)]
 
 
 for _table in (UNARY, PERIODIC, STEPS, BINARY):
@@ -178,26 +177,26 @@ def _arithmetic(arithmetic, primitive, operands, params):
         "div": lambda a, b: a / b,
         "neg": lambda a: -a,
     }[primitive.name]
-    return [_elementwise(operation, *operands)]
+    return [elementwise(operation, *operands)]
 
 
 @rule("integer_pow")
 def _integer_pow(arithmetic, primitive, operands, params):
     fun = lambda mp, x: x ** params["y"]
-    return [_elementwise(lambda x: arithmetic.evaluate(fun, x), operands[0])]
+    return [elementwise(lambda x: arithmetic.evaluate(fun, x), operands[0])]
 
 
 @rule("rem")
 def _rem(arithmetic, primitive, operands, params):
     """a - b trunc(a / b)."""
     fun = lambda mp, a, b: mp.sign(a) * mp.fmod(abs(a), abs(b))
-    return [_elementwise(lambda a, b: arithmetic.evaluate(fun, a, b, both=True), *operands)]
+    return [elementwise(lambda a, b: arithmetic.evaluate(fun, a, b, both=True), *operands)]
 
 
 @rule("clamp")
 def _clamp(arithmetic, primitive, operands, params):
     fun = lambda mp, low, x, high: min(max(x, low), high)
-    return [_elementwise(lambda *xs: arithmetic.evaluate(fun, *xs, exact=True), *operands)]
+    return [elementwise(lambda *xs: arithmetic.evaluate(fun, *xs, exact=True), *operands)]
 
 
 COMPARISONS = {
@@ -213,12 +212,12 @@ COMPARISONS = {
 @rule(*COMPARISONS)
 def _compare(arithmetic, primitive, operands, params):
     decide = COMPARISONS[primitive.name]
-    return [_elementwise(lambda a, b: decide(a.compare(b)), *operands).astype(bool)]
+    return [elementwise(lambda a, b: decide(a.compare(b)), *operands).astype(bool)]
 
 
 @rule("is_finite")
 def _is_finite(arithmetic, primitive, operands, params):
-    return [_elementwise(lambda x: bool(arithmetic.mp.isfinite(x.v)), operands[0]).astype(bool)]
+    return [elementwise(lambda x: bool(arithmetic.mp.isfinite(x.v)), operands[0]).astype(bool)]
 
 
 @rule("convert_element_type")
@@ -229,7 +228,7 @@ def _convert(arithmetic, primitive, operands, params):
         return [x]
     if dtype.kind not in "iub":
         raise NotImplementedError(f"numbers of many digits are not converted to {dtype}")
-    return [_elementwise(lambda v: _whole(arithmetic, v, dtype), x).astype(dtype)]
+    return [elementwise(lambda v: _whole(arithmetic, v, dtype), x).astype(dtype)]
 
 
 def _whole(arithmetic, x, dtype):
@@ -248,77 +247,3 @@ def _select(arithmetic, primitive, operands, params):
     for index in np.ndindex(out.shape):
         out[index] = cases[which[index]][index]
     return [out]
-
-
-@rule("reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "dynamic_slice", "gather")
-@rule("concatenate", "stack", "split", "rev", "pad", "copy", "copy_p", "reduce_precision", "device_put", "name")
-@rule("dynamic_update_slice", "stop_gradient", "unstack", "tile", "optimization_barrier")
-def _moves(arithmetic, primitive, operands, params):
-    """Applied to the positions of the numbers, which are then fetched."""
-    store: list = []
-    positions = []
-    for x in operands:
-        if x.dtype == object:
-            positions.append((len(store) + np.arange(x.size)).reshape(x.shape).astype(np.float64))
-            store.extend(x.reshape(-1))
-        else:
-            positions.append(x)
-    outs = primitive.bind(*positions, **params)
-    table = np.array(store, dtype=object)
-    outs = outs if primitive.multiple_results else [outs]
-    return [table[np.asarray(out).astype(int)].reshape(np.shape(out)) for out in outs]
-
-
-def _reduction(combine):
-    def apply(arithmetic, primitive, operands, params):
-        x = operands[0]
-        axes = tuple(params["axes"])
-        kept = [i for i in range(x.ndim) if i not in axes]
-        rows = np.transpose(x, [*kept, *axes]).reshape(*[x.shape[i] for i in kept], -1)
-        out = np.empty(rows.shape[:-1], object)
-        for index in np.ndindex(out.shape):
-            row = list(rows[index])
-            out[index] = functools.reduce(combine, row) if row else None
-        if any(v is None for v in out.reshape(-1)):
-            raise NotImplementedError("a reduction of nothing")
-        return [out]
-
-    return apply
-
-
-RULES["reduce_sum"] = _reduction(lambda a, b: a + b)
-RULES["reduce_prod"] = _reduction(lambda a, b: a * b)
-RULES["reduce_max"] = _reduction(lambda a, b: a if a.compare(b) in (0, 1, 2) else b)
-RULES["reduce_min"] = _reduction(lambda a, b: a if a.compare(b) in (0, -1, 2) else b)
-
-
-def _cumulative(combine):
-    def apply(arithmetic, primitive, operands, params):
-        x, axis = np.moveaxis(operands[0], params["axis"], 0), params["axis"]
-        rows = [x[i] for i in range(len(x))]
-        order = reversed(range(len(rows))) if params["reverse"] else range(len(rows))
-        done, total = [None] * len(rows), None
-        for i in order:
-            total = rows[i] if total is None else _elementwise(combine, total, rows[i])
-            done[i] = total
-        return [np.moveaxis(np.stack(done), 0, axis) if done else operands[0]]
-
-    return apply
-
-
-RULES["cumsum"] = _cumulative(lambda a, b: a + b)
-RULES["cumprod"] = _cumulative(lambda a, b: a * b)
-
-
-@rule("dot_general")
-def _dot_general(arithmetic, primitive, operands, params):
-    (ca, cb), (ba, bb) = params["dimension_numbers"]
-    a, b = operands
-    fa, fb = ([i for i in range(x.ndim) if i not in (*c, *d)] for x, c, d in ((a, ca, ba), (b, cb, bb)))
-    batch = [a.shape[i] for i in ba]
-    rows = np.transpose(a, [*ba, *fa, *ca]).reshape(math.prod(batch), math.prod(a.shape[i] for i in fa), -1)
-    columns = np.transpose(b, [*bb, *fb, *cb]).reshape(math.prod(batch), math.prod(b.shape[i] for i in fb), -1)
-    out = np.empty((len(rows), rows.shape[1], columns.shape[1]), object)
-    for k, i, j in np.ndindex(out.shape):
-        out[k, i, j] = functools.reduce(lambda s, t: s + t, [x * y for x, y in zip(rows[k, i], columns[k, j])])
-    return [out.reshape(*batch, *(a.shape[i] for i in fa), *(b.shape[i] for i in fb))]

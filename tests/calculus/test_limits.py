@@ -28,7 +28,7 @@ def test_the_tables():
     assert set(QUICK) <= {case.name for case in LIMITS}
     for case in LIMITS:
         answer = case.exact(mpmath)
-        smooth = "sin(1" not in case.name and "log" not in case.name and "spike" not in case.name
+        smooth = "sin(1" not in case.name and "log" not in case.name and not {"spike", "jump"} & set(case.name.split())
         if isinstance(answer, float) and math.isfinite(answer) and math.isfinite(case.x0) and smooth:
             h = (1 if case.side != "left" else -1) * 1e-3
             near = float(case.f(jnp.float64(case.x0 + h)))
@@ -126,7 +126,8 @@ def test_errors_of_wide_numbers_cover_cancellation():
         numbers = Arithmetic(bits)
         x = numbers.exact(2.0**-66)
         found = numbers.exact(1.0) - numbers.evaluate(lambda mp, v: mp.cos(v), x)
-        true = mpmath.mpf(2) ** -133
+        with mpmath.workdps(200):
+            true = 1 - mpmath.cos(mpmath.mpf(2) ** -66)
         assert abs(found.v - true) <= found.e * 2
         assert (found.e < true / 1000) == (bits == 300)
 
