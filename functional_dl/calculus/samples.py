@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 
 from functional_dl.calculus.program import MOST_BITS, NotReadable, Program
@@ -245,7 +246,7 @@ class FloatSampler(Sampler):
     def _call(self, x) -> float | None:
         """f(x); NaN outside of its domain, None where the arithmetic failed."""
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), jax.enable_x64(True):
                 value = np.asarray(self.f(x))
         except ArithmeticError:
             return None

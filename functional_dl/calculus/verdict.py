@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from functional_dl.calculus.accelerate import Candidate, consistent, polynomial, shanks
-from functional_dl.calculus.samples import EPS, Samples
+from functional_dl.calculus.samples import EPS, SOONEST, Samples
 
 CONVERGES, INFINITE, OSCILLATES, UNDEFINED, UNKNOWN = "converges", "infinite", "oscillates", "undefined", "unknown"
 FALLING = 0.1  # of a window's movement left in the next one: then less than that much again follows
@@ -20,6 +20,7 @@ GROWTH = 1.22  # of the least modulus from window to window, above which it grow
 SLOWEST = 0.8  # from window to window; what slows down more may be a law in log log h
 WORTH = 1e-3  # relative error above which a limit is not given
 DROWNED = 0.1  # of what f usually is: errors above which a sample says nothing
+PRECISE = 1e-4  # of the last window's movement: to which an expansion must fit, to be the law
 FEWEST = 3  # samples in a window
 
 
@@ -50,6 +51,8 @@ def judge(samples: Samples, where: str) -> Verdict:
     if len(finite.u) < 8:
         return _unknown(f"f could be evaluated at too few points {where}")
     finite = finite.take(~drowned(finite))
+    if len(finite.u) < 8:
+        return _unknown(f"the rounding of f drowns it {where}")
     found = _convergent(finite)
     if found:
         return Verdict(CONVERGES, found.value, found.error, f"f(x) settles {where}")
@@ -62,7 +65,9 @@ def drowned(samples: Samples) -> np.ndarray:
     if not len(finite):
         return np.zeros(len(samples.u), bool)
     low, middle, high = np.percentile(finite, [10, 50, 90])
-    return samples.noise > DROWNED * (abs(middle) + high - low)
+    early = samples.value[np.isfinite(samples.value) & (samples.u <= SOONEST)]
+    usual = max(abs(middle) + high - low, 0.01 * float(np.ptp(early)) if len(early) else 0.0)
+    return samples.noise > DROWNED * usual
 
 
 def windows(samples: Samples, end: float, count: int = 4) -> list[Samples]:
@@ -106,7 +111,7 @@ def _infinite(defined: Samples, where: str) -> Verdict | None:
     if not steady or (hidden and (loud.u[-1] < 12 or not _grows(least, 20.0))):
         return None
     name = "+infinity" if sign > 0 else "-infinity"
-    return Verdict(INFINITE, sign * np.inf, 0.0, f"f(x) grows beyond all bounds {where}: it tends to {name}")
+    return Verdict(INFINITE, float(sign * np.inf), 0.0, f"f(x) grows beyond all bounds {where}: it tends to {name}")
 
 
 def _grows(deepest_first: list[float], factor: float) -> bool:
@@ -216,7 +221,9 @@ def _slow(finite: Samples, where: str) -> Verdict:
     whole = float(np.ptp(finite.value))
     if found is None or found.error > 0.05 * min(whole, 20 * moved[0]):
         return _unknown(f"f(x) converges so slowly {where} that its limit cannot be told within a useful error")
-    error = found.error + 2 * EPS * abs(found.value)
+    # a law that fits to few digits has terms, such as log log h, that none of these expansions holds
+    precise = found.error <= PRECISE * moved[0]
+    error = (found.error if precise else max(4 * found.error, moved[0])) + 2 * EPS * abs(found.value)
     return Verdict(
         CONVERGES, found.value, error, f"f(x) settles {where}, as slowly as a power of 1/log of the distance"
     )
