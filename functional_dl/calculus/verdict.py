@@ -132,7 +132,9 @@ def _convergent(finite: Samples) -> Candidate | None:
 
 
 def _size(samples: Samples, value: float) -> float:
-    return abs(value) + float(np.median(np.abs(samples.value))) + 1e-300
+    early = samples.value[samples.u <= SOONEST]
+    moved = 0.01 * float(np.ptp(early)) if len(early) else 0.0
+    return abs(value) + float(np.median(np.abs(samples.value))) + moved + 1e-300
 
 
 def _settled(finite: Samples) -> Candidate | None:

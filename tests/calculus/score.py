@@ -12,7 +12,7 @@ import mpmath
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from calculus import limit_cases
+from calculus import derivative_cases, limit_cases
 
 from functional_dl import calculus
 
@@ -44,6 +44,29 @@ def limits(tables=TABLES):
             yield table, case, grade, found, time.monotonic() - began
 
 
+def derivatives():
+    """(case, x, found, exact) for the tables of derivatives."""
+    for case in derivative_cases.SMOOTH + derivative_cases.ROUGH:
+        for x in case.points:
+            with mpmath.workdps(40):
+                exact = float(case.exact(mpmath, mpmath.mpf(x)))
+            yield case, x, calculus.derivative(case.f, x), exact
+
+
+def print_derivatives():
+    cases, understated, refused, worst = 0, [], [], 0.0
+    for case, x, found, exact in derivatives():
+        cases += 1
+        if math.isnan(found.value):
+            refused.append((case.name, x))
+        elif abs(found.value - exact) > found.error:
+            understated.append((case.name, x))
+        elif case in derivative_cases.SMOOTH and exact:
+            worst = max(worst, abs(found.value / exact - 1))
+    print(f"derivatives: {cases} cases, {len(understated)} understated {understated}, {len(refused)} refused {refused}")
+    print(f"derivatives of smooth functions: relative error {worst:.2g} at most")
+
+
 if __name__ == "__main__":
     grades: dict = {}
     for table, case, grade, found, seconds in limits(tuple(sys.argv[1:]) or TABLES):
@@ -52,4 +75,6 @@ if __name__ == "__main__":
         print(f"{table} {case.name}: {found.value:.15g} +- {found.error:.2g} {seconds:.2f}s{note}", flush=True)
         if note:
             print("    ", found.reason)
-    print({grade: len(names) for grade, names in grades.items()})
+    counts = {grade: len(names) for grade, names in grades.items()}
+    print(f"limits: {sum(counts.values())} cases, {counts}")
+    print_derivatives()
