@@ -2,6 +2,7 @@
 
 from functional_dl import activations as activations
 from functional_dl import backprop as backprop
+from functional_dl import calculus as calculus
 from functional_dl import check as check
 from functional_dl import derivations as derivations
 from functional_dl import explain as explain

@@ -31,13 +31,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": BASE,
     "derivations": BASE | FORMULAS | {"layers", "backprop", "reverse", "check"},
     "explain": BASE | {"reverse", "check"},
-    "calculus": BASE,
+    "calculus": BASE | {"check"},  # its estimates are check's: one meaning of "value and error" in the package
     "integrals": BASE | {"calculus"},
     "optimality": BASE | {"calculus", "penalties"},
     "training": BASE | FORMULAS | {"layers", "models"},
 }
 # One file of check may read the sweep, to find the equation where a NaN was born.
-EXCEPTIONS: dict[str, set[str]] = {f"{PACKAGE}.check.find_nan": {"reverse"}}
+# Two files of calculus give a user's program another meaning (power series; numbers of many digits): they walk
+# through it by reverse.trace, the one reader of jaxprs, and use none of its differentiation.
+EXCEPTIONS: dict[str, set[str]] = {
+    f"{PACKAGE}.check.find_nan": {"reverse"},
+    f"{PACKAGE}.calculus.taylor": {"reverse"},
+    f"{PACKAGE}.calculus.program": {"reverse"},
+}
 COMMAND_LINE = f"{PACKAGE}.__main__"
 
 # Inside reverse: {trace, rule} <- sweep <- rules <- api.  A file named nowhere belongs to the last tier.

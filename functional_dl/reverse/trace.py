@@ -112,6 +112,60 @@ def function_of(jaxpr) -> Callable:
     return jaxpr_as_fun(jaxpr)
 
 
+# Primitives that call a program, and where it stands among their parameters; derivatives of the caller's own are not
+# read.
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
+
+
+def staged(fun: Callable, *args):
+    """The program of fun at arguments of these types, without evaluating it: its jaxpr and the tree of its outputs."""
+    jaxpr, out = jax.make_jaxpr(fun, return_shape=True)(*args)
+    return jaxpr, jax.tree_util.tree_structure(out)
+
+
+def walk(jaxpr, values: Sequence, apply: Callable) -> list:
+    """The outputs of a program under another meaning of its primitives: numbers of many digits, power series, ...
+
+    Args:
+      jaxpr: as `staged` gives it, or as a primitive's parameter.
+      values: what its inputs stand for.
+      apply: `apply(primitive, operands, params)` -> list of outputs.  Programs that are merely called are walked
+      through.
+    """
+    jaxpr, consts = open_jaxpr(jaxpr)
+    env = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, values))
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        operands = [read(atom) for atom in eqn.invars]
+        key = CALLS.get(eqn.primitive.name)
+        outs = walk(eqn.params[key], operands, apply) if key else apply(eqn.primitive, operands, eqn.params)
+        env.update(zip(eqn.outvars, outs))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def primitive_names(jaxpr) -> set[str]:
+    """The primitives of a program, at any depth."""
+    names = set()
+    for eqn in open_jaxpr(jaxpr)[0].eqns:
+        names.add(eqn.primitive.name)
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(open_jaxpr(inner)[0], "eqns"):
+                    names |= primitive_names(inner)
+    return names
+
+
 def writes_to(jaxpr) -> set[int]:
     """The positions of the inputs that are references and that the jaxpr does more with than read."""
     inner = open_jaxpr(jaxpr)[0]

@@ -1,0 +1,179 @@
+r"""Partial derivatives, gradients and what is made of them, of functions of JAX.
+
+A point x is a number, an array, or a pytree; where it is a tuple and f takes its entries as arguments, f(*x) is
+meant.  Numbers of Python and NumPy are read in float64, arrays of JAX keep their dtype.  `differentiate` swaps JAX's
+transformation for another one of the same form, for instance functional_dl.reverse's.  At kinks the value is JAX's
+convention for the function.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from functional_dl import tree
+from functional_dl.aliases import Array, PyTree, Scalar
+from functional_dl.calculus.points import (
+    argument_names,
+    check_number,
+    of_one_argument,
+    real_point,
+    same_form,
+    shape_of,
+    vector_field,
+)
+
+
+class Ascent(NamedTuple):
+    """The unit direction in which f grows fastest, and how fast: D_u f = |grad f| for u = grad f / |grad f|."""
+
+    direction: PyTree
+    rate: Scalar
+
+
+def gradient(f: Callable, x: PyTree, *, differentiate: Callable = jax.grad) -> PyTree:
+    r"""grad f(x) = (df/dx_1, ..., df/dx_n): the vector g with f(x + v) = f(x) + <g, v> + o(|v|).
+
+    Args:
+      f: function of x whose value is one real number.
+      x: see above.
+      differentiate: `differentiate(f)(x)` -> gradient; jax.grad or functional_dl.reverse.grad.
+    Returns: a pytree like x.
+    Raises: ValueError where f(x) is not one real number, or x is NaN; TypeError where x is not real.
+    """
+    with jax.enable_x64(True):
+        x, f = real_point("x", x), of_one_argument(f, x)
+        check_number(f, x)
+        return differentiate(f)(x)
+
+
+def partial(f: Callable, x: PyTree, index: int | tuple | str) -> Array:
+    r"""df/dx_i: the derivative of f along one coordinate, the others held fixed.
+
+    Args:
+      f, x: as for `gradient`; the value of f may be an array.
+      index: of an array or a tuple the position (a tuple of positions for an array of more axes); of a dict the key;
+        a path such as "layer/0" in deeper trees; of a function of several arguments also the argument's name.
+    Returns:
+      df/dx_i, of the shape of f(x) where x_i is a number, else with the axes of x_i after it.
+    Raises: IndexError or KeyError where there is no such coordinate; the message lists what there is.
+    """
+    with jax.enable_x64(True):
+        names, x, f = argument_names(f), real_point("x", x), of_one_argument(f, x)
+        entry, put = _coordinate(x, index, names)
+        moving = lambda u: f(put(u))
+        if jnp.ndim(entry):
+            return jax.jacrev(moving)(entry)
+        return jax.jvp(moving, (entry,), (jnp.ones_like(entry),))[1]
+
+
+def _coordinate(x: PyTree, index, names: list[str]):
+    """A coordinate of x, and the function that puts another value in its place."""
+    if hasattr(x, "shape"):
+        place = index if isinstance(index, tuple) else (index,)
+        whole = all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in place)
+        if not whole or len(place) > x.ndim or any(not -n <= i < n for i, n in zip(place, x.shape)):
+            raise IndexError(f"index: expected a position in an array of shape {x.shape}, got {index!r}")
+        return x[place], lambda u: x.at[place].set(u)
+    leaves, treedef = tree_flatten(x)
+    paths = tree.path_names(x)
+    path = str(index)
+    if type(x) is tuple and isinstance(index, str) and path not in paths and index in names[: len(x)]:
+        path = str(names.index(index))
+    if isinstance(index, int) and index < 0 and isinstance(x, tuple | list):
+        path = str(len(x) + index)
+    if path not in paths:
+        raise KeyError(f"index: expected one of {', '.join(paths)}; got {index!r}")
+    k = paths.index(path)
+    return leaves[k], lambda u: tree_unflatten(treedef, [*leaves[:k], u, *leaves[k + 1 :]])
+
+
+def directional_derivative(f: Callable, x: PyTree, v: PyTree) -> PyTree:
+    r"""D_v f(x) = lim (f(x + t v) - f(x)) / t = <grad f(x), v>; v is taken as it is, not made a unit vector.
+
+    Args: f, x: as for `gradient`, of any value; v: a direction, of the structure and shapes of x.
+    Raises: ValueError where v is not like x.
+    """
+    with jax.enable_x64(True):
+        x, f = real_point("x", x), of_one_argument(f, x)
+        return jax.jvp(f, (x,), (same_form("v", v, x),))[1]
+
+
+def steepest_ascent(f: Callable, x: PyTree, *, differentiate: Callable = jax.grad) -> Ascent:
+    r"""u = grad f / |grad f|, where D_u f is largest among unit vectors (Cauchy and Schwarz), and D_u f = |grad f|.
+
+    -u is the direction of steepest descent.
+    Raises: ValueError where the gradient is zero, so that no direction is steepest (NaN where x is traced).
+    """
+    g = gradient(f, x, differentiate=differentiate)
+    with jax.enable_x64(True):
+        rate = tree.norm(g)
+        if not isinstance(rate, jax.core.Tracer) and rate == 0:
+            raise ValueError(
+                "f: expected a gradient other than zero at x: at a stationary point no direction is steepest"
+            )
+        return Ascent(tree_map(lambda leaf: leaf / rate.astype(leaf.dtype), g), rate)
+
+
+def jacobian(f: Callable, x: PyTree, *, differentiate: Callable | None = None) -> PyTree:
+    r"""J_ij = df_i/dx_j, of shape (*shape of f, *shape of x) for arrays; for pytrees as jax.jacrev nests them.
+
+    Args: f, x: as for `gradient`, of any value; differentiate: as jax.jacrev, which is taken where f has fewer
+      entries than x, and jax.jacfwd else.
+    """
+    with jax.enable_x64(True):
+        x, f = real_point("x", x), of_one_argument(f, x)
+        if differentiate is None:
+            wide = sum(leaf.size for leaf in tree_leaves(shape_of(f, x))) < tree.size(x)
+            differentiate = jax.jacrev if wide else jax.jacfwd
+        return differentiate(f)(x)
+
+
+def hessian(f: Callable, x: PyTree, *, differentiate: Callable = jax.hessian) -> PyTree:
+    r"""H_ij = d^2 f / dx_i dx_j, symmetric where second derivatives are continuous; nested as jax.hessian nests it.
+
+    Args: f, x: as for `gradient`; differentiate: as jax.hessian, for instance functional_dl.reverse.hessian.
+    """
+    with jax.enable_x64(True):
+        x, f = real_point("x", x), of_one_argument(f, x)
+        check_number(f, x)
+        return differentiate(f)(x)
+
+
+def divergence(f: Callable, x: Array) -> Scalar:
+    r"""div f = sum_i df_i/dx_i of a vector field f: R^n -> R^n."""
+    with jax.enable_x64(True):
+        x = real_point("x", x)
+        n = vector_field(f, x)
+        along = lambda e: jnp.vdot(e, jax.jvp(f, (x,), (e,))[1])
+        return jnp.sum(jax.vmap(along)(jnp.eye(n, dtype=x.dtype)))
+
+
+def laplacian(f: Callable, x: Array) -> Scalar:
+    r"""Laplace f = sum_i d^2 f / dx_i^2 = div grad f of f: R^n -> R."""
+    with jax.enable_x64(True):
+        x, f = real_point("x", x), of_one_argument(f, x)
+        check_number(f, x)
+        leaves, treedef = tree_flatten(x)
+        flat = jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
+        cuts = np.cumsum([leaf.size for leaf in leaves])[:-1]
+
+        def of_flat(v):
+            parts = [part.reshape(leaf.shape) for part, leaf in zip(jnp.split(v, cuts), leaves)]
+            return f(tree_unflatten(treedef, parts))
+
+        return divergence(jax.grad(of_flat), flat)
+
+
+def curl(f: Callable, x: Array) -> Array:
+    r"""curl f = (d_2 f_3 - d_3 f_2, d_3 f_1 - d_1 f_3, d_1 f_2 - d_2 f_1); for n = 2 the number d_1 f_2 - d_2 f_1."""
+    with jax.enable_x64(True):
+        x = real_point("x", x)
+        n = vector_field(f, x, (2, 3))
+        j = jax.jacfwd(f)(x)
+        if n == 2:
+            return j[1, 0] - j[0, 1]
+        return jnp.stack([j[2, 1] - j[1, 2], j[0, 2] - j[2, 0], j[1, 0] - j[0, 1]])

@@ -1,0 +1,170 @@
+r"""Limits: lim_{x -> x0} f(x) with an error that is not understated, or with the reason why there is none to give.
+
+f is never evaluated at x0.  What JAX can trace is evaluated with as many digits as it takes, down to distances of
+1e-999, so neither cancellation nor slow powers hide the limit; functions of Python and NumPy are evaluated in
+float64, whose rounding is measured.  Constants of the program that are rounded (0.1, numpy.pi) are taken for any
+number they may stand for.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from functional_dl import arguments
+from functional_dl.calculus import verdict
+from functional_dl.calculus.program import NotReadable
+from functional_dl.calculus.samples import SECONDS, Approach, DeepSampler, FloatSampler, grid, sampler
+
+DEEP = 300.0  # log of 1/distance as far as which every function is evaluated: a distance of 1e-130
+SIDES = {"both": (-1, 1), "left": (-1,), "right": (1,)}
+
+
+class Limit(NamedTuple):
+    """lim f(x).
+
+    Fields:
+      value: the limit; +-inf where f grows beyond all bounds; NaN where there is no limit, or none that can be told.
+      error: a bound of |value - limit|; inf where value is NaN.
+      exists: True; False where there is no (finite) limit; None where it cannot be told.
+      left, right: the one-sided limits, NaN where they do not exist, cannot be told or were not asked for.
+      reason: a sentence.
+    """
+
+    value: float
+    error: float
+    exists: bool | None
+    left: float
+    right: float
+    reason: str
+
+
+def limit(f: Callable, x0, side: str = "both") -> Limit:
+    r"""lim f(x) as x -> x0: from the "left", from the "right", or from "both" sides, which must agree.
+
+    Args:
+      f: function of one real number with one real number as its value.
+      x0: a number, inf or -inf (which has one side only).
+      side: "both", "left" (x < x0) or "right" (x > x0).
+    Returns:
+      Limit(value, error, exists, left, right, reason).  Where f is defined on one side of x0 only, the limit is that of
+      this side, and the reason says so.
+    Raises:
+      ValueError: x0 is NaN or no number, side is unknown, or f returns something else than one real number.
+    Source: of the definition, Rudin, Principles of Mathematical Analysis (3rd ed.), 4.1.
+    """
+    if not callable(f):
+        raise TypeError(f"f: expected a function, got {type(f).__name__}")
+    directions = arguments.lookup("side", side, SIDES)
+    x0 = _point(x0)
+    if math.isinf(x0):
+        found = _approach(f, Approach(x0, 1 if x0 > 0 else -1))
+        return _one(found, left=x0 > 0)
+    if side != "both":
+        return _one(_approach(f, Approach(x0, directions[0])), left=side == "left")
+    left, right = (_approach(f, Approach(x0, d)) for d in directions)
+    return _both(left, right, x0)
+
+
+def limit_of_sequence(f: Callable) -> Limit:
+    r"""lim a(n) as n -> infinity through the whole numbers n = 1, 2, ...
+
+    Args:
+      f: n -> a(n).  A function that JAX can trace is handed n as a floating number and evaluated up to n = 1e999;
+        another one is handed Python's integers, up to 8192 (where it fails, as factorials do beyond 170, fewer).
+    Returns:
+      Limit; `left` is the limit, as for x -> inf.
+    """
+    if not callable(f):
+        raise TypeError(f"f: expected a function, got {type(f).__name__}")
+    return _one(_approach(f, Approach(math.inf, 1, whole=True)), left=True)
+
+
+def _point(x0) -> float:
+    x = np.asarray(arguments.real("x0", x0))
+    if x.shape != ():
+        raise ValueError(f"x0: expected one number, got shape {x.shape}")
+    x = float(x0) if isinstance(x0, int | float) else float(x)
+    if math.isnan(x):
+        raise ValueError("x0: expected a number, inf or -inf, got NaN")
+    return x
+
+
+def _words(approach: Approach) -> str:
+    if approach.whole:
+        return "as n grows"
+    if approach.infinite:
+        return "as x grows" if approach.direction > 0 else "as x falls to -infinity"
+    side = "right" if approach.direction > 0 else "left"
+    return f"to the {side} of x0 = {approach.x0:.12g}"
+
+
+def _approach(f: Callable, approach: Approach) -> verdict.Verdict:
+    source = sampler(f, approach)
+    try:
+        return _judge(source, approach)
+    except NotReadable:
+        return _judge(FloatSampler(f, approach), approach)
+
+
+def _judge(source: DeepSampler | FloatSampler, approach: Approach) -> verdict.Verdict:
+    deadline, words = time.monotonic() + SECONDS, _words(approach)
+    u = grid(source.deepest, source.ratio)
+    samples = source.sample(u[u <= DEEP], deadline)
+    found = verdict.judge(samples, words)
+    if found.kind in (verdict.INFINITE, verdict.UNDEFINED) or _sure(found):
+        return found
+    if u[-1] > DEEP and not verdict.drowned(samples)[-4:].all():
+        samples = source.sample(u[u > DEEP], deadline)
+        found = verdict.judge(samples, words)
+    if found.kind in (verdict.CONVERGES, verdict.INFINITE, verdict.UNDEFINED) or len(samples.u) < 8:
+        return found
+    # more samples between, to tell oscillation from irregular movement
+    last = float(samples.u[-1])
+    between = last * 2.0 ** -(np.arange(48) * 0.0829 + 0.0213)
+    samples = source.sample(between[::-1], deadline + SECONDS)
+    return verdict.judge(samples, words)
+
+
+def _sure(found: verdict.Verdict) -> bool:
+    return found.kind == verdict.CONVERGES and found.error <= 1e-14 * abs(found.value) + 1e-30
+
+
+def _exists(found: verdict.Verdict) -> bool | None:
+    return {verdict.CONVERGES: True, verdict.UNKNOWN: None}.get(found.kind, False)
+
+
+def _one(found: verdict.Verdict, left: bool) -> Limit:
+    sides = (found.value, math.nan) if left else (math.nan, found.value)
+    return Limit(found.value, found.error, _exists(found), *sides, f"{found.reason}.")
+
+
+def _both(left: verdict.Verdict, right: verdict.Verdict, x0: float) -> Limit:
+    sides = (left.value, right.value)
+    nothing = (math.nan, math.inf)
+    for here, there in ((left, right), (right, left)):
+        if here.kind == verdict.UNDEFINED and there.kind != verdict.UNDEFINED:
+            reason = f"{here.reason}; the limit is the one of the other side, where {there.reason}."
+            return Limit(there.value, there.error, _exists(there), *sides, reason)
+    if left.kind == right.kind == verdict.UNDEFINED:
+        return Limit(*nothing, False, *sides, f"{left.reason}, and to its right as well.")
+    reasons = f"{left.reason}; {right.reason}."
+    if left.kind == right.kind == verdict.INFINITE:
+        if left.value == right.value:
+            return Limit(left.value, 0.0, False, *sides, reasons)
+        return Limit(*nothing, False, *sides, f"The sides differ: {reasons}")
+    if left.kind == right.kind == verdict.CONVERGES:
+        gap = abs(left.value - right.value)
+        if gap > left.error + right.error:
+            reason = f"The limits of the two sides differ: {left.value:.12g} (left) and {right.value:.12g} (right)."
+            return Limit(*nothing, False, *sides, reason)
+        best, other = sorted((left, right), key=lambda v: v.error)
+        if other.error > 100 * best.error + 1e-12 * abs(best.value):
+            best = best._replace(error=max(best.error, gap))
+        reason = f"f(x) settles at the same number on both sides of x0 = {x0:.12g}."
+        return Limit(best.value, max(best.error, gap), True, *sides, reason)
+    if {left.kind, right.kind} <= {verdict.UNKNOWN, verdict.CONVERGES}:
+        return Limit(*nothing, None, *sides, reasons)
+    return Limit(*nothing, False, *sides, reasons)

@@ -1,0 +1,267 @@
+"""Values of f ever nearer to a point, each with a bound of its rounding error, and never at the point itself.
+
+Distances are counted in u = log(1/h): what converges like a power of h does so exponentially in u, what converges
+like a power of log h does so like a power of u.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from functional_dl.calculus.program import MOST_BITS, NotReadable, Program
+from functional_dl.calculus.wide import moved
+
+DEEPEST = 2300.0  # u of the nearest sample: a distance of 1e-999
+NEAREST_FLOAT = 140.0  # the same for a function of Python or NumPy: 1e-61, whose fifth power is still a number
+START_BITS = 128
+SECONDS = 8.0  # after which no deeper samples of a slow function are taken
+WHEEL = 720720  # the whole numbers at which a sequence is evaluated take all residues of small numbers
+SIXTH = np.array([1.0, -6, 15, -20, 15, -6, 1])
+NOTICED = 0.01  # of all that f moves: roughness above which a value is no longer one of a smooth function
+SOONEST = 6.0  # u from which on roughness may be due to rounding: that of a cancellation of order h^5
+FLAT = 8  # equal values at the end, as rounding leaves them
+EPS = float(np.finfo(np.float64).eps)
+UNNOTICED = 1e-40  # absolute rounding errors below this are not worth more digits
+LARGEST_WHOLE = 1 << 13  # of the n at which a sequence of Python is evaluated
+
+
+@dataclass
+class Samples:
+    """f at distances h = e^-u, u ascending: values (NaN where f is not defined) and bounds of their errors."""
+
+    u: np.ndarray
+    value: np.ndarray
+    noise: np.ndarray
+
+    def take(self, chosen) -> "Samples":
+        return Samples(self.u[chosen], self.value[chosen], self.noise[chosen])
+
+
+@dataclass(frozen=True)
+class Approach:
+    """How the point is approached: x0 + direction h, or, for an infinite x0, x = direction / h; whole: by whole
+    numbers."""
+
+    x0: float
+    direction: int
+    whole: bool = False
+
+    @property
+    def infinite(self) -> bool:
+        return math.isinf(self.x0)
+
+
+def grid(deepest: float, ratio: float, first: float = 0.7) -> np.ndarray:
+    count = int(math.log(deepest / first) / math.log(ratio)) + 1
+    return deepest * ratio ** -np.arange(count, dtype=float)[::-1]
+
+
+def worst_so_far(noise: np.ndarray) -> np.ndarray:
+    """Of errors in the order of depth: what rounding did to wider steps it does to narrower ones, though they may
+    hide it by being all alike."""
+    return np.maximum.accumulate(noise) if len(noise) else noise
+
+
+def resurgence(u: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """How far f moves from one sample to the next where it had moved less before: what grows again is rounding."""
+    step = np.abs(np.diff(value, prepend=value[:1]))
+    step[~np.isfinite(step)] = 0.0
+    least = np.minimum.accumulate(np.where((u > SOONEST / 2) & (step > 0), step, np.inf))
+    again = (u > SOONEST) & (step > 4 * least)
+    return np.where(again, step, 0.0)
+
+
+class Sampler:
+    """Keeps what was sampled; `sample` adds to it and returns all, with errors that rounding cannot hide."""
+
+    def __init__(self):
+        self.rows: dict[float, tuple] = {}
+
+    def sample(self, u: np.ndarray, deadline: float = math.inf) -> Samples:
+        for distance in u:
+            if time.monotonic() > deadline:
+                break
+            place, *row = self._at(float(distance))
+            self.rows[place] = tuple(row)
+        places = sorted(self.rows)
+        return self._seen(np.array(places), np.array([self.rows[place] for place in places]).T)
+
+    def _at(self, u: float) -> tuple[float, ...]:
+        raise NotImplementedError
+
+    def _seen(self, u, columns) -> Samples:
+        raise NotImplementedError
+
+
+class DeepSampler(Sampler):
+    """Samples with as many digits as it takes, of a function that is read as a program."""
+
+    deepest, ratio = DEEPEST, 2**0.25
+
+    def __init__(self, f: Callable, approach: Approach):
+        super().__init__()
+        self.program = Program(f)
+        self.approach = approach
+        self._at(3.0)  # raises NotReadable where a primitive is unknown
+
+    def _seen(self, u, columns) -> Samples:
+        value, noise, moved = columns
+        return Samples(u, value, noise + worst_so_far(moved))
+
+    def _at(self, u: float) -> tuple[float, ...]:
+        """u, f at distance e^-u, its error, with digits doubled until that is nothing, and by how much f moves with
+        constants that are rounded."""
+        bits = START_BITS + int(u / math.log(2)) * (1 if self.approach.infinite else 2)
+        while True:
+            point = self._point(u, 0)
+            v, e = self.program.at(point, bits)
+            if not _finite(v) or e == 0 or e <= abs(v) * 2.0**-70 or e <= UNNOTICED or 2 * bits > MOST_BITS:
+                break
+            bits *= 2
+        noise, moves = _float(e), 0.0
+        if self.program.rounded or _moves(self.approach.x0):
+            for seed in (1, 2):
+                other, _ = self.program.at(self._point(u, seed), bits, seed)
+                change = abs(other - v)
+                moves += 4 * _float(change) if change == change else 0.0 if v != v else math.inf
+        value = _float(v)
+        if math.isnan(value):
+            return u, value, 0.0 if e == 0 else math.inf, 0.0
+        if math.isinf(value):  # larger than float64's numbers, or beyond what can be computed
+            return u, value, 0.0 if _finite(v) and e < abs(v) / 1000 and moves < math.inf else math.inf, moves
+        return u, value, noise + EPS * abs(value), moves
+
+    def _point(self, u: float, seed: int):
+        approach = self.approach
+        # h = 2^k m with a mantissa m of 30 bits, without a pattern
+        k, part = divmod(-u / math.log(2), 1.0)
+        m = math.floor(2**30 * 2**part)
+
+        def point(mp):
+            h = mp.ldexp(m, int(k) - 30)
+            if approach.infinite:
+                x = mp.ldexp(m, -int(k) - 30)
+                return approach.direction * (mp.floor(x) + 1 + (m * 0x9E3779B1 >> 9) % WHEEL if approach.whole else x)
+            return mp.mpf(approach.x0) + mp.mpf(_moves(approach.x0, seed)) + approach.direction * h
+
+        return point
+
+
+def _finite(v) -> bool:
+    return bool(v - v == 0)
+
+
+def _float(v) -> float:
+    try:
+        return float(v)
+    except OverflowError:
+        return math.inf if v > 0 else -math.inf
+
+
+def _moves(x0: float, seed: int = 1) -> float:
+    return moved(x0, seed) if math.isfinite(x0) else 0.0
+
+
+class FloatSampler(Sampler):
+    """Samples in float64, whose rounding is measured by what is not smooth: among points a few roundings apart, and
+    among points a 256th of the distance apart."""
+
+    def __init__(self, f: Callable, approach: Approach):
+        super().__init__()
+        self.f, self.approach = f, approach
+        self.ratio = 2**0.125
+        self.deepest = NEAREST_FLOAT
+        if not approach.infinite and approach.x0 != 0:
+            self.deepest = -math.log(1024 * EPS * abs(approach.x0))
+        if approach.whole:
+            self.deepest = math.log(LARGEST_WHOLE)
+
+    def _seen(self, u, columns) -> Samples:
+        value, fine, wide, widest = columns
+        usual = self._usual(u, value)
+        loud = np.flatnonzero(widest > NOTICED * usual)
+        end = value[-FLAT:]
+        flat = len(end) == FLAT and np.isfinite(end).all() and np.ptp(end) == 0
+        # rounding grows into view as a power of 1/h; an oscillation is there much sooner
+        if flat or (len(loud) > 0 and u[loud[0]] >= SOONEST):
+            noise = np.maximum(np.where(np.isfinite(fine), np.maximum(fine, wide), 0.0), resurgence(u, value))
+            noise = worst_so_far(noise)
+        else:
+            noise = worst_so_far(np.where(np.isfinite(fine), fine, 0.0))
+            noise = np.maximum(noise, np.where(wide <= NOTICED * usual, wide, 0.0))
+        with np.errstate(invalid="ignore"):
+            drowned = (noise > 0.1 * usual) & (noise > 1e-4 * np.abs(value - self._middle(u, value)))
+        noise = np.where(np.logical_or.accumulate(drowned), np.inf, noise)
+        return Samples(u, value, np.where(np.isinf(fine), np.inf, noise))
+
+    @staticmethod
+    def _middle(u, value) -> float:
+        early = value[(u <= SOONEST) & np.isfinite(value)]
+        return float(np.median(early)) if len(early) else 0.0
+
+    @staticmethod
+    def _usual(u, value) -> float:
+        """How much f moves where no rounding is large yet."""
+        early = value[(u <= SOONEST) & np.isfinite(value)]
+        return float(np.ptp(early)) + 64 * EPS * float(np.median(np.abs(early))) if len(early) else 0.0
+
+    def _at(self, u: float) -> tuple[float, ...]:
+        approach = self.approach
+        if approach.whole:
+            n = max(1, round(math.exp(u)))
+            value = self._call(n)
+            if value is None:
+                return math.log(n), math.nan, math.inf, math.inf, 0.0
+            return math.log(n), value, 16 * EPS * abs(value) * max(1.0, math.log(n)), 0.0, 0.0
+        x0 = 0.0 if approach.infinite else approach.x0
+        x = x0 + approach.direction * math.exp(u if approach.infinite else -u)
+        h = x - x0
+        if h == 0:
+            return u, math.nan, math.inf, math.inf, 0.0
+        u = abs(math.log(abs(h)))
+        value = self._call(x)
+        if value is None:  # too large, or divided by what rounding made zero
+            return u, math.nan, math.inf, math.inf, 0.0
+        if not math.isfinite(value):
+            return u, value, 0.0, 0.0, 0.0
+        ulps = 4 * math.ulp(x)
+        fine = self._roughness(x0, x, ulps)
+        wide, widest = (2 * self._roughness(x0, x, max(abs(h) / part, ulps)) for part in (256, 32))
+        return u, value, 2 * fine + 4 * EPS * abs(value), wide, widest
+
+    def _roughness(self, x0: float, x: float, step: float) -> float:
+        """The sixth difference of f around x, scaled to the error of one value; nothing of a smooth function is left
+        in it."""
+        values = [self._call(p) for p in (x + j * step for j in range(-3, 4)) if p != x0 and (p > x0) == (x > x0)]
+        if len(values) < 7 or None in values:
+            return 0.0
+        with np.errstate(all="ignore"):
+            rough = abs(float(np.dot(SIXTH, np.array(values, float)))) / math.sqrt(924)
+        return rough if math.isfinite(rough) else 0.0
+
+    def _call(self, x) -> float | None:
+        """f(x); NaN outside of its domain, None where the arithmetic failed."""
+        try:
+            with np.errstate(all="ignore"), jax.enable_x64(True):
+                value = np.asarray(self.f(x))
+        except ArithmeticError:
+            return None
+        except ValueError:
+            return math.nan
+        if value.shape != () or value.dtype.kind not in "fiub":
+            raise ValueError(
+                f"f: expected one real number as its value, got shape {value.shape} of dtype {value.dtype}"
+            )
+        return float(value)
+
+
+def sampler(f: Callable, approach: Approach):
+    """The best sampler that f allows."""
+    try:
+        return DeepSampler(f, approach)
+    except NotReadable:
+        return FloatSampler(f, approach)

@@ -1,0 +1,162 @@
+"""Taylor coefficients by propagating power series through a program: one recurrence for each family of primitives."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import tree_map, tree_unflatten
+
+from functional_dl import arguments
+from functional_dl.aliases import PyTree, Scalar
+from functional_dl.calculus.series import Series, constant
+from functional_dl.calculus.series_branches import BRANCHES, RULES
+from functional_dl.reverse.trace import scan_sizes, staged, walk
+
+SIDES = ("both", "left", "right")
+AGREE = 1e-9  # relative difference above which the coefficients of the two sides are different numbers
+ROUNDING = 1e-13
+
+
+def taylor(f: Callable, x0, order: int, side: str = "both") -> PyTree:
+    r"""Coefficients c_0, ..., c_order of f(x) = sum_k c_k (x - x_0)^k + o((x - x_0)^order), c_k = f^(k)(x_0) / k!.
+
+    Args:
+      f: function of a number, which JAX can trace; its value may be an array or a pytree of arrays.
+      x0: the number, real (complex for a function of complex numbers); may be a tracer of jit or vmap.
+      order: 0 or more.
+      side: of a function that is put together from pieces which meet at x0, the coefficients to the "left" or to the
+        "right" of x0 may be asked for; with "both", those are NaN in which the two differ.
+    Returns:
+      Array of shape (order + 1, *shape) for each array that f returns, in float64 where x0 is a number of Python or
+      NumPy.
+    Raises:
+      ValueError: order is negative or side unknown; x0 is not one number, or not finite.
+      NotImplementedError: f uses a primitive without a recurrence; the message names it.
+    Kinks: |x| at 0 has the coefficients (0, NaN, ...); (0, 1, 0, ...) to the right.
+    Numerics: a few roundings a coefficient; nothing is differenced.
+    Source: Griewank, Walther, Evaluating Derivatives (2nd ed.), SIAM 2008, chapter 13.
+    """
+    order = nonnegative_integer("order", order)
+    arguments.lookup("side", side, dict.fromkeys(SIDES))
+    if arguments.concrete(x0) is None:
+        return _taylor(f, x0, order, side)
+    with jax.enable_x64(True):
+        return _taylor(f, point("x0", x0), order, side)
+
+
+def nonnegative_integer(name: str, n) -> int:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        raise ValueError(f"{name}: expected a whole number, 0 or more, got {n!r}")
+    return int(n)
+
+
+def point(name: str, x) -> Scalar:
+    """A concrete number as a float64 or complex128 array; call it in an x64 scope."""
+    x = np.asarray(arguments.array(name, x))
+    if x.shape != ():
+        raise ValueError(f"{name}: expected one number, got shape {x.shape}")
+    if not np.isfinite(x):
+        raise ValueError(f"{name}: expected a finite number, got {x}")
+    return jnp.asarray(x, np.complex128 if np.iscomplexobj(x) else np.float64)
+
+
+def _taylor(f, x0, order, side):
+    if jnp.shape(x0) != ():
+        raise ValueError(f"x0: expected one number, got shape {jnp.shape(x0)}")
+    if not jnp.issubdtype(jnp.result_type(x0), jnp.inexact):
+        raise TypeError(f"x0: expected a real number, got dtype {jnp.result_type(x0)}")
+    jaxpr, tree = staged(f, x0)
+    if side == "left":
+        return tree_unflatten(tree, _germ(jaxpr, x0, order, -1)[0])
+    right, branched = _germ(jaxpr, x0, order, 1)
+    if side == "both" and branched and order:
+        left, _ = _germ(jaxpr, x0, order, -1)
+        right = tree_map(_where_equal, left, right)
+    return tree_unflatten(tree, right)
+
+
+def _where_equal(left, right):
+    """What both sides agree on but for rounding, which is measured against a geometric bound c_k <= M r^k of them
+    all."""
+    size = jnp.maximum(jnp.abs(left), jnp.abs(right))
+    k = jnp.arange(len(size), dtype=size.dtype).reshape(-1, *[1] * (size.ndim - 1))
+    first = jnp.where(size[:1] > 0, size[:1], jnp.ones_like(size[:1]))
+    rates = jnp.where(k > 0, (size / first) ** (1 / jnp.maximum(k, jnp.ones_like(k))), jnp.zeros_like(size))
+    bound = first * jnp.max(rates, axis=0, keepdims=True) ** k
+    same = (jnp.abs(left - right) <= AGREE * size + ROUNDING * bound) | (left == right)
+    return jnp.where(same, right, jnp.full_like(right, jnp.nan))
+
+
+def _germ(jaxpr, x0, order, direction):
+    """The coefficients for x_0 + direction t, t > 0, in powers of x - x_0; and whether a branch was taken."""
+    line = constant(x0, order)
+    if order:
+        line = line.at[1].set(jnp.full_like(x0, direction))
+    branched: list = []
+
+    def apply(primitive, operands, params):
+        if not any(isinstance(x, Series) for x in operands):
+            outs = primitive.bind(*operands, **params)
+            return list(outs) if primitive.multiple_results else [outs]
+        if primitive.name == "cond":
+            return _cond(operands, params)
+        if primitive.name == "scan":
+            return _scan(operands, params)
+        rule = RULES.get(primitive.name)
+        if rule is None:
+            raise NotImplementedError(
+                f"taylor: no recurrence for the primitive '{primitive}'; there are recurrences for "
+                f"{', '.join(sorted(RULES))}"
+            )
+        if primitive.name in BRANCHES:
+            branched.append(primitive)
+        return rule(primitive, operands, params, order)
+
+    def _cond(operands, params):
+        index, *rest = operands
+        results = [walk(branch, rest, apply) for branch in params["branches"]]
+        chosen = []
+        for cases in zip(*results):
+            if any(isinstance(c, Series) for c in cases):
+                cases = [c.c if isinstance(c, Series) else constant(c, order) for c in cases]
+                chosen.append(Series(jax.lax.select_n(_index(index, len(cases)), *cases)))
+            else:
+                chosen.append(jax.lax.select_n(_index(index, len(cases)), *map(jnp.asarray, cases)))
+        return chosen
+
+    def _scan(operands, params):
+        """A loop of known length, round by round."""
+        consts, carry = scan_sizes(params, operands)
+        fixed, state, xs = operands[:consts], operands[consts : consts + carry], operands[consts + carry :]
+        rounds = range(params["length"])
+        stacked: list = []
+        for i in reversed(rounds) if params["reverse"] else rounds:
+            here = [Series(x.c[:, i]) if isinstance(x, Series) else x[i] for x in xs]
+            outs = walk(params["jaxpr"], [*fixed, *state, *here], apply)
+            state = outs[:carry]
+            stacked.append(outs[carry:])
+        if params["reverse"]:
+            stacked.reverse()
+        return [*state, *(_stack(ys) for ys in zip(*stacked))]
+
+    def _stack(ys):
+        if any(isinstance(y, Series) for y in ys):
+            return Series(jnp.stack([y.c if isinstance(y, Series) else constant(y, order) for y in ys], axis=1))
+        return jnp.stack(ys)
+
+    outs = walk(jaxpr, [Series(line)], apply)
+    coefficients = [y.c if isinstance(y, Series) else constant(y, order) for y in outs]
+    if direction < 0:
+        coefficients = [_mirrored(c) for c in coefficients]
+    return coefficients, bool(branched)
+
+
+def _index(index, cases: int):
+    return index.astype(bool) if cases == 2 else index
+
+
+def _mirrored(c):
+    """In powers of x - x_0 = -t."""
+    signs = (-1.0) ** np.arange(len(c))
+    return c * jnp.asarray(signs.reshape(-1, *[1] * (c.ndim - 1)), c.dtype) + jnp.zeros_like(c)  # no -0
