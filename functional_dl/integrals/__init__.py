@@ -13,3 +13,5 @@ from functional_dl.integrals.geometry import surface_of_revolution as surface_of
 from functional_dl.integrals.geometry import volume_by_cross_sections as volume_by_cross_sections
 from functional_dl.integrals.geometry import volume_of_revolution as volume_of_revolution
 from functional_dl.integrals.result import Integral as Integral
+from functional_dl.integrals.region import integrate_region as integrate_region
+from functional_dl.integrals.region import volume_under_surface as volume_under_surface

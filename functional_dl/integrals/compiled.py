@@ -1,4 +1,4 @@
-"""The integral as a compiled program, for jit and vmap: quadax's adaptive Gauss and Kronrod rule does the quadrature."""
+"""The integral as a compiled program, for jit and vmap; the quadrature is quadax's adaptive Gauss and Kronrod rule."""
 
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,6 @@
 """The definite integral of a function of one variable."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -82,7 +83,7 @@ def _pieces(made: Integrand, moves, edges, a, b, args, settings):
         found = jax.lax.stop_gradient(run(edges, still))
     else:
         sampler = host.Sampler(lambda x: values_at(x, *still), made.size)
-        pieces = [host.integrate(sampler, *ends, settings) for ends in zip(edges[:-1], edges[1:])]
+        pieces = [host.integrate(sampler, *ends, settings) for ends in itertools.pairwise(edges)]
         found = core.Core(*(jnp.asarray(np.stack(field)) for field in zip(*_padded(pieces))))
     worst = jnp.argmax(jnp.where(core.serious(jnp, found.code), jnp.inf, jnp.max(found.error, axis=1)))
     value = jnp.sum(found.value, axis=0)

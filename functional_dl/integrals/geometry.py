@@ -1,4 +1,4 @@
-"""Lengths, areas and volumes as integrals.  Curves and surfaces are functions of JAX operations; bounds are concrete."""
+"""Lengths, areas and volumes as integrals.  Curves are functions of JAX operations; bounds are concrete."""
 
 import re
 from collections.abc import Callable

@@ -10,19 +10,24 @@ from functional_dl.aliases import Array, PyTree
 OK, NOT_FINITE, DIVERGES_BELOW, DIVERGES_ABOVE, SINGULAR, UNRESOLVED, ROUNDING, MISSED, NAN_BOUND, SAMPLED, OTHER = (
     range(11)
 )
+_ENDLESS = (
+    (
+    "the integrand stays too large towards the {} bound: the integral diverges, or cannot be told from one that does"
+)
+)
 SENTENCES = {
     OK: "",
     NOT_FINITE: "the integrand is NaN or infinite on a part of the range, near {at}",
-    DIVERGES_BELOW: "the integrand grows or stays too large towards the lower bound: the integral diverges there, or cannot be told from one that does",
-    DIVERGES_ABOVE: "the integrand grows or stays too large towards the upper bound: the integral diverges there, or cannot be told from one that does",
+    DIVERGES_BELOW: _ENDLESS.format("lower"),
+    DIVERGES_ABOVE: _ENDLESS.format("upper"),
     SINGULAR: "the integrand is unbounded near {at}; if it is integrable there, pass the place in points=",
-    UNRESOLVED: "the subdivision ran out before the integrand was resolved, worst near {at} (oscillation, noise or a singularity)",
+    UNRESOLVED: "the subdivision ended before the integrand was resolved, worst near {at}: it oscillates, jumps or is noisy",
     ROUNDING: "rounding of the integrand or of its argument is larger than the tolerance, most near {at}",
     MISSED: "two rules disagree: a feature of the integrand was seen by one and missed by the other",
     NAN_BOUND: "a bound is NaN",
     SAMPLED: "the value is a mean over quasi-random samples, and its confidence interval is wider than the tolerance",
     OTHER: "a part of the integral did not converge",
-}  # fmt: skip
+}
 
 
 @jax.tree_util.register_dataclass

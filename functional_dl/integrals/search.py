@@ -1,9 +1,9 @@
 """Looking at the integrand before it is integrated: where it is finite, how large it is, where its features hide.
 
 A rule sees an integrand at its nodes only; a peak between two nodes is missed by the rule and by its error estimate
-alike.  So the integrand is sampled first, densely and off any rule's nodes: evenly in t (which also is a quadrature, the
-trapezoidal rule being exponentially accurate there), and evenly along the range itself or, where that is infinite,
-along its logarithm.  The places where a sample departs most from its neighbours become break points.
+alike.  So the integrand is sampled first, densely and off any rule's nodes: evenly in t (which also is a quadrature,
+the trapezoidal rule being exponentially accurate there), and evenly along the range itself or, where that is
+infinite, along its logarithm.  The places where a sample departs most from its neighbours become break points.
 """
 
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from functional_dl.integrals import substitution
 from functional_dl.integrals.substitution import Range
 
 PLACES = 10  # features that get break points
+REACH = (1, 4, 16)  # samples on either side of a feature where these are set
 APART = 4  # samples between two features
 GOLDEN = (np.sqrt(5.0) - 1) / 2
 
@@ -23,7 +24,7 @@ class Found(NamedTuple):
 
     t_lower: Any  # the part of the t axis where the integrand can be evaluated
     t_upper: Any
-    breaks: Any  # (2 PLACES,), increasing, within it
+    breaks: Any  # (6 PLACES,), increasing, within it
     size: Any  # (K,) about the integral of |f|
     trapezoid: Any  # (K,) the integral by the trapezoidal rule in t
     doubt: Any  # (K,) how far that rule may be off
@@ -67,9 +68,9 @@ def _along_the_range(span: Range, count):
     xp, (finite, right, left, _) = span.xp, span.kinds
     parts = xp.asarray((np.arange(count) + 0.25 + 0.5 * np.mod(GOLDEN * np.arange(count), 1.0)) / count)
     a, b = xp.where(xp.isfinite(span.lower), span.lower, 0.0), xp.where(xp.isfinite(span.upper), span.upper, 0.0)
-    far = xp.exp(-7.0 + 26.0 * parts)  # from 1e-3 to 1e8
+    far = xp.exp(-16.0 + 35.0 * parts)  # from 1e-7 to 1e8
     # both halves of the whole line, each the logarithmic scale
-    folded = xp.where(parts < 0.5, -xp.exp(18.0 - 48.0 * parts), xp.exp(-30.0 + 48.0 * parts))
+    folded = xp.where(parts < 0.5, -xp.exp(18.0 - 68.0 * parts), xp.exp(-50.0 + 68.0 * parts))
     x = xp.where(finite, a + (b - a) * parts, xp.where(right, a + far, xp.where(left, b - far, folded)))
     return substitution.to_t(span, x)
 
@@ -102,7 +103,7 @@ def _finite_part(span: Range, t, g, finite, t_lower, t_upper):
 
 
 def _features(xp, t, g, t_lower, t_upper):
-    """Two break points around each of the places where a sample departs most from the line of its neighbours."""
+    """Break points around each of the places where a sample departs most from the line of its neighbours."""
     g = xp.where((t >= t_lower) & (t <= t_upper), g, 0.0)
     gap = xp.maximum(t[2:] - t[:-2], np.finfo(np.float64).tiny)
     line = g[:-2] + (g[2:] - g[:-2]) * ((t[1:-1] - t[:-2]) / gap)
@@ -112,8 +113,9 @@ def _features(xp, t, g, t_lower, t_upper):
     index = xp.argsort(xp.where(peak, bend, -1.0))[-PLACES:]
     # where there are fewer features than places, the rest is spread evenly
     spread = xp.asarray(np.linspace(0, 1, PLACES + 2)[1:-1] * (t.shape[0] - 1), index.dtype)
-    index = xp.clip(xp.where(peak[index], index, spread), 1, t.shape[0] - 2)
-    breaks = xp.sort(xp.concatenate([t[index - 1], t[index + 1]]))
+    index = xp.where(peak[index], index, spread)
+    around = [xp.clip(index + k * side, 0, t.shape[0] - 1) for k in REACH for side in (-1, 1)]
+    breaks = xp.sort(t[xp.concatenate(around)])
     length = t_upper - t_lower
     breaks = xp.clip(breaks, t_lower + 1e-6 * length, t_upper - 1e-6 * length)
-    return breaks + xp.asarray(np.arange(1, 2 * PLACES + 1) * 1e-9) * length  # no two alike
+    return breaks + xp.asarray(np.arange(1, len(breaks) + 1) * 1e-9) * length  # no two alike

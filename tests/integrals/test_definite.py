@@ -49,7 +49,7 @@ def test_the_tolerance_is_the_callers():
 
 
 def test_structures():
-    found = integrals.integrate(lambda x: {"a": jnp.exp(1j * x), "b": jnp.stack([x, x**2])}, 0, 1)
+    found = integrals.integrate(lambda x: {"a": jnp.exp(1j * x.astype(complex)), "b": jnp.stack([x, x**2])}, 0, 1)
     assert found.value["a"].dtype == jnp.complex128
     assert abs(complex(found.value["a"]) - (np.sin(1) + 1j * (1 - np.cos(1)))) <= float(found.error["a"]) <= 1e-12
     np.testing.assert_allclose(found.value["b"], [1 / 2, 1 / 3], rtol=0, atol=1e-14)
