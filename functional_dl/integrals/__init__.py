@@ -15,3 +15,14 @@ from functional_dl.integrals.geometry import volume_of_revolution as volume_of_r
 from functional_dl.integrals.result import Integral as Integral
 from functional_dl.integrals.region import integrate_region as integrate_region
 from functional_dl.integrals.region import volume_under_surface as volume_under_surface
+from functional_dl.integrals.expectation import DISTRIBUTIONS as DISTRIBUTIONS
+from functional_dl.integrals.expectation import Distribution as Distribution
+from functional_dl.integrals.expectation import ExpectationGradient as ExpectationGradient
+from functional_dl.integrals.expectation import expectation_gradient as expectation_gradient
+from functional_dl.integrals.paths import Attribution as Attribution
+from functional_dl.integrals.paths import Smoothed as Smoothed
+from functional_dl.integrals.paths import integrated_gradients as integrated_gradients
+from functional_dl.integrals.paths import line_integral as line_integral
+from functional_dl.integrals.paths import potential_difference as potential_difference
+from functional_dl.integrals.paths import saliency as saliency
+from functional_dl.integrals.paths import smooth_grad as smooth_grad

@@ -17,7 +17,7 @@ from functional_dl.integrals.substitution import Range
 
 SHARE, DOUBLE_EXPONENTIAL = 0, 1
 CHUNK = 2**14
-MOST = 256  # nodes on an axis
+MOST = 1024  # nodes on an axis
 REACH = (4.0, 4.6)  # t at the ends of a finite and of an infinite axis
 
 

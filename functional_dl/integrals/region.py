@@ -13,9 +13,40 @@ from functional_dl.integrals.definite import integrate, tolerance, whole
 from functional_dl.integrals.integrand import function, integrand
 from functional_dl.integrals.result import Integral
 
-LADDER = (3, 4, 6, 8, 10, 12, 14, 16, 19, 22, 26, 32, 38, 45, 54, 64, 76, 90, 108, 128, 152, 180, 215, 256)
+LADDER = (
+    3,
+    4,
+    6,
+    8,
+    10,
+    12,
+    14,
+    16,
+    19,
+    22,
+    26,
+    32,
+    38,
+    45,
+    54,
+    64,
+    76,
+    90,
+    108,
+    128,
+    152,
+    180,
+    215,
+    256,
+    362,
+    512,
+    724,
+    1024,
+)
 LINES = 24
 TARGET = 1e-13
+FEW = 64  # up to so many nodes Gauss's rule is taken without trying the other
+UNRESOLVED = 4_000_000  # points for a product rule that lines say will not converge
 REPLICATES = 16
 LARGEST_DIMENSION = 6
 
@@ -73,9 +104,11 @@ def integrate_region(
         region = Box(lambda *x: made.vector(*x, *args), limits, infinite, made.size)
         with np.errstate(all="ignore"):
             value, error, code, count = _integrate(region, evaluations, made.eps, rtol, atol)
-        hard = code in (result.NOT_FINITE, result.MISSED)
+        hard = jnp.asarray(code in (result.NOT_FINITE, result.MISSED))
         flat = jnp.asarray(value), jnp.asarray(error)
-        return definite.finish(made, flat, jnp.asarray(code), hard, jnp.asarray(jnp.nan), jnp.asarray(count), rtol, atol)
+        return definite.finish(
+            made, flat, jnp.asarray(code), hard, jnp.asarray(jnp.nan), jnp.asarray(count), rtol, atol
+        )
 
 
 def volume_under_surface(f: Callable, bounds: Sequence, **settings) -> Integral:
@@ -97,8 +130,8 @@ def _integrate(region: Box, budget: int, eps: float, rtol: float, atol: float):
     sample = _quasi_random(region, values, min(2**12, budget // 64))
     if not sample.finite:
         return sample.mean, np.full(region.size, np.inf), result.NOT_FINITE, sample.count
-    kinds, sizes, count = _sizes(region, values, sample.best)
-    sizes = _within(sizes, 0.6 * budget)
+    kinds, sizes, settled, count = _sizes(region, values, sample.best)
+    sizes = _within(sizes, 0.6 * budget if settled else min(UNRESOLVED, 0.6 * budget))
     fine = [_axis(region, k, kind, n) for k, (kind, n) in enumerate(zip(kinds, sizes))]
     coarse = [_axis(region, k, kind, n - max(1, n // 8)) for k, (kind, n) in enumerate(zip(kinds, sizes))]
     value, size = total(fine)
@@ -162,35 +195,44 @@ def _axis(region: Box, k: int, kind: int, n: int) -> Axis:
 
 
 def _sizes(region: Box, values, best):
-    """How many nodes of which rule each axis wants: those after which integrals along lines do not change."""
+    """How many nodes of which rule each axis wants: those after which lines do not change."""
     lines = np.concatenate([best, np.random.default_rng(3).random((LINES - len(best), region.ndim))])
     reach = _reach(region)
-    kinds, sizes, count = [], [], 0
     # lines are placed by shares of the way, in t where an axis is infinite
     placed = np.where(region.infinite, -reach + 2 * reach * lines, lines)
+    count = 0
+
+    def settle(k, kind):
+        """The first size after which two more change nothing."""
+        nonlocal count
+        mixed = np.array([DOUBLE_EXPONENTIAL if endless else SHARE for endless in region.infinite])
+        mixed[k] = kind
+        found, quiet = [], 0
+        for rung, n in enumerate(LADDER):
+            axis = _axis(region, k, kind, n)
+            points = np.repeat(placed, n, axis=0)
+            points[:, k] = np.tile(axis.nodes, len(placed))
+            g = values(mixed, points).reshape(len(placed), n, -1)
+            count += len(points)
+            found.append(np.einsum("lnk,n->lk", g, axis.weights))
+            scale = np.maximum(np.max(np.abs(found[-1]), axis=0), np.finfo(float).tiny)
+            quiet = quiet + 1 if rung and np.all(np.abs(found[-1] - found[-2]) <= TARGET * scale) else 0
+            if quiet == 2:
+                return LADDER[rung - 1], True
+        return 256, False
+
+    kinds, sizes, settled = [], [], True
     for k in range(region.ndim):
-        options = []
-        for kind in (DOUBLE_EXPONENTIAL,) if region.infinite[k] else (SHARE, DOUBLE_EXPONENTIAL):
-            mixed = np.array([DOUBLE_EXPONENTIAL if endless else SHARE for endless in region.infinite])
-            mixed[k] = kind
-            integrals = []
-            for n in LADDER:
-                axis = _axis(region, k, kind, n)
-                points = np.repeat(placed, n, axis=0)
-                points[:, k] = np.tile(axis.nodes, len(placed))
-                g = values(mixed, points).reshape(len(placed), n, -1)
-                count += len(points)
-                integrals.append(np.einsum("lnk,n->lk", g, axis.weights))
-            away = np.max(np.abs(np.array(integrals) - integrals[-1]), axis=1)
-            scale = np.max(np.abs(integrals[-1]), axis=0)
-            ratio = np.max(away / np.maximum(scale, np.finfo(float).tiny), axis=1)
-            good = np.flatnonzero(np.maximum.accumulate(ratio[::-1])[::-1][:-1] <= TARGET)
-            options.append((LADDER[good[0]] if good.size else 2 * LADDER[-1], kind))
-        # the double exponential rule only where Gauss's is much worse: it costs nodes on smooth integrands
-        n, kind = min(options, key=lambda option: (option[0] > LADDER[-1], option[0] * (1.0 + 0.25 * option[1])))
+        kind = DOUBLE_EXPONENTIAL if region.infinite[k] else SHARE
+        n, good = settle(k, kind)
+        if not region.infinite[k] and not (good and n <= FEW):
+            other, other_good = settle(k, DOUBLE_EXPONENTIAL)
+            if other_good and (not good or other < n):
+                kind, n, good = DOUBLE_EXPONENTIAL, other, True
         kinds.append(kind)
-        sizes.append(min(n, LADDER[-1]))
-    return kinds, [min(n + 2, LADDER[-1]) for n in sizes], count
+        sizes.append(n)
+        settled &= good
+    return kinds, sizes, settled, count
 
 
 def _within(sizes, budget):

@@ -11,9 +11,7 @@ OK, NOT_FINITE, DIVERGES_BELOW, DIVERGES_ABOVE, SINGULAR, UNRESOLVED, ROUNDING, 
     range(11)
 )
 _ENDLESS = (
-    (
     "the integrand stays too large towards the {} bound: the integral diverges, or cannot be told from one that does"
-)
 )
 SENTENCES = {
     OK: "",
