@@ -30,7 +30,7 @@ class Axis(NamedTuple):
 
 
 class Box(NamedTuple):
-    """An integrand over a region: vector: (x_1, ..., x_d) -> (K,), limits: one function of earlier coordinates an axis."""
+    """vector: (x_1, ..., x_d) -> (K,); limits: for each axis a function of the coordinates before it."""
 
     vector: Callable
     limits: list[Callable]
@@ -81,7 +81,7 @@ def point_values(box: Box) -> Callable:
 
 
 def tensor_sum(box: Box) -> Callable:
-    """(axes) -> (sum, sum of moduli) over the tensor product of the axes' nodes, (K,) each; one program for all sizes."""
+    """axes -> (sum, sum of moduli) over the product of the axes' nodes, (K,) each; one program for all sizes."""
     chunk = max(64, CHUNK // max(1, box.size))
 
     @jax.jit

@@ -75,7 +75,7 @@ def _pieces(made: Integrand, moves, edges, a, b, args, settings):
 
     @jax.jit
     def run(edges, operands):
-        one = lambda ends: compiled.integrate(lambda x: values_at(x, *operands), *ends, settings, made.size)
+        one = lambda ends: compiled.integrate(lambda x: values_at(x, *operands), ends[0], ends[1], settings, made.size)
         return jax.lax.map(one, (edges[:-1], edges[1:]))
 
     edges, still = jax.lax.stop_gradient((edges, operands))
@@ -83,7 +83,7 @@ def _pieces(made: Integrand, moves, edges, a, b, args, settings):
         found = jax.lax.stop_gradient(run(edges, still))
     else:
         sampler = host.Sampler(lambda x: values_at(x, *still), made.size)
-        pieces = [host.integrate(sampler, *ends, settings) for ends in itertools.pairwise(edges)]
+        pieces = [host.integrate(sampler, ends[0], ends[1], settings) for ends in itertools.pairwise(edges)]
         found = core.Core(*(jnp.asarray(np.stack(field)) for field in zip(*_padded(pieces))))
     worst = jnp.argmax(jnp.where(core.serious(jnp, found.code), jnp.inf, jnp.max(found.error, axis=1)))
     value = jnp.sum(found.value, axis=0)

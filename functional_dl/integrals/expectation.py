@@ -49,7 +49,7 @@ def _categorical(key, theta):
 DISTRIBUTIONS = {
     # x = mean + scale z
     "gaussian": Distribution(
-        lambda key, t: t["mean"] + t["scale"] * jax.random.normal(key, jnp.shape(t["mean"]), jnp.result_type(t["mean"])),
+        lambda key, t: t["mean"] + t["scale"] * jax.random.normal(key, t["mean"].shape, t["mean"].dtype),
         _gaussian_log,
         True,
         ("mean", "scale"),

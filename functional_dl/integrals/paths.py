@@ -110,7 +110,8 @@ def integrated_gradients(
     _one_number(f, x)
     ends = jnp.asarray(f(x)), jnp.asarray(f(baseline))
     scale = float(jnp.abs(ends[0]) + jnp.abs(ends[1]))
-    total, change, used = _along(_panels(f, x, baseline), tree.zeros_like(x), allowed * scale, steps, most_steps)
+    settled = max(allowed / 256, 4 * float(jnp.finfo(ends[0].dtype).eps)) * scale
+    total, change, used = _along(_panels(f, x, baseline), tree.zeros_like(x), settled, steps, most_steps)
     found = jax.tree_util.tree_map(jnp.multiply, tree.subtract(x, baseline), total)
     gap = sum((jnp.sum(leaf) for leaf in jax.tree_util.tree_leaves(found)), start=jnp.zeros_like(ends[0]))
     gap = gap - (ends[0] - ends[1])
@@ -135,8 +136,10 @@ def _panels(f: Callable, x: PyTree, baseline: PyTree) -> Callable:
 
     @jax.jit
     def run(left, right):
-        def gradient(t):
-            return jax.grad(f)(jax.tree_util.tree_map(lambda b, d: b + t.astype(d.dtype) * d, baseline, apart))
+        def place(t):
+            return jax.tree_util.tree_map(lambda b, d: b + t.astype(d.dtype) * d, baseline, apart)
+
+        gradient = lambda t: jax.grad(f)(place(t))
 
         def one(ends):
             start, length = ends[0], ends[1] - ends[0]
@@ -147,14 +150,17 @@ def _panels(f: Callable, x: PyTree, baseline: PyTree) -> Callable:
                 lambda h, w, d: jnp.max(jnp.abs((h - w) * d), initial=0.0), halves, whole, apart
             )
             leaves = [leaf.astype(start.dtype) for leaf in jax.tree_util.tree_leaves(moved)]
-            return halves, jnp.max(jnp.stack(leaves))
+            # completeness on the panel: what sits between its end and the node nearest to it shows here only
+            parts = jax.tree_util.tree_map(lambda h, d: jnp.sum(h * d).astype(start.dtype), halves, apart)
+            gap = sum(jax.tree_util.tree_leaves(parts)) - (f(place(ends[1])) - f(place(ends[0]))).astype(start.dtype)
+            return halves, jnp.max(jnp.stack([*leaves, jnp.abs(gap)]))
 
         return jax.lax.map(one, (left, right))
 
     return run
 
 
-def _along(panels: Callable, total: PyTree, allowed: float, steps: int, most_steps: int):
+def _along(panels: Callable, total: PyTree, settled: float, steps: int, most_steps: int):
     """(the gradient's mean along the path, a bound on what is unsettled, gradients taken): unsettled panels halved."""
     ends = np.linspace(0.0, 1.0, max(1, steps // COST) + 1)
     left, right = ends[:-1], ends[1:]
@@ -168,7 +174,7 @@ def _along(panels: Callable, total: PyTree, allowed: float, steps: int, most_ste
             fill = PANELS - lefts.size  # panels of no length
             means, moved = panels(*(jnp.asarray(np.pad(x, (0, fill), mode="edge")) for x in (lefts, rights)))
             moved = np.asarray(moved)[: lefts.size]
-            done = (moved <= allowed / 256) | full | (rights - lefts < 1e-12)
+            done = (moved <= settled) | full | (rights - lefts < 1e-12)
             kept = jnp.asarray(np.concatenate([done, np.zeros(fill, bool)]))
             total = jax.tree_util.tree_map(
                 lambda t, m, k=kept: t + jnp.tensordot(k.astype(m.dtype), m, 1), total, means

@@ -19,7 +19,7 @@ SENTENCES = {
     DIVERGES_BELOW: _ENDLESS.format("lower"),
     DIVERGES_ABOVE: _ENDLESS.format("upper"),
     SINGULAR: "the integrand is unbounded near {at}; if it is integrable there, pass the place in points=",
-    UNRESOLVED: "the subdivision ended before the integrand was resolved, worst near {at}: it oscillates, jumps or is noisy",
+    UNRESOLVED: "the subdivision ended before the integrand was resolved, worst near {at}: it oscillates or is noisy",
     ROUNDING: "rounding of the integrand or of its argument is larger than the tolerance, most near {at}",
     MISSED: "two rules disagree: a feature of the integrand was seen by one and missed by the other",
     NAN_BOUND: "a bound is NaN",

@@ -1,7 +1,7 @@
 """One-dimensional integrals with known values, of every kind; test_tables.py holds the table to mpmath.
 
-`exact` is a function of mpmath to the value at 30 digits, by closed form wherever there is one; None: divergent.
-`kind` "smooth" promises analytic integrands, on which the value must be right to 1e-10 (relative to the value, or to 1).
+`exact` is a function of mpmath to the value, by closed form wherever there is one; None: divergent.
+`kind` "smooth" promises analytic integrands; what each kind is held to stands in test_definite.py.
 """
 
 from collections.abc import Callable
@@ -104,7 +104,8 @@ PEAKS = [
          lambda m: 3 * m.sqrt(m.pi) / 2000),
 ]  # fmt: skip
 BROKEN = [
-    Case("|x - 0.7|", "kink", lambda x: jnp.abs(x - 0.7), 0, 1, lambda m: (m.mpf(0.7) ** 2 + (1 - m.mpf(0.7)) ** 2) / 2),
+    Case("|x - 0.7|", "kink", lambda x: jnp.abs(x - 0.7), 0, 1,
+         lambda m: (m.mpf(0.7) ** 2 + (1 - m.mpf(0.7)) ** 2) / 2),
     Case("relu", "kink", lambda x: jnp.maximum(x, 0), -1, 2, lambda m: m.mpf(2)),
     Case("|sin|", "kink", lambda x: jnp.abs(jnp.sin(x)), 0, 10, lambda m: 6 + 1 - m.cos(10 - 3 * m.pi)),
     Case("step", "jump", lambda x: jnp.where(x > 1 / 3, 1.0, 0.0), 0, 1, lambda m: 1 - m.mpf(1 / 3)),
