@@ -37,10 +37,12 @@ def integrand(name: str, f: Callable, args: tuple, ndim: int = 0) -> Integrand:
     try:
         shape = jax.eval_shape(call, *[number] * max(1, ndim), *args)
     except TypeError as error:
-        if "argument" in str(error):
-            raise TypeError(
-                f"{name}: expected a function of {max(1, ndim) + len(args)} argument(s): {error}"
-            ) from error
+        message = str(error).splitlines()[0]
+        if "positional argument" in message:
+            wanted = max(1, ndim) + len(args)
+            raise TypeError(f"{name}: expected a function of {wanted} argument(s): {message}") from error
+        if "not a valid JAX type" in message:
+            raise TypeError(f"{name}: expected a function that returns numbers: {message}") from error
         raise
     leaves, structure = jax.tree_util.tree_flatten(shape)
     if not leaves:

@@ -74,7 +74,9 @@ EXACT = {
     "Gaussian": lambda a, u: mpmath.fprod(
         mpmath.sqrt(mpmath.pi) / (2 * x) * (mpmath.erf(x * (1 - y)) + mpmath.erf(x * y)) for x, y in zip(a, u)
     ),
-    "continuous": lambda a, u: mpmath.fprod((2 - mpmath.exp(-x * y) - mpmath.exp(-x * (1 - y))) / x for x, y in zip(a, u)),
+    "continuous": lambda a, u: mpmath.fprod(
+        (2 - mpmath.exp(-x * y) - mpmath.exp(-x * (1 - y))) / x for x, y in zip(a, u)
+    ),
     "discontinuous": lambda a, u: mpmath.fprod(
         (mpmath.exp(x * y) - 1) / x for x, y in zip(a, [*u[:2], *[mpmath.mpf(1)] * (len(a) - 2)])
     ),
