@@ -222,7 +222,7 @@ def _sizes(region: Box, values, best):
             scale = np.maximum(np.max(np.abs(found[-1]), axis=0), np.finfo(float).tiny)
             quiet = quiet + 1 if rung and np.all(np.abs(found[-1] - found[-2]) <= TARGET * scale) else 0
             if quiet == 2:
-                return LADDER[rung - 1], True
+                return LADDER[rung - (2 if region.ndim > 4 else 1)], True  # in many dimensions every node counts
         return 256, False
 
     kinds, sizes, settled = [], [], True
