@@ -7,6 +7,7 @@ from functional_dl import check as check
 from functional_dl import derivations as derivations
 from functional_dl import explain as explain
 from functional_dl import initializers as initializers
+from functional_dl import integrals as integrals
 from functional_dl import layers as layers
 from functional_dl import losses as losses
 from functional_dl import models as models

@@ -1,0 +1,112 @@
+"""A region as a box of reference coordinates, one an axis, and sums over its points as one compiled program.
+
+Axis k runs over [lower_k, upper_k], which may depend on the coordinates before it.  Its reference coordinate is either
+a share of the way (finite axes: a polynomial in it is one in x) or the t of `substitution` (infinite axes, and those
+whose ends are singular).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.integrals import substitution
+from functional_dl.integrals.substitution import Range
+
+SHARE, DOUBLE_EXPONENTIAL = 0, 1
+CHUNK = 2**14
+MOST = 1024  # nodes on an axis
+REACH = (4.0, 4.6)  # t at the ends of a finite and of an infinite axis
+
+
+class Axis(NamedTuple):
+    """Nodes of one axis in its reference coordinate."""
+
+    kind: int
+    nodes: np.ndarray
+    weights: np.ndarray
+
+
+class Box(NamedTuple):
+    """vector: (x_1, ..., x_d) -> (K,); limits: for each axis a function of the coordinates before it."""
+
+    vector: Callable
+    limits: list[Callable]
+    infinite: list[bool]
+    size: int
+
+    @property
+    def ndim(self) -> int:
+        return len(self.limits)
+
+
+def integrand(box: Box, kinds):
+    """(reference coordinates (d,)) -> the integrand times the Jacobian (K,); `kinds` may be traced."""
+
+    def at(coordinates):
+        x, jacobian, inside = [], jnp.ones(()), jnp.ones((), bool)
+        for k, limit in enumerate(box.limits):
+            lower, upper = limit(*x)
+            u = coordinates[k]
+            straight, along = lower + (upper - lower) * u, upper - lower
+            span = Range(jnp.minimum(lower, upper), jnp.maximum(lower, upper), jnp)
+            bent, slope, within = substitution.to_x(span, jnp.where(kinds[k] == SHARE, 0.1, u))
+            slope = jnp.where(upper < lower, -slope, slope)
+            shared = kinds[k] == SHARE
+            jacobian *= jnp.where(shared, along, slope)
+            inside &= shared | within
+            x.append(jnp.where(shared, straight, bent))
+        values = box.vector(*x) * jnp.where(inside, jacobian, 0.0)
+        return jnp.where(inside & (jacobian != 0), values, 0.0)
+
+    return at
+
+
+def point_values(box: Box) -> Callable:
+    """(kinds, points (n, d)) -> (n, K), compiled for CHUNK points at a time."""
+    compiled = jax.jit(lambda kinds, points: jax.vmap(integrand(box, kinds))(points))
+    chunk = max(64, CHUNK // max(1, box.size))
+
+    def values(kinds, points):
+        out = np.empty((len(points), box.size))
+        for start in range(0, len(points), chunk):
+            part = points[start : start + chunk]
+            padded = np.pad(part, ((0, chunk - len(part)), (0, 0)), mode="edge")
+            out[start : start + len(part)] = np.asarray(compiled(jnp.asarray(kinds), jnp.asarray(padded)))[: len(part)]
+        return out
+
+    return values
+
+
+def tensor_sum(box: Box) -> Callable:
+    """axes -> (sum, sum of moduli) over the product of the axes' nodes, (K,) each; one program for all sizes."""
+    chunk = max(64, CHUNK // max(1, box.size))
+
+    @jax.jit
+    def total(kinds, nodes, weights, counts, strides):
+        fun = jax.vmap(integrand(box, kinds))
+        number = jnp.prod(counts)
+
+        def body(i, sums):
+            flat = i * chunk + jnp.arange(chunk)
+            index = (flat[:, None] // strides[None, :]) % counts[None, :]
+            at = jnp.arange(box.ndim)[None, :] + jnp.zeros_like(index)
+            points, w = nodes[at, index], jnp.prod(weights[at, index], axis=1)
+            terms = jnp.where(flat < number, w, 0.0)[:, None] * fun(points)
+            return sums[0] + jnp.sum(terms, axis=0), sums[1] + jnp.sum(jnp.abs(terms), axis=0)
+
+        zero = jnp.zeros((box.size,))
+        return jax.lax.fori_loop(0, (number + chunk - 1) // chunk, body, (zero, zero))
+
+    def run(axes: list[Axis]):
+        counts = np.array([len(axis.nodes) for axis in axes], np.int64)
+        strides = np.array([int(np.prod(counts[k + 1 :])) for k in range(len(axes))], np.int64)
+        pad = lambda x: np.pad(x, (0, MOST - len(x)), mode="edge")
+        nodes, weights = np.stack([pad(a.nodes) for a in axes]), np.stack([pad(a.weights) for a in axes])
+        kinds = np.array([axis.kind for axis in axes], np.int64)
+        found = total(*map(jnp.asarray, (kinds, nodes, weights, counts, strides)))
+        return tuple(np.asarray(x) for x in found)
+
+    return run

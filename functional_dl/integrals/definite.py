@@ -1,0 +1,178 @@
+"""The definite integral of a function of one variable."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.integrals import compiled, core, derivative, host, result
+from functional_dl.integrals.integrand import Integrand, integrand
+from functional_dl.integrals.result import Integral
+
+
+def integrate(
+    f: Callable,
+    a,
+    b,
+    *,
+    points: Sequence | None = None,
+    args: tuple = (),
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    samples: int = core.Settings().samples,
+    intervals: int = core.Settings().intervals,
+) -> Integral:
+    r"""The integral of f from a to b, with an error that is meant as a bound.
+
+    The value is quadax's adaptive Gauss and Kronrod rule, after a substitution that tames singularities at the ends
+    and infinite ranges.  The error adds up quadax's own estimate, the difference from another rule on another
+    subdivision, the rounding of integrand and argument, and what may lie beyond the last node.  Features narrower than
+    about the range / samples, that show at none of 2 `samples` places, cannot be seen by any rule.
+
+    Differentiable (jax.grad, jax.jvp, functional_dl.reverse) with respect to a, b, `args` and what f closes over, by
+    Leibniz's rule; `jax.jit` and `jax.vmap` apply.
+
+    Args:
+      f: x, *args -> number, array or pytree of them, real or complex; JAX operations on the float64 number x.
+      a, b: the bounds, numbers; either may be infinite.  b < a changes the sign, b = a gives 0.
+      points: places within the range where f jumps, has a kink or is singular; each piece is integrated on its own.
+      args: further arguments of f.
+      rtol, atol: `converged` wants every entry's error below max(atol, rtol |value|).  The work done does not depend
+        on them: the value is always taken as far as rounding lets it.
+      samples: half the places at which f is looked at before it is integrated.
+      intervals: how many intervals the subdivision may make.
+    Returns:
+      Integral(value, error, converged, ...), in float64; where it is not converged, `reason` says why.
+    Raises:
+      TypeError: f is no function, or does not return numbers; a bound or a point is not a real number.
+      ValueError: a bound is NaN, a point lies outside the range, a tolerance is negative.
+      ImportError: quadax is not installed.
+    Kinks: kinks and jumps of f are found by bisection, the faster the fewer there are.
+    Numerics: f is evaluated in float64, also where x64 is off.  A divergent integral is refused, a principal value too.
+    Source: Piessens et al. 1983 (QUADPACK); Takahasi and Mori 1974.
+    """
+    rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
+    samples, intervals = whole("samples", samples, 16), whole("intervals", intervals, 32)
+    args = tuple(args)
+    with jax.enable_x64(True):
+        moves = tuple(isinstance(bound, jax.core.Tracer) for bound in (a, b))
+        a, b = bound("a", a), bound("b", b)
+        edges = _edges(a, b, points)
+        args = jax.tree_util.tree_map(jnp.asarray, args)
+        made = integrand("f", f, args)
+        settings = core.Settings(samples, intervals, eps=made.eps)
+        flat, at, evaluations, code, hard = _pieces(made, moves, edges, a, b, args, settings)
+        return finish(made, flat, code, hard, at, evaluations, rtol, atol)
+
+
+def _pieces(made: Integrand, moves, edges, a, b, args, settings):
+    """Every piece between two edges, summed: (value, error), at, evaluations, code, refused."""
+    converted, constants = jax.closure_convert(made.vector, jnp.zeros(()), *args)
+    operands = (args, tuple(constants))
+    values_at = lambda x, args, constants: converted(x, *args, *constants)
+
+    @jax.jit
+    def run(edges, operands):
+        one = lambda ends: compiled.integrate(lambda x: values_at(x, *operands), ends[0], ends[1], settings, made.size)
+        return jax.lax.map(one, (edges[:-1], edges[1:]))
+
+    edges, still = jax.lax.stop_gradient((edges, operands))
+    if _traced(values_at, edges, still):
+        found = jax.lax.stop_gradient(run(edges, still))
+    else:
+        sampler = host.Sampler(lambda x: values_at(x, *still), made.size)
+        pieces = [host.integrate(sampler, ends[0], ends[1], settings) for ends in itertools.pairwise(edges)]
+        found = core.Core(*(jnp.asarray(np.stack(field)) for field in zip(*_padded(pieces))))
+    worst = jnp.argmax(jnp.where(core.serious(jnp, found.code), jnp.inf, jnp.max(found.error, axis=1)))
+    value = jnp.sum(found.value, axis=0)
+    if jax.tree_util.tree_leaves(operands) or any(moves):
+        value = derivative.value_of(
+            values_at, moves, value, found.nodes.reshape(-1), found.weights.reshape(-1), (a, b), operands
+        )
+    flat = value, jnp.sum(found.error, axis=0)
+    return flat, found.at[worst], jnp.sum(found.evaluations), found.code[worst], jnp.any(core.serious(jnp, found.code))
+
+
+def _traced(values_at, edges, operands) -> bool:
+    """Whether a program is being traced: under jit and vmap nothing has numbers, and that of grad is taken off."""
+    there = values_at(jnp.asarray(0.4873), *operands)
+    return any(isinstance(x, jax.core.Tracer) for x in jax.tree_util.tree_leaves((there, edges, operands)))
+
+
+def _padded(pieces):
+    """Pieces whose rules have as many nodes, with nodes of weight 0."""
+    most = max(len(piece.nodes) for piece in pieces)
+    for piece in pieces:
+        fill = most - len(piece.nodes)
+        yield piece._replace(
+            nodes=np.pad(piece.nodes, (0, fill), mode="edge"),
+            weights=np.pad(piece.weights, (0, fill)),
+            evaluations=np.int64(piece.evaluations),
+        )
+
+
+def finish(made: Integrand, flat, code, hard, at, evaluations, rtol, atol) -> Integral:
+    """The caller's structure, and the verdict."""
+    value, error = flat
+    size = jax.lax.stop_gradient(jnp.abs(made_modulus(made, value)))
+    enough = jnp.all(made_modulus(made, error) <= jnp.maximum(atol, rtol * size)) & ~hard & jnp.all(jnp.isfinite(value))
+    code = jnp.where(enough, result.OK, jnp.where(code == result.OK, result.UNRESOLVED, code))
+    at = jnp.where(enough, jnp.nan, at)
+    return Integral(made.restore(value), made.restore_error(error), enough, code, at, evaluations)
+
+
+def made_modulus(made: Integrand, flat):
+    """The moduli of all entries as one vector."""
+    leaves = jax.tree_util.tree_leaves(made.restore_error(jax.lax.stop_gradient(flat)))
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+
+
+def _edges(a, b, points):
+    """The bounds with the points between them, in the direction of integration."""
+    if points is None or len(points) == 0:
+        return jnp.stack([a, b])
+    points = jnp.stack([bound(f"points[{k}]", point) for k, point in enumerate(points)])
+    low, high = jnp.minimum(a, b), jnp.maximum(a, b)
+    if not any(isinstance(x, jax.core.Tracer) for x in (points, low, high)):
+        outside = np.asarray((points < low) | (points > high))
+        if outside.any():
+            raise ValueError(
+                f"points: expected places between the bounds {float(low):g} and {float(high):g}, "
+                f"got {np.asarray(points)[outside][0]:g}"
+            )
+    points = jnp.sort(jnp.clip(points, low, high))
+    return jnp.concatenate([a[None], jnp.where(a <= b, points, points[::-1]), b[None]])
+
+
+def bound(name: str, value):
+    """A real number in float64, perhaps infinite.  Raises TypeError for anything else, ValueError for NaN."""
+    if isinstance(value, str) or value is None or callable(value):
+        raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})")
+    try:
+        number = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})") from error
+    if jnp.issubdtype(number.dtype, jnp.complexfloating) or not jnp.issubdtype(number.dtype, jnp.number):
+        raise TypeError(f"{name}: expected a real number, got dtype {number.dtype}")
+    if number.shape != ():
+        raise ValueError(f"{name}: expected one number, got shape {number.shape}; jax.vmap integrates over many")
+    if not isinstance(number, jax.core.Tracer) and np.isnan(np.asarray(number)):
+        raise ValueError(f"{name}: expected a number, got NaN")
+    return number.astype(jnp.float64)
+
+
+def tolerance(name: str, value) -> float:
+    number = float(value)
+    if not number >= 0:
+        raise ValueError(f"{name}: expected a number >= 0, got {value}")
+    return number
+
+
+def whole(name: str, value, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected a whole number, got {value!r} ({type(value).__name__})")
+    if value < low:
+        raise ValueError(f"{name}: expected at least {low}, got {value}")
+    return int(value)

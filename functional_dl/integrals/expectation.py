@@ -1,0 +1,150 @@
+r"""Gradients of expectations, d/dtheta E_{x ~ p(theta)} f(x), estimated from samples.
+
+    score function:  E[(f(x) - c) d log p(x; theta)/dtheta]        any p with a density; f need not be differentiable
+    pathwise:        E[f'(x(u, theta)) dx(u, theta)/dtheta]        where samples are a smooth function of noise u
+
+Both are unbiased; the constant c changes the variance only.  With the control variate, c is the mean of f over the
+*other* samples, so that it is independent of the sample it is subtracted for.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from functional_dl.aliases import Array, Key, PyTree
+from functional_dl.arguments import lookup
+from functional_dl.integrals.definite import whole
+from functional_dl.integrals.integrand import function
+
+
+class Distribution(NamedTuple):
+    """A family of distributions with parameters theta, a dictionary."""
+
+    sample: Callable  # (key, theta) -> x; differentiable in theta if pathwise
+    log_density: Callable  # (x, theta) -> number
+    pathwise: bool
+    parameters: tuple[str, ...]
+
+
+def _sum(x):
+    return jnp.sum(x)
+
+
+def _gaussian_log(x, theta):
+    z = (x - theta["mean"]) / theta["scale"]
+    return _sum(-(z**2) / 2 - jnp.log(theta["scale"]) - jnp.log(2 * jnp.pi) / 2)
+
+
+def _gamma_log(x, theta):
+    k, rate = theta["shape"], theta["rate"]
+    return _sum(k * jnp.log(rate) + (k - 1) * jnp.log(x) - rate * x - jax.scipy.special.gammaln(k))
+
+
+def _categorical(key, theta):
+    return jax.random.categorical(key, theta["logits"])
+
+
+DISTRIBUTIONS = {
+    # x = mean + scale z
+    "gaussian": Distribution(
+        lambda key, t: t["mean"] + t["scale"] * jax.random.normal(key, t["mean"].shape, t["mean"].dtype),
+        _gaussian_log,
+        True,
+        ("mean", "scale"),
+    ),
+    # x = e / rate
+    "exponential": Distribution(
+        lambda key, t: jax.random.exponential(key, jnp.shape(t["rate"]), jnp.result_type(t["rate"])) / t["rate"],
+        lambda x, t: _sum(jnp.log(t["rate"]) - t["rate"] * x),
+        True,
+        ("rate",),
+    ),
+    # x = g / rate; the derivative of a gamma sample in its shape is that of the inverse distribution function (JAX's)
+    "gamma": Distribution(
+        lambda key, t: jax.random.gamma(key, t["shape"]) / t["rate"], _gamma_log, True, ("shape", "rate")
+    ),
+    "bernoulli": Distribution(
+        lambda key, t: jax.random.bernoulli(key, jax.nn.sigmoid(t["logits"])).astype(jnp.result_type(t["logits"])),
+        lambda x, t: _sum(x * t["logits"] - jax.nn.softplus(t["logits"])),
+        False,
+        ("logits",),
+    ),
+    "categorical": Distribution(
+        _categorical,
+        lambda x, t: _sum(jnp.take_along_axis(jax.nn.log_softmax(t["logits"]), x[..., None], axis=-1)),
+        False,
+        ("logits",),
+    ),
+}  # fmt: skip
+
+
+class ExpectationGradient(NamedTuple):
+    """An estimate of d/dtheta E f(x), with how far chance may have moved it.
+
+    Attributes:
+      value, value_error: the mean of f over the samples, and its standard error.
+      gradient: the structure of theta.
+      standard_error: of every entry of the gradient.
+      variance: of a single sample's estimate, entry by entry: what two estimators are compared by.
+    """
+
+    value: Array
+    value_error: Array
+    gradient: PyTree
+    standard_error: PyTree
+    variance: PyTree
+
+
+def expectation_gradient(
+    f: Callable,
+    distribution: str | Distribution,
+    theta: dict,
+    key: Key,
+    *,
+    method: str = "pathwise",
+    samples: int = 1024,
+    control_variate: bool = True,
+) -> ExpectationGradient:
+    """An unbiased estimate of d/dtheta E_{x ~ p(theta)} f(x), and its standard error.
+
+    Args:
+      f: x -> real number.
+      distribution: "gaussian" (mean, scale), "exponential" (rate), "gamma" (shape, rate), "bernoulli" (logits),
+        "categorical" (logits, over the last axis); or a Distribution.
+      theta: its parameters by name, arrays.
+      key: the randomness.
+      method: "pathwise" or "score".
+      samples: at least 3.
+      control_variate: for "score": subtract the mean of f over the other samples.
+    Raises:
+      ValueError: another method or distribution; pathwise asked for where samples are discrete; parameters missing.
+    Kinks: pathwise is biased where f jumps (it sees f' only); the score function is not.
+    Source: Williams 1992 (score function), Kingma and Welling 2014 (pathwise), Mohamed et al. 2020.
+    """
+    function("f", f)
+    samples = whole("samples", samples, 3)
+    family = lookup("distribution", distribution, DISTRIBUTIONS) if isinstance(distribution, str) else distribution
+    if method not in ("pathwise", "score"):
+        raise ValueError(f"method: expected pathwise or score, got {method!r}")
+    if method == "pathwise" and not family.pathwise:
+        raise ValueError('method: expected "score" for a discrete distribution: its samples do not move smoothly')
+    if set(theta) != set(family.parameters):
+        raise ValueError(f"theta: expected the parameters {', '.join(family.parameters)}, got {', '.join(theta)}")
+    keys = jax.random.split(key, samples)
+    if method == "pathwise":
+        one = lambda key: jax.value_and_grad(lambda t: f(family.sample(key, t)))(theta)
+        values, gradients = jax.vmap(one)(keys)
+    else:
+        x = jax.vmap(lambda key: family.sample(key, theta))(keys)
+        values = jax.vmap(f)(x)
+        scores = jax.vmap(jax.grad(family.log_density, argnums=1), in_axes=(0, None))(x, theta)
+        others = (jnp.sum(values) - values) / (samples - 1)
+        weights = values - others if control_variate else values
+        spread = lambda s: weights.reshape((-1,) + (1,) * (s.ndim - 1)).astype(s.dtype) * s
+        gradients = jax.tree_util.tree_map(spread, scores)
+    mean = jax.tree_util.tree_map(lambda g: jnp.mean(g, axis=0), gradients)
+    variance = jax.tree_util.tree_map(lambda g: jnp.var(g, axis=0, ddof=1), gradients)
+    error = jax.tree_util.tree_map(lambda v: jnp.sqrt(v / samples), variance)
+    return ExpectationGradient(jnp.mean(values), jnp.std(values, ddof=1) / samples**0.5, mean, error, variance)

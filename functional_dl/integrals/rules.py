@@ -1,0 +1,52 @@
+"""The library that does the quadrature (quadax), imported when it is wanted, and fixed rules for cross-checks."""
+
+import contextlib
+import functools
+import importlib
+
+import jax
+import numpy as np
+
+
+def quadax():
+    """The module quadax.  Raises ImportError with what to install."""
+    try:
+        return importlib.import_module("quadax")
+    except ImportError as error:
+        raise ImportError("functional_dl.integrals needs quadax: pip install 'functional_dl[integrals]'") from error
+
+
+@functools.lru_cache(maxsize=256)
+def gauss(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss and Legendre on [0, 1], exact for polynomials of degree 2n - 1."""
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return (nodes + 1) / 2, weights / 2
+
+
+def interpolation(nodes, places):
+    """The matrix that takes values at the nodes to those of the polynomial through them at the places."""
+    apart = nodes[:, None] - nodes[None, :] + np.eye(len(nodes))
+    barycentric = 1 / np.prod(apart * 4, axis=1)
+    rows = barycentric / (places[:, None] - nodes)
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def permissive():
+    """The promotion rules that quadax's own code expects."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(jax.numpy_dtype_promotion("standard"))
+    stack.enter_context(jax.numpy_rank_promotion("allow"))
+    return stack
+
+
+def strictness():
+    """The caller's promotion rules as a context: what the integrand is traced under."""
+    promotion, rank = jax.config.jax_numpy_dtype_promotion, jax.config.jax_numpy_rank_promotion
+
+    def context():
+        stack = contextlib.ExitStack()
+        stack.enter_context(jax.numpy_dtype_promotion(promotion))
+        stack.enter_context(jax.numpy_rank_promotion(rank))
+        return stack
+
+    return context
