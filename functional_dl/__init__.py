@@ -11,6 +11,7 @@ from functional_dl import integrals as integrals
 from functional_dl import layers as layers
 from functional_dl import losses as losses
 from functional_dl import models as models
+from functional_dl import optimality as optimality
 from functional_dl import penalties as penalties
 from functional_dl import reverse as reverse
 from functional_dl import training as training

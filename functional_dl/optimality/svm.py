@@ -13,7 +13,7 @@ Source: Cortes and Vapnik 1995; Boyd and Vandenberghe 2004, chapters 5 and 11.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ class SVM:
     converged: Array
     x: Array
     y: Array
-    kernel: Callable = field(metadata={"static": True})
+    kernel: Callable
 
     def decision(self, x: Float[Array, "m features"]) -> Float[Array, " m"]:
         """f(x) = sum_i alpha_i y_i k(x_i, x) + b."""
@@ -96,12 +96,12 @@ class SVM:
         return (self.alpha * self.y) @ self.x
 
     def tree_flatten(self):
-        names = [f.name for f in fields(self) if not f.metadata.get("static")]
+        names = [f.name for f in fields(self) if f.name != "kernel"]
         return [getattr(self, name) for name in names], self.kernel
 
     @classmethod
     def tree_unflatten(cls, kernel, children):
-        return cls(*children, kernel)
+        return cls(*children, kernel=kernel)
 
 
 def fit_dual(
