@@ -11,3 +11,12 @@ from functional_dl.optimality.convexity import is_convex as is_convex
 from functional_dl.optimality.first_order import FirstOrder as FirstOrder
 from functional_dl.optimality.first_order import projected_gradient as projected_gradient
 from functional_dl.optimality.first_order import proximal_gradient as proximal_gradient
+from functional_dl.optimality.certificate import Active as Active
+from functional_dl.optimality.certificate import Certificate as Certificate
+from functional_dl.optimality.certificate import certify as certify
+from functional_dl.optimality.kkt import KKTResiduals as KKTResiduals
+from functional_dl.optimality.kkt import kkt_residuals as kkt_residuals
+from functional_dl.optimality.problem import Problem as Problem
+from functional_dl.optimality.problem import lagrangian as lagrangian
+from functional_dl.optimality.solve import Solution as Solution
+from functional_dl.optimality.solve import solve as solve
