@@ -20,3 +20,9 @@ from functional_dl.optimality.problem import Problem as Problem
 from functional_dl.optimality.problem import lagrangian as lagrangian
 from functional_dl.optimality.solve import Solution as Solution
 from functional_dl.optimality.solve import solve as solve
+from functional_dl.optimality.duality import DualAscent as DualAscent
+from functional_dl.optimality.duality import dual_ascent as dual_ascent
+from functional_dl.optimality.duality import dual_function as dual_function
+from functional_dl.optimality.implicit import solution_map as solution_map
+from functional_dl.optimality.slater import SlaterPoint as SlaterPoint
+from functional_dl.optimality.slater import slater_point as slater_point
