@@ -103,7 +103,7 @@ def solve(
 
 
 def _programs(problem, x0):
-    """The compiled programs of a problem, kept for as long as the problem can be hashed and its x keeps its structure."""
+    """The compiled programs of a problem; kept, if it can be hashed, for each structure of x."""
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, x0))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
     try:
