@@ -29,8 +29,11 @@ def test_a_violated_condition_is_named(x, mu, named):
 def test_the_optimum_passes_with_given_and_with_found_multipliers():
     for mu in (jnp.array(2.0), None):
         certificate = certify(TEXTBOOK, jnp.array(1.0), mu=mu)
-        assert certificate.passed and certificate.licq and certificate.mfcq
-        assert certificate.active.strong == (0,) and certificate.second_order == "strict minimum"
+        assert certificate.passed
+        assert certificate.licq
+        assert certificate.mfcq
+        assert certificate.active.strong == (0,)
+        assert certificate.second_order == "strict minimum"
         np.testing.assert_allclose(certificate.ineq_multipliers, 2.0, rtol=1e-12)
 
 
@@ -56,20 +59,26 @@ def test_second_order(curvature, verdict, passed):
 def test_weakly_active():
     """min x^2 + y^2 on x >= 0: active at 0 with multiplier 0."""
     certificate = certify(Problem(lambda x: x @ x, inequalities=lambda x: -x[0]), jnp.zeros(2))
-    assert certificate.passed and certificate.active.weak == (0,) and not certificate.active.strong
+    assert certificate.passed
+    assert certificate.active.weak == (0,)
+    assert not certificate.active.strong
 
 
 def test_mfcq_without_licq():
     """The same half-plane twice: gradients dependent, one direction goes inside both."""
     problem = Problem(lambda x: x[0] + x[1] ** 2, inequalities=lambda x: jnp.stack([-x[0], -2 * x[0]]))
     certificate = certify(problem, jnp.zeros(2))
-    assert certificate.passed and certificate.mfcq and not certificate.licq
+    assert certificate.passed
+    assert certificate.mfcq
+    assert not certificate.licq
 
 
 def test_neither_qualification():
     """x^2 <= 0 has the gradient 0 at its only point; nothing goes inside."""
     certificate = certify(Problem(lambda x: x, inequalities=lambda x: x**2), jnp.array(0.0))
-    assert not certificate.passed and not certificate.mfcq and not certificate.licq
+    assert not certificate.passed
+    assert not certificate.mfcq
+    assert not certificate.licq
 
 
 def test_bad_input():

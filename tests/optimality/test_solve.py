@@ -10,13 +10,14 @@ from tests.optimality.problems import KNOWN
 from tests.optimality.score import judge
 
 BY_NAME = {known.name: known for known in KNOWN}
-QUICK = ("HS6", "HS12", "HS71")
+QUICK = ("HS71",)
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_known_optimum(name):
     good, _, solution = judge(BY_NAME[name])
-    assert good and solution.converged, solution.reason
+    assert good, solution.reason
+    assert solution.converged, solution.reason
 
 
 @pytest.mark.campaign
@@ -28,7 +29,8 @@ def test_every_known_optimum(known):
 
 def test_multipliers_of_the_textbook():
     solution = solve(Problem(lambda x: (x - 2) ** 2, inequalities=lambda x: x - 1), jnp.array(5.0))
-    assert solution.converged and solution.reason.startswith("converged")
+    assert solution.converged
+    assert solution.reason.startswith("converged")
     np.testing.assert_allclose([solution.x, solution.ineq_multipliers], [1, 2], rtol=1e-7)
 
 
@@ -45,7 +47,8 @@ def test_pytrees_with_bounds():
     np.testing.assert_allclose(solution.x["a"], [0.75, 0.25], atol=1e-7)
     np.testing.assert_allclose(solution.eq_multipliers, 0.5, atol=1e-6)
     own, lower, upper = solution.ineq_multipliers
-    assert own is None and not np.any(upper["a"])
+    assert own is None
+    assert not np.any(upper["a"])
     np.testing.assert_allclose(lower["b"], 2.5, atol=1e-6)
 
 
