@@ -7,8 +7,8 @@ With slacks s = h - G x > 0 and multipliers z > 0 each iteration solves Newton's
     P x + q + A' y + G' z = 0,    A x = b,    G x + s = h,    s_i z_i = tau
 
 twice with one factored matrix: for tau = 0 (how far can the gap fall?), then for tau = (gap after / gap before)^3 of
-the mean of s z, with the second-order term ds dz of the first.  A problem without solution makes the iterates run away, and
-their directions prove it:  A' y + G' z = 0, b . y + h . z < 0, z >= 0  (Farkas: nothing is feasible);
+the mean of s z, with the second-order term ds dz of the first.  A problem without solution makes the iterates run
+away, and their directions prove it:  A' y + G' z = 0, b . y + h . z < 0, z >= 0  (Farkas: nothing is feasible);
 P x = 0, A x = 0, G x <= 0, q . x < 0  (a ray along which the objective falls).
 Source: Mehrotra 1992; Nocedal and Wright 2006, section 16.6; Boyd and Vandenberghe 2004, section 5.8.
 """
