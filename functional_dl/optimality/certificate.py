@@ -1,0 +1,232 @@
+r"""A certificate of optimality: the KKT conditions to a tolerance, what qualifies the constraints, and second order.
+
+Second order.  Let Z span {d: grad h d = 0, grad g_i d = 0 for strongly active i}.  Then d' (hess L) d > 0 on Z suffices
+for a strict local minimum; a negative curvature along a d of the critical cone
+
+    C = {d: grad h d = 0, grad g_i d = 0 (strong), grad g_i d <= 0 (weak)}
+
+refutes one where LICQ holds.  With weakly active constraints C lies between a subspace and Z:
+Z positive proves; the subspace where the weak rows vanish too, or a curved direction of Z that lies in C, refutes; the
+rest is "undecided".
+Source: Nocedal and Wright 2006, theorems 12.5 and 12.6.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from functional_dl.aliases import PyTree
+from functional_dl.optimality.kkt import KKTResiduals, residuals
+from functional_dl.optimality.multipliers import estimate
+from functional_dl.optimality.problem import Problem, flatten
+
+RANK = 1e-9  # singular values below this fraction of the greatest count as zero
+FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
+HUGE = 1e6  # multipliers beyond it, where no constraint qualification holds, run to infinity: no multiplier exists
+CONDITIONS = {
+    "stationarity": "the gradient of the Lagrangian is not zero",
+    "eq_residual": "an equality does not hold",
+    "ineq_residual": "an inequality is violated",
+    "dual_residual": "a multiplier of an inequality is negative",
+    "slackness": "an inequality that is not active has a multiplier (complementary slackness)",
+}
+
+LIMIT = (
+    "a KKT point only in the limit: no constraint qualification holds, and a multiplier of {:.3g} says that none exists"
+)
+
+
+class Active(NamedTuple):
+    """Indices of the inequalities (then lower, then upper finite bounds) with g = 0: multiplier positive, or zero."""
+
+    strong: tuple[int, ...]
+    weak: tuple[int, ...]
+
+
+class Certificate(NamedTuple):
+    """What is known about a point.
+
+    Fields:
+      passed: all five residuals are within the tolerance, no direction of descent of second order was found, and the
+        multipliers do not run to infinity for want of a constraint qualification.
+      residuals: KKTResiduals.
+      active: Active(strong, weak).
+      licq: the gradients of equalities and active inequalities are linearly independent.
+      mfcq: those of the equalities are, and a direction d has grad h d = 0 and grad g_i d < 0 for all active i.
+      second_order: "strict minimum", "necessary" (curvature >= 0 within rounding, not > 0), "not a minimum", or
+        "undecided" (weakly active constraints leave it open).
+      gap: |f(x) - L(x, lambda, mu)|: for a convex problem at a stationary point it bounds f(x) - f*.
+      reason: a sentence that names every condition that is violated.
+      eq_multipliers, ineq_multipliers: those that were judged.
+    """
+
+    passed: bool
+    residuals: KKTResiduals
+    active: Active
+    licq: bool
+    mfcq: bool
+    second_order: str
+    gap: float
+    reason: str
+    eq_multipliers: PyTree
+    ineq_multipliers: PyTree
+
+
+def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
+    """Judge a point: is it a KKT point, and a minimum?
+
+    Args:
+      x: the point; lam, mu: multipliers as for kkt_residuals.  Where a constraint has none given, both are found anew
+        by non-negative least squares on the active constraints.
+      tolerance: for each residual (scaled, see KKTResiduals).
+    Returns:
+      Certificate.  It runs outside jit: its verdict is in words.
+    Raises:
+      ValueError: tolerance is not positive, or multipliers do not fit.
+    """
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}")
+    flat = flatten(problem, x)
+    return certify_flat(
+        flat,
+        flat.x0,
+        None if lam is None else flat.pack_equality(lam),
+        None if mu is None else flat.pack_inequality(mu),
+        tolerance,
+    )
+
+
+def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
+    """certify over vectors; lam or mu may be None.  `compiled` is what evaluate(flat) returned, to use it again."""
+    values, judge, hessian = compiled or evaluate(flat)
+    f, slope, h, dh, g, dg = (np.asarray(v, float) for v in values(x))
+    size = 1 + np.linalg.norm(dg, axis=1)
+    near = np.abs(g) <= np.sqrt(tolerance) * 1e-1 * size
+    if (lam is None and h.size) or (mu is None and g.size):
+        # judged with the smallest active set that is complete within the tolerance, or with the wider one
+        close = np.abs(g) <= 10 * tolerance * size
+        lam, mu = estimate(slope, dh, dg, close) if np.all(np.isfinite(slope)) else (np.zeros(h.size), np.zeros(g.size))
+    lam = np.zeros(h.size) if lam is None else np.asarray(lam, float)
+    mu = np.zeros(g.size) if mu is None else np.asarray(mu, float)
+    found = judge(x, lam.astype(x.dtype), mu.astype(x.dtype))
+    failed = [name for name, value in found._asdict().items() if not float(value) <= tolerance]
+    strong = near & (mu > np.sqrt(tolerance) * (1 + np.max(mu, initial=0)) * 1e-1)
+    weak = near & ~strong & (np.abs(g) <= 1e3 * tolerance * size)
+    rows = np.concatenate([dh, dg[strong], dg[weak]])
+    finite = bool(np.all(np.isfinite(rows)) and np.isfinite(f))
+    licq = finite and _rank(rows) == len(rows)
+    mfcq = finite and (licq or _mfcq(dh, dg[strong | weak]))
+    second = "undecided"
+    if finite and not failed:
+        curvature = np.asarray(hessian(x, lam.astype(x.dtype), mu.astype(x.dtype)), float)
+        second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], licq, tolerance)
+    size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
+    limit = finite and not failed and not mfcq and size_of > HUGE * (1 + np.max(np.abs(slope), initial=0))
+    passed = finite and not failed and not limit and second != "not a minimum"
+    return Certificate(
+        passed,
+        found,
+        Active(tuple(map(int, np.flatnonzero(strong))), tuple(map(int, np.flatnonzero(weak)))),
+        bool(licq),
+        bool(mfcq),
+        second,
+        float(abs(lam @ h + mu @ g)),
+        LIMIT.format(size_of) if limit else _reason(found, failed, second, finite, tolerance),
+        flat.unpack_equality(jax.numpy.asarray(lam, x.dtype)),
+        flat.unpack_inequality(jax.numpy.asarray(mu, x.dtype)),
+    )
+
+
+def evaluate(flat):
+    """Compiled: values and first derivatives; residuals; the Hessian of the Lagrangian."""
+
+    def values(x):
+        f, slope = jax.value_and_grad(flat.objective)(x)
+        h, g = flat.equalities, flat.inequalities
+        return f, slope, h(x), jax.jacrev(h)(x), g(x), jax.jacrev(g)(x)
+
+    def lagrangian(x, lam, mu):
+        return flat.objective(x) + lam @ flat.equalities(x) + mu @ flat.inequalities(x)
+
+    return jax.jit(values), jax.jit(lambda x, lam, mu: residuals(flat, x, lam, mu)), jax.jit(jax.hessian(lagrangian))
+
+
+def _rank(rows):
+    """The rank of normalised rows."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if rows.size == 0 or np.any(norms < FLAT):
+        return 0 if rows.size == 0 else -1
+    singular = np.linalg.svd(rows / norms, compute_uv=False)
+    return int(np.sum(singular > RANK * singular[0]))
+
+
+def _mfcq(dh, active):
+    """A witness by linear programming: max t with grad h d = 0, grad g_i d + t <= 0, |d| <= 1."""
+    from scipy.optimize import linprog
+
+    if len(dh) and _rank(dh) != len(dh):
+        return False
+    if not len(active):
+        return True
+    n = active.shape[1]
+    norms = np.linalg.norm(active, axis=1, keepdims=True)
+    if np.any(norms < FLAT):
+        return False
+    unit = active / norms
+    answer = linprog(
+        np.r_[np.zeros(n), -1.0],
+        np.c_[unit, np.ones(len(unit))],
+        np.zeros(len(unit)),
+        np.c_[dh, np.zeros(len(dh))] if len(dh) else None,
+        np.zeros(len(dh)) if len(dh) else None,
+        bounds=[(-1, 1)] * n + [(None, 1)],
+    )
+    return bool(answer.status == 0 and -answer.fun > 1e-7)
+
+
+def _null(rows, n):
+    """An orthonormal basis of {d: rows d = 0}, as columns."""
+    if not len(rows):
+        return np.eye(n)
+    _, singular, right = np.linalg.svd(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300))
+    return right[np.sum(singular > RANK * max(singular[0], 1e-300)) :].T
+
+
+def _curvature(hessian, basis):
+    """The least eigenvalue of the reduced Hessian, and its direction; +inf on the space {0}."""
+    if basis.shape[1] == 0:
+        return np.inf, None
+    values, vectors = np.linalg.eigh(basis.T @ hessian @ basis)
+    return values[0], basis @ vectors[:, 0]
+
+
+def _second_order(hessian, strong, weak, licq, tolerance):
+    """The verdict on the critical cone."""
+    n = hessian.shape[0]
+    if not np.all(np.isfinite(hessian)):
+        return "undecided"
+    zero = np.sqrt(tolerance) * 1e-2 * (np.max(np.abs(hessian), initial=0.0) + np.finfo(float).tiny)
+    wide, direction = _curvature(hessian, _null(strong, n))
+    if wide > zero:
+        return "strict minimum"
+    if wide >= -zero:
+        return "necessary"
+    narrow, _ = _curvature(hessian, _null(np.concatenate([strong, weak]), n))
+    slopes = weak @ direction
+    in_cone = np.all(slopes <= 0) or np.all(slopes >= 0)
+    if licq and (narrow < -zero or in_cone):
+        return "not a minimum"
+    return "undecided"
+
+
+def _reason(found, failed, second, finite, tolerance):
+    """A sentence."""
+    if not finite:
+        return "a value or derivative at the point is not finite"
+    if failed:
+        said = "; ".join(f"{CONDITIONS[name]} ({name} = {float(getattr(found, name)):.3g})" for name in failed)
+        return f"not a KKT point to {tolerance:g}: {said}"
+    if second == "not a minimum":
+        return "a KKT point, but the Lagrangian curves down along a feasible direction: a saddle or a maximum"
+    return f"a KKT point to {tolerance:g}; second order: {second}"

@@ -1,0 +1,156 @@
+r"""Constrained problems: minimise f(x) subject to h(x) = 0 and g(x) <= 0, over pytrees.
+
+    L(x, lambda, mu) = f(x) + lambda . h(x) + mu . g(x),      mu >= 0.
+
+One sign convention for the whole room.
+Source: Boyd and Vandenberghe 2004, section 5.1; Nocedal and Wright 2006, chapter 12.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from functional_dl.aliases import Array, PyTree, Scalar
+
+
+@dataclass(frozen=True)
+class Problem:
+    """minimise objective(x)  subject to  equalities(x) = 0, inequalities(x) <= 0, lower <= x <= upper.
+
+    Fields:
+      objective: x -> a real number.
+      equalities, inequalities: x -> a pytree of arrays, or None.
+      bounds: (lower, upper), each a number or a pytree like x (+-inf for none), or None.  They count as the
+        inequalities lower - x <= 0 and x - upper <= 0: with bounds, the multipliers of the inequalities are the triple
+        (as inequalities(x), as x for lower, as x for upper), 0 where a bound is infinite.
+    """
+
+    objective: Callable[[PyTree], Scalar]
+    equalities: Callable[[PyTree], PyTree] | None = None
+    inequalities: Callable[[PyTree], PyTree] | None = None
+    bounds: tuple[Any, Any] | None = None
+
+    def __post_init__(self):
+        for name in ("objective", "equalities", "inequalities"):
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name == "objective"):
+                raise TypeError(f"{name} must be a function of x, got {type(value).__name__}")
+        if self.bounds is not None and not (isinstance(self.bounds, tuple) and len(self.bounds) == 2):
+            raise ValueError(f"bounds must be a pair (lower, upper), got {self.bounds!r}")
+
+
+class Flat(NamedTuple):
+    """A problem over one vector: x0, its functions, and the ways back to the user's pytrees."""
+
+    x0: Array
+    objective: Callable[[Array], Array]
+    equalities: Callable[[Array], Array]
+    inequalities: Callable[[Array], Array]
+    unflatten: Callable[[Array], PyTree]
+    pack_equality: Callable[[PyTree], Array]
+    pack_inequality: Callable[[PyTree], Array]
+    unpack_equality: Callable[[Array], PyTree]
+    unpack_inequality: Callable[[Array], PyTree]
+
+
+def flatten(problem: Problem, x0: PyTree) -> Flat:
+    """The same problem over one real vector.
+
+    Raises:
+      TypeError: x0 is not real and floating; ValueError: the objective is not a scalar, bounds do not fit or cross.
+    """
+    x0 = jax.tree.map(jnp.asarray, x0)
+    for leaf in jax.tree.leaves(x0):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(f"x must hold real floating-point arrays, got {leaf.dtype}")
+    vector, unflatten = ravel_pytree(x0)
+    shape = jax.eval_shape(problem.objective, x0)
+    if getattr(shape, "shape", None) != ():
+        raise ValueError(f"objective must return a scalar, got {shape}")
+    lower, upper = (_bound(problem, side, x0, vector.size) for side in (0, 1))
+    if np.any(lower > upper):
+        raise ValueError("bounds must satisfy lower <= upper")
+    below, above = np.flatnonzero(np.isfinite(lower)), np.flatnonzero(np.isfinite(upper))
+    eq, eq_pack, eq_unpack = _constraint(problem.equalities, x0, vector.dtype)
+    own, own_pack, own_unpack = _constraint(problem.inequalities, x0, vector.dtype)
+    own_size = own_pack(own_unpack(None)).size
+    low, high = jnp.asarray(lower[below], vector.dtype), jnp.asarray(upper[above], vector.dtype)
+
+    def inequalities(v):
+        return jnp.concatenate([own(unflatten(v)), low - v[below], v[above] - high])
+
+    def pack(mu):
+        if problem.bounds is None:
+            return own_pack(mu)
+        of_own, of_lower, of_upper = mu
+        return jnp.concatenate([own_pack(of_own), ravel_pytree(of_lower)[0][below], ravel_pytree(of_upper)[0][above]])
+
+    def unpack(mu):
+        if problem.bounds is None:
+            return own_unpack(mu)
+        of_own, of_lower, of_upper = jnp.split(mu, [own_size, own_size + below.size])
+        zeros = jnp.zeros_like(vector)
+        return own_unpack(of_own), unflatten(zeros.at[below].set(of_lower)), unflatten(zeros.at[above].set(of_upper))
+
+    return Flat(
+        vector,
+        lambda v: jnp.asarray(problem.objective(unflatten(v)), vector.dtype),
+        lambda v: eq(unflatten(v)),
+        inequalities,
+        unflatten,
+        eq_pack,
+        pack,
+        eq_unpack,
+        unpack,
+    )
+
+
+def _bound(problem, side, x0, size):
+    """One side of the bounds as a vector of NumPy, infinite where there is none."""
+    bound = None if problem.bounds is None else problem.bounds[side]
+    if bound is None:
+        return np.full(size, (-np.inf, np.inf)[side])
+    if jax.tree.structure(bound) == jax.tree.structure(x0):
+        leaves = [np.broadcast_to(b, x.shape) for b, x in zip(jax.tree.leaves(bound), jax.tree.leaves(x0), strict=True)]
+        return np.concatenate([np.ravel(leaf) for leaf in leaves]).astype(float)
+    if np.ndim(bound) == 0:
+        return np.full(size, float(bound))
+    raise ValueError(f"bounds must be numbers or pytrees like x, got {bound!r}")
+
+
+def _constraint(fun, x0, dtype):
+    """fun(x) as a vector, and its multipliers between vector and pytree (None stands for zeros)."""
+    if fun is None:
+        return lambda x: jnp.zeros(0, dtype), lambda tree: jnp.zeros(0, dtype), lambda vector: None
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, dtype), jax.eval_shape(fun, x0))
+    flat, back = ravel_pytree(zeros)
+
+    def pack(multipliers):
+        vector = ravel_pytree(multipliers)[0]
+        if vector.size != flat.size:
+            raise ValueError(
+                f"multipliers must be like the constraint's values: expected {flat.size}, got {vector.size}"
+            )
+        return vector.astype(dtype)
+
+    return (
+        lambda x: ravel_pytree(fun(x))[0].astype(dtype),
+        pack,
+        lambda vector: zeros if vector is None else back(vector),
+    )
+
+
+def lagrangian(problem: Problem) -> Callable[[PyTree, PyTree, PyTree], Scalar]:
+    """L(x, lambda, mu) = f(x) + lambda . h(x) + mu . g(x) as a function of pytrees (None for no constraint)."""
+
+    def value(x, eq_multipliers=None, ineq_multipliers=None):
+        flat = flatten(problem, x)
+        lam, mu = flat.pack_equality(eq_multipliers), flat.pack_inequality(ineq_multipliers)
+        return flat.objective(flat.x0) + lam @ flat.equalities(flat.x0) + mu @ flat.inequalities(flat.x0)
+
+    return value

@@ -1,0 +1,176 @@
+"""Solve a constrained problem, and call it solved only if a certificate says so."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from functional_dl.aliases import Array, PyTree, Scalar
+from functional_dl.optimality.certificate import Certificate, certify_flat, evaluate
+from functional_dl.optimality.interior_point import minimise
+from functional_dl.optimality.problem import Problem, flatten
+
+METHODS = ("interior_point",)
+FAR = 1e10  # an iterate or objective beyond it, along feasible points that descend, is called unbounded
+
+
+class Solution(NamedTuple):
+    """What a solver ended with.
+
+    Fields:
+      x; objective: f(x); eq_multipliers, ineq_multipliers: lambda and mu, like the constraints' values.
+      converged: the certificate passed at the tolerance asked for.
+      reason: begins with "converged", "infeasible", "unbounded" or "stuck", and says why.
+      iterations: of the interior point method, restarts included.
+      certificate: of the point returned, whatever the outcome.
+    """
+
+    x: PyTree
+    eq_multipliers: PyTree
+    ineq_multipliers: PyTree
+    objective: Scalar
+    converged: bool
+    reason: str
+    iterations: int
+    certificate: Certificate
+
+
+def solve(
+    problem: Problem,
+    x0: PyTree,
+    method: str = "interior_point",
+    tolerance: float = 1e-8,
+    max_iterations: int = 500,
+) -> Solution:
+    """minimise f(x) subject to h(x) = 0, g(x) <= 0: a local minimum (the global one of a convex problem), certified.
+
+    Args:
+      problem: Problem.  f, h and g need two derivatives.  Keep the object: it is compiled once for each structure of x.
+      x0: a real pytree to start from; it need not be feasible.
+      method: "interior_point".
+      tolerance: of each of the KKT residuals; max_iterations: of each of up to three runs.
+    Returns:
+      Solution.  A hard problem raises nothing: `converged` is False and `reason` says why.  "infeasible" means a
+      stationary point of the violation |h|^2 + |(g)+|^2 that is not 0: a proof for convex constraints, local otherwise.
+    Raises:
+      ValueError: unknown method; tolerance or max_iterations not positive; and as Problem does.
+    Numerics: float64 is wanted for tolerances below 1e-5.
+    Source: see interior_point.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
+    if not tolerance > 0 or not max_iterations > 0:
+        raise ValueError(f"tolerance and max_iterations must be positive, got {tolerance}, {max_iterations}")
+    flat, run, restore, compiled = _programs(problem, x0)
+    start = flatten(problem, x0).x0
+    best = start, certify_flat(flat, start, None, None, tolerance, compiled)
+    iterations, reason = 0, ""
+    for attempt in range(3):
+        end = run(start, tolerance, max_iterations)
+        iterations += int(end.iterations)
+        certificate = _judge(flat, end, tolerance, compiled)
+        if _rank(certificate) < _rank(best[1]):
+            best = end.x, certificate
+        if certificate.passed:
+            break
+        reason = f"stuck: {certificate.reason}"
+        if _unbounded(flat, end.x, start, certificate):
+            best = end.x, certificate
+            reason = f"unbounded: the objective is {float(flat.objective(end.x)):.3g} at a feasible point, and falls on"
+            break
+        begin = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else start
+        nearest, violation, slope = restore(begin)
+        if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)):
+            best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
+            reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
+            break
+        start = nearest if attempt == 0 else nearest + 1e-2 * (1 + jnp.abs(nearest)) * _spread(nearest)
+    x, certificate = best
+    if certificate.passed:
+        reason = f"converged: {certificate.reason}"
+    return Solution(
+        flat.unflatten(x),
+        certificate.eq_multipliers,
+        certificate.ineq_multipliers,
+        flat.objective(x),
+        certificate.passed,
+        reason,
+        iterations,
+        certificate,
+    )
+
+
+def _programs(problem, x0):
+    """The compiled programs of a problem; kept, if it can be hashed, for each structure of x."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, x0))
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    try:
+        return _compile(problem, structure, shapes)
+    except TypeError as fault:
+        if "unhashable" not in str(fault):
+            raise
+        return _compile.__wrapped__(problem, structure, shapes)
+
+
+@lru_cache(maxsize=128)
+def _compile(problem, structure, shapes):
+    flat = flatten(problem, jax.tree.unflatten(structure, [jnp.zeros(shape, dtype) for shape, dtype in shapes]))
+    run = jax.jit(lambda x, tolerance, limit: minimise(flat, x, jnp.asarray(tolerance, x.dtype), limit))
+    return flat, run, jax.jit(lambda x: _restore(flat, x)), evaluate(flat)
+
+
+def _judge(flat, end, tolerance, compiled):
+    """Certify with the solver's multipliers; with multipliers found anew where those fail."""
+    certificate = certify_flat(flat, end.x, end.lam, end.mu, tolerance, compiled)
+    if certificate.passed or not np.all(np.isfinite(end.x)):
+        return certificate
+    again = certify_flat(flat, end.x, None, None, tolerance, compiled)
+    return again if _rank(again) < _rank(certificate) else certificate
+
+
+def _rank(certificate):
+    """Smaller is better: passed, then the greatest residual."""
+    worst = max(float(r) for r in certificate.residuals)
+    return not certificate.passed, worst if np.isfinite(worst) else np.inf
+
+
+def _unbounded(flat, x, start, certificate):
+    """A feasible point, far away or far down, whose objective is far below the start's."""
+    feasible = max(float(certificate.residuals.eq_residual), float(certificate.residuals.ineq_residual)) <= 1e-6
+    value = float(flat.objective(x))
+    far = value < -FAR or float(jnp.max(jnp.abs(x), initial=0.0)) > FAR
+    return feasible and far and value < min(float(flat.objective(start)), 0.0) - 1e3
+
+
+def _spread(x):
+    """Fixed numbers in (-1, 1), different in each entry: a start nearby that breaks a symmetry."""
+    return jnp.asarray(np.modf(np.arange(1, x.size + 1) * 0.6180339887498949)[0] * 2 - 1, x.dtype)
+
+
+def _restore(flat, x0) -> tuple[Array, Array, Array]:
+    """Levenberg and Marquardt on |h|^2 + |(g)+|^2: the point, the norm of the violation, the norm of its gradient."""
+
+    def violation(x):
+        return jnp.concatenate([flat.equalities(x), jnp.maximum(flat.inequalities(x), 0)])
+
+    def body(carry):
+        x, damping, count = carry
+        r, rows = violation(x), jax.jacrev(violation)(x)
+        square = rows.T @ rows
+        scale = jnp.maximum(jnp.max(jnp.diag(square), initial=0.0), 1e-12)
+        step = jnp.linalg.solve(square + damping * scale * jnp.eye(x.size, dtype=x.dtype), -rows.T @ r)
+        tried = violation(x + step)
+        better = jnp.sum(tried**2) < jnp.sum(r**2)
+        damping = jnp.clip(jnp.where(better, damping / 5, damping * 4), 1e-14, 1e14)
+        return jnp.where(better, x + step, x), damping, count + 1
+
+    def going(carry):
+        x, damping, count = carry
+        return (count < 300) & (damping < 1e13) & (jnp.linalg.norm(violation(x)) > 1e-9)
+
+    x, _, _ = lax.while_loop(going, body, (x0, jnp.full((), 1e-3, x0.dtype), jnp.zeros((), int)))
+    r = violation(x)
+    return x, jnp.linalg.norm(r), jnp.linalg.norm(jax.jacrev(violation)(x).T @ r)
