@@ -5,8 +5,9 @@ for a strict local minimum; a negative curvature along a d of the critical cone
 
     C = {d: grad h d = 0, grad g_i d = 0 (strong), grad g_i d <= 0 (weak)}
 
-refutes one where LICQ holds.  With weakly active constraints C lies between a subspace and Z: Z positive proves,
-the subspace where the weak rows vanish too (or a curved direction of Z that lies in C) refutes, the rest is "undecided".
+refutes one where LICQ holds.  With weakly active constraints C lies between a subspace and Z:
+Z positive proves; the subspace where the weak rows vanish too, or a curved direction of Z that lies in C, refutes; the
+rest is "undecided".
 Source: Nocedal and Wright 2006, theorems 12.5 and 12.6.
 """
 
@@ -21,6 +22,8 @@ from functional_dl.optimality.multipliers import estimate
 from functional_dl.optimality.problem import Problem, flatten
 
 RANK = 1e-9  # singular values below this fraction of the greatest count as zero
+FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
+HUGE = 1e6  # multipliers beyond it, where no constraint qualification holds, run to infinity: no multiplier exists
 CONDITIONS = {
     "stationarity": "the gradient of the Lagrangian is not zero",
     "eq_residual": "an equality does not hold",
@@ -28,6 +31,10 @@ CONDITIONS = {
     "dual_residual": "a multiplier of an inequality is negative",
     "slackness": "an inequality that is not active has a multiplier (complementary slackness)",
 }
+
+LIMIT = (
+    "a KKT point only in the limit: no constraint qualification holds, and a multiplier of {:.3g} says that none exists"
+)
 
 
 class Active(NamedTuple):
@@ -41,7 +48,8 @@ class Certificate(NamedTuple):
     """What is known about a point.
 
     Fields:
-      passed: all five residuals are within the tolerance, and no direction of descent of second order was found.
+      passed: all five residuals are within the tolerance, no direction of descent of second order was found, and the
+        multipliers do not run to infinity for want of a constraint qualification.
       residuals: KKTResiduals.
       active: Active(strong, weak).
       licq: the gradients of equalities and active inequalities are linearly independent.
@@ -65,9 +73,7 @@ class Certificate(NamedTuple):
     ineq_multipliers: PyTree
 
 
-def certify(
-    problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6
-) -> Certificate:
+def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
     """Judge a point: is it a KKT point, and a minimum?
 
     Args:
@@ -115,7 +121,9 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     if finite and not failed:
         curvature = np.asarray(hessian(x, lam.astype(x.dtype), mu.astype(x.dtype)), float)
         second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], licq, tolerance)
-    passed = finite and not failed and second != "not a minimum"
+    size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
+    limit = finite and not failed and not mfcq and size_of > HUGE * (1 + np.max(np.abs(slope), initial=0))
+    passed = finite and not failed and not limit and second != "not a minimum"
     return Certificate(
         passed,
         found,
@@ -124,7 +132,7 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         bool(mfcq),
         second,
         float(abs(lam @ h + mu @ g)),
-        _reason(found, failed, second, finite, tolerance),
+        LIMIT.format(size_of) if limit else _reason(found, failed, second, finite, tolerance),
         flat.unpack_equality(jax.numpy.asarray(lam, x.dtype)),
         flat.unpack_inequality(jax.numpy.asarray(mu, x.dtype)),
     )
@@ -147,7 +155,7 @@ def evaluate(flat):
 def _rank(rows):
     """The rank of normalised rows."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    if rows.size == 0 or np.any(norms == 0):
+    if rows.size == 0 or np.any(norms < FLAT):
         return 0 if rows.size == 0 else -1
     singular = np.linalg.svd(rows / norms, compute_uv=False)
     return int(np.sum(singular > RANK * singular[0]))
@@ -162,7 +170,10 @@ def _mfcq(dh, active):
     if not len(active):
         return True
     n = active.shape[1]
-    unit = active / np.maximum(np.linalg.norm(active, axis=1, keepdims=True), np.finfo(float).tiny)
+    norms = np.linalg.norm(active, axis=1, keepdims=True)
+    if np.any(norms < FLAT):
+        return False
+    unit = active / norms
     answer = linprog(
         np.r_[np.zeros(n), -1.0],
         np.c_[unit, np.ones(len(unit))],

@@ -46,10 +46,10 @@ class State(NamedTuple):
 def minimise(flat, x0, tolerance, limit) -> State:
     """Run the method; pure, under jit and vmap.  The multipliers are those of the functions as given (not scaled)."""
     of_f, of_h, of_g = _scales(flat, x0)
-    f = lambda x: of_f * flat.objective(x)  # noqa: E731
-    h = lambda x: of_h * flat.equalities(x)  # noqa: E731
-    g = lambda x: of_g * flat.inequalities(x)  # noqa: E731
-    lagrangian = lambda x, lam, mu: f(x) + lam @ h(x) + mu @ g(x)  # noqa: E731
+    f = lambda x: of_f * flat.objective(x)
+    h = lambda x: of_h * flat.equalities(x)
+    g = lambda x: of_g * flat.inequalities(x)
+    lagrangian = lambda x, lam, mu: f(x) + lam @ h(x) + mu @ g(x)
     one = jnp.ones((), x0.dtype)
 
     def error(x, s, lam, mu, tau):
@@ -71,7 +71,7 @@ def minimise(flat, x0, tolerance, limit) -> State:
         a, b = jax.jacrev(h)(x), jax.jacrev(g)(x)
         w = jax.hessian(lagrangian)(x, lam, mu) + b.T @ ((mu / s)[:, None] * b)
         values, vectors, shift = _factor(w, a, state.shift)
-        solve = lambda top, low: _solve(values, vectors, top, low)  # noqa: E731
+        solve = lambda top, low: _solve(values, vectors, top, low)
         top = slope + b.T @ ((tau + mu * (gx + s)) / s)
         dx, lam_new = solve(-top, -hx)
         ds = -(gx + s) - b @ dx
@@ -85,11 +85,11 @@ def minimise(flat, x0, tolerance, limit) -> State:
         slack = 10 * jnp.finfo(x.dtype).eps * (1 + jnp.abs(now))
         reach = jnp.maximum(0.99, 1 - tau)
         full = _fraction(s, ds, reach)
-        good = lambda at, step: at <= now + ARMIJO * step * jnp.minimum(descent, 0.0) + slack  # noqa: E731
+        good = lambda at, step: at <= now + ARMIJO * step * jnp.minimum(descent, 0.0) + slack
 
         # One correction: the constraints again, at the end of the full step.
         tried = x + full * dx
-        fall_h = h(tried) + (1 - full) * 0.0 * hx
+        fall_h = h(tried)
         fall_g = g(tried) + s + full * ds
         cx, _ = solve(-b.T @ (mu * fall_g / s), -fall_h)
         ex, es = full * dx + cx, full * ds - fall_g - b @ cx
@@ -108,10 +108,12 @@ def minimise(flat, x0, tolerance, limit) -> State:
 
         step, count = lax.while_loop(unfit, shorter, (full, jnp.zeros((), int)))
         failed = (count >= BACKTRACKS) | ~jnp.all(jnp.isfinite(dx))
-        stay = lambda new, old: jnp.where(failed, old, new)  # noqa: E731
+        stay = lambda new, old: jnp.where(failed, old, new)
         x_new = stay(jnp.where(corrected, x + ex, x + step * dx), x)
         s_new = stay(jnp.where(corrected, s + es, s + step * ds), s)
-        s_new = jnp.where(failed, s_new, jnp.maximum(s_new, -g(x_new)))  # a slack may grow to what the constraint leaves
+        s_new = jnp.where(
+            failed, s_new, jnp.maximum(s_new, -g(x_new))
+        )  # a slack may grow to what the constraint leaves
         mu_new = stay(mu + _fraction(mu, dmu, reach) * dmu, mu)
         mu_new = jnp.clip(mu_new, tau / (1e10 * s_new), 1e10 * tau / s_new)
         lam_new = stay(lam + jnp.where(corrected, full, step) * (lam_new - lam), lam)
@@ -140,13 +142,13 @@ def minimise(flat, x0, tolerance, limit) -> State:
 
 def _scales(flat, x0):
     """Factors <= 1 that bring the gradients of f, h and g at the start to at most GRADIENT."""
-    limit = lambda row: jnp.clip(GRADIENT / jnp.maximum(row, 1e-8), 1e-8, 1.0)  # noqa: E731
-    rows = lambda fun: jnp.max(jnp.abs(jax.jacrev(fun)(x0)), axis=1, initial=0.0)  # noqa: E731
+    limit = lambda row: jnp.clip(GRADIENT / jnp.maximum(row, 1e-8), 1e-8, 1.0)
+    rows = lambda fun: jnp.max(jnp.abs(jax.jacrev(fun)(x0)), axis=1, initial=0.0)
     return limit(_top(jax.grad(flat.objective)(x0))), limit(rows(flat.equalities)), limit(rows(flat.inequalities))
 
 
 def _factor(w, a, shift):
-    """Eigenvalues and -vectors of the KKT matrix, shifted until it has as many positive eigenvalues as x has entries."""
+    """Eigenvalues and -vectors of the KKT matrix, shifted until as many are positive as x has entries."""
     n, p = w.shape[0], a.shape[0]
 
     def spectrum(shift):

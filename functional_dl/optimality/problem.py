@@ -2,7 +2,8 @@ r"""Constrained problems: minimise f(x) subject to h(x) = 0 and g(x) <= 0, over 
 
     L(x, lambda, mu) = f(x) + lambda . h(x) + mu . g(x),      mu >= 0.
 
-One sign convention for the whole room.  Source: Boyd and Vandenberghe 2004, section 5.1; Nocedal and Wright 2006, ch. 12.
+One sign convention for the whole room.
+Source: Boyd and Vandenberghe 2004, section 5.1; Nocedal and Wright 2006, chapter 12.
 """
 
 from collections.abc import Callable
@@ -132,7 +133,9 @@ def _constraint(fun, x0, dtype):
     def pack(multipliers):
         vector = ravel_pytree(multipliers)[0]
         if vector.size != flat.size:
-            raise ValueError(f"multipliers must be like the constraint's values: expected {flat.size}, got {vector.size}")
+            raise ValueError(
+                f"multipliers must be like the constraint's values: expected {flat.size}, got {vector.size}"
+            )
         return vector.astype(dtype)
 
     return (
@@ -143,7 +146,7 @@ def _constraint(fun, x0, dtype):
 
 
 def lagrangian(problem: Problem) -> Callable[[PyTree, PyTree, PyTree], Scalar]:
-    """L(x, lambda, mu) = f(x) + lambda . h(x) + mu . g(x), as a function of pytrees (None where there is no constraint)."""
+    """L(x, lambda, mu) = f(x) + lambda . h(x) + mu . g(x) as a function of pytrees (None for no constraint)."""
 
     def value(x, eq_multipliers=None, ineq_multipliers=None):
         flat = flatten(problem, x)

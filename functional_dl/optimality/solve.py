@@ -66,16 +66,15 @@ def solve(
         raise ValueError(f"tolerance and max_iterations must be positive, got {tolerance}, {max_iterations}")
     flat, run, restore, compiled = _programs(problem, x0)
     start = flatten(problem, x0).x0
-    best, iterations = None, 0
-    reason = "stuck: the start is not finite"
+    best = start, certify_flat(flat, start, None, None, tolerance, compiled)
+    iterations, reason = 0, ""
     for attempt in range(3):
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
         certificate = _judge(flat, end, tolerance, compiled)
-        if best is None or _rank(certificate) < _rank(best[1]):
+        if _rank(certificate) < _rank(best[1]):
             best = end.x, certificate
         if certificate.passed:
-            reason = f"converged: {certificate.reason}"
             break
         reason = f"stuck: {certificate.reason}"
         if _unbounded(flat, end.x, start, certificate):
@@ -90,6 +89,8 @@ def solve(
             break
         start = nearest if attempt == 0 else nearest + 1e-2 * (1 + jnp.abs(nearest)) * _spread(nearest)
     x, certificate = best
+    if certificate.passed:
+        reason = f"converged: {certificate.reason}"
     return Solution(
         flat.unflatten(x),
         certificate.eq_multipliers,
@@ -103,7 +104,7 @@ def solve(
 
 
 def _programs(problem, x0):
-    """The compiled programs of a problem, kept for as long as the problem can be hashed and its x keeps its structure."""
+    """The compiled programs of a problem; kept, if it can be hashed, for each structure of x."""
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, x0))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
     try:
