@@ -84,8 +84,10 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
         step = jnp.where(settled & bent, down * (1 + jnp.linalg.norm(x)) / (1 + damping), step)
         after = lagrangian(x + step)
         better = after < value
-        damping = jnp.clip(jnp.where(better, damping / 10, damping * 10), 1e-30, 1e30)
+        damping = jnp.clip(jnp.where(better, damping / 10, damping * 10), least, 1e30)
         return jnp.where(better, x + step, x), damping, settled & ~bent, count + 1
+
+    least = max(FAR**-2.2, float(jnp.finfo(flat.x0.dtype).tiny))  # below the curvature of log x where x is FAR
 
     def going(carry):
         x, damping, done, count = carry
@@ -119,7 +121,7 @@ def dual_ascent(
 
     Args:
       problem, x0: as for dual_function.  steps: how many.
-      rate: a_k, a number (converges for smooth q if below 2 / curvature) or a function of k = 0, 1, ..., such as
+      rate: a_k, a number (converges for smooth q if below 2 / curvature) or a function of k = 0.0, 1.0, ..., such as
         lambda k: 1 / (k + 1) (a sum that diverges, of squares that converge: converges for every concave q).
     Returns:
       DualAscent.  An iterate where q is not finite does not move.
@@ -145,7 +147,7 @@ def dual_ascent(
         return (lam, mu), (value, *carry)
 
     zeros = tuple(jnp.zeros_like(fun(flat.x0)) for fun in (flat.equalities, flat.inequalities))
-    _, (values, lams, mus) = jax.jit(lambda start: lax.scan(body, start, jnp.arange(steps)))(zeros)
+    _, (values, lams, mus) = jax.jit(lambda start: lax.scan(body, start, jnp.arange(steps, dtype=flat.x0.dtype)))(zeros)
     best = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))
     return DualAscent(flat.unpack_equality(lams[best]), flat.unpack_inequality(mus[best]), values[best], values)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from functional_dl.aliases import PyTree
@@ -92,10 +93,13 @@ def _sharpen(flat, end):
     def error(z):
         return jnp.max(jnp.stack([jnp.abs(r) for r in residuals(flat, *jnp.split(z, cuts))]))
 
-    best = jnp.concatenate(end)
-    for _ in range(3):
-        system = lambda z: _system(flat, z, strong)
+    system = lambda z: _system(flat, z, strong)
+
+    def newton(_, carry):
+        z, best = carry
         z = z - _inverse(jax.jacfwd(system)(z)) @ system(z)
-        best = jnp.where(error(z) <= error(best), z, best)
+        return z, jnp.where(error(z) <= error(best), z, best)
+
+    _, best = lax.fori_loop(0, 3, newton, (z, jnp.concatenate(end)))
     best = jnp.where(error(best) <= 1e-6, best, jnp.nan)
     return (*jnp.split(best, cuts), strong)
