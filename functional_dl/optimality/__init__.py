@@ -1,4 +1,4 @@
-"""Optimality: projections, conjugates, first-order methods, convexity, and models fitted to a certified duality gap."""
+"""Optimality: problems, certificates, solvers, duality, solution maps, and models fitted to a certified gap."""
 
 from functional_dl.optimality import conjugates as conjugates
 from functional_dl.optimality import first_order as first_order

@@ -78,3 +78,9 @@ def test_a_weakly_active_inequality_counts_as_inactive(theta, slope):
 def test_no_solution_is_not_a_number():
     solve = solution_map(lambda t: Problem(lambda x: t * x[0]), jnp.zeros(1), max_iterations=30)
     assert bool(jnp.all(jnp.isnan(solve(jnp.asarray(1.0)))))
+
+
+def test_bounds_that_depend_on_the_parameter_are_refused_by_name():
+    solve = solution_map(lambda t: Problem(lambda x: x**2, bounds=(t, 3.0)), jnp.asarray(2.0))
+    with pytest.raises(TypeError, match="bounds must be fixed"):
+        solve(jnp.asarray(1.0))

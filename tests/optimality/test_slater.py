@@ -17,11 +17,18 @@ SOME = {
     "sliver": (None, lambda x: jnp.stack([x[0] - 1e-3, -x[0]]), None, [5.0]),
     "disc on a line": (lambda x: x[0] + x[1] - 1, lambda x: jnp.sum(x**2) - 1, None, [4.0, 4.0]),
     "box": (lambda x: jnp.sum(x) - 1, None, (0.0, 1.0), [5.0, -5.0, 0.0]),
+    "small units": (lambda x: 1e-12 * (x[1] - x[2]), lambda x: 1e-10 * (x[0] - 1), None, [3.0, 1.0, 2.0]),
+    "mixed units": (None, lambda x: jnp.stack([1e-10 * (x[0] - 1), x[0] + 5]), None, [3.0]),
+    "from a saddle": (None, lambda x: 1 - x[0] ** 2, None, [0.0]),
+    "between circles": (None, lambda x: jnp.stack([x @ x - 4, 1 - x @ x]), None, [0.0, 0.0]),
+    "far start": (None, lambda x: x[0] ** 2 - 1, None, [1e6]),
     "half-space without end": (None, lambda x: -x[0], None, [-4.0]),
 }
 NONE = {
     "x^2 <= 0": (None, lambda x: x[0] ** 2, None, [3.0]),
     "point": (None, lambda x: jnp.stack([x[0] - 1, 1 - x[0]]), None, [-2.0]),
+    "square, expanded": (None, lambda x: x[0] ** 2 - 2 * x[0] + 1, None, [3.0]),
+    "apart, small units": (None, lambda x: jnp.stack([1e-10 * (x[0] + 1), 1e-10 * (1 - x[0])]), None, [0.5]),
     "apart": (None, lambda x: jnp.stack([x[0] + 1, 1 - x[0]]), None, [0.5]),
     "tangent line": (lambda x: x[1] - 1, lambda x: jnp.sum(x**2) - 1, None, [2.0, 0.0]),
     "corner": (lambda x: jnp.sum(x), None, (0.0, jnp.inf), [1.0, 1.0]),
@@ -71,6 +78,15 @@ def test_without_inequalities_any_feasible_point_serves():
     assert found.found
     assert found.margin == np.inf
     assert abs(float(jnp.sum(found.x)) - 1) < 1e-7
+
+
+def test_a_search_that_fails_claims_nothing():
+    contradiction = Problem(zero, lambda x: jnp.stack([x[0], x[0] - 1]), lambda x: -x[1])
+    for problem in (contradiction, Problem(zero, None, lambda x: jnp.log(x[0]))):
+        found = slater_point(problem, jnp.array([-1.0, 1.0]))
+        assert not found.found
+        assert found.ineq_multipliers is None
+        assert "without a certificate" in found.reason
 
 
 def test_a_tolerance_must_be_positive():
