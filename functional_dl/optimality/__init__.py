@@ -1,4 +1,4 @@
-"""Optimality: projections, conjugates, first-order methods, convexity, and models fitted to a certified duality gap."""
+"""Optimality: problems, certificates, solvers, duality, solution maps, and models fitted to a certified gap."""
 
 from functional_dl.optimality import conjugates as conjugates
 from functional_dl.optimality import first_order as first_order
@@ -12,12 +12,18 @@ from functional_dl.optimality.certificate import certify as certify
 from functional_dl.optimality.convexity import Convexity as Convexity
 from functional_dl.optimality.convexity import Witness as Witness
 from functional_dl.optimality.convexity import is_convex as is_convex
+from functional_dl.optimality.duality import DualAscent as DualAscent
+from functional_dl.optimality.duality import dual_ascent as dual_ascent
+from functional_dl.optimality.duality import dual_function as dual_function
 from functional_dl.optimality.first_order import FirstOrder as FirstOrder
 from functional_dl.optimality.first_order import projected_gradient as projected_gradient
 from functional_dl.optimality.first_order import proximal_gradient as proximal_gradient
+from functional_dl.optimality.implicit import solution_map as solution_map
 from functional_dl.optimality.kkt import KKTResiduals as KKTResiduals
 from functional_dl.optimality.kkt import kkt_residuals as kkt_residuals
 from functional_dl.optimality.problem import Problem as Problem
 from functional_dl.optimality.problem import lagrangian as lagrangian
+from functional_dl.optimality.slater import SlaterPoint as SlaterPoint
+from functional_dl.optimality.slater import slater_point as slater_point
 from functional_dl.optimality.solve import Solution as Solution
 from functional_dl.optimality.solve import solve as solve

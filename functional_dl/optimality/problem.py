@@ -115,6 +115,8 @@ def _bound(problem, side, x0, size):
     bound = None if problem.bounds is None else problem.bounds[side]
     if bound is None:
         return np.full(size, (-np.inf, np.inf)[side])
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(bound)):
+        raise TypeError("bounds must be fixed numbers, got traced values: state such limits as inequalities")
     if jax.tree.structure(bound) == jax.tree.structure(x0):
         leaves = [np.broadcast_to(b, x.shape) for b, x in zip(jax.tree.leaves(bound), jax.tree.leaves(x0), strict=True)]
         return np.concatenate([np.ravel(leaf) for leaf in leaves]).astype(float)
