@@ -4,6 +4,8 @@ Shapes and dtypes are known while JAX traces and are always checked.  Values are
 where they exist and None under jit, grad and vmap, and a check of values is skipped there.
 """
 
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,15 +98,42 @@ def one_of(name: str, x, allowed: tuple[float, ...]) -> None:
         raise ValueError(f"{name}: expected values among {allowed}, got {values[outside].flat[0]:g}")
 
 
-def positive_size(name: str, n) -> int:
-    """n as a positive int: a layer's width, a number of classes.
+def whole(name: str, value, least: int = 1) -> int:
+    """`value` as an int: a layer's width, a number of steps, an order.
 
     Raises:
-      ValueError: n is no positive integer.
+      TypeError: it is no whole number.  ValueError: it is less than `least`.
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {n!r}")
-    return int(n)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected a whole number, got {value!r} ({type(value).__name__})") from None
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected a whole number, got {value!r} (bool)")
+    if number < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {number}")
+    return number
+
+
+def function(name: str, value) -> None:
+    """Refuses what cannot be called.
+
+    Raises:
+      TypeError: `value` is no function.
+    """
+    if not callable(value):
+        raise TypeError(f"{name}: expected a function, got {value!r} ({type(value).__name__})")
+
+
+def positive(name: str, x) -> None:
+    """Refuses a number that is not above 0, where it is known.
+
+    Raises:
+      ValueError: x is 0, negative or NaN.
+    """
+    known = concrete(x)
+    if known is not None and not (known > 0).all():
+        raise ValueError(f"{name}: expected a number > 0, got {x}")
 
 
 def lookup(name: str, key: str, table: dict):

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 
 from functional_dl import initializers
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.arguments import array, positive_size, real, within
+from functional_dl.arguments import array, real, whole, within
 
 
 class Layer(NamedTuple):
@@ -60,7 +60,7 @@ def dense(
       ValueError: a size is not positive; no such initializer; x or the weight does not fit.
     Source: Goodfellow, Bengio, Courville 2016, chapter 6.
     """
-    shape = (positive_size("in_features", in_features), positive_size("out_features", out_features))
+    shape = (whole("in_features", in_features), whole("out_features", out_features))
     make_weight = initializers.get(initializer)
 
     def init(key: Key) -> Params:

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from experiments.gallery.examples import EXAMPLES
 from functional_dl import derivations, explain
 from functional_dl.derivations import families
@@ -30,20 +28,22 @@ def index(reports: dict[str, Any]) -> str:
     """All derivations that were verified, with what each line was held to."""
     mathematics, mathematics_style = inline.mathematics()
     scripts = [mathematics, (HERE / "index.js").read_text(encoding="utf-8")]
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     style = mathematics_style + inline.asset("templates/tokens.css") + (HERE / "index.css").read_text(encoding="utf-8")
-    return environment.from_string((HERE / "index.html").read_text(encoding="utf-8")).render(
-        families=_families(reports),
-        examples=EXAMPLES,
-        count=len(reports),
-        lines=sum(len(report.steps) for report in reports.values()),
-        comparisons=sum(len(report.comparisons) for report in reports.values()),
-        wrong=sum(not report.passed for report in reports.values()),
-        policy=inline.policy(*scripts),
-        scripts=scripts,
-        style=style,
+    return (
+        inline.environment()
+        .from_string((HERE / "index.html").read_text(encoding="utf-8"))
+        .render(
+            families=_families(reports),
+            examples=EXAMPLES,
+            count=len(reports),
+            lines=sum(len(report.steps) for report in reports.values()),
+            comparisons=sum(len(report.comparisons) for report in reports.values()),
+            wrong=sum(not report.passed for report in reports.values()),
+            policy=inline.policy(*scripts),
+            scripts=scripts,
+            title="functional_dl: derivations",
+            style=style,
+        )
     )
 
 

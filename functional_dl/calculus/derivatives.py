@@ -12,57 +12,18 @@ from functional_dl.aliases import Array
 from functional_dl.calculus import differences
 from functional_dl.calculus.points import shape_of
 from functional_dl.calculus.program import primitives
-from functional_dl.calculus.taylor import nonnegative_integer, point
+from functional_dl.calculus.taylor import point
 from functional_dl.check.numeric import Estimate
 
 METHODS = ("richardson", "complex_step", "central", "forward", "backward")
 DIRECTIONS = {"both": 0, "left": -1, "right": 1}
 # what is no analytic function of a complex number, or is not a function of one at all
-NOT_ANALYTIC = set(
-    [
-        "abs",
-        "sign",
-        "max",
-        "min",
-        "clamp",
-        "floor",
-        "ceil",
-        "round",
-        "rem",
-        "real",
-        "imag",
-        "conj",
-        "sort",
-        "argmax",
-        "argmin",
-        "reduce_max",
-        "reduce_min",
-        "cummax",
-        "cummin",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "eq",
-        "ne",
-        "is_finite",
-        "nextafter",
-        "atan2",
-        "erf",
-        "erfc",
-        "erf_inv",
-        "lgamma",
-        "digamma",
-        "igamma",
-        "igammac",
-        "cbrt",
-        "bessel_i0e",
-        "bessel_i1e",
-        "polygamma",
-        "zeta",
-        "regularized_incomplete_beta",
-    ]
-)
+NOT_ANALYTIC = {
+    "abs", "sign", "max", "min", "clamp", "floor", "ceil", "round", "rem", "real", "imag", "conj", "sort", "argmax",
+    "argmin", "reduce_max", "reduce_min", "cummax", "cummin", "lt", "le", "gt", "ge", "eq", "ne", "is_finite",
+    "nextafter", "atan2", "erf", "erfc", "erf_inv", "lgamma", "digamma", "igamma", "igammac", "cbrt", "bessel_i0e",
+    "bessel_i1e", "polygamma", "zeta", "regularized_incomplete_beta",
+}  # fmt: skip
 
 
 class Sides(NamedTuple):
@@ -96,7 +57,7 @@ def derivative(f: Callable, x, method: str = "richardson", *, side: str = "both"
     """
     arguments.lookup("method", method, dict.fromkeys(METHODS))
     direction = arguments.lookup("side", side, DIRECTIONS)
-    order = nonnegative_integer("order", order)
+    order = arguments.whole("order", order)
     _fits(f, method, side, order)
     if arguments.concrete(x) is None:
         return _derivative(f, x, method, direction, order)
@@ -106,10 +67,7 @@ def derivative(f: Callable, x, method: str = "richardson", *, side: str = "both"
 
 
 def _fits(f, method, side, order):
-    if not callable(f):
-        raise TypeError(f"f: expected a function, got {type(f).__name__}")
-    if order < 1:
-        raise ValueError(f"order: expected 1 or more, got {order}")
+    arguments.function("f", f)
     if method != "richardson" and order != 1:
         raise ValueError(f"order: expected 1 with method={method!r}, got {order}; 'richardson' takes any order")
     if method != "richardson" and side != "both":

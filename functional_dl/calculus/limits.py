@@ -55,8 +55,7 @@ def limit(f: Callable, x0, side: str = "both") -> Limit:
       ValueError: x0 is NaN or no number, side is unknown, or f returns something else than one real number.
     Source: of the definition, Rudin, Principles of Mathematical Analysis (3rd ed.), 4.1.
     """
-    if not callable(f):
-        raise TypeError(f"f: expected a function, got {type(f).__name__}")
+    arguments.function("f", f)
     directions = arguments.lookup("side", side, SIDES)
     x0 = _point(x0)
     if math.isinf(x0):
@@ -77,8 +76,7 @@ def limit_of_sequence(f: Callable) -> Limit:
     Returns:
       Limit; `left` is the limit, as for x -> inf.
     """
-    if not callable(f):
-        raise TypeError(f"f: expected a function, got {type(f).__name__}")
+    arguments.function("f", f)
     return _one(_approach(f, Approach(math.inf, 1, whole=True)), left=True)
 
 

@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_leaves, tree_map, tree_structure
 
-from functional_dl import tree
+from functional_dl import arguments, tree
 from functional_dl.aliases import PyTree
 
 
 def of_one_argument(f: Callable, x: PyTree) -> Callable:
     """f as a function of x: where x is a tuple and f takes its entries one by one, f(*x)."""
-    if not callable(f):
-        raise TypeError(f"f: expected a function, got {type(f).__name__}")
+    arguments.function("f", f)
     if type(x) is not tuple or not _accepts(f, len(x)):
         return f
     if len(x) == 1 and _takes(f, x):

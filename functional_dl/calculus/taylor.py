@@ -37,18 +37,12 @@ def taylor(f: Callable, x0, order: int, side: str = "both") -> PyTree:
     Numerics: a few roundings a coefficient; nothing is differenced.
     Source: Griewank, Walther, Evaluating Derivatives (2nd ed.), SIAM 2008, chapter 13.
     """
-    order = nonnegative_integer("order", order)
+    order = arguments.whole("order", order, 0)
     arguments.lookup("side", side, dict.fromkeys(SIDES))
     if arguments.concrete(x0) is None:
         return _taylor(f, x0, order, side)
     with jax.enable_x64(True):
         return _taylor(f, point("x0", x0), order, side)
-
-
-def nonnegative_integer(name: str, n) -> int:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-        raise ValueError(f"{name}: expected a whole number, 0 or more, got {n!r}")
-    return int(n)
 
 
 def point(name: str, x) -> Scalar:

@@ -18,7 +18,7 @@ from functional_dl.explain import recording as recording_of
 from functional_dl.explain.explanation import Explanation
 from functional_dl.explain.naming import Name, Namer, argument_name
 from functional_dl.explain.steps import Maker
-from functional_dl.reverse.trace import is_differentiable, tangent_dtype
+from functional_dl.reverse.values import is_differentiable, tangent_dtype
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,8 @@ from jax.extend.core.primitives import (
     custom_vjp_call_p,
 )
 
-from functional_dl.reverse.trace import (
-    function_of,
-    instantiate,
-    open_jaxpr,
-)
+from functional_dl.reverse.trace import function_of, open_jaxpr
+from functional_dl.reverse.values import instantiate
 
 CUSTOM = {custom_jvp_call_p, custom_vjp_call_p}
 

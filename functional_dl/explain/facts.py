@@ -11,7 +11,7 @@ from functional_dl.explain.explanation import Meeting
 from functional_dl.explain.naming import Name, bar
 from functional_dl.explain.program import Entry
 from functional_dl.explain.recording import Recording
-from functional_dl.reverse.trace import Residual
+from functional_dl.reverse.program import Residual
 
 
 def operand(name: Name, value, number, recording) -> str:

@@ -70,3 +70,19 @@ def frame(page: str, title: str, height: int = 720) -> str:
         f'<iframe srcdoc="{html.escape(page, quote=True)}" title="{html.escape(title, quote=True)}" '
         f'sandbox="allow-scripts" style="{style}"></iframe>'
     )
+
+
+def environment() -> Any:
+    """jinja2's, escaping everything; its templates may include those of this room.
+
+    Raises:
+      ImportError: jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError("The page needs jinja2: pip install jinja2") from error
+    return jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(lambda name: asset(f"templates/{name}")),
+    )  # fmt: skip

@@ -78,7 +78,7 @@ def peak(recording: Recording) -> int:
 
 def _kept(recording: Recording) -> tuple[dict[int, int], dict[int, int]]:
     """For each kept value the entry whose way back reads it last, and the bytes kept that are no values of entries."""
-    from functional_dl.reverse.trace import Residual
+    from functional_dl.reverse.program import Residual
 
     numbers = recording.notebook.numbers
     first: dict[int, int] = {}

@@ -40,19 +40,11 @@ def render(data: dict[str, Any]) -> str:
     app = "(() => {\n'use strict';\n" + "\n".join(inline.asset(f"templates/{name}") for name in SCRIPTS) + "\n})();"
     mathematics, mathematics_style = inline.mathematics()
     scripts = [mathematics, inline.asset("vendor/dagre/dagre.min.js"), app]
-    return environment().from_string(inline.asset("templates/page.html")).render(
+    return inline.environment().from_string(inline.asset("templates/page.html")).render(
         data=data,
+        title=f"{data['name']}: value and cotangents",
         island=inline.island(data),
         policy=inline.policy(*scripts),
         scripts=scripts,
         style=mathematics_style + inline.asset("templates/tokens.css") + inline.asset("templates/page.css"),
     )  # fmt: skip
-
-
-def environment() -> Any:
-    """jinja2's, escaping everything."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError("The page needs jinja2: pip install jinja2") from error
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -28,12 +28,8 @@ from jax.extend.core.primitives import (
 from functional_dl.explain import sources
 from functional_dl.explain.calls import CUSTOM, applicable_again, called_name, function_name, traced_function
 from functional_dl.reverse.rule import Rule, rule_of
-from functional_dl.reverse.trace import (
-    Tape,
-    as_array,
-    bind_params,
-    open_jaxpr,
-)
+from functional_dl.reverse.trace import Tape, bind_params, open_jaxpr
+from functional_dl.reverse.values import as_array
 
 ENTERED = {jit_p: "jaxpr", closed_call_p: "call_jaxpr"}
 

@@ -13,10 +13,7 @@ from jax.extend.core import take_current_trace
 from functional_dl.explain import sources
 from functional_dl.explain.calls import traced_function
 from functional_dl.explain.program import Notebook, Place
-from functional_dl.reverse.trace import (
-    open_jaxpr,
-    record,
-)
+from functional_dl.reverse.trace import open_jaxpr, record
 
 
 @dataclass

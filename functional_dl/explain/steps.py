@@ -26,7 +26,7 @@ from functional_dl.explain.facts import (
 from functional_dl.explain.naming import Name, Namer, argument_name, latex_of, name_values
 from functional_dl.explain.program import Entry
 from functional_dl.explain.recording import Recording
-from functional_dl.reverse.trace import is_reference
+from functional_dl.reverse.values import is_reference
 
 
 @dataclass

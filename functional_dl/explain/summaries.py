@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from functional_dl.explain.explanation import Summary
-from functional_dl.reverse.trace import is_reference
+from functional_dl.reverse.values import is_reference
 
 FEW = 8  # entries: of no more the numbers themselves are shown
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl import arguments
 from functional_dl.integrals import compiled, core, derivative, host, result
 from functional_dl.integrals.integrand import Integrand, integrand
 from functional_dl.integrals.result import Integral
@@ -54,7 +55,7 @@ def integrate(
     Source: Piessens et al. 1983 (QUADPACK); Takahasi and Mori 1974.
     """
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
-    samples, intervals = whole("samples", samples, 16), whole("intervals", intervals, 32)
+    samples, intervals = arguments.whole("samples", samples, 16), arguments.whole("intervals", intervals, 32)
     args = tuple(args)
     with jax.enable_x64(True):
         moves = tuple(isinstance(bound, jax.core.Tracer) for bound in (a, b))
@@ -168,11 +169,3 @@ def tolerance(name: str, value) -> float:
     if not number >= 0:
         raise ValueError(f"{name}: expected a number >= 0, got {value}")
     return number
-
-
-def whole(name: str, value, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected a whole number, got {value!r} ({type(value).__name__})")
-    if value < low:
-        raise ValueError(f"{name}: expected at least {low}, got {value}")
-    return int(value)

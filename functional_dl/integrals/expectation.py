@@ -13,10 +13,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from functional_dl import arguments
 from functional_dl.aliases import Array, Key, PyTree
 from functional_dl.arguments import lookup
-from functional_dl.integrals.definite import whole
-from functional_dl.integrals.integrand import function
 
 
 class Distribution(NamedTuple):
@@ -123,8 +122,8 @@ def expectation_gradient(
     Kinks: pathwise is biased where f jumps (it sees f' only); the score function is not.
     Source: Williams 1992 (score function), Kingma and Welling 2014 (pathwise), Mohamed et al. 2020.
     """
-    function("f", f)
-    samples = whole("samples", samples, 3)
+    arguments.function("f", f)
+    samples = arguments.whole("samples", samples, 3)
     family = lookup("distribution", distribution, DISTRIBUTIONS) if isinstance(distribution, str) else distribution
     if method not in ("pathwise", "score"):
         raise ValueError(f"method: expected pathwise or score, got {method!r}")

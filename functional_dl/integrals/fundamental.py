@@ -5,10 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from functional_dl import tree
+from functional_dl import arguments, tree
 from functional_dl.integrals import definite
 from functional_dl.integrals.definite import integrate
-from functional_dl.integrals.integrand import function
 from functional_dl.integrals.result import Integral
 
 
@@ -24,7 +23,7 @@ def antiderivative(f: Callable, a, **settings) -> Callable:
     Raises:
       ValueError: when F is called at concrete numbers, and the integral does not converge: its reason.
     """
-    function("f", f)
+    arguments.function("f", f)
     definite.bound("a", a)
 
     def primitive(x):
@@ -44,7 +43,7 @@ def net_change(f: Callable, a, b, **settings) -> Integral:
     Returns:
       The integral of jax.grad(f), as `integrate` finds it; compare with f(b) - f(a).
     """
-    function("f", f)
+    arguments.function("f", f)
     return integrate(jax.grad(f), a, b, **settings)
 
 
@@ -66,7 +65,7 @@ def leibniz(f: Callable, a, b, theta, **settings) -> Integral:
     Raises:
       TypeError: theta holds something else than floating numbers, f does not return one real number.
     """
-    function("f", f)
+    arguments.function("f", f)
     with jax.enable_x64(True):
         for name, leaf in zip(tree.path_names(theta), jax.tree_util.tree_leaves(theta)):
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl import arguments
 from functional_dl.integrals import definite, host, substitution
 from functional_dl.integrals.definite import integrate
-from functional_dl.integrals.integrand import function
 from functional_dl.integrals.result import Integral
 
 SAMPLES = 4096
@@ -35,8 +35,8 @@ def area_between(f: Callable, g: Callable, a, b, **settings) -> Integral:
     Returns:
       Integral.  The crossings, found among 4096 places and by bisection, are break points of the integration.
     """
-    function("f", f)
-    function("g", g)
+    arguments.function("f", f)
+    arguments.function("g", g)
     a, b = _ordered(a, b)
     gap = lambda x: _real("f", f(x)) - _real("g", g(x))
     settings.setdefault("points", crossings(gap, a, b))
@@ -69,7 +69,7 @@ def volume_by_cross_sections(area: Callable, a, b, **settings) -> Integral:
     Raises:
       ValueError: an area is negative.
     """
-    function("area", area)
+    arguments.function("area", area)
     a, b = _ordered(a, b)
     with jax.enable_x64(True):
         x, values = _samples(area, a, b)
@@ -93,11 +93,11 @@ def volume_of_revolution(f: Callable, a, b, axis: str = "x", *, inner: Callable 
       ValueError: another axis; the axis cuts the region, so that turning it sweeps a part twice.
     Source: the disc, washer and shell methods of any calculus text.
     """
-    function("f", f)
+    arguments.function("f", f)
     across, c = _axis(axis)
     a, b = _ordered(a, b)
     base = inner if inner is not None else lambda x: jnp.zeros_like(x)
-    function("inner", base)
+    arguments.function("inner", base)
     outer_at, inner_at = lambda x: _real("f", f(x)), lambda x: _real("inner", base(x))
     if across == "x":
         _beside(a, b, c, axis)
@@ -160,7 +160,7 @@ def centroid(f: Callable, a, b, *, inner: Callable | None = None, **settings) ->
     Raises:
       ValueError: f < inner somewhere, or the area is 0.
     """
-    function("f", f)
+    arguments.function("f", f)
     a, b = _ordered(a, b)
     base = inner if inner is not None else lambda x: jnp.zeros_like(x)
     with jax.enable_x64(True):
@@ -185,7 +185,7 @@ def centroid(f: Callable, a, b, *, inner: Callable | None = None, **settings) ->
 
 def _speed(name: str, curve: Callable) -> Callable:
     """t -> length of curve per t; a graph y = f(x) is the curve (x, f(x))."""
-    function(name, curve)
+    arguments.function(name, curve)
 
     def speed(t):
         value, rate = jax.jvp(lambda t: jnp.asarray(curve(t)), (t,), (jnp.ones_like(t),))

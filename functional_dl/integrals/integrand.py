@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from functional_dl import arguments
 from functional_dl.aliases import PyTree
 from functional_dl.integrals import rules
 
@@ -26,7 +27,7 @@ def integrand(name: str, f: Callable, args: tuple, ndim: int = 0) -> Integrand:
     Raises:
       TypeError: f is not callable, or does not return numbers.
     """
-    function(name, f)
+    arguments.function(name, f)
     promotion = rules.strictness()
     number = jax.ShapeDtypeStruct((), jnp.float64)
 
@@ -79,11 +80,6 @@ def integrand(name: str, f: Callable, args: tuple, ndim: int = 0) -> Integrand:
         return jax.tree_util.tree_unflatten(structure, found)
 
     return Integrand(vector, restore, restore_error, sum(sizes), rounding_unit(shape))
-
-
-def function(name: str, value) -> None:
-    if not callable(value):
-        raise TypeError(f"{name}: expected a function, got {value!r} ({type(value).__name__})")
 
 
 def rounding_unit(shape: PyTree) -> float:

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl import tree
+from functional_dl import arguments, tree
 from functional_dl.aliases import Array, Key, PyTree
 from functional_dl.integrals import definite, rules
-from functional_dl.integrals.definite import integrate, whole
-from functional_dl.integrals.integrand import function
+from functional_dl.integrals.definite import integrate
 from functional_dl.integrals.result import Integral
 
 
@@ -29,8 +28,8 @@ def line_integral(field: Callable, path: Callable, t0, t1, **settings) -> Integr
     Raises:
       ValueError: the field's value has neither the shape of a place nor that of a number.
     """
-    function("field", field)
-    function("path", path)
+    arguments.function("field", field)
+    arguments.function("path", path)
 
     def element(t):
         place, rate = jax.jvp(lambda t: jnp.asarray(path(t)), (t,), (jnp.ones_like(t),))
@@ -49,7 +48,7 @@ def potential_difference(potential: Callable, path: Callable, t0, t1, **settings
 
     Arguments as for `line_integral`; potential: place -> number.
     """
-    function("potential", potential)
+    arguments.function("potential", potential)
     return line_integral(jax.grad(potential), path, t0, t1, **settings)
 
 
@@ -102,9 +101,9 @@ def integrated_gradients(
     Kinks: the gradient at a kink is JAX's; a path crosses a kink at single points, which count nothing.
     Source: Sundararajan, Taly and Yan 2017.
     """
-    function("f", f)
+    arguments.function("f", f)
     allowed = definite.tolerance("tolerance", tolerance)
-    steps, most_steps = whole("steps", steps, COST), whole("most_steps", most_steps, COST)
+    steps, most_steps = arguments.whole("steps", steps, COST), arguments.whole("most_steps", most_steps, COST)
     baseline = tree.zeros_like(x) if baseline is None else baseline
     _alike(x, baseline)
     _one_number(f, x)
@@ -191,7 +190,7 @@ def _along(panels: Callable, total: PyTree, settled: float, steps: int, most_ste
 
 def saliency(f: Callable, x: PyTree) -> PyTree:
     """|df/dx_i|: how strongly each input moves f, to first order.  f: x -> real number.  Source: Simonyan 2014."""
-    function("f", f)
+    arguments.function("f", f)
     return jax.tree_util.tree_map(jnp.abs, jax.grad(f)(x))
 
 
@@ -207,8 +206,8 @@ def smooth_grad(f: Callable, x: PyTree, key: Key, *, noise: float, samples: int 
 
     It is the gradient of f smoothed by a Gaussian of that width.  Source: Smilkov et al. 2017.
     """
-    function("f", f)
-    noise, samples = definite.tolerance("noise", noise), whole("samples", samples, 2)
+    arguments.function("f", f)
+    noise, samples = definite.tolerance("noise", noise), arguments.whole("samples", samples, 2)
     leaves, structure = jax.tree_util.tree_flatten(x)
 
     def one(key):

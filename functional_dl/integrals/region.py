@@ -7,42 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl import arguments
 from functional_dl.integrals import box, definite, result, rules
 from functional_dl.integrals.box import DOUBLE_EXPONENTIAL, SHARE, Axis, Box
-from functional_dl.integrals.definite import integrate, tolerance, whole
-from functional_dl.integrals.integrand import function, integrand
+from functional_dl.integrals.definite import integrate, tolerance
+from functional_dl.integrals.integrand import integrand
 from functional_dl.integrals.result import Integral
 
 LADDER = (
-    3,
-    4,
-    6,
-    8,
-    10,
-    12,
-    14,
-    16,
-    19,
-    22,
-    26,
-    32,
-    38,
-    45,
-    54,
-    64,
-    76,
-    90,
-    108,
-    128,
-    152,
-    180,
-    215,
-    256,
-    362,
-    512,
-    724,
+    3, 4, 6, 8, 10, 12, 14, 16, 19, 22, 26, 32, 38, 45, 54, 64, 76, 90, 108, 128, 152, 180, 215, 256, 362, 512, 724,
     1024,
-)
+)  # fmt: skip
 LINES = 24
 TARGET = 1e-13
 FEW = 64  # up to so many nodes Gauss's rule is taken without trying the other
@@ -88,9 +63,9 @@ def integrate_region(
       ValueError: no bounds or more than six, bounds that are not pairs, a bound that is NaN.
     Source: Genz 1984 for the families that the tests use; Owen 1997 for the scrambled nets.
     """
-    function("f", f)
+    arguments.function("f", f)
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
-    evaluations = whole("evaluations", evaluations, 10_000)
+    evaluations = arguments.whole("evaluations", evaluations, 10_000)
     with jax.enable_x64(True):
         limits, infinite = _limits(bounds)
         if len(limits) == 1:
@@ -117,7 +92,7 @@ def volume_under_surface(f: Callable, bounds: Sequence, **settings) -> Integral:
       f: x, y -> real number.
       bounds, settings: as for `integrate_region`, two variables.
     """
-    function("f", f)
+    arguments.function("f", f)
     if len(bounds) != 2:
         raise ValueError(f"bounds: expected two pairs, one for x and one for y, got {len(bounds)}")
     return integrate_region(lambda x, y: jnp.abs(f(x, y)), bounds, **settings)

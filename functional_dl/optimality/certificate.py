@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from functional_dl import arguments
 from functional_dl.aliases import PyTree
 from functional_dl.optimality.kkt import KKTResiduals, residuals
 from functional_dl.optimality.multipliers import estimate
@@ -85,8 +86,7 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
     Raises:
       ValueError: tolerance is not positive, or multipliers do not fit.
     """
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, got {tolerance}")
+    arguments.positive("tolerance", tolerance)
     flat = flatten(problem, x)
     return certify_flat(
         flat,

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from functional_dl import arguments
+
 ROUNDING = 256  # units of the last place of the values compared, below which a violation is rounding
 TRIES = 12  # violations that are looked at again
 REFUTED, UNREFUTED = "not convex", "no counterexample found"
@@ -71,10 +73,8 @@ def is_convex(f: Callable, sampler: Callable, key, *, points: int = 64, chords: 
     Source: Boyd and Vandenberghe 2004, sections 3.1.1 and 3.1.4.
     """
     for name, given in (("f", f), ("sampler", sampler)):
-        if not callable(given):
-            raise TypeError(f"{name}: expected a function, got {type(given).__name__}")
-    if points < 1 or chords < 1:
-        raise ValueError(f"points, chords: expected at least 1, got {points} and {chords}")
+        arguments.function(name, given)
+    points, chords = arguments.whole("points", points), arguments.whole("chords", chords)
     with jax.enable_x64(True):
         first, unravel = ravel_pytree(_doubled(sampler(key)))
         flat = _flat_function(f, unravel)

@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
+from functional_dl.optimality.measures import largest
 from functional_dl.optimality.problem import Problem, flatten
 
 STATIONARY = 1e-10  # relative size of a gradient that counts as zero
@@ -63,17 +65,17 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
 
     def size(x):
         parts = jax.grad(flat.objective)(x), lam @ jax.jacrev(flat.equalities)(x), mu @ jax.jacrev(flat.inequalities)(x)
-        return 1 + sum(_top(part) for part in parts)
+        return 1 + sum(largest(part) for part in parts)
 
     def look(x):
         """Value, gradient, spectrum, and whether x is a minimum of second order within rounding."""
         value, slope = jax.value_and_grad(lagrangian)(x)
         curvature = jax.hessian(lagrangian)(x)
         values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(curvature), curvature, 0.0))
-        flat_enough = _top(slope) <= STATIONARY * size(x)
+        flat_enough = largest(slope) <= STATIONARY * size(x)
         # A gradient that vanishes only as x grows (log x) is told from one that vanishes at a point by slope . x.
         settled = flat_enough & (jnp.sum(jnp.abs(slope * x)) <= 1e-9 * (1 + jnp.abs(value)))
-        bent = values[0] < -1e-8 * (_top(values) + jnp.finfo(x.dtype).tiny)
+        bent = values[0] < -1e-8 * (largest(values) + jnp.finfo(x.dtype).tiny)
         return value, slope, values, vectors, settled, bent
 
     def body(carry):
@@ -91,14 +93,14 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
 
     def going(carry):
         x, damping, done, count = carry
-        return ~done & (count < LIMIT) & (damping < 1e25) & (_top(x) < FAR) & (lagrangian(x) > -FAR)
+        return ~done & (count < LIMIT) & (damping < 1e25) & (largest(x) < FAR) & (lagrangian(x) > -FAR)
 
     start = flat.x0, jnp.full((), 1e-6, flat.x0.dtype), jnp.zeros((), bool), jnp.zeros((), int)
     x, _, done, _ = lax.while_loop(going, body, start)
     value, slope, _, _, _, bent = look(x)
     # Rounding may stop the descent a little above the tolerance.
-    stalled = (_top(slope) <= 1e4 * STATIONARY * size(x)) & ~bent & (_top(x) < jnp.sqrt(FAR))
-    fell = (value <= -FAR) | (_top(x) >= FAR)
+    stalled = (largest(slope) <= 1e4 * STATIONARY * size(x)) & ~bent & (largest(x) < jnp.sqrt(FAR))
+    fell = (value <= -FAR) | (largest(x) >= FAR)
     return x, jnp.where(done, 0, jnp.where(fell, 1, jnp.where(stalled, 0, 2)))
 
 
@@ -129,8 +131,7 @@ def dual_ascent(
       ValueError: steps is not positive.
     Source: Shor 1985; Boyd, Xiao and Mutapcic 2003.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be positive, got {steps}")
+    steps = arguments.whole("steps", steps)
     flat = flatten(problem, x0)
     dual = dual_function(problem, x0)
     at = rate if callable(rate) else lambda _: jnp.asarray(rate, flat.x0.dtype)
@@ -150,7 +151,3 @@ def dual_ascent(
     _, (values, lams, mus) = jax.jit(lambda start: lax.scan(body, start, jnp.arange(steps, dtype=flat.x0.dtype)))(zeros)
     best = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))
     return DualAscent(flat.unpack_equality(lams[best]), flat.unpack_inequality(mus[best]), values[best], values)
-
-
-def _top(values):
-    return jnp.max(jnp.abs(values), initial=0.0)

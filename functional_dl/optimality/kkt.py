@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from functional_dl.aliases import Array, PyTree, Scalar
+from functional_dl.optimality.measures import largest
 from functional_dl.optimality.problem import Flat, Problem, flatten
 
 
@@ -38,14 +39,14 @@ def residuals(flat: Flat, x: Array, lam: Array, mu: Array) -> KKTResiduals:
     h, g = flat.equalities(x), flat.inequalities(x)
     dh, dg = jax.jacrev(flat.equalities)(x), jax.jacrev(flat.inequalities)(x)
     of_h, of_g = lam @ dh, mu @ dg
-    scale = 1 + jnp.maximum(_top(slope), jnp.maximum(_top(of_h), _top(of_g)))
+    scale = 1 + jnp.maximum(largest(slope), jnp.maximum(largest(of_h), largest(of_g)))
     rows_h, rows_g = 1 + jnp.linalg.norm(dh, axis=1), 1 + jnp.linalg.norm(dg, axis=1)
     return KKTResiduals(
-        _top(slope + of_h + of_g) / scale,
-        _top(h / rows_h),
-        _top(jnp.maximum(g, 0) / rows_g),
-        _top(jnp.maximum(-mu, 0)) / (1 + _top(mu)),
-        _top(mu * g / (1 + jnp.abs(mu)) / rows_g),
+        largest(slope + of_h + of_g) / scale,
+        largest(h / rows_h),
+        largest(jnp.maximum(g, 0) / rows_g),
+        largest(jnp.maximum(-mu, 0)) / (1 + largest(mu)),
+        largest(mu * g / (1 + jnp.abs(mu)) / rows_g),
     )
 
 
@@ -62,8 +63,3 @@ def kkt_residuals(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = 
     """
     flat = flatten(problem, x)
     return residuals(flat, flat.x0, flat.pack_equality(lam), flat.pack_inequality(mu))
-
-
-def _top(values):
-    """max |v|, 0 for none."""
-    return jnp.max(jnp.abs(values), initial=0)

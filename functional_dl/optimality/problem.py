@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 
 
@@ -38,10 +39,10 @@ class Problem:
     def __post_init__(self):
         for name in ("objective", "equalities", "inequalities"):
             value = getattr(self, name)
-            if not callable(value) and (value is not None or name == "objective"):
-                raise TypeError(f"{name} must be a function of x, got {type(value).__name__}")
+            if value is not None or name == "objective":
+                arguments.function(name, value)
         if self.bounds is not None and not (isinstance(self.bounds, tuple) and len(self.bounds) == 2):
-            raise ValueError(f"bounds must be a pair (lower, upper), got {self.bounds!r}")
+            raise ValueError(f"bounds: expected a pair (lower, upper), got {self.bounds!r}")
 
 
 class Flat(NamedTuple):
@@ -67,14 +68,14 @@ def flatten(problem: Problem, x0: PyTree) -> Flat:
     x0 = jax.tree.map(jnp.asarray, x0)
     for leaf in jax.tree.leaves(x0):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(f"x must hold real floating-point arrays, got {leaf.dtype}")
+            raise TypeError(f"x: expected arrays of real floating numbers, got dtype {leaf.dtype}")
     vector, unflatten = ravel_pytree(x0)
     shape = jax.eval_shape(problem.objective, x0)
     if getattr(shape, "shape", None) != ():
-        raise ValueError(f"objective must return a scalar, got {shape}")
+        raise ValueError(f"objective: expected a scalar as its value, got {shape}")
     lower, upper = (_bound(problem, side, x0, vector.size) for side in (0, 1))
     if np.any(lower > upper):
-        raise ValueError("bounds must satisfy lower <= upper")
+        raise ValueError(f"bounds: expected lower <= upper, got {problem.bounds!r}")
     below, above = np.flatnonzero(np.isfinite(lower)), np.flatnonzero(np.isfinite(upper))
     eq, eq_pack, eq_unpack = _constraint(problem.equalities, x0, vector.dtype)
     own, own_pack, own_unpack = _constraint(problem.inequalities, x0, vector.dtype)
@@ -116,13 +117,13 @@ def _bound(problem, side, x0, size):
     if bound is None:
         return np.full(size, (-np.inf, np.inf)[side])
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(bound)):
-        raise TypeError("bounds must be fixed numbers, got traced values: state such limits as inequalities")
+        raise TypeError("bounds: expected fixed numbers, got traced ones: state such limits as inequalities")
     if jax.tree.structure(bound) == jax.tree.structure(x0):
         leaves = [np.broadcast_to(b, x.shape) for b, x in zip(jax.tree.leaves(bound), jax.tree.leaves(x0), strict=True)]
         return np.concatenate([np.ravel(leaf) for leaf in leaves]).astype(float)
     if np.ndim(bound) == 0:
         return np.full(size, float(bound))
-    raise ValueError(f"bounds must be numbers or pytrees like x, got {bound!r}")
+    raise ValueError(f"bounds: expected numbers or pytrees like x, got {bound!r}")
 
 
 def _constraint(fun, x0, dtype):
@@ -136,7 +137,7 @@ def _constraint(fun, x0, dtype):
         vector = ravel_pytree(multipliers)[0]
         if vector.size != flat.size:
             raise ValueError(
-                f"multipliers must be like the constraint's values: expected {flat.size}, got {vector.size}"
+                f"multipliers: expected as many as the constraint has values, {flat.size}, got {vector.size}"
             )
         return vector.astype(dtype)
 

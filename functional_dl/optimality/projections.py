@@ -152,9 +152,7 @@ def _plane(x, normal, offset):
 
 def _positive(name, value, x):
     value = arguments.real(name, value).astype(x.dtype)
-    known = arguments.concrete(value)
-    if known is not None and not (known > 0).all():
-        raise ValueError(f"{name}: expected a number > 0, got {known}")
+    arguments.positive(name, value)
     return value
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
+from functional_dl.optimality.measures import largest, longest_step
 
 CONVERGED, INFEASIBLE, UNBOUNDED, STUCK = range(4)
 
@@ -77,14 +78,14 @@ def solve(
     expected = {"q": (q, (n,)), "P": (P, (n, n)), "A": (A, (b.size, n)), "G": (G, (h.size, n))}
     for name, (value, shape) in expected.items():
         if value.shape != shape:
-            raise ValueError(f"{name} must have the shape {shape}, got {value.shape}")
+            raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
     return _mehrotra(P, q, A, b, G, h, tolerance, max_iterations)
 
 
 def _mehrotra(P, q, A, b, G, h, tolerance, limit):
     n, p, m = q.size, b.size, h.size
-    size = 1 + jnp.maximum(_top(q), jnp.maximum(_top(b), _top(h)))
-    ridge = 1e-11 * (1 + _top(P))
+    size = 1 + jnp.maximum(largest(q), jnp.maximum(largest(b), largest(h)))
+    ridge = 1e-11 * (1 + largest(P))
     signs = jnp.concatenate([jnp.full(n, ridge), jnp.full(p, -ridge)])
 
     def newton(weights):
@@ -103,7 +104,7 @@ def _mehrotra(P, q, A, b, G, h, tolerance, limit):
 
     def measure(x, y, z, s):
         dual, equal, slack = errors(x, y, z, s)
-        return jnp.maximum(_top(dual), jnp.maximum(_top(equal), _top(slack))) / size
+        return jnp.maximum(largest(dual), jnp.maximum(largest(equal), largest(slack))) / size
 
     def step(solution, s, z, dual, equal, slack, center):
         """Newton's step; `center` is what s z + z ds + s dz shall be brought to 0 by."""
@@ -117,9 +118,9 @@ def _mehrotra(P, q, A, b, G, h, tolerance, limit):
         objective = x @ (P @ x) / 2 + q @ x
         solved = (measure(x, y, z, s) <= tolerance) & (s @ z <= tolerance * (1 + jnp.abs(objective)))
         proof = -(b @ y + h @ z)
-        infeasible = (proof > 1e-12) & (_top(A.T @ y + G.T @ z) <= 1e-9 * proof / size) & (proof > 1e6)
+        infeasible = (proof > 1e-12) & (largest(A.T @ y + G.T @ z) <= 1e-9 * proof / size) & (proof > 1e6)
         fall = -(q @ x)
-        along = jnp.maximum(_top(P @ x), jnp.maximum(_top(A @ x), jnp.max(G @ x, initial=0.0)))
+        along = jnp.maximum(largest(P @ x), jnp.maximum(largest(A @ x), jnp.max(G @ x, initial=0.0)))
         unbounded = (along <= 1e-7 * fall / size) & (fall > 1e6)
         return jnp.where(solved, CONVERGED, jnp.where(infeasible, INFEASIBLE, jnp.where(unbounded, UNBOUNDED, STUCK)))
 
@@ -128,12 +129,12 @@ def _mehrotra(P, q, A, b, G, h, tolerance, limit):
         solution = newton(z / s)
         dual, equal, slack = errors(x, y, z, s)
         dx, dy, dz, ds = step(solution, s, z, dual, equal, slack, s * z)
-        reach = jnp.minimum(_longest(s, ds), _longest(z, dz))
+        reach = jnp.minimum(longest_step(s, ds), longest_step(z, dz))
         mean = s @ z / max(m, 1)
         after = (s + reach * ds) @ (z + reach * dz) / max(m, 1)
         target = mean * (after / jnp.where(mean > 0, mean, 1.0)) ** 3
         dx, dy, dz, ds = step(solution, s, z, dual, equal, slack, s * z + ds * dz - target)
-        reach = jnp.minimum(1.0, 0.99 * jnp.minimum(_longest(s, ds, 2.0), _longest(z, dz, 2.0)))
+        reach = jnp.minimum(1.0, 0.99 * jnp.minimum(longest_step(s, ds, 2.0), longest_step(z, dz, 2.0)))
         new = x + reach * dx, y + reach * dy, z + reach * dz, s + reach * ds
         sound = jnp.all(jnp.isfinite(jnp.concatenate(new)))
         x, y, z, s = (jnp.where(sound, a, c) for a, c in zip(new, (x, y, z, s), strict=True))
@@ -146,12 +147,3 @@ def _mehrotra(P, q, A, b, G, h, tolerance, limit):
     x, y, z, s, status, count = lax.while_loop(lambda c: (c[4] == STUCK) & (c[5] < limit), body, start)
     objective = x @ (P @ x) / 2 + q @ x
     return QPSolution(x, y, z, objective, s @ z, measure(x, y, z, s), status, count)
-
-
-def _top(values):
-    return jnp.max(jnp.abs(values), initial=0.0)
-
-
-def _longest(s, ds, most=1.0):
-    """The longest step <= most that keeps s + step ds >= 0."""
-    return jnp.min(jnp.where(ds < 0, -s / jnp.where(ds < 0, ds, -1.0), most), initial=most)

@@ -25,6 +25,7 @@ from jaxtyping import Float
 
 from functional_dl import arguments, penalties
 from functional_dl.aliases import Array, Scalar
+from functional_dl.optimality.measures import reachable
 
 
 class LinearFit(NamedTuple):
@@ -75,7 +76,7 @@ def lasso(
     centred, target = x - x.mean(0, keepdims=True), y - y.mean()
     gram, moment = centred.T @ centred / n, centred.T @ target / n
     diagonal = jnp.diag(gram)
-    limit = _reachable(tolerance, x)
+    limit = reachable(tolerance, x)
 
     def sweep(w):
         def visit(j, w):
@@ -122,7 +123,7 @@ def ridge(x: Float[Array, "n features"], y: Float[Array, " n"], strength) -> Lin
     primal = residual @ residual / (2 * n) + strength * (w @ w)
     pull = centred.T @ residual / n
     dual = target @ residual / n - residual @ residual / (2 * n) - pull @ pull / (4 * strength)
-    return _fit(w, y.mean() - x.mean(0) @ w, primal, dual, jnp.ones((), int), _reachable(1e-10, x))
+    return _fit(w, y.mean() - x.mean(0) @ w, primal, dual, jnp.ones((), int), reachable(1e-10, x))
 
 
 def logistic(
@@ -144,7 +145,7 @@ def logistic(
     labels = arguments.concrete(y)
     if labels is not None and set(labels.tolist()) != {-1.0, 1.0}:
         raise ValueError(f"y: expected the labels -1 and 1, both of them, got {sorted(set(labels.tolist()))[:5]}")
-    n, limit = len(y), _reachable(tolerance, x)
+    n, limit = len(y), reachable(tolerance, x)
     rows = jnp.concatenate([x, jnp.ones((n, 1), x.dtype)], axis=1)
     ridge_part = 2 * strength * jnp.ones((rows.shape[1],), x.dtype).at[-1].set(0)
 
@@ -190,11 +191,6 @@ def _balanced(p, y):
 def _fit(w, b, primal, dual, k, limit) -> LinearFit:
     gap = primal - dual
     return LinearFit(w, b, primal, dual, gap, k, gap <= limit * (1 + primal))
-
-
-def _reachable(tolerance, like):
-    """The tolerance, but no less than the dtype can tell."""
-    return jnp.maximum(tolerance, 64 * jnp.finfo(like.dtype).eps).astype(like.dtype)
 
 
 def _data(x, y, strength, positive: bool = False):

@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl import arguments
 from functional_dl.aliases import PyTree
 from functional_dl.optimality.certificate import certify_flat
 from functional_dl.optimality.interior_point import minimise
+from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
 
 LARGEST = 1.0  # the margin asked for is bounded, so that the auxiliary problem has a solution
@@ -59,14 +61,14 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
       better: a margin that is met only far from x0, such as that of exp(x) - 1e-9, can be missed.
     Source: Boyd and Vandenberghe 2004, section 11.4.1 (phase I).
     """
-    if not tolerance > 0 or not max_iterations > 0:
-        raise ValueError(f"tolerance and max_iterations must be positive, got {tolerance}, {max_iterations}")
+    arguments.positive("tolerance", tolerance)
+    max_iterations = arguments.whole("max_iterations", max_iterations)
     flat = flatten(problem, x0)
     of_h, of_g = (_units(fun, flat.x0) for fun in (flat.equalities, flat.inequalities))
     phase = _phase_one(flat, of_h, of_g)
     run = jax.jit(lambda x: minimise(phase, x, jnp.asarray(tolerance, x.dtype), max_iterations))
     seen = [_judge(flat, flat.x0, tolerance)]
-    for start in (phase.x0, phase.x0 + _aside(phase.x0)):
+    for start in (phase.x0, aside(phase.x0, 0.1)):
         end = run(start)
         seen.append(_judge(flat, end.x[:-1], tolerance))
         certificate = certify_flat(phase, end.x, end.lam, end.mu, 10 * tolerance)
@@ -108,12 +110,6 @@ def _phase_one(flat, of_h, of_g):
         inequalities=inequalities,
         unpack_inequality=lambda mu: mu,
     )
-
-
-def _aside(x):
-    """A displacement that breaks symmetries: fixed numbers in (-0.1, 0.1), relative to x."""
-    spread = np.modf(np.arange(1, x.size + 1) * 0.6180339887498949)[0] * 0.2 - 0.1
-    return jnp.asarray(spread, x.dtype) * (1 + jnp.abs(x))
 
 
 def _judge(flat, x, tolerance):

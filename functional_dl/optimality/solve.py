@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.certificate import Certificate, certify_flat, evaluate
 from functional_dl.optimality.interior_point import minimise
+from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
 
 METHODS = ("interior_point",)
@@ -60,10 +62,9 @@ def solve(
     Numerics: float64 is wanted for tolerances below 1e-5.
     Source: see interior_point.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
-    if not tolerance > 0 or not max_iterations > 0:
-        raise ValueError(f"tolerance and max_iterations must be positive, got {tolerance}, {max_iterations}")
+    arguments.lookup("method", method, dict.fromkeys(METHODS))
+    arguments.positive("tolerance", tolerance)
+    max_iterations = arguments.whole("max_iterations", max_iterations)
     flat, run, restore, compiled = _programs(problem, x0)
     start = flatten(problem, x0).x0
     best = start, certify_flat(flat, start, None, None, tolerance, compiled)
@@ -87,7 +88,7 @@ def solve(
             best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
             reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
             break
-        start = nearest if attempt == 0 else nearest + 1e-2 * (1 + jnp.abs(nearest)) * _spread(nearest)
+        start = nearest if attempt == 0 else aside(nearest, 1e-2)
     x, certificate = best
     if certificate.passed:
         reason = f"converged: {certificate.reason}"
@@ -143,11 +144,6 @@ def _unbounded(flat, x, start, certificate):
     value = float(flat.objective(x))
     far = value < -FAR or float(jnp.max(jnp.abs(x), initial=0.0)) > FAR
     return feasible and far and value < min(float(flat.objective(start)), 0.0) - 1e3
-
-
-def _spread(x):
-    """Fixed numbers in (-1, 1), different in each entry: a start nearby that breaks a symmetry."""
-    return jnp.asarray(np.modf(np.arange(1, x.size + 1) * 0.6180339887498949)[0] * 2 - 1, x.dtype)
 
 
 def _restore(flat, x0) -> tuple[Array, Array, Array]:

@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
+from functional_dl.optimality.measures import longest_step, reachable
 
 
 def linear(x, z):
@@ -191,7 +192,7 @@ def _machine(alpha, k, scores, x, y, c, kernel, tolerance) -> SVM:
         gap,
         support,
         k,
-        gap <= _reachable(tolerance, dual) * (1 + jnp.abs(dual)),
+        gap <= reachable(tolerance, dual) * (1 + jnp.abs(dual)),
         x,
         y,
         kernel,
@@ -208,11 +209,6 @@ def _best_bias(scores, y):
     return kinks[order][jnp.argmax(negative >= positive[-1] - positive)]
 
 
-def _reachable(tolerance, like):
-    """The tolerance, but no less than the dtype can tell."""
-    return jnp.maximum(tolerance, 64 * jnp.finfo(like.dtype).eps).astype(like.dtype)
-
-
 def _interior_point(product, decompose, y, c, tolerance, iterations):
     """min alpha' Q alpha / 2 - sum alpha, 0 <= alpha <= C, y . alpha = 0, by Mehrotra's predictor and corrector.
 
@@ -221,7 +217,6 @@ def _interior_point(product, decompose, y, c, tolerance, iterations):
     Newton's step, l and u eliminated:  (Q + l / alpha + u / (C - alpha)) d_alpha + y d_b = right.
     """
     n, dtype = len(y), y.dtype
-    one = jnp.ones((), dtype)
 
     def residuals(state):
         alpha, _, b, low, up = state
@@ -244,11 +239,7 @@ def _interior_point(product, decompose, y, c, tolerance, iterations):
 
     def longest(state, move):
         """The largest step in (0, 1] that keeps alpha, its room below C, l and u at 0 or above."""
-        steps = [one]
-        for i in (0, 1, 3, 4):
-            falling = move[i] < 0
-            steps.append(jnp.min(jnp.where(falling, -state[i] / jnp.where(falling, move[i], -one), jnp.inf)))
-        return jnp.min(jnp.stack(steps))
+        return jnp.min(jnp.stack([longest_step(state[i], move[i]) for i in (0, 1, 3, 4)]))
 
     def ahead(state, move, length):
         return jax.tree.map(lambda v, d: v + length * d, state, move)
@@ -272,7 +263,7 @@ def _interior_point(product, decompose, y, c, tolerance, iterations):
         dual, primal = residuals(state)
         alpha = state[0]
         objective = jnp.abs(jnp.sum(alpha) - alpha @ product(alpha) / 2)
-        reached = _reachable(tolerance, y) / 8
+        reached = reachable(tolerance, y) / 8
         small = (jnp.max(jnp.abs(dual)) <= 10 * reached) & (jnp.abs(primal) <= reached * c)
         return (2 * n * complementarity(state) <= reached * (1 + objective)) & small
 

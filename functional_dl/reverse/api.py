@@ -26,9 +26,7 @@ from jax.tree_util import (
 
 from functional_dl.reverse import sweep
 from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
-from functional_dl.reverse.trace import (
-    is_differentiable,
-)
+from functional_dl.reverse.values import is_differentiable
 
 
 def vjp(fun: Callable, *primals, has_aux: bool = False):

@@ -21,8 +21,9 @@ import numpy as np
 from jax import lax
 from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from functional_dl import arguments
 from functional_dl.reverse.api import vjp
-from functional_dl.reverse.trace import is_differentiable
+from functional_dl.reverse.values import is_differentiable
 
 
 def checkpointed_scan(f: Callable, init, xs=None, length: int | None = None, *, slots: int):
@@ -44,24 +45,18 @@ def checkpointed_scan(f: Callable, init, xs=None, length: int | None = None, *, 
       ValueError: slots or length is too small, or lengths differ.
     Numerics: a step that is run again gives the same bits only if XLA compiles it the same way.
     """
-    slots = _at_least("slots", slots, 1)
+    slots = arguments.whole("slots", slots, 1)
     leaves = tree_leaves(xs)
     lengths = {leaf.shape[0] for leaf in leaves} | ({length} if length is not None else set())
     if len(lengths) != 1:
         raise ValueError(f"checkpointed_scan: expected one length of xs and `length`, got {sorted(lengths) or 'none'}.")
-    length = _at_least("length", lengths.pop(), 0)
+    length = arguments.whole("length", lengths.pop(), 0)
     first = tree_map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
     step, consts = jax.closure_convert(f, init, first)
     if length == 0:
         return lax.scan(lambda c, x: step(c, x, *consts), init, xs, length)
     flat, tree = tree_flatten((tuple(consts), init, xs))
     return _scan(_Scan(step, tree, length, slots), [jnp.asarray(x) for x in flat])
-
-
-def _at_least(name, value, least) -> int:
-    if isinstance(value, bool) or int(value) != value or value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    return int(value)
 
 
 def beta(slots: int, repeats: int) -> int:
@@ -82,7 +77,7 @@ def extra_steps(length: int, slots: int) -> int:
     Raises:
       ValueError: length is less than 1, or slots is.
     """
-    length, slots = _at_least("length", length, 1), _at_least("slots", slots, 1)
+    length, slots = arguments.whole("length", length, 1), arguments.whole("slots", slots, 1)
     r = _repeats(length, slots)
     return (r - 1) * length - beta(slots + 1, r - 1) + 1 if r else 0
 

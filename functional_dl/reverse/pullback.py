@@ -6,14 +6,8 @@ import jax
 import numpy as np
 from jax.tree_util import Partial, register_pytree_node_class, tree_flatten, tree_unflatten
 
-from functional_dl.reverse.trace import (
-    as_array,
-    instantiate,
-    is_differentiable,
-    is_zero_marker,
-    tangent_dtype,
-    weakened,
-)
+from functional_dl.reverse.trace import is_zero_marker
+from functional_dl.reverse.values import as_array, instantiate, is_differentiable, tangent_dtype, weakened
 
 
 @register_pytree_node_class

@@ -17,15 +17,10 @@ from jax.extend.core import Primitive
 from jax.extend.core.primitives import add_jaxvals_p
 from jax.tree_util import Partial
 
+from functional_dl.reverse.program import Program
 from functional_dl.reverse.rule import RULES, Probe, Rule, check_registration, derivation_of
-from functional_dl.reverse.trace import (
-    Program,
-    is_differentiable,
-    open_jaxpr,
-    record,
-    record_call,
-    record_jaxpr,
-)
+from functional_dl.reverse.trace import open_jaxpr, record, record_call, record_jaxpr
+from functional_dl.reverse.values import is_differentiable
 
 
 def backward(program: Program, residuals: Sequence, cts: Sequence) -> list:

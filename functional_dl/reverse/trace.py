@@ -24,36 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, jaxpr_as_fun, set_current_trace, take_current_trace
-from jax.extend.core.primitives import convert_element_type_p
 from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
-from jax.tree_util import tree_flatten, tree_unflatten
 
+from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.rule import REFUSALS, RULES, STATEFUL, TAKES_REFERENCES, UNSUPPORTED, ZERO, rule_of
+from functional_dl.reverse.values import as_array, is_differentiable, is_reference
 
 # A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
 register_exclusion(str(Path(__file__).parent))
-
-_inexact: dict[Any, bool] = {}
-
-
-def is_inexact(dtype) -> bool:
-    """Whether numbers of this dtype have a tangent space other than {0}: real or complex floating."""
-    known = _inexact.get(dtype)
-    if known is None:
-        known = _inexact[dtype] = bool(jnp.issubdtype(dtype, jnp.inexact))
-    return known
-
-
-def is_differentiable(aval) -> bool:
-    """Whether values of this type are arrays of real or complex floating numbers; a reference to one is none."""
-    dtype = getattr(aval, "dtype", None)
-    return dtype is not None and is_inexact(dtype) and not is_reference(aval)
 
 
 def is_zero_marker(ct) -> bool:
@@ -101,10 +83,6 @@ def scan_sizes(params: dict, operands: Sequence) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].update(list(operands)).unpack()  # from JAX 0.11 on
     return len(list(consts)), len(list(carry))
-
-
-def is_reference(aval) -> bool:
-    return hasattr(aval, "inner_aval")
 
 
 def function_of(jaxpr) -> Callable:
@@ -207,104 +185,6 @@ def hoistable(jaxpr, invariant: int) -> tuple[list, list]:
             used.update(atoms)
     used.update(atom for atom in jaxpr.outvars if not isinstance(atom, Literal))
     return hoisted, [var for eqn in hoisted for var in eqn.outvars if var in used]
-
-
-class Equation:
-    """One applied primitive: outputs = primitive(*operands, **params), with the slots of its inputs and outputs."""
-
-    __slots__ = ("inputs", "operands", "outputs", "params", "results", "rule", "source")
-
-    def __init__(self, rule, params, operands, results, inputs, outputs, source=None):
-        self.rule = rule
-        self.params = params
-        self.operands = operands
-        self.results = results
-        self.inputs = inputs
-        self.outputs = outputs
-        self.source = source
-
-    @property
-    def primitive(self) -> Primitive:
-        return self.rule.primitive
-
-    def pull(self, cts: list) -> Sequence:
-        """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
-        if self.rule.primitive.multiple_results:
-            cts = [instantiate(ct, out) for ct, out in zip(cts, self.results)]
-            return self.rule.formula(cts, self.results, *self.operands, **self.params)
-        return self.rule.formula(cts[0], self.results[0], *self.operands, **self.params)
-
-    def flatten(self, keep: Callable[[Any], Any]) -> "Equation":
-        """The same equation with each value that the rule reads replaced by keep(value), the others by their types."""
-        keep_out, *keep_operand = self.rule.kept(tuple(s is not None for s in self.inputs))
-        operands = [keep(x) if k else jax.typeof(x) for k, x in zip(keep_operand, self.operands)]
-        results = [keep(y) if keep_out else jax.typeof(y) for y in self.results]
-        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
-
-    def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
-        operands = [fetch(x) for x in self.operands]
-        results = [fetch(y) for y in self.results]
-        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
-
-
-class Call:
-    """An equation that was recorded together with its own way back: cts -> pull_back(residuals, cts)."""
-
-    __slots__ = ("inputs", "outputs", "params", "primitive", "pull_back", "residuals", "source")
-
-    def __init__(self, primitive, pull_back, residuals, inputs, outputs, params=None, source=None):
-        self.primitive = primitive
-        self.pull_back = pull_back
-        self.residuals = residuals
-        self.inputs = inputs
-        self.outputs = outputs
-        self.params = params or {}
-        self.source = source
-
-    def pull(self, cts: list) -> Sequence:
-        return self.pull_back(self.residuals, cts)
-
-    def _with(self, residuals) -> "Call":
-        return Call(self.primitive, self.pull_back, residuals, self.inputs, self.outputs, self.params, self.source)
-
-    def flatten(self, keep) -> "Call":
-        leaves, treedef = tree_flatten(self.residuals)
-        return self._with((treedef, [keep(leaf) for leaf in leaves]))
-
-    def unflatten(self, fetch) -> "Call":
-        treedef, leaves = self.residuals
-        return self._with(tree_unflatten(treedef, [fetch(leaf) for leaf in leaves]))
-
-
-class Residual:
-    """Stands in a Program where a value stood: the position of that value among the residuals."""
-
-    __slots__ = ("position",)
-
-    def __init__(self, position: int):
-        self.position = position
-
-
-class Program:
-    """What a backward sweep needs besides the residuals: equations, and the slots of inputs and outputs.
-
-    Static and compared by identity; `residuals` are given back to `at`.
-    """
-
-    __slots__ = ("equations", "inputs", "outputs")
-
-    def __init__(self, equations: list, inputs: list, outputs: list):
-        self.equations = equations
-        self.inputs = inputs
-        self.outputs = outputs
-
-    def at(self, residuals: Sequence) -> list:
-        """The equations with their residuals put back."""
-
-        def fetch(x):
-            return residuals[x.position] if type(x) is Residual else x
-
-        return [equation.unflatten(fetch) for equation in self.equations]
 
 
 class RecordTracer(Tracer):
@@ -622,38 +502,6 @@ def record_call(body: Callable, values: Sequence, active: Sequence[bool]):
         program, residuals = tape.close(slots, out_slots)
         tape.trace.invalidate()
     return outs, program, residuals
-
-
-def instantiate(ct, out):
-    """ct, or an array of zeros like `out` where ct is None."""
-    if ct is not None:
-        return ct
-    aval = out if hasattr(out, "shape") else jax.typeof(out)
-    zero = zeros(aval.shape, tangent_dtype(aval.dtype))
-    return weakened(zero) if getattr(aval, "weak_type", False) and is_inexact(aval.dtype) else zero
-
-
-def as_array(x):
-    """x, for Python's numbers NumPy's, so that every rule may count on a shape and a dtype."""
-    return x if hasattr(x, "shape") else jax.typeof(x).dtype.type(x)
-
-
-def weakened(x):
-    """x with JAX's weak type, that of Python's numbers, which yields to other dtypes in a promotion."""
-    aval = jax.typeof(x)
-    if aval.weak_type:
-        return x
-    return convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=True, sharding=None)
-
-
-def tangent_dtype(dtype):
-    """The dtype of tangents and cotangents of values of this dtype: float0 for integers and booleans."""
-    return dtype if is_inexact(dtype) else jax.float0
-
-
-def zeros(shape, dtype):
-    """An array of zeros; of float0, the type of cotangents of integers, as NumPy's (JAX has no such arrays)."""
-    return np.zeros(shape, dtype) if dtype == jax.float0 else jax.lax.full(shape, 0, dtype)
 
 
 def no_rule_message(primitive: Primitive) -> str:

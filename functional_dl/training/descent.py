@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from functional_dl import tree
+from functional_dl import arguments, tree
 from functional_dl.aliases import Array, Params
 from functional_dl.training import validate
 
@@ -38,10 +38,10 @@ def gradient_descent(
       clipped.
     Source: Cauchy 1847; Goodfellow, Bengio, Courville 2016, section 4.3.
     """
-    validate.function("loss", loss)
-    validate.function("differentiate", differentiate)
+    arguments.function("loss", loss)
+    arguments.function("differentiate", differentiate)
     validate.learning_rate(learning_rate)
-    steps = validate.whole_number("steps", steps, 0)
+    steps = arguments.whole("steps", steps, 0)
     params = validate.floating_params(params)
     return _descend(params, learning_rate, loss=loss, steps=steps, differentiate=differentiate)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl import arguments
 from functional_dl.aliases import Key, Params, PyTree
 from functional_dl.training import checkpoint, optimizers, step, validate
 from functional_dl.training.parallel import Layout
@@ -94,9 +95,9 @@ def fit(
       TypeError: arguments of the wrong kind; a loss that does not return one real number.
       ImportError: checkpoint_dir is given and orbax-checkpoint is not installed.
     """
-    validate.function("loss", loss)
-    validate.function("differentiate", differentiate)
-    steps = validate.whole_number("steps", steps, 0)
+    arguments.function("loss", loss)
+    arguments.function("differentiate", differentiate)
+    steps = arguments.whole("steps", steps, 0)
     params = validate.floating_params(params)
     validate.finite_params(params)
     examples = validate.common_length(data)
@@ -144,7 +145,7 @@ def _strong(leaf):
 
 
 def _every(name: str, value, steps: int, parts: int) -> int:
-    return max(1, -(-steps // parts)) if value is None else validate.whole_number(name, value, 1)
+    return max(1, -(-steps // parts)) if value is None else arguments.whole(name, value, 1)
 
 
 def _program(*description):

@@ -1,32 +1,13 @@
 """Checks of what a caller hands to training: each names the argument, what was expected and what came."""
 
 import math
-import operator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl import tree
+from functional_dl import arguments, tree
 from functional_dl.aliases import Key, Params, PyTree
-
-
-def whole_number(name: str, value, low: int) -> int:
-    """`value` as an int that is at least `low`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected a whole number, got {value!r} ({type(value).__name__})") from None
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: expected a whole number, got {value!r} (bool)")
-    if number < low:
-        raise ValueError(f"{name}: expected a whole number of at least {low}, got {number}")
-    return number
-
-
-def function(name: str, value) -> None:
-    if not callable(value):
-        raise TypeError(f"{name}: expected a function, got {value!r} ({type(value).__name__})")
 
 
 def learning_rate(value) -> None:
@@ -93,7 +74,7 @@ def batch_size(value, examples: int) -> int:
     """None means the whole data set."""
     if value is None:
         return examples
-    size = whole_number("batch_size", value, 1)
+    size = arguments.whole("batch_size", value)
     if size > examples:
         raise ValueError(f"batch_size: expected at most the number of examples, {examples}, got {size}")
     return size

@@ -108,7 +108,7 @@ REFUSALS = [
     (lambda: calculus.limit(jnp.sin, math.nan), ValueError, "x0: expected a number, inf or -inf, got NaN"),
     (lambda: calculus.limit(jnp.sin, np.ones(2)), ValueError, "x0: expected one number, got shape"),
     (lambda: calculus.limit(jnp.sin, 0.0, "up"), ValueError, "side: expected one of.*'up'"),
-    (lambda: calculus.limit(2.0, 0.0), TypeError, "f: expected a function, got float"),
+    (lambda: calculus.limit(2.0, 0.0), TypeError, "f: expected a function, got 2.0"),
     (lambda: calculus.limit(lambda x: jnp.stack([x, x]), 0.0), ValueError, "f: expected one real number.*\\(2,\\)"),
     (lambda: calculus.limit_of_sequence(2.0), TypeError, "f: expected a function"),
 ]

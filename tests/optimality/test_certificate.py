@@ -82,7 +82,7 @@ def test_neither_qualification():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="multipliers must be like"):
+    with pytest.raises(ValueError, match="multipliers: expected as many"):
         kkt_residuals(TEXTBOOK, jnp.array(1.0), None, jnp.ones(2))
     with pytest.raises(ValueError, match="lower <= upper"):
         kkt_residuals(Problem(lambda x: x, bounds=(1.0, 0.0)), jnp.array(1.0))

@@ -82,5 +82,5 @@ def test_no_solution_is_not_a_number():
 
 def test_bounds_that_depend_on_the_parameter_are_refused_by_name():
     solve = solution_map(lambda t: Problem(lambda x: x**2, bounds=(t, 3.0)), jnp.asarray(2.0))
-    with pytest.raises(TypeError, match="bounds must be fixed"):
+    with pytest.raises(TypeError, match="bounds: expected fixed"):
         solve(jnp.asarray(1.0))

@@ -68,9 +68,9 @@ def test_hard_problems_are_named(word, problem, start):
 
 def test_bad_input():
     problem = Problem(lambda x: x**2)
-    with pytest.raises(ValueError, match="method must be one of"):
+    with pytest.raises(ValueError, match="method: expected one of"):
         solve(problem, jnp.array(1.0), method="magic")
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="tolerance: expected a number > 0"):
         solve(problem, jnp.array(1.0), tolerance=0.0)
     with pytest.raises(TypeError, match="floating"):
         solve(problem, jnp.array(1))

@@ -113,15 +113,15 @@ def test_length_zero_is_scan():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "kind", "words"),
     [
-        ({"slots": 0}, "slots: expected a whole number of at least 1, got 0"),
-        ({"slots": 2, "length": 4}, "one length"),
-        ({"slots": 1.5}, "slots"),
+        ({"slots": 0}, ValueError, "slots: expected a whole number of at least 1, got 0"),
+        ({"slots": 2, "length": 4}, ValueError, "one length"),
+        ({"slots": 1.5}, TypeError, "slots: expected a whole number, got 1.5"),
     ],
 )
-def test_bad_input(options, words):
-    with pytest.raises(ValueError, match=words):
+def test_bad_input(options, kind, words):
+    with pytest.raises(kind, match=words):
         reverse.checkpointed_scan(lambda c, x: (c, x), 1.0, jnp.zeros(3), **options)
     with pytest.raises(ValueError, match="length"):
         extra_steps(0, 3)

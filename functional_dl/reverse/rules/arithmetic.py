@@ -19,7 +19,7 @@ from jax.extend.core.primitives import (
 
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import times, unbroadcast, zeros_like
-from functional_dl.reverse.trace import is_inexact
+from functional_dl.reverse.values import is_inexact
 
 ALL = FLOATS + COMPLEX
 

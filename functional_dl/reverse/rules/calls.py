@@ -24,7 +24,8 @@ from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, as_array, bind_params, instantiate, is_zero_marker, open_jaxpr
+from functional_dl.reverse.trace import active_outputs, bind_params, is_zero_marker, open_jaxpr
+from functional_dl.reverse.values import as_array, instantiate
 
 TAKES_REFERENCES.update({jit_p, closed_call_p, remat_p})
 

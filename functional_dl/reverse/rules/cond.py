@@ -11,7 +11,8 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import function_of, instantiate, open_jaxpr, record_jaxpr, writes_to
+from functional_dl.reverse.trace import function_of, open_jaxpr, record_jaxpr, writes_to
+from functional_dl.reverse.values import instantiate
 
 TAKES_REFERENCES.add(cond_p)
 

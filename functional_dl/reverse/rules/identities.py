@@ -16,7 +16,8 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules import calls as calls  # remat_opt stands in the forward pass of a custom_vjp
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import as_array, instantiate, open_jaxpr, primitive_of
+from functional_dl.reverse.trace import open_jaxpr, primitive_of
+from functional_dl.reverse.values import as_array, instantiate
 
 ALL = FLOATS + COMPLEX
 

@@ -40,7 +40,8 @@ from functional_dl.reverse.rules.matrices import (
     triu,
 )
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import instantiate, open_jaxpr
+from functional_dl.reverse.trace import open_jaxpr
+from functional_dl.reverse.values import instantiate
 
 _LOWER_TRIANGLE = jax.__version_info__ >= (0, 11)  # where cholesky's cotangent stands: see its rule
 

@@ -16,7 +16,8 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import zeros_like
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import instantiate, is_differentiable, is_zero_marker, primitive_named
+from functional_dl.reverse.trace import is_zero_marker, primitive_named
+from functional_dl.reverse.values import instantiate, is_differentiable
 
 
 def _cube_root(a):

@@ -28,7 +28,8 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.reductions import expand
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import instantiate, open_jaxpr, primitive_of
+from functional_dl.reverse.trace import open_jaxpr, primitive_of
+from functional_dl.reverse.values import instantiate
 
 AXIS = "devices"
 _MESH = AbstractMesh((1,), (AXIS,), axis_types=(AxisType.Auto,))

@@ -16,14 +16,12 @@ from functional_dl.reverse.trace import (
     active_outputs,
     function_of,
     hoistable,
-    instantiate,
-    is_differentiable,
     open_jaxpr,
     record_call,
     scan_sizes,
     writes_to,
-    zeros,
 )
+from functional_dl.reverse.values import instantiate, is_differentiable, zeros
 
 TAKES_REFERENCES.add(scan_p)
 

@@ -1,0 +1,28 @@
+"""Small quantities that the methods of this room share."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.aliases import Array, Scalar
+
+
+def largest(values: Array) -> Scalar:
+    """max |v_i|; 0 where there is none."""
+    return jnp.max(jnp.abs(values), initial=0.0)
+
+
+def longest_step(positive: Array, move: Array, most: float = 1.0) -> Scalar:
+    """The greatest step <= most with positive + step move >= 0."""
+    falling = move < 0
+    return jnp.min(jnp.where(falling, -positive / jnp.where(falling, move, -1.0), most), initial=most)
+
+
+def reachable(tolerance: float, like: Array) -> Scalar:
+    """The tolerance, but no less than numbers of this dtype can tell."""
+    return jnp.maximum(tolerance, 64 * jnp.finfo(like.dtype).eps).astype(like.dtype)
+
+
+def aside(x: Array, share: float) -> Array:
+    """A place beside x that breaks symmetries: each entry moved by up to share (1 + |x_i|), no two alike."""
+    spread = 2 * np.modf(np.arange(1, x.size + 1) * 0.6180339887498949)[0] - 1
+    return x + share * (1 + jnp.abs(x)) * jnp.asarray(spread, x.dtype)

@@ -1,0 +1,108 @@
+"""What a recorded function is to a backward sweep: equations with their slots, and the residuals that they read."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import Primitive
+from jax.tree_util import tree_flatten, tree_unflatten
+
+from functional_dl.reverse.values import instantiate
+
+
+class Equation:
+    """One applied primitive: outputs = primitive(*operands, **params), with the slots of its inputs and outputs."""
+
+    __slots__ = ("inputs", "operands", "outputs", "params", "results", "rule", "source")
+
+    def __init__(self, rule, params, operands, results, inputs, outputs, source=None):
+        self.rule = rule
+        self.params = params
+        self.operands = operands
+        self.results = results
+        self.inputs = inputs
+        self.outputs = outputs
+        self.source = source
+
+    @property
+    def primitive(self) -> Primitive:
+        return self.rule.primitive
+
+    def pull(self, cts: list) -> Sequence:
+        """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
+        if self.rule.primitive.multiple_results:
+            cts = [instantiate(ct, out) for ct, out in zip(cts, self.results)]
+            return self.rule.formula(cts, self.results, *self.operands, **self.params)
+        return self.rule.formula(cts[0], self.results[0], *self.operands, **self.params)
+
+    def flatten(self, keep: Callable[[Any], Any]) -> "Equation":
+        """The same equation with each value that the rule reads replaced by keep(value), the others by their types."""
+        keep_out, *keep_operand = self.rule.kept(tuple(s is not None for s in self.inputs))
+        operands = [keep(x) if k else jax.typeof(x) for k, x in zip(keep_operand, self.operands)]
+        results = [keep(y) if keep_out else jax.typeof(y) for y in self.results]
+        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
+
+    def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
+        operands = [fetch(x) for x in self.operands]
+        results = [fetch(y) for y in self.results]
+        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
+
+
+class Call:
+    """An equation that was recorded together with its own way back: cts -> pull_back(residuals, cts)."""
+
+    __slots__ = ("inputs", "outputs", "params", "primitive", "pull_back", "residuals", "source")
+
+    def __init__(self, primitive, pull_back, residuals, inputs, outputs, params=None, source=None):
+        self.primitive = primitive
+        self.pull_back = pull_back
+        self.residuals = residuals
+        self.inputs = inputs
+        self.outputs = outputs
+        self.params = params or {}
+        self.source = source
+
+    def pull(self, cts: list) -> Sequence:
+        return self.pull_back(self.residuals, cts)
+
+    def _with(self, residuals) -> "Call":
+        return Call(self.primitive, self.pull_back, residuals, self.inputs, self.outputs, self.params, self.source)
+
+    def flatten(self, keep) -> "Call":
+        leaves, treedef = tree_flatten(self.residuals)
+        return self._with((treedef, [keep(leaf) for leaf in leaves]))
+
+    def unflatten(self, fetch) -> "Call":
+        treedef, leaves = self.residuals
+        return self._with(tree_unflatten(treedef, [fetch(leaf) for leaf in leaves]))
+
+
+class Residual:
+    """Stands in a Program where a value stood: the position of that value among the residuals."""
+
+    __slots__ = ("position",)
+
+    def __init__(self, position: int):
+        self.position = position
+
+
+class Program:
+    """What a backward sweep needs besides the residuals: equations, and the slots of inputs and outputs.
+
+    Static and compared by identity; `residuals` are given back to `at`.
+    """
+
+    __slots__ = ("equations", "inputs", "outputs")
+
+    def __init__(self, equations: list, inputs: list, outputs: list):
+        self.equations = equations
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def at(self, residuals: Sequence) -> list:
+        """The equations with their residuals put back."""
+
+        def fetch(x):
+            return residuals[x.position] if type(x) is Residual else x
+
+        return [equation.unflatten(fetch) for equation in self.equations]
