@@ -42,6 +42,26 @@ class Box(NamedTuple):
         return len(self.limits)
 
 
+def plain(box: Box) -> np.ndarray:
+    """The coordinates in which an axis is a share of the way wherever it can be."""
+    return np.array([DOUBLE_EXPONENTIAL if endless else SHARE for endless in box.infinite])
+
+
+def span(box: Box, kinds) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the reference coordinates."""
+    reach = np.where(box.infinite, REACH[1], REACH[0])
+    return np.where(kinds == SHARE, 0.0, -reach), np.where(kinds == SHARE, 1.0, reach)
+
+
+def place(box: Box, kinds, shares) -> np.ndarray:
+    """Reference coordinates (n, d) of shares of the way (n, d), which are shares of t on infinite axes."""
+    low, high = span(box, kinds)
+    placed = low + (high - low) * shares
+    for k in np.flatnonzero((kinds == DOUBLE_EXPONENTIAL) & ~np.array(box.infinite)):
+        placed[:, k] = np.clip(substitution.to_t(Range(0.0, 1.0, np), shares[:, k]), low[k], high[k])
+    return placed
+
+
 def integrand(box: Box, kinds):
     """(reference coordinates (d,)) -> the integrand times the Jacobian (K,); `kinds` may be traced."""
 

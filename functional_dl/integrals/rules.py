@@ -27,7 +27,8 @@ def interpolation(nodes, places):
     """The matrix that takes values at the nodes to those of the polynomial through them at the places."""
     apart = nodes[:, None] - nodes[None, :] + np.eye(len(nodes))
     barycentric = 1 / np.prod(apart * 4, axis=1)
-    rows = barycentric / (places[:, None] - nodes)
+    gaps = places[:, None] - nodes
+    rows = barycentric / np.where(gaps == 0, 1e-290, gaps)  # a place on a node takes the node's value
     return rows / rows.sum(axis=1, keepdims=True)
 
 

@@ -12,6 +12,7 @@ import tests.conftest  # noqa: F401  (float64 and strict promotion, as the tests
 from functional_dl import integrals
 from tests.integrals import genz
 from tests.integrals.one_dimension import CASES
+from tests.integrals.regions import CASES as REGIONS
 
 
 def main(dimensions=(2, 3), seeds=1):
@@ -35,6 +36,9 @@ def _all(dimensions, seeds):
             exact = None if case.exact is None else float(case.exact(mpmath))
         call = lambda case=case: integrals.integrate(case.f, case.a, case.b, points=case.points)
         yield case.name, case.kind == "smooth", exact, call
+    for case in REGIONS:
+        call = lambda case=case: integrals.integrate_region(case.f, case.bounds)
+        yield f"{case.name} (region)", False, case.exact, call
     for d in dimensions:
         for family in genz.DIFFICULTY:
             for seed in range(seeds):
