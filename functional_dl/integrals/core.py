@@ -86,7 +86,7 @@ def integrate(xp, values: Callable, adaptive: Callable, lower, upper, settings: 
     value = xp.where(empty, 0.0, xp.where(bad | nan, xp.nan, sign * value))
     error = xp.where(empty, 0.0, xp.where(bad | refused | nan, xp.inf, error))
     code = xp.where(nan, result.NAN_BOUND, xp.where(empty, result.OK, code))
-    evaluations = 2 * settings.samples + mesh.evaluations + check.nodes.shape[0]
+    evaluations = 2 * settings.samples + settings.samples // 8 + mesh.evaluations + check.nodes.shape[0]
     # the two ends that were cut off count as a node each, the integrand there times the distance
     nodes = xp.concatenate([check.nodes, xp.stack([end.place for end in ends])])
     weights = xp.concatenate([check.weights, xp.stack([end.weight for end in ends])])

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl import arguments
-from functional_dl.integrals import compiled, core, derivative, host, result
+from functional_dl.integrals import compiled, core, derivative, host, oscillation, result
 from functional_dl.integrals.integrand import Integrand, integrand
 from functional_dl.integrals.result import Integral
+
+WAVES = 1e-9  # the relative error from which an infinite integral is tried as an alternating series
 
 
 def integrate(
@@ -27,10 +29,12 @@ def integrate(
 ) -> Integral:
     r"""The integral of f from a to b, with an error that is meant as a bound.
 
-    The value is quadax's adaptive Gauss and Kronrod rule, after a substitution that tames singularities at the ends
-    and infinite ranges.  The error adds up quadax's own estimate, the difference from another rule on another
-    subdivision, the rounding of integrand and argument, and what may lie beyond the last node.  Features narrower than
-    about the range / samples, that show at none of 2 `samples` places, cannot be seen by any rule.
+    The value is an adaptive Gauss rule's (quadax's Gauss and Kronrod under jit and vmap), after a substitution that
+    tames singularities at the ends and infinite ranges.  The error adds up the rule's own estimate, the difference
+    from another rule on another subdivision, the rounding of integrand and argument, and what may lie beyond the last
+    node.  Waves that die out slowly towards infinity are summed as an alternating series (not under jit and vmap).
+    Features narrower than about the range / samples, that show at none of 2 `samples` places, cannot be seen by any
+    rule.
 
     Differentiable (jax.grad, jax.jvp, functional_dl.reverse) with respect to a, b, `args` and what f closes over, by
     Leibniz's rule; `jax.jit` and `jax.vmap` apply.
@@ -52,7 +56,7 @@ def integrate(
       ImportError: quadax is not installed.
     Kinks: kinks and jumps of f are found by bisection, the faster the fewer there are.
     Numerics: f is evaluated in float64, also where x64 is off.  A divergent integral is refused, a principal value too.
-    Source: Piessens et al. 1983 (QUADPACK); Takahasi and Mori 1974.
+    Source: Piessens et al. 1983 (QUADPACK); Takahasi and Mori 1974; Cohen, Rodriguez Villegas and Zagier 2000.
     """
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
     samples, intervals = arguments.whole("samples", samples, 16), arguments.whole("intervals", intervals, 32)
@@ -84,7 +88,7 @@ def _pieces(made: Integrand, moves, edges, a, b, args, settings):
         found = jax.lax.stop_gradient(run(edges, still))
     else:
         sampler = host.Sampler(lambda x: values_at(x, *still), made.size)
-        pieces = [host.integrate(sampler, ends[0], ends[1], settings) for ends in itertools.pairwise(edges)]
+        pieces = [_piece(sampler, ends[0], ends[1], settings) for ends in itertools.pairwise(edges)]
         found = core.Core(*(jnp.asarray(np.stack(field)) for field in zip(*_padded(pieces))))
     worst = jnp.argmax(jnp.where(core.serious(jnp, found.code), jnp.inf, jnp.max(found.error, axis=1)))
     value = jnp.sum(found.value, axis=0)
@@ -94,6 +98,34 @@ def _pieces(made: Integrand, moves, edges, a, b, args, settings):
         )
     flat = value, jnp.sum(found.error, axis=0)
     return flat, found.at[worst], jnp.sum(found.evaluations), found.code[worst], jnp.any(core.serious(jnp, found.code))
+
+
+def _piece(sampler: host.Sampler, lower, upper, settings) -> core.Core:
+    """One piece; where an infinite one has no small error, the sum of its waves may have."""
+    found = host.integrate(sampler, lower, upper, settings)
+    if (np.isfinite(lower) and np.isfinite(upper)) or np.all(found.error <= WAVES * np.abs(found.value)):
+        return found
+    if np.isinf(lower) and np.isinf(upper):
+        waves = [oscillation.integrate(sampler, *ends, settings) for ends in ((lower, 0.0), (0.0, upper))]
+    else:
+        waves = [oscillation.integrate(sampler, lower, upper, settings)]
+    if any(half is None or not np.all(half.error <= found.error) for half in waves):
+        return found
+    return waves[0] if len(waves) == 1 else _together(*waves)
+
+
+def _together(one: core.Core, other: core.Core) -> core.Core:
+    """Two pieces as one."""
+    worse = max((one, other), key=lambda half: np.max(half.error))
+    return core.Core(
+        one.value + other.value,
+        one.error + other.error,
+        worse.code,
+        worse.at,
+        one.evaluations + other.evaluations,
+        np.concatenate([one.nodes, other.nodes]),
+        np.concatenate([one.weights, other.weights]),
+    )
 
 
 def _traced(values_at, edges, operands) -> bool:

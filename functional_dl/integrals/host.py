@@ -42,9 +42,9 @@ def integrate(sampler: Sampler, lower, upper, settings: Settings) -> Core:
 def adaptive(evaluate, found, settings: Settings) -> Mesh:
     """Halve every interval whose two rules differ by more than its share of the target, until none is left."""
     (x_fine, w_fine), (x_coarse, w_coarse) = rules.gauss(FINE), rules.gauss(COARSE)
-    near = 4.0 ** -np.arange(4, 13)  # between an interval's end and the node nearest to it, where no rule looks
+    near = 16.0 ** -np.arange(2, 12)  # between an interval's end and the node nearest to it, where no rule looks
     beside = np.concatenate([near, 1 - near])
-    said_by, share = rules.interpolation(x_fine, beside), 4 * np.concatenate([near, near])
+    said_by, share = rules.interpolation(x_fine, beside), 16 * np.concatenate([near, near])
     unit = np.concatenate([x_fine, x_coarse, beside])
     count = 0
 
@@ -69,7 +69,8 @@ def adaptive(evaluate, found, settings: Settings) -> Mesh:
         middle = (left + right) / 2
         wanted = np.max((errors - floors) / np.maximum(target, np.finfo(float).tiny), axis=1)
         wanted = np.where((middle > left) & (middle < right), wanted, 0.0)
-        chosen = np.flatnonzero(wanted > 1)
+        # the worst first: what is rounding would be halved for ever, and take the room of what is not
+        chosen = np.flatnonzero(wanted > max(1.0, 1e-3 * np.max(wanted)))
         room = settings.intervals - left.size
         if not chosen.size or room <= 0:
             break

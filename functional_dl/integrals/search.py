@@ -3,7 +3,8 @@
 A rule sees an integrand at its nodes only; a peak between two nodes is missed by the rule and by its error estimate
 alike.  So the integrand is sampled first, densely and off any rule's nodes: evenly in t (which also is a quadrature,
 the trapezoidal rule being exponentially accurate there), and evenly along the range itself or, where that is
-infinite, along its logarithm.  The places where a sample departs most from its neighbours become break points.
+infinite, along its logarithm; and along the logarithms of distances from 0.  The places where a sample departs most
+from its neighbours become break points.
 """
 
 from typing import Any, NamedTuple
@@ -37,8 +38,8 @@ def sample(evaluate, span: Range, count: int) -> Found:
     xp = span.xp
     t_lower, t_upper = substitution.limits(span)
     even, step = _evenly_in_t(xp, t_lower, t_upper, count)
-    extra = xp.clip(_along_the_range(span, count), t_lower, t_upper)
-    t = xp.concatenate([even, extra])
+    extra = xp.concatenate([_along_the_range(span, count), _about_zero(span, count // 8)])
+    t = xp.concatenate([even, xp.clip(extra, t_lower, t_upper)])
     values, finite = evaluate(t)
     order = xp.argsort(t)
     # projections stand for vectors: a feature of any entry shows in a sum with random weights
@@ -73,6 +74,16 @@ def _along_the_range(span: Range, count):
     folded = xp.where(parts < 0.5, -xp.exp(18.0 - 68.0 * parts), xp.exp(-50.0 + 68.0 * parts))
     x = xp.where(finite, a + (b - a) * parts, xp.where(right, a + far, xp.where(left, b - far, folded)))
     return substitution.to_t(span, x)
+
+
+def _about_zero(span: Range, count):
+    """The t of places on both sides of 0 on the logarithmic scale: what is narrow on a long range tends to sit at 0."""
+    xp = span.xp
+    size = np.exp(np.linspace(-18.0, 35.0, max(count // 2, 2)))  # from 1e-8 to 1e15
+    x = xp.asarray(np.concatenate([-size[::-1], size]))
+    # not the middle, where symmetric integrands have their holes
+    elsewhere, _, _ = substitution.to_x(span, 0.137 + 0.0 * x)
+    return substitution.to_t(span, xp.where((x > span.lower) & (x < span.upper), x, elsewhere))
 
 
 def _finite_part(span: Range, t, g, finite, t_lower, t_upper):

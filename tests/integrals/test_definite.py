@@ -30,7 +30,7 @@ def test_the_error_is_never_understated(case):
         assert error <= max(1e-10, 1e-8 * abs(value))
     else:
         assert found.reason
-    if case.kind in ("smooth", "kink"):
+    if case.kind in ("smooth", "kink", "waves"):
         assert found.converged
         assert true <= 1e-12 * max(abs(exact(case)), 1.0)
     if case.kind in ("end", "peak"):
@@ -127,3 +127,11 @@ def test_jit_and_vmap():
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_sum_of_waves_has_a_derivative():
+    """int sin(x) x^-p over (0, inf) = Gamma(1 - p) cos(p pi / 2)."""
+    value = jax.grad(lambda p: integrals.integrate(lambda x, p: jnp.sin(x) * x**-p, 0.0, jnp.inf, args=(p,)).value)(0.5)
+    with mpmath.workdps(30):
+        true = mpmath.diff(lambda p: mpmath.gamma(1 - p) * mpmath.cos(p * mpmath.pi / 2), mpmath.mpf(1) / 2)
+    np.testing.assert_allclose(value, float(true), rtol=1e-11)
