@@ -14,6 +14,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from functional_dl.integrals import rules
 
@@ -39,6 +40,7 @@ def value_of(values_at, moves, value, nodes, weights, bounds, operands):
 @value_of.defjvp
 def _jvp(values_at, moves, primals, tangents):
     value, nodes, weights, bounds, operands = primals
+    weights = jax.lax.stop_gradient(_without_overflow(values_at, nodes, weights, operands))
 
     def moving(bounds, operands):
         total = rule(lambda x: values_at(x, *operands), nodes, weights)
@@ -52,13 +54,36 @@ def _jvp(values_at, moves, primals, tangents):
 
 def rule(values_at, nodes, weights):
     """sum_i w_i f(x_i), a batch of nodes at a time; nodes of weight 0 count nothing, whatever f is there."""
-    batch = min(BATCH, nodes.shape[0])
-    padding = -nodes.shape[0] % batch
     # a node of weight 0 may lie where the integrand has no derivative: it is moved onto one that counts
     safe = jnp.where(weights != 0, nodes, nodes[jnp.argmax(jnp.abs(weights))])
-    nodes = jnp.concatenate([safe, jnp.full((padding,), safe[0])]).reshape(-1, batch)
-    weights = jnp.concatenate([weights, jnp.zeros((padding,))]).reshape(-1, batch)
+    nodes, weights = _batches(safe, safe[0]), _batches(weights, 0.0)
     return jnp.sum(jax.lax.map(lambda xw: xw[1] @ jax.vmap(values_at)(xw[0]), (nodes, weights)), axis=0)
+
+
+def _batches(x, fill):
+    """x (N,) as rows of a batch each, filled up."""
+    batch = min(BATCH, x.shape[0])
+    return jnp.concatenate([x, jnp.full((-x.shape[0] % batch,), fill)]).reshape(-1, batch)
+
+
+def _without_overflow(values_at, nodes, weights, operands):
+    """Weights, 0 where the integrand has died out but its derivative is inf * 0, as of exp(-p x^2) at x = 1e160."""
+    nodes, operands = jax.lax.stop_gradient((nodes, operands))
+    ones = jax.tree_util.tree_map(_one, operands)
+
+    def lost(x):
+        y, y_dot = jax.jvp(lambda *operands: values_at(x, *operands), operands, ones)
+        return jnp.all(y == 0) & jnp.any(jnp.isnan(y_dot))
+
+    out = jax.lax.map(jax.vmap(lost), _batches(nodes, nodes[0])).reshape(-1)[: nodes.shape[0]]
+    return jnp.where(out, 0.0, weights)
+
+
+def _one(x):
+    """A tangent of ones."""
+    if jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+        return jnp.ones_like(x)
+    return np.zeros(jnp.shape(x), jax.dtypes.float0)
 
 
 def _no_length(values_at, bound, nodes, weights):

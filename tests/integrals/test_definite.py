@@ -99,6 +99,13 @@ def test_a_jump_does_not_disturb_the_derivative_in_the_bound():
     assert abs(jax.grad(step)(0.9) - 2.0) <= 1e-12
 
 
+def test_derivatives_on_the_whole_line():
+    """d/dp sqrt(pi / p); far out x^2 exp(-p x^2) is inf * 0."""
+    bell = lambda p: integrals.integrate(lambda x: jnp.exp(-p * x * x), -jnp.inf, jnp.inf).value
+    for differentiate in (jax.grad, jax.jacfwd, reverse.grad):
+        assert abs(differentiate(bell)(2.0) + 0.5 * np.sqrt(np.pi) * 2.0**-1.5) <= 1e-14
+
+
 def test_jit_and_vmap():
     @jax.jit
     def bells(thetas, ends):
