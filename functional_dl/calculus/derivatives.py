@@ -105,7 +105,7 @@ def _derivative(f, x, method, direction, order) -> Estimate:
     def towards(direction: int):
         quotients = differences.nth_quotients(values, line, x, h, order, direction)
         scaled = rounding.of_quotients(h, order, one_sided=direction != 0)
-        return differences.extrapolate(quotients, scaled, h**order, 2 if direction == 0 else 1)
+        return differences.extrapolate(quotients, scaled, x, h, order, 2 if direction == 0 else 1)
 
     if direction:
         found = towards(direction)
@@ -113,7 +113,7 @@ def _derivative(f, x, method, direction, order) -> Estimate:
     if method in ("forward", "backward"):
         return _single(towards(1 if method == "forward" else -1))
     middle, left, right = towards(0), towards(-1), towards(1)
-    kink = jnp.abs(right.value - left.value) > left.error + right.error
+    kink = (jnp.abs(right.value - left.value) > left.error + right.error) | left.diverges | right.diverges
     found = Estimate(middle.value, middle.error) if method == "richardson" else _single(middle)
     value = jnp.where(kink, jnp.full_like(found.value, jnp.nan), found.value)
     return Estimate(value, jnp.where(kink, jnp.full_like(found.error, jnp.inf), found.error))
@@ -125,7 +125,7 @@ def _single(found: differences.Quotients) -> Estimate:
     off = jnp.where(jnp.isfinite(off), off, jnp.full_like(off, jnp.inf))
     best = jnp.argmin(off, axis=0)[None]
     value, error = (jnp.take_along_axis(part, best, axis=0)[0] for part in (found.table, off))
-    return Estimate(value, error + found.error)
+    return Estimate(jnp.where(jnp.isfinite(found.error), value, jnp.nan), error + found.error)
 
 
 def _evaluator(f: Callable, x: Array) -> Callable:
@@ -177,8 +177,8 @@ def _complex_step(f, values, x) -> Estimate:
     h = differences.steps(x)
     line = differences.Line(values(x[None])[0], values(x + h), values(x - h))
     rounding = differences.rounding_of(line).of_quotients(h, 1, one_sided=False)
-    central = differences.extrapolate(differences.nth_quotients(values, line, x, h, 1, 0), rounding, h, 2)
-    wrong = jnp.abs(central.value - value) > central.error + 1e-6 * jnp.abs(value)
+    central = differences.extrapolate(differences.nth_quotients(values, line, x, h, 1, 0), rounding, x, h, 1, 2)
+    wrong = ~(jnp.abs(central.value - value) <= central.error + 1e-6 * jnp.abs(value))
     error = 4 * spread + 16 * eps * jnp.abs(value)
     return Estimate(value, jnp.where(wrong, jnp.full_like(error, jnp.inf), error))
 

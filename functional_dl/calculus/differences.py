@@ -41,10 +41,12 @@ class Line(NamedTuple):
 
 
 class Quotients(NamedTuple):
-    """Difference quotients: their limit, a bound of its error, and the quotients themselves with their rounding."""
+    """Difference quotients: their limit, a bound of its error, whether narrower steps leave that limit, and the
+    quotients themselves with their rounding."""
 
     value: Array
     error: Array
+    diverges: Array
     table: Array
     rounding: Array
 
@@ -64,17 +66,19 @@ def column(h: Array, like: Array) -> Array:
 
 class Rounding(NamedTuple):
     """The rounding of f: `here` at the scale of each step; `third`, the third divided differences it was read from;
-    `size`, that of f(x)."""
+    `size`, that of f(x); `at`, f(x) itself; `most`, what is no rounding but a jump, beside how f varies near x."""
 
     here: Array
     third: Array
     size: Array
+    at: Array
+    most: Array
 
     def of_quotients(self, h: Array, order: int, one_sided: bool) -> "Rounding":
         """The same of n-th quotients: the errors of their values add up like independent ones, and twice for safety."""
         weight = (2.0 if one_sided else 1.0) * (1.0 if order == 1 else 2 * math.sqrt(math.comb(2 * order, order)))
         factor = weight / column(h, self.here) ** order
-        return Rounding(factor * self.here, factor * self.third, factor * self.size)
+        return Rounding(factor * self.here, factor * self.third, factor * self.size, self.at, factor * self.most)
 
 
 @jax.jit
@@ -91,7 +95,11 @@ def rounding_of(line: Line) -> Rounding:
     size = jnp.maximum(jnp.maximum(jnp.abs(line.ahead), jnp.abs(line.behind)), jnp.abs(line.here)[None])
     here = jnp.maximum(jnp.maximum(2.5 * narrower, 2 * eps * size), _quantum(line)[None])
     at = jnp.broadcast_to(jnp.abs(line.here)[None], here.shape)
-    return Rounding(here, jnp.concatenate([third, third[-2:]]), at)
+    change = jnp.maximum(jnp.abs(line.ahead - line.here[None]), jnp.abs(line.behind - line.here[None]))
+    near = change[WIDEST : WIDEST + 4]  # steps from x to x / 8
+    most = JUMP * jnp.max(jnp.where(jnp.isfinite(near), near, jnp.zeros_like(near)), axis=0)
+    most = jnp.maximum(most[None], 4 * eps * size)
+    return Rounding(here, jnp.concatenate([third, third[-2:]]), at, line.here, most)
 
 
 def _quantum(line: Line) -> Array:
@@ -104,13 +112,13 @@ def _quantum(line: Line) -> Array:
     return jnp.where(quantum <= JUMP * jnp.abs(line.here), quantum / 2, jnp.zeros_like(quantum))
 
 
-@partial(jax.jit, static_argnames="power")
-def extrapolate(quotients: Array, rounding: Rounding, h: Array, power: int) -> Quotients:
-    """The limit of quotients that are a series in h^power, h halved from row to row; `rounding` is that of quotients,
-    and h what it was divided by: the step to the power of the derivative's order."""
+@partial(jax.jit, static_argnames=("order", "power"))
+def extrapolate(quotients: Array, rounding: Rounding, x: Array, h: Array, order: int, power: int) -> Quotients:
+    """The limit of n-th quotients (order n) at x with steps h, a series in h^power; `rounding` is that of quotients."""
     rows, error = _neville(quotients, rounding.here, power)
     seen = error  # what each row's own neighbours say
-    error = jnp.maximum(seen, _plateau(rounding, seen, h))
+    hidden = _plateau(rounding, seen, h**order)
+    error = jnp.maximum(seen, hidden)
     # a row is believed where no narrower one contradicts it
     gap = jnp.abs(rows[:, None] - rows[None])
     allowed = SAFETY * (error[:, None] + error[None])
@@ -124,10 +132,32 @@ def extrapolate(quotients: Array, rounding: Rounding, h: Array, power: int) -> Q
     away = jnp.abs(rows - value[None])
     apart = (away > SAFETY * (seen + least[None])) & (column(jnp.arange(COUNT), rows) > best[None])
     least = jnp.maximum(least, jnp.max(jnp.where(apart, away, jnp.zeros_like(away)), axis=0))
+    noise = jnp.minimum(rounding.here + hidden, rounding.most)
+    diverges = _diverging(quotients, noise, x, h, value, least, best)
+    least = jnp.where(diverges, jnp.inf, least)
+    # wide steps see less rounding than f has at x, and nothing of what is below it there
+    eps = float(jnp.finfo(x.dtype).eps)
+    change = jnp.max(jnp.abs(quotients * column(h, quotients) ** order)[WIDEST : WIDEST + 4], axis=0)
+    flat = change <= 16 * eps * jnp.abs(rounding.at)  # as much may hide on a length of 1
+    unseen = jnp.where(flat, 4.0, jnp.maximum(jnp.abs(x), 1.0) ** -order)
+    least = jnp.maximum(least, unseen * eps * jnp.abs(rounding.at))
     known = jnp.isfinite(least)
     value = jnp.where(known, value, jnp.full_like(value, jnp.nan))
     bound = jnp.where(known, SAFETY * least, jnp.full_like(least, jnp.inf))
-    return Quotients(value, bound, quotients, rounding.here)
+    return Quotients(value, bound, diverges, quotients, rounding.here)
+
+
+def _diverging(quotients: Array, rounding: Array, x: Array, h: Array, value: Array, least: Array, best: Array) -> Array:
+    """Whether quotients at narrower steps than the best leave the value, where neither what is left of the series at
+    the best step nor rounding, of f or of x + h, explains it.  At a jump and at a vertical tangent they grow without
+    end, and no two of them contradict each other."""
+    left = jnp.abs(jnp.take_along_axis(quotients, best[None], axis=0)[0] - value)
+    eps = float(jnp.finfo(x.dtype).eps)
+    moved = 4 * eps * column(jnp.abs(x) / h, quotients) * jnp.maximum(jnp.abs(value)[None], jnp.abs(quotients))
+    away = jnp.abs(quotients - value[None])
+    allowed = SAFETY * (left + least)[None] + 2 * SAFETY * rounding + moved
+    narrower = column(jnp.arange(COUNT), quotients) > best[None]
+    return jnp.any(narrower & jnp.isfinite(away) & (away > allowed), axis=0)
 
 
 def _plateau(rounding: Rounding, error: Array, h: Array) -> Array:

@@ -40,8 +40,29 @@ def test_smooth_functions(case):
 @pytest.mark.parametrize("case", ROUGH, ids=lambda case: case.name)
 def test_errors_are_honest_where_functions_are_rough(case):
     for x in case.points:
-        found, true = calculus.derivative(case.f, x), exact(case, x)
-        assert math.isnan(found.value) or abs(found.value - true) <= found.error, (x, found, true)
+        true = exact(case, x)
+        for method in ("richardson", "central", "forward", "backward"):
+            found = calculus.derivative(case.f, x, method=method)
+            assert math.isnan(found.value) or abs(found.value - true) <= found.error, (method, x, found, true)
+
+
+NONE = [
+    ("a jump", jnp.floor, 1.0),
+    ("a jump at 0", jnp.sign, 0.0),
+    ("a vertical tangent", lambda x: jnp.sign(x) * jnp.abs(x) ** (1 / 3), 0.0),
+    ("a cusp", lambda x: jnp.sqrt(jnp.abs(x - 2)), 2.0),
+    ("a kink", jax.nn.relu, 0.0),
+    ("quotients that oscillate", lambda x: jnp.where(x == 0, 0.0, x * jnp.sin(1 / jnp.where(x == 0, 1.0, x))), 0.0),
+    ("the edge of the domain", jnp.sqrt, 0.0),
+]
+
+
+@pytest.mark.parametrize("method", ["richardson", "central"])
+@pytest.mark.parametrize(("name", "f", "x"), NONE, ids=[name for name, _, _ in NONE])
+def test_where_there_is_no_derivative(name, f, x, method):
+    found = calculus.derivative(f, x, method=method)
+    assert math.isnan(found.value)
+    assert found.error == math.inf
 
 
 @pytest.mark.parametrize("method", ["complex_step", "central", "forward", "backward"])
