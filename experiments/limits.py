@@ -187,7 +187,10 @@ def _band(case: Case, config: Config) -> tuple[np.ndarray, np.ndarray]:
     sides = {"left": (-1,), "right": (1,), "both": (-1, 1)}[case.side]
     draws = np.random.default_rng(config.seed)
     # from 10^-1 on; log x makes 1/log x unbounded at 1
-    u = np.sort(1 + draws.uniform(0, DECADES + 1, (DECADES + 1) * config.per_decade))[::-1]
+    u = 1 + draws.uniform(0, DECADES + 1, (DECADES + 1) * config.per_decade)
+    if case.deep:  # what moves like a logarithm may be largest far below
+        u = np.concatenate([u, draws.uniform(DECADES, 300, 5 * config.per_decade)])
+    u = np.sort(u)[::-1]
     low, high, widths = mpmath.inf, -mpmath.inf, []
     with mpmath.workdps(80):
         for exponent in u:  # from the nearest point outwards
@@ -214,7 +217,7 @@ def _plot_zoom(rows: list) -> Picture:
     for row, (across, entry) in enumerate(zip(places, rows)):
         exists = not math.isnan(entry["limit"])
         colour = style.BLUE if exists else style.RED
-        for column, (axes, width, (offset, values)) in enumerate(zip(across, WIDTHS, entry["panels"])):
+        for axes, width, (offset, values) in zip(across, WIDTHS, entry["panels"]):
             low, high = values.min(), values.max()
             axes.axhspan(low, high, color=colour, alpha=0.15, linewidth=0)
             for half in (offset < 0, offset > 0):
@@ -259,8 +262,8 @@ def _plot_bands(bands: Mapping) -> Picture:
     return Picture(
         "bands",
         "The width of the band against the distance, to the right ever nearer. Powers of x are lines; 1/log x hardly "
-        "moves in twelve decades, and x^0.01 log x still grows on its way to 0, until 1e-43: from such values alone no "
-        "limit can be read. Two bands never shrink.",
+        "moves in twelve decades, and the band of x^0.01 log x begins to shrink only at 1e-43: no limit can be read "
+        "off such values. Two bands never shrink.",
         figure,
     )
 
@@ -286,8 +289,8 @@ def _plot_errors(finite: list) -> Picture:
     axes.legend(loc="upper left", bbox_to_anchor=(0.02, 0.9))
     return Picture(
         "errors",
-        "Each limit's true error against the error reported with it: none lies above the diagonal. Crosses: the error of "
-        "plugging 1e-8 into the same formula, drawn at the same place; cancellation costs it all digits and more. "
+        "Each limit's true error against the error reported with it: none lies above the diagonal. Crosses: the error "
+        "of plugging 1e-8 into the same formula, drawn at the same place; cancellation costs it all digits and more. "
         "Errors below 1e-19 are drawn there.",
         figure,
     )
