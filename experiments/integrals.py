@@ -127,7 +127,7 @@ def _slope(evaluations, errors) -> float:
         size = np.sqrt(np.mean(errors[chosen] ** 2))
         if size > 30 * FLOOR:
             points.append((np.mean(np.log(evaluations[chosen])), np.log(size)))
-    points = np.array(points[3:] if len(points) > 5 else points)  # theory does not speak of the widest intervals
+    points = np.array(points[max(0, min(3, len(points) - 4)) :])  # theory does not speak of the widest intervals
     return float(-np.polyfit(*points.T, 1)[0])
 
 

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import jax.numpy as jnp
 import mpmath
@@ -86,8 +87,11 @@ def simpson(f, a, b, n):
     return (b - a) / (3 * n) * math.fsum(weights * values), n + 1
 
 
+_legendre = lru_cache(maxsize=None)(np.polynomial.legendre.leggauss)
+
+
 def gauss(f, a, b, n):
-    nodes, weights = np.polynomial.legendre.leggauss(n)
+    nodes, weights = _legendre(n)
     return (b - a) / 2 * math.fsum(weights * f((a + b) / 2 + (b - a) / 2 * nodes)), n
 
 
@@ -208,7 +212,7 @@ SOLIDS = {
         "π", lambda mp: mp.pi,
         dict(f=lambda x: 1 / x, a=1.0, b=math.inf),
         dict(f=lambda y: 1 / y - 1, a=0.0, b=1.0, axis="y"),
-        lambda x: 1 / x, _zero, 1.0, 9.0,
+        lambda x: 1 / x, _zero, 1.0, 7.0,
     ),
     "vase": Solid(
         "9π²/4", lambda mp: 9 * mp.pi**2 / 4,
