@@ -17,7 +17,7 @@ PALE = 0.55  # of white in the colour of a cut
 
 
 def plot_solids(solids: Mapping) -> Picture:
-    figure = style.figure(11, 3.05)
+    figure = style.figure(11, 3.3)
     for place, (name, solid) in enumerate(SOLIDS.items(), 1):
         axes = figure.add_subplot(1, 4, place, projection="3d", computed_zorder=False)
         _draw(axes, solid, style.COLOURS[place - 1])
@@ -44,7 +44,7 @@ def _draw(axes, solid: Solid, colour: str) -> None:
 
 def plot_slices() -> Picture:
     """The ball by discs, and by shells."""
-    figure, true = style.figure(11, 2.7), 4 * np.pi / 3
+    figure, true = style.figure(11, 2.8), 4 * np.pi / 3
     slices = [(_discs, "discs", n) for n in (6, 12, 40)] + [(_shells, "shells", n) for n in (6, 14)]
     for place, (cut, word, n) in enumerate(slices, 1):
         axes = figure.add_subplot(1, 5, place, projection="3d", computed_zorder=False)
