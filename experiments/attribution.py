@@ -3,9 +3,9 @@
 Networks are trained on the digits, one for each seed; f is the log-odds of the class that a network predicts,
 log p - log(1 - p).  For test images, attributions to the 64 pixels by
 
-  saliency              |df/dx_i|                                                         (integrals.saliency)
-  SmoothGrad            the modulus of the mean of df/dx_i over noise                     (integrals.smooth_grad)
-  integrated gradients  x_i times the mean of df/dx_i on the way from blank paper to x    (integrals.integrated_gradients)
+  saliency              |df/dx_i|                                                       (integrals.saliency)
+  SmoothGrad            the modulus of the mean of df/dx_i over noise                   (integrals.smooth_grad)
+  integrated gradients  x_i times the mean of df/dx_i on the way from blank paper to x  (integrals.integrated_gradients)
 
 Completeness: integrated gradients must add up to f(x) - f(blank), image by image.  Beside the adaptive integral stands
 the common sum over m points of the way, and for ReLU networks, whose gradient jumps on it, the price of the jumps.
@@ -53,9 +53,9 @@ class Config:
     """Widths of the hidden layers."""
     activation: str = "gelu"
     """Of the hidden layers; a smooth one, so that one call integrates over all images."""
-    relu_images: int = 8
+    relu_images: int = 4
     """Images on which a ReLU network is asked, one by one."""
-    epochs: int = 20
+    epochs: int = 15
     """Passes over the training digits."""
     batch_size: int = 64
     """Digits a step of training."""
@@ -78,8 +78,8 @@ class Config:
             raise ValueError(f"train: expected from batch_size = {self.batch_size} to 1796, got {self.train}")
         if not 10 <= self.images <= 1797 - self.train:
             raise ValueError(f"images: expected from 10 to {1797 - self.train}, the test set, got {self.images}")
-        if not self.riemann or min(self.riemann) < 1:
-            raise ValueError(f"riemann: expected numbers of at least 1, got {self.riemann}")
+        if not self.riemann or min(self.riemann) < 1 or any(max(self.riemann) % m for m in self.riemann):
+            raise ValueError(f"riemann: expected numbers that divide the largest of them, got {self.riemann}")
 
 
 SMOKE = Config(seeds=2, images=10, hidden=(8,), relu_images=1, epochs=2, samples=4, orders=2, riemann=(2, 8))
@@ -91,7 +91,7 @@ def run(config: Config) -> Result:
         f, chosen = _log_odds(params, x, config.activation)
         maps, found = _attributions(config, f, x)
         gaps = _gaps(f, x, maps["integrated gradients"])
-        sums = {m: float(np.median(_gaps(f, x, _riemann(f, x, m)))) for m in config.riemann}
+        sums = {m: float(np.median(_gaps(f, x, total))) for m, total in _riemann(f, x, config.riemann).items()}
         relu = _relu(config)
         curves = _deletions(config, f, x, maps)
         change = np.asarray(f(x) - f(jnp.zeros_like(x)))
@@ -157,7 +157,7 @@ def _log_odds(params, x, activation: str):
         others = jax.nn.logsumexp(jnp.where(mine, -jnp.inf, z), -1)
         return jnp.sum(jnp.where(mine, z, 0.0), -1) - others
 
-    return f, chosen
+    return jax.jit(f), chosen
 
 
 # ---- attributions --------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def _attributions(config: Config, f, x):
     All images at once: the sum of f over images has each image's gradient, and along the straight way from all blank
     to all images each image goes its own straight way.
     """
-    total = lambda x: jnp.sum(f(x))
+    total = jax.jit(lambda x: jnp.sum(f(x)))
     found = integrals.integrated_gradients(total, x, tolerance=1e-9, most_steps=2**17)
     smooth = integrals.smooth_grad(total, x, jax.random.key(1), noise=config.noise, samples=config.samples)
     maps = {
@@ -181,10 +181,11 @@ def _attributions(config: Config, f, x):
     return {name: np.asarray(values) for name, values in maps.items()}, found
 
 
-def _riemann(f, x, m: int):
-    """Integrated gradients as they are commonly computed: a mean over the m points k/m of the way."""
-    gradient = jax.grad(lambda x: jnp.sum(f(x)))
-    return np.asarray(x * jnp.mean(jax.lax.map(lambda t: gradient(t * x), jnp.arange(1, m + 1) / m), 0))
+def _riemann(f, x, counts: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """Integrated gradients as they are commonly computed: for each m a mean over the points k/m of the way."""
+    most, gradient = max(counts), jax.grad(lambda x: jnp.sum(f(x)))
+    along = jax.jit(lambda x: jax.lax.map(lambda t: gradient(t * x), jnp.arange(1, most + 1) / most))(x)
+    return {m: np.asarray(x * jnp.mean(along[most // m - 1 :: most // m], 0)) for m in counts}
 
 
 def _relu(config: Config) -> dict:
@@ -195,7 +196,7 @@ def _relu(config: Config) -> dict:
     gaps, steps, converged = [], [], []
     for image in x[0, : config.relu_images]:
         f, _ = _log_odds(first, image[None, None], config.activation)
-        found = integrals.integrated_gradients(lambda v, f=f: f(v[None, None])[0, 0], image, tolerance=COMPLETE)
+        found = integrals.integrated_gradients(jax.jit(lambda v, f=f: f(v[None, None])[0, 0]), image)
         gaps.append(float(_gaps(f, image[None, None], np.asarray(found.attributions)[None, None])[0, 0]))
         steps.append(found.steps)
         converged.append(found.converged)
