@@ -1,0 +1,1 @@
+"""Pictures of experiments whose numbers fill a file of their own."""
