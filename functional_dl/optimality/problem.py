@@ -57,6 +57,7 @@ class Flat(NamedTuple):
     pack_inequality: Callable[[PyTree], Array]
     unpack_equality: Callable[[Array], PyTree]
     unpack_inequality: Callable[[Array], PyTree]
+    inside: Callable[[Array], Array]  # moves a vector between the bounds, a little off them
 
 
 def flatten(problem: Problem, x0: PyTree) -> Flat:
@@ -108,7 +109,17 @@ def flatten(problem: Problem, x0: PyTree) -> Flat:
         pack,
         eq_unpack,
         unpack,
+        _inside(lower, upper),
     )
+
+
+def _inside(lower, upper):
+    """Clip between the bounds, moved inwards by a hundredth: of their size, of their distance if that is less."""
+    with np.errstate(invalid="ignore"):
+        half = np.where(np.isfinite(upper - lower), (upper - lower) / 100, np.inf)
+    off = lambda bound: np.where(np.isfinite(bound), np.minimum(np.maximum(1, np.abs(bound)) / 100, half), 0.0)
+    low, high = lower + off(lower), upper - off(upper)
+    return lambda x: jnp.clip(x, jnp.asarray(low, x.dtype), jnp.asarray(high, x.dtype))
 
 
 def _bound(problem, side, x0, size):

@@ -45,6 +45,6 @@ def test_55_by_hand():
         x5 = (1 + x4) / 3
         x = jnp.array([1 - x4, 2 - x5, x5 + x4, x4, x5, 2 - x4 - x5])
         np.testing.assert_allclose(known.problem.equalities(x), 0, atol=1e-14)
-        assert np.all(known.problem.bounds[0] <= x) and np.all(x <= known.problem.bounds[1])
+        assert np.all((known.problem.bounds[0] <= x) & (x <= known.problem.bounds[1]))
         np.testing.assert_allclose(known.problem.objective(x), 17 / 3 - x4 / 3 + np.exp(x4 * (1 - x4)), rtol=1e-14)
-    assert known.value == 17 / 3 - 1 / 3 + 1
+    np.testing.assert_allclose(known.value, 17 / 3 - 1 / 3 + 1)
