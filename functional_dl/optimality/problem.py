@@ -19,7 +19,7 @@ from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # told apart by identity: its functions and bounds may not hash
 class Problem:
     """minimise objective(x)  subject to  equalities(x) = 0, inequalities(x) <= 0, lower <= x <= upper.
 

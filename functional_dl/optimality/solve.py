@@ -147,15 +147,9 @@ def _lower(flat, x, than):
 
 
 def _programs(problem, x0, minimise):
-    """The compiled programs of a problem; kept, if it can be hashed, for each structure of x and each method."""
+    """The compiled programs of a problem; kept for each structure of x and each method."""
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, x0))
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    try:
-        return _compile(problem, structure, shapes, minimise)
-    except TypeError as fault:
-        if "unhashable" not in str(fault):
-            raise
-        return _compile.__wrapped__(problem, structure, shapes, minimise)
+    return _compile(problem, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves), minimise)
 
 
 @lru_cache(maxsize=128)

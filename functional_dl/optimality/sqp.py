@@ -94,9 +94,7 @@ def _iterate(scaled: Scaled, state: State) -> State:
     shift = jnp.where(found, jnp.where(step < 0.05, jnp.maximum(4 * shift, 1e-4), eased), jnp.maximum(10 * shift, 1e-4))
     best = kkt_error(scaled, values, slopes, y_new)
     failures = jnp.where(found, 0, state.failures + 1)
-    return State(
-        x_new, values, slopes, y_new, nu_new, merit_nu, shift, best, state.iterations + 1, failures
-    )
+    return State(x_new, values, slopes, y_new, nu_new, merit_nu, shift, best, state.iterations + 1, failures)
 
 
 def _violation(r, p):
