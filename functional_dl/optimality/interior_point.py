@@ -11,8 +11,9 @@ Newton's step, ds eliminated (ds = tau/mu - s - (s/mu) dmu), solves
     [ B              -s/mu I ] [ mu+     ]     [ g + s + tau/mu ]
 
 d grows until W + d I + B' diag(mu/s) B with the rows A has n positive eigenvalues (the inertia of a minimum).  The step
-is cut by the rule of the fraction to the border, then until the merit f - tau sum log s + nu (|h|_1 + |g + s|_1) falls
-enough (Armijo), with one second-order correction of the constraints; tau follows the error (Fiacco and McCormick).
+is cut by the rule of the fraction to the border, then until a filter takes it: either the violation |h|_1 + |g + s|_1 or
+the barrier function falls below every pair seen for this tau, and the latter falls enough (Armijo) where it is the aim;
+the second trial corrects the constraints (second order).  tau follows the error (Fiacco and McCormick).
 Source: Nocedal and Wright 2006, chapter 19; Waechter and Biegler 2006.
 """
 
@@ -30,10 +31,12 @@ from functional_dl.optimality.scaled import Scaled, scale
 
 BACKTRACKS = 30
 ARMIJO = 1e-4
+PAIRS = 40  # kept in the filter
+MARGIN = 1e-5  # by which a trial must be better than a pair of the filter
 
 
 class State(NamedTuple):
-    """An iterate: point, slacks, multipliers, the functions there, barrier, price, regularisation, error, counts."""
+    """An iterate: point, slacks, multipliers, the functions there, barrier, regularisation, filter, error, counts."""
 
     x: Array
     s: Array
@@ -42,8 +45,9 @@ class State(NamedTuple):
     values: Array  # f, h, g
     slopes: Array  # their gradients
     tau: Array
-    nu: Array
     shift: Array
+    filter: Array  # (PAIRS, 2): violation, barrier function; the first pair bounds the violation
+    pairs: Array
     error: Array
     iterations: Array
     failures: Array
@@ -58,8 +62,7 @@ class Direction(NamedTuple):
     lam_after: Array
     shift: Array
     solve: Callable  # right side -> (dx, lambda, mu), by the factored matrix
-    nu: Array  # the price that makes it descend on the merit
-    descent: Array  # the slope of the merit along it
+    descent: Array  # the slope of the barrier function along it
 
 
 def minimise(flat, x0, tolerance, limit) -> State:
@@ -82,7 +85,9 @@ def _start(scaled: Scaled, x0) -> State:
     mu = jnp.minimum(jnp.full_like(s, 0.1) / s, 1.0)
     lam = _least_squares(slopes[0] + mu @ slopes[1 + p :], slopes[1 : 1 + p])
     error = _error(scaled, values, slopes, s, lam, mu, 0 * one)
-    return State(x0, s, lam, mu, values, slopes, 0.1 * one, one, 0 * one, error, zero, zero)
+    most = 1e4 * jnp.maximum(1.0, _violation(scaled, values, s))
+    empty = jnp.full((PAIRS, 2), jnp.inf, x0.dtype).at[0].set(jnp.stack([most, -jnp.inf * one]))
+    return State(x0, s, lam, mu, values, slopes, 0.1 * one, 0 * one, empty, zero + 1, error, zero, zero)
 
 
 def _error(scaled: Scaled, values, slopes, s, lam, mu, tau):
@@ -104,78 +109,91 @@ def _iterate(scaled: Scaled, state: State, tolerance) -> State:
     lam, mu, tau = state.lam, state.mu, state.tau
     move = _direction(scaled, state)
     reach = jnp.maximum(0.99, 1 - tau)  # the share of the way to the border
-    x, s, step, failed = _search(scaled, state, move, reach)
+    x, s, step, failed, pair = _search(scaled, state, move, reach)
     values, slopes = scaled.look(x)
     # a slack may grow to what the constraint leaves
     s = jnp.where(failed, s, jnp.maximum(s, -values[1 + scaled.p :]))
     mu_new = jnp.where(failed, mu, mu + _fraction(mu, move.mu, reach) * move.mu)
     mu_new = jnp.clip(mu_new, tau / (1e10 * s), 1e10 * tau / s)
     lam_new = jnp.where(failed, lam, lam + step * (move.lam_after - lam))
+    slope = slopes[0] + mu_new @ slopes[1 + scaled.p :]
+    wild = largest(lam_new) > 1e6 * (1 + largest(slope))  # the gradients of h depend on each other
+    lam_new = jnp.where(wild, _least_squares(slope, slopes[1 : 1 + scaled.p]), lam_new)
     done = _error(scaled, values, slopes, s, lam_new, mu_new, tau) <= 10 * tau
     tau_new = jnp.where(done, jnp.maximum(tolerance / 20, jnp.minimum(0.2 * tau, tau**1.5)), tau)
-    nu_new = jnp.where(done, 1.0, move.nu)
     # a failed search asks for a more careful model; a good step lets go of it
     eased = jnp.where(move.shift < 1e-9, 0.0, move.shift / 4)
     shift = jnp.where(failed, jnp.maximum(10 * move.shift, 1e-4), eased)
+    # the filter is emptied with every new tau
+    place = 1 + (state.pairs - 1) % (PAIRS - 1)
+    add = jnp.all(jnp.isfinite(pair)) & ~failed
+    pairs = jnp.where(done, 1, state.pairs + add)
+    kept = jnp.where(add, state.filter.at[place].set(pair), state.filter)
+    kept = jnp.where(done & (jnp.arange(PAIRS) > 0)[:, None], jnp.inf, kept)
     total = _error(scaled, values, slopes, s, lam_new, mu_new, 0.0 * tau)
     failures = jnp.where(failed, state.failures + 1, 0)
-    return State(x, s, lam_new, mu_new, values, slopes, tau_new, nu_new, shift, total, state.iterations + 1, failures)
+    return State(
+        x, s, lam_new, mu_new, values, slopes, tau_new, shift, kept, pairs, total, state.iterations + 1, failures
+    )
 
 
 def _direction(scaled: Scaled, state: State) -> Direction:
-    x, s, lam, mu, values, slopes, tau, nu = state[:8]
+    x, s, lam, mu, values, slopes, tau = state[:7]
     n, p = x.size, scaled.p
     slope, a, b = slopes[0], slopes[1 : 1 + p], slopes[1 + p :]
     hx, gx = values[1 : 1 + p], values[1 + p :]
     hessian = scaled.curvature(x, jnp.concatenate([lam, mu]))
     shift = _convexify(hessian + b.T @ ((mu / s)[:, None] * b), a, state.shift)
     solve = _factor(hessian + shift * jnp.eye(n, dtype=x.dtype), a, b, s / mu)
-    dx, lam_after, mu_after = solve(-slope, -hx, -(gx + s + tau / mu))
+    dx, lam_after, _ = solve(-slope, -hx, -(gx + s + tau / mu))
     ds = -(gx + s) - b @ dx
     dmu = (tau - mu * ds) / s - mu
-    # the price exceeds every multiplier, so the step descends on the merit
-    nu = jnp.maximum(nu, 1.1 * jnp.maximum(largest(lam_after), largest(mu_after)) + 1e-3)
-    nu = jnp.minimum(nu, 1e12)
-    descent = slope @ dx - tau * jnp.sum(ds / s) - nu * _violation(scaled, values, s)
-    return Direction(dx, ds, dmu, lam_after, shift, solve, nu, descent)
+    return Direction(dx, ds, dmu, lam_after, shift, solve, slope @ dx - tau * jnp.sum(ds / s))
 
 
 def _search(scaled: Scaled, state: State, move: Direction, reach):
-    """(x, s, length of the step, whether none was found): the full way to the border, the same corrected, then 1/2,
-    1/4, ... of it, until the merit falls enough."""
-    x, s, tau, nu, p = state.x, state.s, state.tau, move.nu, scaled.p
+    """(x, s, length of the step, whether none was found, the pair for the filter): the full way to the border, the same
+    corrected, then 1/2, 1/4, ... of it, until the filter takes it."""
+    x, s, tau, p = state.x, state.s, state.tau, scaled.p
     rows = state.slopes[1 + p :]
-
-    def merit(values, s):
-        value = values[0] - tau * jnp.sum(jnp.log(s)) + nu * _violation(scaled, values, s)
-        return jnp.where(jnp.isfinite(value), value, jnp.inf)
-
-    now = merit(state.values, s)
+    barrier = lambda values, s: values[0] - tau * jnp.sum(jnp.log(s))
+    violation, now = _violation(scaled, state.values, s), barrier(state.values, s)
     slack = 10 * jnp.finfo(x.dtype).eps * (1 + jnp.abs(now))
     full = _fraction(s, move.s, reach)
+    fall = jnp.maximum(-move.descent, 0.0)
+
+    def takes(step, off, after):
+        """Whether a trial of that violation and barrier function is taken, and whether it is for the latter's sake."""
+        aim = (step * fall**2.3 > violation**1.1) & (violation <= 1e-8 * state.filter[0, 0])
+        enough = after <= now - ARMIJO * step * fall + slack
+        better = (off <= (1 - MARGIN) * violation) | (after <= now - MARGIN * violation + slack)
+        new = jnp.all((off < state.filter[:, 0]) | (after < state.filter[:, 1] + slack))
+        sound = jnp.isfinite(off) & jnp.isfinite(after)
+        return sound & new & jnp.where(aim, enough, better), aim
 
     def body(carry):
-        _, _, step, count, _, (cx, cs) = carry
+        _, _, step, count, _, _, (cx, cs) = carry
         step = jnp.where(count < 2, full, step / 2)
         used = jnp.where(count == 1, 1.0, 0.0).astype(x.dtype)
         x_new, s_new = x + step * move.x + used * cx, s + step * move.s + used * cs
         inside = jnp.all(s_new >= (1 - reach) * 0.99 * s)
         values = scaled.values(x_new)
-        after = jnp.where(inside, merit(values, jnp.where(inside, s_new, s)), jnp.inf)
-        good = after <= now + ARMIJO * step * jnp.minimum(move.descent, 0.0) + slack
+        good, aim = takes(step, _violation(scaled, values, s_new), barrier(values, jnp.where(inside, s_new, s)))
         # the correction: the constraints again, at the end of the full step
         fall_h, fall_g = values[1 : 1 + p], values[1 + p :] + s_new
         cx, _, _ = move.solve(jnp.zeros_like(x), -fall_h, -fall_g)
         sound = jnp.all(jnp.isfinite(cx))
         correction = jnp.where(sound, cx, 0.0), jnp.where(sound, -fall_g - rows @ cx, 0.0)
-        return x_new, s_new, step, count + 1, good, correction
+        return x_new, s_new, step, count + 1, good & inside, aim, correction
 
-    zero = jnp.zeros((), int)
-    begin = x, s, full, zero, jnp.zeros((), bool), (jnp.zeros_like(x), jnp.zeros_like(s))
+    zero, no = jnp.zeros((), int), jnp.zeros((), bool)
+    begin = x, s, full, zero, no, no, (jnp.zeros_like(x), jnp.zeros_like(s))
     unfit = lambda carry: ~carry[4] & (carry[3] < BACKTRACKS)
-    x_new, s_new, step, _, good, _ = lax.while_loop(unfit, body, begin)
+    x_new, s_new, step, _, good, aim, _ = lax.while_loop(unfit, body, begin)
     failed = ~good | ~jnp.all(jnp.isfinite(move.x))
-    return jnp.where(failed, x, x_new), jnp.where(failed, s, s_new), step, failed
+    pair = jnp.stack([(1 - MARGIN) * violation, now - MARGIN * violation])
+    pair = jnp.where(aim, jnp.inf, pair)
+    return jnp.where(failed, x, x_new), jnp.where(failed, s, s_new), step, failed, pair
 
 
 def _convexify(w, a, shift):
