@@ -11,16 +11,15 @@ Newton's step, ds eliminated (ds = tau/mu - s - (s/mu) dmu), solves
     [ B              -s/mu I ] [ mu+     ]     [ g + s + tau/mu ]
 
 d grows until W + d I + B' diag(mu/s) B with the rows A has n positive eigenvalues (the inertia of a minimum).  The step
-is cut by the rule of the fraction to the border, then until a filter takes it: either the violation |h|_1 + |g + s|_1 or
-the barrier function falls below every pair seen for this tau, and the latter falls enough (Armijo) where it is the aim;
-the second trial corrects the constraints (second order).  tau follows the error (Fiacco and McCormick).
+is cut by the rule of the fraction to the border, then until a filter takes it: either the violation
+|h|_1 + |g + s|_1 or the barrier function falls below every pair seen for this tau, and the latter falls enough (Armijo)
+where it is the aim; the second trial corrects the constraints.  tau follows the error (Fiacco and McCormick).
 Source: Nocedal and Wright 2006, chapter 19; Waechter and Biegler 2006.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import lu_factor, lu_solve
@@ -127,7 +126,7 @@ def _iterate(scaled: Scaled, state: State, tolerance) -> State:
     # the filter is emptied with every new tau
     place = 1 + (state.pairs - 1) % (PAIRS - 1)
     add = jnp.all(jnp.isfinite(pair)) & ~failed
-    pairs = jnp.where(done, 1, state.pairs + add)
+    pairs = jnp.where(done, 1, state.pairs + jnp.where(add, 1, 0))
     kept = jnp.where(add, state.filter.at[place].set(pair), state.filter)
     kept = jnp.where(done & (jnp.arange(PAIRS) > 0)[:, None], jnp.inf, kept)
     total = _error(scaled, values, slopes, s, lam_new, mu_new, 0.0 * tau)

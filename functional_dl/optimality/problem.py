@@ -57,6 +57,8 @@ class Flat(NamedTuple):
     pack_inequality: Callable[[PyTree], Array]
     unpack_equality: Callable[[Array], PyTree]
     unpack_inequality: Callable[[Array], PyTree]
+    lower: np.ndarray  # the bounds, infinite where there is none
+    upper: np.ndarray
     inside: Callable[[Array], Array]  # moves a vector between the bounds, a little off them
 
 
@@ -109,6 +111,8 @@ def flatten(problem: Problem, x0: PyTree) -> Flat:
         pack,
         eq_unpack,
         unpack,
+        lower,
+        upper,
         _inside(lower, upper),
     )
 

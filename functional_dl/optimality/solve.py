@@ -10,12 +10,16 @@ from jax import lax
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
-from functional_dl.optimality import interior_point, sqp
+from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
 from functional_dl.optimality.certificate import Certificate, certify_flat, evaluate
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
 
-METHODS = {"interior_point": interior_point.minimise, "sqp": sqp.minimise}
+METHODS = {
+    "interior_point": interior_point.minimise,
+    "sqp": sqp.minimise,
+    "augmented_lagrangian": augmented_lagrangian.minimise,
+}
 FAR = 1e10  # an iterate or objective beyond it, along feasible points that descend, is called unbounded
 
 
@@ -53,7 +57,7 @@ def solve(
     Args:
       problem: Problem.  f, h and g need two derivatives.  Keep the object: it is compiled once for each structure of x.
       x0: a real pytree to start from; it need not be feasible, and is moved between the bounds.
-      method: "interior_point" or "sqp".
+      method: "interior_point", "sqp", or "augmented_lagrangian" (forms no matrix but in its last steps).
       tolerance: of each of the KKT residuals; max_iterations: of each run.
       starts: from how many points, x0 the first and the others about it, to search; the lowest minimum is returned.
         1 stays with the minimum that x0 leads to.
@@ -63,7 +67,7 @@ def solve(
     Raises:
       ValueError: unknown method; tolerance, max_iterations or starts not positive; and as Problem does.
     Numerics: float64 is wanted for tolerances below 1e-5.
-    Source: see interior_point and sqp.
+    Source: see interior_point, sqp and augmented_lagrangian.
     """
     minimise = arguments.lookup("method", method, METHODS)
     arguments.positive("tolerance", tolerance)

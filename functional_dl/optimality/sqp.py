@@ -13,7 +13,6 @@ Source: Nocedal and Wright 2006, chapter 18; Fletcher 1987, chapter 14.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -28,7 +27,7 @@ DEAREST = 1e10
 
 
 class State(NamedTuple):
-    """An iterate: point, values (f, h, g) and their gradients, multipliers of the rows, prices, shift, error, counts."""
+    """An iterate: point, values (f, h, g) and their gradients, multipliers, prices, shift, error, counts."""
 
     x: Array
     values: Array
@@ -116,7 +115,7 @@ def _model(scaled: Scaled, state: State):
     values, vectors = jnp.linalg.eigh(bent)
     floor = 1e-8 * (1 + size)
     values = jnp.maximum(jnp.abs(values), floor) + state.shift * (1 + 0 * size)
-    return (vectors * values) @ vectors.T, state.shift
+    return (vectors * values[None, :]) @ vectors.T, state.shift
 
 
 def _search(scaled: Scaled, state: State, d, y, low, nu, descent):

@@ -3,9 +3,9 @@
 import argparse
 import time
 
-import jax
 import jax.numpy as jnp
 
+import tests.conftest  # noqa: F401  (the flags with which XLA compiles faster, before JAX is imported)
 from functional_dl import optimality
 from tests.optimality.degenerate import DEGENERATE
 from tests.optimality.problems import KNOWN
@@ -29,7 +29,6 @@ def judge_degenerate(case, method="interior_point", **options):
 
 
 def main():
-    jax.config.update("jax_enable_x64", True)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", default="interior_point")
     parser.add_argument("--degenerate", action="store_true")

@@ -39,7 +39,7 @@ def test_another_solver_agrees_from_many_starts(known):
 
 
 def test_55_by_hand():
-    """Its equalities have rank 5 and leave x4 in [0, 1]: f = 17/3 - x4/3 + exp(x4 (1 - x4)) >= 17/3 - 1/3 + 1 = 19/3."""
+    """Its equalities have rank 5 and leave x4 in [0, 1]: f = 17/3 - x4/3 + exp(x4 - x4^2) >= 17/3 - 1/3 + 1 = 19/3."""
     known = next(known for known in KNOWN if known.name == "HS55")
     for x4 in np.linspace(0, 1, 11):
         x5 = (1 + x4) / 3
