@@ -4,70 +4,52 @@ Slacks s > 0 turn g(x) <= 0 into g(x) + s = 0; the barrier problem min f - tau s
 
     grad f + A' lambda + B' mu = 0,    h = 0,    g + s = 0,    s_i mu_i = tau        (A = h', B = g').
 
-Newton's step, ds and dmu eliminated (ds = -(g + s) - B dx, dmu = (tau - mu ds)/s - mu):
+Newton's step, ds eliminated (ds = tau/mu - s - (s/mu) dmu), solves
 
-    [ W + B' diag(mu/s) B + d I    A'  ] [ dx      ]     [ grad f + B' (tau + mu (g + s))/s ]
-    [ A                           -c I ] [ lambda+ ] = - [ h                                ],   W = hess L.
+    [ W + d I   A'   B'      ] [ dx      ]     [ grad f         ]
+    [ A        -c I          ] [ lambda+ ] = - [ h              ],   W = hess L.
+    [ B              -s/mu I ] [ mu+     ]     [ g + s + tau/mu ]
 
-d grows until the matrix has n positive eigenvalues (the inertia of a minimum).  The step is cut by the rule of the
-fraction to the border, then until the merit f - tau sum log s + nu (|h|_1 + |g + s|_1) falls enough (Armijo), with one
-second-order correction of the constraints; tau follows the error (Fiacco and McCormick).  The functions are scaled by
-their gradients at the start.  Source: Nocedal and Wright 2006, chapter 19; Waechter and Biegler 2006.
+d grows until W + d I + B' diag(mu/s) B with the rows A has n positive eigenvalues (the inertia of a minimum).  The step
+is cut by the rule of the fraction to the border, then until a filter takes it: either the violation
+|h|_1 + |g + s|_1 or the barrier function falls below every pair seen for this tau, and the latter falls enough (Armijo)
+where it is the aim; the second trial corrects the constraints.  tau follows the error (Fiacco and McCormick).
+Source: Nocedal and Wright 2006, chapter 19; Waechter and Biegler 2006.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.scipy.linalg import lu_factor, lu_solve
 
 from functional_dl.aliases import Array
-from functional_dl.optimality.measures import largest
+from functional_dl.optimality.measures import largest, longest_step
+from functional_dl.optimality.scaled import Scaled, scale
 
-GRADIENT = 100.0  # functions whose gradient at the start is greater are scaled down to this
 BACKTRACKS = 30
 ARMIJO = 1e-4
+PAIRS = 40  # kept in the filter
+MARGIN = 1e-5  # by which a trial must be better than a pair of the filter
 
 
 class State(NamedTuple):
-    """An iterate: point, slacks, multipliers, barrier, penalty, regularisation, error, counts."""
+    """An iterate: point, slacks, multipliers, the functions there, barrier, regularisation, filter, error, counts."""
 
     x: Array
     s: Array
     lam: Array
     mu: Array
+    values: Array  # f, h, g
+    slopes: Array  # their gradients
     tau: Array
-    nu: Array
     shift: Array
+    filter: Array  # (PAIRS, 2): violation, barrier function; the first pair bounds the violation
+    pairs: Array
     error: Array
     iterations: Array
     failures: Array
-
-
-class Scaled(NamedTuple):
-    """The problem's functions with their gradients at the start brought to at most GRADIENT."""
-
-    f: Callable[[Array], Array]
-    h: Callable[[Array], Array]
-    g: Callable[[Array], Array]
-
-    def lagrangian(self, x, lam, mu):
-        return self.f(x) + lam @ self.h(x) + mu @ self.g(x)
-
-    def error(self, x, s, lam, mu, tau):
-        """The greatest violation of the barrier problem's conditions, stationarity relative to the multipliers."""
-        slope = jax.grad(self.lagrangian)(x, lam, mu)
-        mean = (jnp.sum(jnp.abs(lam)) + jnp.sum(jnp.abs(mu))) / max(lam.size + mu.size, 1)
-        weight = jnp.maximum(mean, 100.0) / 100.0
-        conditions = largest(slope) / weight, largest(s * mu - tau) / weight, largest(self.h(x)), largest(self.g(x) + s)
-        return jnp.max(jnp.stack(conditions))
-
-    def merit(self, x, s, tau, nu):
-        """f - tau sum log s + nu (|h|_1 + |g + s|_1), infinite where it is no number."""
-        violation = jnp.sum(jnp.abs(self.h(x))) + jnp.sum(jnp.abs(self.g(x) + s))
-        value = self.f(x) - tau * jnp.sum(jnp.log(s)) + nu * violation
-        return jnp.where(jnp.isfinite(value), value, jnp.inf)
 
 
 class Direction(NamedTuple):
@@ -78,145 +60,179 @@ class Direction(NamedTuple):
     mu: Array
     lam_after: Array
     shift: Array
-    solve: Callable  # (top, low) -> (dx, lambda), by the factored matrix
-    rows: Array  # B = g'
-    nu: Array  # the penalty that makes it descend on the merit
-    descent: Array  # the slope of the merit along it
+    solve: Callable  # right side -> (dx, lambda, mu), by the factored matrix
+    descent: Array  # the slope of the barrier function along it
 
 
 def minimise(flat, x0, tolerance, limit) -> State:
     """Run the method; pure, under jit and vmap.  The multipliers are those of the functions as given (not scaled)."""
-    of_f, of_h, of_g = _scales(flat, x0)
-    scaled = Scaled(
-        lambda x: of_f * flat.objective(x), lambda x: of_h * flat.equalities(x), lambda x: of_g * flat.inequalities(x)
-    )
+    scaled = scale(flat, x0)
 
     def going(state):
         sound = jnp.isfinite(state.error) & (jnp.linalg.norm(state.x) < 1e15)
         return (state.error > tolerance) & (state.iterations < limit) & (state.failures < 12) & sound
 
     end = lax.while_loop(going, lambda state: _iterate(scaled, state, tolerance), _start(scaled, x0))
-    return end._replace(lam=end.lam * of_h / of_f, mu=end.mu * of_g / of_f)
+    lam, mu = scaled.unscale(jnp.concatenate([end.lam, end.mu]))
+    return end._replace(lam=lam, mu=mu)
 
 
 def _start(scaled: Scaled, x0) -> State:
-    one, zero = jnp.ones((), x0.dtype), jnp.zeros((), int)
-    s = jnp.maximum(-scaled.g(x0), 1e-2 * one)
+    one, zero, p = jnp.ones((), x0.dtype), jnp.zeros((), int), scaled.p
+    values, slopes = scaled.look(x0)
+    s = jnp.maximum(-values[1 + p :], 1e-2 * one)
     mu = jnp.minimum(jnp.full_like(s, 0.1) / s, 1.0)
-    lam = _least_squares(jax.grad(scaled.f)(x0) + mu @ jax.jacrev(scaled.g)(x0), jax.jacrev(scaled.h)(x0))
-    return State(x0, s, lam, mu, 0.1 * one, one, 0 * one, scaled.error(x0, s, lam, mu, 0 * one), zero, zero)
+    lam = _least_squares(slopes[0] + mu @ slopes[1 + p :], slopes[1 : 1 + p])
+    error = _error(scaled, values, slopes, s, lam, mu, 0 * one)
+    most = 1e4 * jnp.maximum(1.0, _violation(scaled, values, s))
+    empty = jnp.full((PAIRS, 2), jnp.inf, x0.dtype).at[0].set(jnp.stack([most, -jnp.inf * one]))
+    return State(x0, s, lam, mu, values, slopes, 0.1 * one, 0 * one, empty, zero + 1, error, zero, zero)
+
+
+def _error(scaled: Scaled, values, slopes, s, lam, mu, tau):
+    """The greatest violation of the barrier problem's conditions, stationarity relative to the multipliers."""
+    p = scaled.p
+    mean = (jnp.sum(jnp.abs(lam)) + jnp.sum(jnp.abs(mu))) / max(lam.size + mu.size, 1)
+    weight = jnp.maximum(mean, 100.0) / 100.0
+    slope = slopes[0] + jnp.concatenate([lam, mu]) @ slopes[1:]
+    off = largest(values[1 : 1 + p]), largest(values[1 + p :] + s)
+    return jnp.max(jnp.stack([largest(slope) / weight, largest(s * mu - tau) / weight, *off]))
+
+
+def _violation(scaled: Scaled, values, s):
+    p = scaled.p
+    return jnp.sum(jnp.abs(values[1 : 1 + p])) + jnp.sum(jnp.abs(values[1 + p :] + s))
 
 
 def _iterate(scaled: Scaled, state: State, tolerance) -> State:
     lam, mu, tau = state.lam, state.mu, state.tau
     move = _direction(scaled, state)
     reach = jnp.maximum(0.99, 1 - tau)  # the share of the way to the border
-    x_new, s_new, step, failed = _search(scaled, state, move, reach)
+    x, s, step, failed, pair = _search(scaled, state, move, reach)
+    values, slopes = scaled.look(x)
     # a slack may grow to what the constraint leaves
-    s_new = jnp.where(failed, s_new, jnp.maximum(s_new, -scaled.g(x_new)))
+    s = jnp.where(failed, s, jnp.maximum(s, -values[1 + scaled.p :]))
     mu_new = jnp.where(failed, mu, mu + _fraction(mu, move.mu, reach) * move.mu)
-    mu_new = jnp.clip(mu_new, tau / (1e10 * s_new), 1e10 * tau / s_new)
+    mu_new = jnp.clip(mu_new, tau / (1e10 * s), 1e10 * tau / s)
     lam_new = jnp.where(failed, lam, lam + step * (move.lam_after - lam))
-    done = scaled.error(x_new, s_new, lam_new, mu_new, tau) <= 10 * tau
+    slope = slopes[0] + mu_new @ slopes[1 + scaled.p :]
+    wild = largest(lam_new) > 1e6 * (1 + largest(slope))  # the gradients of h depend on each other
+    lam_new = jnp.where(wild, _least_squares(slope, slopes[1 : 1 + scaled.p]), lam_new)
+    done = _error(scaled, values, slopes, s, lam_new, mu_new, tau) <= 10 * tau
     tau_new = jnp.where(done, jnp.maximum(tolerance / 20, jnp.minimum(0.2 * tau, tau**1.5)), tau)
-    nu_new = jnp.where(done, 1.0, move.nu)
     # a failed search asks for a more careful model; a good step lets go of it
     eased = jnp.where(move.shift < 1e-9, 0.0, move.shift / 4)
     shift = jnp.where(failed, jnp.maximum(10 * move.shift, 1e-4), eased)
-    total = scaled.error(x_new, s_new, lam_new, mu_new, 0.0 * tau)
+    # the filter is emptied with every new tau
+    place = 1 + (state.pairs - 1) % (PAIRS - 1)
+    add = jnp.all(jnp.isfinite(pair)) & ~failed
+    pairs = jnp.where(done, 1, state.pairs + jnp.where(add, 1, 0))
+    kept = jnp.where(add, state.filter.at[place].set(pair), state.filter)
+    kept = jnp.where(done & (jnp.arange(PAIRS) > 0)[:, None], jnp.inf, kept)
+    total = _error(scaled, values, slopes, s, lam_new, mu_new, 0.0 * tau)
     failures = jnp.where(failed, state.failures + 1, 0)
-    return State(x_new, s_new, lam_new, mu_new, tau_new, nu_new, shift, total, state.iterations + 1, failures)
+    return State(
+        x, s, lam_new, mu_new, values, slopes, tau_new, shift, kept, pairs, total, state.iterations + 1, failures
+    )
 
 
 def _direction(scaled: Scaled, state: State) -> Direction:
-    x, s, lam, mu, tau, nu = state[:6]
-    slope, hx, gx = jax.grad(scaled.f)(x), scaled.h(x), scaled.g(x)
-    a, b = jax.jacrev(scaled.h)(x), jax.jacrev(scaled.g)(x)
-    w = jax.hessian(scaled.lagrangian)(x, lam, mu) + b.T @ ((mu / s)[:, None] * b)
-    values, vectors, shift = _factor(w, a, state.shift)
-    solve = lambda top, low: _solve(values, vectors, top, low)
-    dx, lam_after = solve(-(slope + b.T @ ((tau + mu * (gx + s)) / s)), -hx)
+    x, s, lam, mu, values, slopes, tau = state[:7]
+    n, p = x.size, scaled.p
+    slope, a, b = slopes[0], slopes[1 : 1 + p], slopes[1 + p :]
+    hx, gx = values[1 : 1 + p], values[1 + p :]
+    hessian = scaled.curvature(x, jnp.concatenate([lam, mu]))
+    shift = _convexify(hessian + b.T @ ((mu / s)[:, None] * b), a, state.shift)
+    solve = _factor(hessian + shift * jnp.eye(n, dtype=x.dtype), a, b, s / mu)
+    dx, lam_after, _ = solve(-slope, -hx, -(gx + s + tau / mu))
     ds = -(gx + s) - b @ dx
     dmu = (tau - mu * ds) / s - mu
-    # the penalty exceeds every multiplier, so the step descends on the merit
-    nu = jnp.maximum(nu, 1.1 * jnp.maximum(largest(lam_after), largest(mu + dmu)) + 1e-3)
-    nu = jnp.minimum(nu, 1e12)
-    violation = jnp.sum(jnp.abs(hx)) + jnp.sum(jnp.abs(gx + s))
-    descent = slope @ dx - tau * jnp.sum(ds / s) - nu * violation
-    return Direction(dx, ds, dmu, lam_after, shift, solve, b, nu, descent)
+    return Direction(dx, ds, dmu, lam_after, shift, solve, slope @ dx - tau * jnp.sum(ds / s))
 
 
 def _search(scaled: Scaled, state: State, move: Direction, reach):
-    """(x, s, length of the step, whether none was found): the longest of 1, 1/2, 1/4, ... of the way to the border
-    that lowers the merit enough, or the full one corrected."""
-    x, s, mu, tau, nu = state.x, state.s, state.mu, state.tau, move.nu
-    now = scaled.merit(x, s, tau, nu)
+    """(x, s, length of the step, whether none was found, the pair for the filter): the full way to the border, the same
+    corrected, then 1/2, 1/4, ... of it, until the filter takes it."""
+    x, s, tau, p = state.x, state.s, state.tau, scaled.p
+    rows = state.slopes[1 + p :]
+    barrier = lambda values, s: values[0] - tau * jnp.sum(jnp.log(s))
+    violation, now = _violation(scaled, state.values, s), barrier(state.values, s)
     slack = 10 * jnp.finfo(x.dtype).eps * (1 + jnp.abs(now))
-    good = lambda at, step: at <= now + ARMIJO * step * jnp.minimum(move.descent, 0.0) + slack
     full = _fraction(s, move.s, reach)
+    fall = jnp.maximum(-move.descent, 0.0)
 
-    # one correction: the constraints again, at the end of the full step
-    tried_x, tried_s = x + full * move.x, s + full * move.s
-    fall_h, fall_g = scaled.h(tried_x), scaled.g(tried_x) + tried_s
-    cx, _ = move.solve(-move.rows.T @ (mu * fall_g / s), -fall_h)
-    ex, es = full * move.x + cx, full * move.s - fall_g - move.rows @ cx
-    inside = jnp.all(s + es > (1 - reach) * s)
-    curved = jnp.where(inside, scaled.merit(x + ex, jnp.where(inside, s + es, s), tau, nu), jnp.inf)
-    corrected = ~good(scaled.merit(tried_x, tried_s, tau, nu), full) & good(curved, full)
+    def takes(step, off, after):
+        """Whether a trial of that violation and barrier function is taken, and whether it is for the latter's sake."""
+        aim = (step * fall**2.3 > violation**1.1) & (violation <= 1e-8 * state.filter[0, 0])
+        enough = after <= now - ARMIJO * step * fall + slack
+        better = (off <= (1 - MARGIN) * violation) | (after <= now - MARGIN * violation + slack)
+        new = jnp.all((off < state.filter[:, 0]) | (after < state.filter[:, 1] + slack))
+        sound = jnp.isfinite(off) & jnp.isfinite(after)
+        return sound & new & jnp.where(aim, enough, better), aim
 
-    def unfit(carry):
-        step, count = carry
-        bad = ~good(scaled.merit(x + step * move.x, s + step * move.s, tau, nu), step)
-        return bad & (count < BACKTRACKS) & ~corrected
+    def body(carry):
+        _, _, step, count, _, _, (cx, cs) = carry
+        step = jnp.where(count < 2, full, step / 2)
+        used = jnp.where(count == 1, 1.0, 0.0).astype(x.dtype)
+        x_new, s_new = x + step * move.x + used * cx, s + step * move.s + used * cs
+        inside = jnp.all(s_new >= (1 - reach) * 0.99 * s)
+        values = scaled.values(x_new)
+        good, aim = takes(step, _violation(scaled, values, s_new), barrier(values, jnp.where(inside, s_new, s)))
+        # the correction: the constraints again, at the end of the full step
+        fall_h, fall_g = values[1 : 1 + p], values[1 + p :] + s_new
+        cx, _, _ = move.solve(jnp.zeros_like(x), -fall_h, -fall_g)
+        sound = jnp.all(jnp.isfinite(cx))
+        correction = jnp.where(sound, cx, 0.0), jnp.where(sound, -fall_g - rows @ cx, 0.0)
+        return x_new, s_new, step, count + 1, good & inside, aim, correction
 
-    halve = lambda carry: (carry[0] / 2, carry[1] + 1)
-    step, count = lax.while_loop(unfit, halve, (full, jnp.zeros((), int)))
-    failed = (count >= BACKTRACKS) | ~jnp.all(jnp.isfinite(move.x))
-    x_new = jnp.where(failed, x, jnp.where(corrected, x + ex, x + step * move.x))
-    s_new = jnp.where(failed, s, jnp.where(corrected, s + es, s + step * move.s))
-    return x_new, s_new, jnp.where(corrected, full, step), failed
+    zero, no = jnp.zeros((), int), jnp.zeros((), bool)
+    begin = x, s, full, zero, no, no, (jnp.zeros_like(x), jnp.zeros_like(s))
+    unfit = lambda carry: ~carry[4] & (carry[3] < BACKTRACKS)
+    x_new, s_new, step, _, good, aim, _ = lax.while_loop(unfit, body, begin)
+    failed = ~good | ~jnp.all(jnp.isfinite(move.x))
+    pair = jnp.stack([(1 - MARGIN) * violation, now - MARGIN * violation])
+    pair = jnp.where(aim, jnp.inf, pair)
+    return jnp.where(failed, x, x_new), jnp.where(failed, s, s_new), step, failed, pair
 
 
-def _scales(flat, x0):
-    """Factors <= 1 that bring the gradients of f, h and g at the start to at most GRADIENT."""
-    limit = lambda row: jnp.clip(GRADIENT / jnp.maximum(row, 1e-8), 1e-8, 1.0)
-    rows = lambda fun: jnp.max(jnp.abs(jax.jacrev(fun)(x0)), axis=1, initial=0.0)
-    return limit(largest(jax.grad(flat.objective)(x0))), limit(rows(flat.equalities)), limit(rows(flat.inequalities))
-
-
-def _factor(w, a, shift):
-    """Eigenvalues and -vectors of the KKT matrix, shifted until as many are positive as x has entries."""
+def _convexify(w, a, shift):
+    """The shift with which as many eigenvalues of [w + shift I, a'; a, -c I] are positive as x has entries."""
     n, p = w.shape[0], a.shape[0]
 
-    def spectrum(shift):
+    def wrong(shift):
         low = -1e-10 * jnp.eye(p, dtype=w.dtype)
         matrix = jnp.block([[w + shift * jnp.eye(n, dtype=w.dtype), a.T], [a, low]])
-        return jnp.linalg.eigh(jnp.where(jnp.isfinite(matrix), matrix, 0.0))
+        values = jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(matrix), matrix, 0.0))
+        return (jnp.sum(values > 1e-14 * largest(values)) != n) & (shift < 1e20)
 
-    def wrong(carry):
-        shift, (values, _) = carry
-        floor = 1e-14 * jnp.max(jnp.abs(values))
-        return (jnp.sum(values > floor) != n) & (shift < 1e20)
-
-    def more(carry):
-        shift = jnp.maximum(1e-4, 8 * carry[0])
-        return shift, spectrum(shift)
-
-    shift, (values, vectors) = lax.while_loop(wrong, more, (shift, spectrum(shift)))
-    return values, vectors, shift
+    return lax.while_loop(wrong, lambda shift: jnp.maximum(1e-4, 8 * shift), shift)
 
 
-def _solve(values, vectors, top, low):
-    """Solve by the eigenvectors; entries along a vanishing eigenvalue are left out."""
-    small = jnp.abs(values) <= 1e-300
-    right = vectors.T @ jnp.concatenate([top, low])
-    solution = vectors @ jnp.where(small, 0.0, right / jnp.where(small, 1.0, values))
-    return solution[: top.size], solution[top.size :]
+def _factor(w, a, b, weights):
+    """Factor [w, a', b'; a, -c I, 0; b, 0, -diag(weights)]; the solutions are refined once, without c."""
+    n, p, m = w.shape[0], a.shape[0], b.shape[0]
+    matrix = jnp.block(
+        [
+            [w, a.T, b.T],
+            [a, jnp.zeros((p, p + m), w.dtype)],
+            [b, jnp.zeros((m, p), w.dtype), -jnp.diag(weights)],
+        ]
+    )
+    low = jnp.concatenate([jnp.zeros(n), jnp.full(p, 1e-10), jnp.zeros(m)]).astype(w.dtype)
+    factors = lu_factor(matrix - jnp.diag(low))
+
+    def solve(top, middle, bottom):
+        right = jnp.concatenate([top, middle, bottom])
+        first = lu_solve(factors, right)
+        move = first + lu_solve(factors, right - matrix @ first)
+        return move[:n], move[n : n + p], move[n + p :]
+
+    return solve
 
 
 def _fraction(s, ds, reach):
     """The greatest step in [0, 1] that keeps s + step ds >= (1 - reach) s."""
-    return jnp.minimum(1.0, jnp.min(jnp.where(ds < 0, -reach * s / jnp.where(ds < 0, ds, -1.0), 1.0), initial=1.0))
+    return longest_step(reach * s, ds)
 
 
 def _least_squares(slope, rows):

@@ -19,7 +19,7 @@ from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # told apart by identity: its functions and bounds may not hash
 class Problem:
     """minimise objective(x)  subject to  equalities(x) = 0, inequalities(x) <= 0, lower <= x <= upper.
 
@@ -57,6 +57,9 @@ class Flat(NamedTuple):
     pack_inequality: Callable[[PyTree], Array]
     unpack_equality: Callable[[Array], PyTree]
     unpack_inequality: Callable[[Array], PyTree]
+    lower: np.ndarray  # the bounds, infinite where there is none
+    upper: np.ndarray
+    inside: Callable[[Array], Array]  # moves a vector between the bounds, a little off them
 
 
 def flatten(problem: Problem, x0: PyTree) -> Flat:
@@ -108,7 +111,19 @@ def flatten(problem: Problem, x0: PyTree) -> Flat:
         pack,
         eq_unpack,
         unpack,
+        lower,
+        upper,
+        _inside(lower, upper),
     )
+
+
+def _inside(lower, upper):
+    """Clip between the bounds, moved inwards by a hundredth: of their size, of their distance if that is less."""
+    with np.errstate(invalid="ignore"):
+        half = np.where(np.isfinite(upper - lower), (upper - lower) / 100, np.inf)
+    off = lambda bound: np.where(np.isfinite(bound), np.minimum(np.maximum(1, np.abs(bound)) / 100, half), 0.0)
+    low, high = lower + off(lower), upper - off(upper)
+    return lambda x: jnp.clip(x, jnp.asarray(low, x.dtype), jnp.asarray(high, x.dtype))
 
 
 def _bound(problem, side, x0, size):

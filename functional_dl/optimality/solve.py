@@ -10,12 +10,16 @@ from jax import lax
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
+from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
 from functional_dl.optimality.certificate import Certificate, certify_flat, evaluate
-from functional_dl.optimality.interior_point import minimise
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
 
-METHODS = ("interior_point",)
+METHODS = {
+    "interior_point": interior_point.minimise,
+    "sqp": sqp.minimise,
+    "augmented_lagrangian": augmented_lagrangian.minimise,
+}
 FAR = 1e10  # an iterate or objective beyond it, along feasible points that descend, is called unbounded
 
 
@@ -46,28 +50,67 @@ def solve(
     method: str = "interior_point",
     tolerance: float = 1e-8,
     max_iterations: int = 500,
+    starts: int = 4,
 ) -> Solution:
     """minimise f(x) subject to h(x) = 0, g(x) <= 0: a local minimum (the global one of a convex problem), certified.
 
     Args:
       problem: Problem.  f, h and g need two derivatives.  Keep the object: it is compiled once for each structure of x.
-      x0: a real pytree to start from; it need not be feasible.
-      method: "interior_point".
-      tolerance: of each of the KKT residuals; max_iterations: of each of up to three runs.
+      x0: a real pytree to start from; it need not be feasible, and is moved between the bounds.
+      method: "interior_point", "sqp", or "augmented_lagrangian" (forms no matrix but in its last steps).
+      tolerance: of each of the KKT residuals; max_iterations: of each run.
+      starts: from how many points, x0 the first and the others about it, to search; the lowest minimum is returned.
+        1 stays with the minimum that x0 leads to.
     Returns:
       Solution.  A hard problem raises nothing: `converged` is False and `reason` says why.  "infeasible" means a
       stationary point of the violation |h|^2 + |(g)+|^2 that is not 0: a proof for convex constraints, local otherwise.
     Raises:
-      ValueError: unknown method; tolerance or max_iterations not positive; and as Problem does.
+      ValueError: unknown method; tolerance, max_iterations or starts not positive; and as Problem does.
     Numerics: float64 is wanted for tolerances below 1e-5.
-    Source: see interior_point.
+    Source: see interior_point, sqp and augmented_lagrangian.
     """
-    arguments.lookup("method", method, dict.fromkeys(METHODS))
+    minimise = arguments.lookup("method", method, METHODS)
     arguments.positive("tolerance", tolerance)
     max_iterations = arguments.whole("max_iterations", max_iterations)
-    flat, run, restore, compiled = _programs(problem, x0)
-    start = flatten(problem, x0).x0
-    best = start, certify_flat(flat, start, None, None, tolerance, compiled)
+    starts = arguments.whole("starts", starts)
+    programs = _programs(problem, x0, minimise)
+    flat, run, _, compiled = programs
+    begin = flatten(problem, x0).x0
+    found = _search(programs, begin, tolerance, max_iterations)
+    iterations = found.iterations
+    for k in range(1, 1 if found.reason.startswith("unbounded") else starts):
+        end = run(flat.inside(_elsewhere(flat, begin, k)), tolerance, max_iterations)
+        iterations += int(end.iterations)
+        certificate = _judge(flat, end, tolerance, compiled)
+        if certificate.passed and (not found.certificate.passed or _lower(flat, end.x, found.x)):
+            found = Found(end.x, certificate, f"converged: {certificate.reason}", 0)
+    x, certificate, reason, _ = found
+    return Solution(
+        flat.unflatten(x),
+        certificate.eq_multipliers,
+        certificate.ineq_multipliers,
+        flat.objective(x),
+        certificate.passed,
+        reason,
+        iterations,
+        certificate,
+    )
+
+
+class Found(NamedTuple):
+    """What the search from one start ends with."""
+
+    x: Array
+    certificate: Certificate
+    reason: str
+    iterations: int
+
+
+def _search(programs, begin, tolerance, max_iterations) -> Found:
+    """Up to three runs: from the start, from the nearest feasible point to where that ended, and from beside it."""
+    flat, run, restore, compiled = programs
+    start = flat.inside(begin)
+    best = begin, certify_flat(flat, begin, None, None, tolerance, compiled)
     iterations, reason = 0, ""
     for attempt in range(3):
         end = run(start, tolerance, max_iterations)
@@ -82,8 +125,8 @@ def solve(
             best = end.x, certificate
             reason = f"unbounded: the objective is {float(flat.objective(end.x)):.3g} at a feasible point, and falls on"
             break
-        begin = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else start
-        nearest, violation, slope = restore(begin)
+        here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else start
+        nearest, violation, slope = restore(here)
         if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)):
             best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
             reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
@@ -92,32 +135,29 @@ def solve(
     x, certificate = best
     if certificate.passed:
         reason = f"converged: {certificate.reason}"
-    return Solution(
-        flat.unflatten(x),
-        certificate.eq_multipliers,
-        certificate.ineq_multipliers,
-        flat.objective(x),
-        certificate.passed,
-        reason,
-        iterations,
-        certificate,
-    )
+    return Found(x, certificate, reason, iterations)
 
 
-def _programs(problem, x0):
-    """The compiled programs of a problem; kept, if it can be hashed, for each structure of x."""
+def _elsewhere(flat, x, k):
+    """The k-th further start: moved by up to |x_i| + 1 in its own direction."""
+    spread = 2 * np.modf(np.arange(1, x.size + 1) * 0.6180339887498949 + k * 0.7548776662466927)[0] - 1
+    return x + (1 + jnp.abs(x)) * jnp.asarray(spread, x.dtype)
+
+
+def _lower(flat, x, than):
+    """f(x) < f(than) by more than the tolerance of a value."""
+    here, there = float(flat.objective(x)), float(flat.objective(than))
+    return here < there - 1e-6 * (1 + abs(there))
+
+
+def _programs(problem, x0, minimise):
+    """The compiled programs of a problem; kept for each structure of x and each method."""
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, x0))
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    try:
-        return _compile(problem, structure, shapes)
-    except TypeError as fault:
-        if "unhashable" not in str(fault):
-            raise
-        return _compile.__wrapped__(problem, structure, shapes)
+    return _compile(problem, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves), minimise)
 
 
 @lru_cache(maxsize=128)
-def _compile(problem, structure, shapes):
+def _compile(problem, structure, shapes, minimise):
     flat = flatten(problem, jax.tree.unflatten(structure, [jnp.zeros(shape, dtype) for shape, dtype in shapes]))
     run = jax.jit(lambda x, tolerance, limit: minimise(flat, x, jnp.asarray(tolerance, x.dtype), limit))
     return flat, run, jax.jit(lambda x: _restore(flat, x)), evaluate(flat)

@@ -1,0 +1,74 @@
+r"""A problem as one vector function F = (f, h, g), with the gradients at the start brought to at most 100.
+
+The KKT error of a point with multipliers y = (lambda, mu) of the scaled functions is the greatest of
+
+    |grad f + J' y| / w,    |h|,    (g)+,    |mu_i g_i| / w,    (-mu)+,        w = max(mean |y|, 100) / 100.
+
+Source: Waechter and Biegler 2006, section 2.1 and equation (6).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from functional_dl.aliases import Array, Scalar
+from functional_dl.optimality.measures import largest
+
+GRADIENT = 100.0  # functions whose gradient at the start is greater are scaled down to this
+
+
+class Scaled(NamedTuple):
+    """The scaled problem.
+
+    Fields:
+      flat; factors (1 + p + m,): of f, h and g; p: how many equalities.
+    """
+
+    flat: tuple
+    factors: Array
+    p: int
+
+    def values(self, x) -> Array:
+        """F(x), shape (1 + p + m,)."""
+        return self.factors * together(self.flat, x)
+
+    def look(self, x) -> tuple[Array, Array]:
+        """F(x) and its Jacobian."""
+        return self.values(x), jax.jacrev(self.values)(x)
+
+    def curvature(self, x, y) -> Array:
+        """The Hessian of f + y . (h, g)."""
+        return jax.hessian(lambda x: jnp.concatenate([jnp.ones(1, x.dtype), y]) @ self.values(x))(x)
+
+    def unscale(self, y) -> tuple[Array, Array]:
+        """(lambda, mu) of the functions as given."""
+        y = y * self.factors[1:] / self.factors[0]
+        return y[: self.p], y[self.p :]
+
+
+def together(flat, x) -> Array:
+    """(f, h, g) as one vector."""
+    return jnp.concatenate([flat.objective(x)[None], flat.equalities(x), flat.inequalities(x)])
+
+
+def scale(flat, x0) -> Scaled:
+    """Factors <= 1 that bring the gradients at x0 to at most GRADIENT; 1 where a gradient is not finite."""
+    rows = jnp.max(jnp.abs(jax.jacrev(lambda x: together(flat, x))(x0)), axis=1, initial=0.0)
+    factors = jnp.clip(GRADIENT / jnp.maximum(rows, 1e-8), 1e-8, 1.0)
+    return Scaled(flat, jnp.where(jnp.isfinite(rows), factors, 1.0), flat.equalities(x0).size)
+
+
+def kkt_error(scaled: Scaled, values, slopes, y) -> Scalar:
+    """The greatest violation of the conditions, stationarity and slackness relative to the multipliers."""
+    p = scaled.p
+    weight = jnp.maximum(jnp.mean(jnp.abs(y)) if y.size else 0.0, 100.0) / 100.0
+    h, g, mu = values[1 : 1 + p], values[1 + p :], y[p:]
+    conditions = (
+        largest(slopes[0] + y @ slopes[1:]) / weight,
+        largest(h),
+        largest(jnp.maximum(g, 0)),
+        largest(mu * g) / weight,
+        largest(jnp.maximum(-mu, 0)),
+    )
+    return jnp.max(jnp.stack([jnp.asarray(c, values.dtype) for c in conditions]))

@@ -1,0 +1,153 @@
+r"""Sequential quadratic programming with exact second derivatives and the exact l1 penalty.
+
+Each iteration minimises the model of the Lagrangian over the linearised constraints, violated at the price nu where
+they contradict each other (elastic_qp: no restoration phase is needed to have a step),
+
+    d = argmin  d' W d / 2 + grad f . d + nu |h + A d|_1 + nu |(g + B d)+|_1,      W = hess L made positive definite,
+
+and takes the longest of d, d corrected, d/2, d/4, ... that lowers  f + nu |h|_1 + nu |g+|_1  enough (Armijo).  The
+correction is of second order: the least step that brings the active constraints, as they are at x + d, back to zero.
+W gets sigma J_a' J_a of the active rows first, which leaves steps along them alone, and only then larger eigenvalues.
+Source: Nocedal and Wright 2006, chapter 18; Fletcher 1987, chapter 14.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from functional_dl.aliases import Array
+from functional_dl.optimality import elastic_qp
+from functional_dl.optimality.measures import largest
+from functional_dl.optimality.scaled import Scaled, kkt_error, scale
+
+BACKTRACKS = 30
+ARMIJO = 1e-4
+DEAREST = 1e10
+
+
+class State(NamedTuple):
+    """An iterate: point, values (f, h, g) and their gradients, multipliers, prices, shift, error, counts."""
+
+    x: Array
+    values: Array
+    slopes: Array
+    y: Array
+    nu: Array  # of the quadratic program
+    merit_nu: Array  # of the merit function
+    shift: Array
+    error: Array
+    iterations: Array
+    failures: Array
+
+
+class End(NamedTuple):
+    """What a method ends with: point, multipliers of the functions as given, error, iterations."""
+
+    x: Array
+    lam: Array
+    mu: Array
+    error: Array
+    iterations: Array
+
+
+def minimise(flat, x0, tolerance, limit) -> End:
+    """Run the method; pure, under jit and vmap."""
+    scaled = scale(flat, x0)
+    begin = _start(scaled, x0)
+
+    def going(state):
+        sound = jnp.isfinite(state.error) & (jnp.linalg.norm(state.x) < 1e15)
+        return (state.error > tolerance) & (state.iterations < limit) & (state.failures < 12) & sound
+
+    end = lax.while_loop(going, lambda state: _iterate(scaled, state), begin)
+    lam, mu = scaled.unscale(end.y)
+    return End(end.x, lam, mu, end.error, end.iterations)
+
+
+def _start(scaled: Scaled, x0) -> State:
+    values, slopes = scaled.look(x0)
+    y = jnp.zeros(values.size - 1, x0.dtype)
+    price = jnp.full((), 10.0, x0.dtype)
+    zero = jnp.zeros((), int)
+    return State(x0, values, slopes, y, price, price, 0 * price, kkt_error(scaled, values, slopes, y), zero, zero)
+
+
+def _iterate(scaled: Scaled, state: State) -> State:
+    x, r, J, slope = state.x, state.values[1:], state.slopes[1:], state.slopes[0]
+    p, nu = scaled.p, state.nu
+    low = jnp.where(jnp.arange(r.size) < p, -nu, 0.0).astype(x.dtype)
+    W, shift = _model(scaled, state)
+    d, y = elastic_qp.solve(W, slope, r, J, low, nu)
+    left = _violation(r + J @ d, p)
+    biggest = largest(y)
+    # a row that keeps violated at the full price is dearer the next time
+    dear = (left > 1e-9 * (1 + largest(r))) & (biggest > 0.99 * nu)
+    nu_new = jnp.where(dear, jnp.minimum(10 * nu, DEAREST), jnp.maximum(nu, jnp.minimum(3 * biggest, DEAREST)))
+    merit_nu = jnp.minimum(nu, jnp.maximum(1.5 * biggest, state.merit_nu / 4))
+    descent = slope @ d - merit_nu * (_violation(r, p) - left)
+    x_new, found, step = _search(scaled, state, d, y, low, merit_nu, descent)
+    values, slopes = scaled.look(x_new)
+    y_new = jnp.where(found, state.y + jnp.minimum(1.0, 2 * step) * (y - state.y), state.y)
+    eased = jnp.where(shift < 1e-9, 0.0, shift / 4)
+    shift = jnp.where(found, jnp.where(step < 0.05, jnp.maximum(4 * shift, 1e-4), eased), jnp.maximum(10 * shift, 1e-4))
+    best = kkt_error(scaled, values, slopes, y_new)
+    failures = jnp.where(found, 0, state.failures + 1)
+    return State(x_new, values, slopes, y_new, nu_new, merit_nu, shift, best, state.iterations + 1, failures)
+
+
+def _violation(r, p):
+    return jnp.sum(jnp.abs(r[:p])) + jnp.sum(jnp.maximum(r[p:], 0))
+
+
+def _model(scaled: Scaled, state: State):
+    """W: the Hessian of the Lagrangian, bent up along the active rows, then its eigenvalues made positive."""
+    rows, p = state.slopes[1:], scaled.p
+    hessian = scaled.curvature(state.x, state.y)
+    hessian = jnp.where(jnp.isfinite(hessian), hessian, 0.0)
+    size = largest(hessian)
+    equality = jnp.arange(state.y.size) < p
+    active = equality | (state.y > 1e-6 * (1 + largest(state.y)))
+    unit = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    unit = jnp.where(active[:, None], unit, 0.0)
+    least = jnp.linalg.eigvalsh(hessian)[0]
+    bent = hessian + jnp.where(least < 1e-8 * size, 10 * size, 0.0) * (unit.T @ unit)
+    values, vectors = jnp.linalg.eigh(bent)
+    floor = 1e-8 * (1 + size)
+    values = jnp.maximum(jnp.abs(values), floor) + state.shift * (1 + 0 * size)
+    return (vectors * values[None, :]) @ vectors.T, state.shift
+
+
+def _search(scaled: Scaled, state: State, d, y, low, nu, descent):
+    """(x, found, step): the full step, the corrected one, then ever shorter ones."""
+    x, p = state.x, scaled.p
+    merit = lambda values: values[0] + nu * _violation(values[1:], p)
+    now = merit(state.values)
+    slack = 10 * jnp.finfo(x.dtype).eps * (1 + jnp.abs(state.values[0]) + nu * _violation(state.values[1:], p))
+    full = jnp.minimum(1.0, 1e3 * (1 + jnp.linalg.norm(x)) / jnp.maximum(jnp.linalg.norm(d), 1e-300))
+    rows = state.slopes[1:]
+    active = (y - low > 1e-7 * nu) & (nu - y > 1e-7 * nu)
+    kept = jnp.where(active[:, None], rows, 0.0)
+    square = kept @ kept.T
+    ridge = jnp.where(active, 1e-12 * (1 + largest(square)), 1.0)
+
+    def corrected(values):
+        off = jnp.where(active, values[1:], 0.0)
+        return -kept.T @ jnp.linalg.solve(square + jnp.diag(ridge), off)
+
+    def unfit(carry):
+        return ~carry[1] & (carry[3] < BACKTRACKS)
+
+    def body(carry):
+        _, _, step, count, values = carry
+        step = jnp.where(count < 2, full, step / 2)
+        move = step * d + jnp.where(count == 1, corrected(values), 0.0)
+        tried = scaled.values(x + move)
+        after = merit(tried)
+        good = jnp.isfinite(after) & (after <= now + ARMIJO * step * jnp.minimum(descent, 0.0) + slack)
+        return x + move, good, step, count + 1, jnp.where(jnp.isfinite(tried), tried, 0.0)
+
+    begin = x, jnp.zeros((), bool), full, jnp.zeros((), int), state.values
+    x_new, found, step, _, _ = lax.while_loop(unfit, body, begin)
+    found = found & jnp.all(jnp.isfinite(d))
+    return jnp.where(found, x_new, x), found, step
