@@ -168,7 +168,7 @@ def iterate(program: Program, state: State) -> State:
     target = mean * (after / jnp.where(mean > 0, mean, 1.0)) ** 3
     dx, dy, dz, ds = _newton(program, solve, z, s, errors, program.present * (s * z + ds * dz - target))
     furthest = jnp.minimum(longest_step(s, ds, 2.0), longest_step(z, dz, 2.0))
-    reach = jnp.minimum(1.0, 0.99 * furthest)
+    reach = jnp.minimum(1.0, jnp.clip(1 - mean, 0.99, 1 - 1e-6) * furthest)
     new = x + reach * dx, y + reach * dy, z + reach * dz, s + reach * ds
     state = state._replace(x=new[0], y=new[1], z=new[2], s=new[3], iterations=state.iterations + 1)
     return judged(program, state)
