@@ -67,7 +67,7 @@ class Program(NamedTuple):
     def gram(self, w):
         """E' diag(w) E."""
         of_rows, of_low, of_high = self.split(w)
-        matrix = (self.GT * of_rows) @ self.G
+        matrix = (self.GT * of_rows[None]) @ self.G
         for of_bound in (of_low, of_high):
             if of_bound.size:
                 matrix = matrix + jnp.diag(of_bound)
@@ -106,7 +106,7 @@ def factor(program: Program, w):
     ridge = 8 * jnp.finfo(K.dtype).eps * len(K)
     floor = jnp.where(diagonal > 0, diagonal, 1.0)
     e = 1 / jnp.sqrt(floor)
-    lower = jnp.linalg.cholesky(regular * e[:, None] * e + ridge * jnp.eye(len(K), dtype=K.dtype), symmetrize_input=False)
+    lower = jnp.linalg.cholesky(regular * e[:, None] * e[None] + ridge * jnp.eye(len(K), dtype=K.dtype), symmetrize_input=False)
     forward, backward = substitution.solves(lower)
     W = forward(e[:, None] * A.T)
     schur = W.T @ W

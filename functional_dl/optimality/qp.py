@@ -91,7 +91,7 @@ def _data(P, q, A, b, G, h, lower, upper):
     n, dtype = q.shape[-1] if q.ndim else 0, q.dtype
     for first, second, names in ((A, b, "A, b"), (G, h, "G, h")):
         if (first is None) != (second is None):
-            raise ValueError(f"{names}: expected both or neither, got {'neither' if first is None else 'one'} alone")
+            raise ValueError(f"{names}: expected both or neither, got one of them alone")
     A, b = (jnp.zeros((0, n), dtype), jnp.zeros(0, dtype)) if A is None else (A, b)
     G, h = (jnp.zeros((0, n), dtype), jnp.zeros(0, dtype)) if G is None else (G, h)
     named = {"P": P, "A": A, "b": b, "G": G, "h": h}
