@@ -1,7 +1,7 @@
 """A loop over many problems at once that end at different times: who has finished leaves the batch.
 
-vmap of a while_loop carries every lane until the last has finished.  Here the batch is cut to an eighth whenever at
-most an eighth is left, so that a few slow lanes cost little.
+vmap of a while_loop carries every lane until the last has finished.  Here the batch is cut to a quarter whenever at
+most a quarter is left, so that a few slow lanes cost little.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from jax.custom_batching import custom_vmap
 
 from functional_dl.aliases import PyTree
 
-SHRINK, SMALLEST = 8, 8
+SHRINK, SMALLEST = 4, 32
 
 
 def run(step: Callable, going: Callable, limit: int) -> Callable[[PyTree, PyTree], PyTree]:

@@ -33,7 +33,7 @@ class Program(NamedTuple):
     """The data, rows of A and E of length 1.
 
     Fields:
-      P, q, A, b, G; GT, its transpose, kept because G' D G is formed at every iteration.
+      P, q, A, b, G; PA = P + A' A and GT = G' are kept, because every iteration forms P + A' A + G' D G.
       limit: e; present: 1.0 where it is finite, 0.0 for a row that is not there (its limit is then 0).
       low, high: whether E has the rows -I and I (zero-size arrays stand for no).
       least: the share of the objective's scale to which 1 in the units of the caller comes, at most 1.
@@ -45,6 +45,7 @@ class Program(NamedTuple):
     A: Array
     b: Array
     G: Array
+    PA: Array
     GT: Array
     limit: Array
     present: Array
@@ -99,35 +100,35 @@ def residuals(program: Program, x, y, z, s):
 
 
 def factor(program: Program, w):
-    """K = P + E' diag(w) E and what solves with it: a function (r, t) -> (dx, dy)."""
-    K, A = program.P + program.gram(w), program.A
-    regular = K + A.T @ A
-    diagonal = jnp.diag(regular)
-    ridge = 8 * jnp.finfo(K.dtype).eps * len(K)
-    floor = jnp.where(diagonal > 0, diagonal, 1.0)
-    e = 1 / jnp.sqrt(floor)
-    lower = jnp.linalg.cholesky(regular * e[:, None] * e[None] + ridge * jnp.eye(len(K), dtype=K.dtype), symmetrize_input=False)
+    """What solves with K = P + E' diag(w) E: a function (r, t) -> (dx, dy)."""
+    A, eps = program.A, jnp.finfo(w.dtype).eps
+    ridge = 8 * eps * len(program.q)
+    regular = program.PA + program.gram(w)
+    lower = jnp.linalg.cholesky(regular + jnp.diag(ridge * _or_one(jnp.diag(regular))), symmetrize_input=False)
     forward, backward = substitution.solves(lower)
-    W = forward(e[:, None] * A.T)
+    W = forward(A.T)
     schur = W.T @ W
-    size = jnp.where(jnp.diag(schur) > 0, jnp.diag(schur), 1.0)
-    inner, outer = substitution.solves(
-        jnp.linalg.cholesky(schur + jnp.diag(1e3 * ridge * size), symmetrize_input=False)
-    )
+    damped = schur + jnp.diag(1e3 * ridge * _or_one(jnp.diag(schur)))
+    inner, outer = substitution.solves(jnp.linalg.cholesky(damped, symmetrize_input=False))
 
     def once(r, t):
-        v = forward(e * (r + A.T @ t))
+        v = forward(r)
         dy = outer(inner(W.T @ v - t))
-        return e * backward(v - W @ dy), dy
+        return backward(v - W @ dy), dy
 
     def solve(r, t, refined=True):
+        r = r + A.T @ t
         dx, dy = once(r, t)
         if not refined:
             return dx, dy
-        more_x, more_y = once(r - K @ dx - A.T @ dy, t - A @ dx)
+        more_x, more_y = once(r - regular @ dx - A.T @ dy, t - A @ dx)
         return dx + more_x, dy + more_y
 
     return solve
+
+
+def _or_one(diagonal):
+    return jnp.where(diagonal > 0, diagonal, 1.0)
 
 
 def _newton(program, solve, z, s, errors, center, refined=True):

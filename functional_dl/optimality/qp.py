@@ -123,11 +123,11 @@ def _scaled(P, q, A, b, G, h, lower, upper, tolerance):
     norms = lambda rows: (lambda r: jnp.where(r > 0, r, 1.0))(jnp.linalg.norm(rows, axis=1))
     largest_entry = jnp.maximum(largest(P), largest(q))
     back = _Back(jnp.where(largest_entry > 0, largest_entry, 1.0), norms(A), norms(G))
-    G, A = G / back.rows_g[:, None], A / back.rows_a[:, None]
+    P, G, A = P / back.scale, G / back.rows_g[:, None], A / back.rows_a[:, None]
     limit = jnp.concatenate([h / back.rows_g, -lower, upper])
     present = jnp.where(jnp.isfinite(limit), 1.0, 0.0).astype(q.dtype)
     program = mehrotra.Program(
-        P / back.scale, q / back.scale, A, b / back.rows_a, G, G.T, jnp.where(present > 0, limit, 0.0), present,
+        P, q / back.scale, A, b / back.rows_a, G, P + A.T @ A, G.T, jnp.where(present > 0, limit, 0.0), present,
         lower, upper, jnp.minimum(1.0, 1 / back.scale), reachable(tolerance, q),
     )  # fmt: skip
     return program, back
