@@ -28,7 +28,9 @@ def inverse(lower):
         return lax.linalg.triangular_solve(lower, unit, left_side=True, lower=True)
     half = n // 2
     odd = n - 2 * half
-    top = jnp.pad(lower[:half, :half], ((odd, 0), (odd, 0))) + jnp.diag(jnp.arange(half + odd) < odd).astype(lower.dtype)
+    top = jnp.pad(lower[:half, :half], ((odd, 0), (odd, 0))) + jnp.diag(jnp.arange(half + odd) < odd).astype(
+        lower.dtype
+    )
     first, second = jax.vmap(inverse)(jnp.stack([top, lower[half:, half:]]))
     first = first[odd:, odd:]
     corner = -second @ (lower[half:, :half] @ first)
