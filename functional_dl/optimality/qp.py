@@ -98,7 +98,7 @@ def _data(P, q, A, b, G, h, lower, upper):
     P, A, b, G, h = (arguments.real(name, value).astype(dtype) for name, value in named.items())
     expected = {"q": (q, (n,)), "P": (P, (n, n)), "A": (A, (b.size, n)), "G": (G, (h.size, n))}
     bounds = []
-    for name, bound, free in (("lower", lower, -jnp.inf), ("upper", upper, jnp.inf)):
+    for name, bound in (("lower", lower), ("upper", upper)):
         value = jnp.zeros(0, dtype) if bound is None else arguments.real(name, bound).astype(dtype)
         value = jnp.broadcast_to(value, (n,)) if value.ndim == 0 else value
         if bound is not None:
