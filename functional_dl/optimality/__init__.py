@@ -18,6 +18,8 @@ from functional_dl.optimality.duality import dual_function as dual_function
 from functional_dl.optimality.first_order import FirstOrder as FirstOrder
 from functional_dl.optimality.first_order import projected_gradient as projected_gradient
 from functional_dl.optimality.first_order import proximal_gradient as proximal_gradient
+from functional_dl.optimality.implicit import Regularity as Regularity
+from functional_dl.optimality.implicit import regularity as regularity
 from functional_dl.optimality.implicit import solution_map as solution_map
 from functional_dl.optimality.kkt import KKTResiduals as KKTResiduals
 from functional_dl.optimality.kkt import kkt_residuals as kkt_residuals

@@ -11,13 +11,14 @@ so the least-norm solution of the system is taken.  Source: Fiacco 1983, theorem
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from functional_dl.aliases import PyTree
+from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.interior_point import minimise
 from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.problem import Problem, flatten
@@ -40,16 +41,11 @@ def solution_map(
       A function of theta; it runs under jit and vmap, and differentiates any number of times.  nan where the search
       does not end in a KKT point to 1e-6: nothing can be raised under jit.
     Kinks: where an inequality is active with multiplier 0, x* has one-sided derivatives only; the one given treats that
-      inequality as inactive.  `certify` lists such inequalities as active.weak.
+      inequality as inactive.  `regularity` says whether theta is such a place, and how far the next one is.
     Source: Fiacco 1983; Blondel and others 2022.
     """
     unflatten = ravel_pytree(jax.tree.map(jnp.asarray, x0))[1]
-
-    @jax.jit
-    def search(theta):
-        flat = flatten(problem_of_theta(theta), x0)
-        end = minimise(flat, flat.x0, jnp.asarray(tolerance, flat.x0.dtype), max_iterations)
-        return _sharpen(flat, (end.x, end.lam, end.mu))
+    search = _search(problem_of_theta, x0, tolerance, max_iterations)
 
     @jax.custom_jvp
     def solved(theta):
@@ -67,6 +63,69 @@ def solution_map(
         return (x, lam, mu, strong), (*parts, jnp.zeros_like(strong))
 
     return lambda theta: unflatten(solved(jax.tree.map(jnp.asarray, theta))[0])
+
+
+class Regularity(NamedTuple):
+    """Whether x* has a derivative at theta.
+
+    Fields:
+      differentiable: the search ended in a KKT point, margin > 0 and pivot > 0 (both to rounding): the derivative
+        is the one of solution_map.
+      margin: min_i max(mu_i, -g_i), the distance from a change of the active set (infinite without inequalities).
+      weak: which inequalities are active with multiplier 0 to the cut, as inequalities(x).
+      pivot: the least singular value of F_z over its greatest: 0 where LICQ or the second-order condition fails.
+    """
+
+    differentiable: Array
+    margin: Scalar
+    weak: PyTree
+    pivot: Scalar
+
+
+def regularity(
+    problem_of_theta: Callable[[PyTree], Problem],
+    x0: PyTree,
+    tolerance: float = 1e-10,
+    max_iterations: int = 300,
+    cut: float = 1e-5,
+) -> Callable[[PyTree], Regularity]:
+    """theta -> Regularity of the solution map there.
+
+    Args:
+      problem_of_theta, x0, tolerance, max_iterations: as for solution_map.
+      cut: a margin up to which an inequality counts as weakly active: an interior point ends sqrt(tolerance) from one.
+    Returns:
+      A function of theta that runs under jit and vmap.
+    Source: Fiacco 1983, theorem 3.2.2 (its three conditions).
+    """
+    search = _search(problem_of_theta, x0, tolerance, max_iterations)
+
+    def judge(theta):
+        theta = jax.tree.map(jnp.asarray, theta)
+        flat = flatten(problem_of_theta(theta), x0)
+        x, lam, mu, strong = search(theta)
+        either = jnp.maximum(mu, -flat.inequalities(x))
+        margin = jnp.min(either, initial=jnp.inf)
+        matrix = jax.jacfwd(lambda z: _system(flat, z, strong))(jnp.concatenate([x, lam, mu]))
+        sound = jnp.all(jnp.isfinite(matrix))
+        values = jnp.linalg.svd(jnp.where(sound, matrix, jnp.eye(len(matrix), dtype=x.dtype)), compute_uv=False)
+        pivot = jnp.where(sound, values[-1] / values[0], jnp.nan)
+        regular = sound & (margin > cut) & (pivot > 100 * jnp.finfo(x.dtype).eps)
+        return Regularity(regular, margin, flat.unpack_inequality(jnp.where(either <= cut, 1.0, 0.0) > 0), pivot)
+
+    return judge
+
+
+def _search(problem_of_theta, x0, tolerance, max_iterations):
+    """theta -> (x, lambda, mu, which inequalities are strongly active), vectors."""
+
+    @jax.jit
+    def search(theta):
+        flat = flatten(problem_of_theta(theta), x0)
+        end = minimise(flat, flat.x0, jnp.asarray(tolerance, flat.x0.dtype), max_iterations)
+        return _sharpen(flat, (end.x, end.lam, end.mu))
+
+    return search
 
 
 def _system(flat, z, strong):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from functional_dl import reverse
-from functional_dl.optimality.implicit import solution_map
+from functional_dl.optimality.implicit import regularity, solution_map
 from functional_dl.optimality.problem import Problem
+from tests.optimality.parametric import FAMILIES
 
 A = jnp.array([[1.0, 2.0, -1.0]])
 
@@ -38,6 +39,25 @@ def test_sensitivity_of_the_optimal_value_is_minus_the_multiplier():
     b = jnp.asarray(1.5)
     assert float(jax.grad(value)(b)) == pytest.approx(2 * 1.5 / 6, abs=1e-10)
     assert float(jax.grad(jax.grad(value))(b)) == pytest.approx(2 / 6, abs=1e-8)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=[family.name for family in FAMILIES])
+def test_five_places_of_a_family_against_differences(family):
+    """Central differences of the problem solved anew; all places, all parameters and both sides in one call."""
+    places = jnp.asarray([place for place, _ in family.places])
+    solve = solution_map(family.problem, jnp.asarray(family.start))
+    h = 1e-5 * jnp.eye(places.shape[1])
+    around = jnp.concatenate([places[:, None], places[:, None] + h[None], places[:, None] - h[None]], 1)
+    x = jax.jit(jax.vmap(jax.vmap(solve)))(around)
+    for place, at, (_, active) in zip(places, x[:, 0], family.places, strict=True):
+        near = np.abs(family.problem(place).inequalities(at)) <= 1e-7
+        assert set(np.flatnonzero(near)) == active, "the table"
+    plus, minus = jnp.split(x[:, 1:], 2, axis=1)
+    differences = jnp.swapaxes((plus - minus) / 2e-5, 1, 2)
+    modes = {"curved": (jax.jacfwd, reverse.jacrev)}
+    for mode in modes.get(family.name, (jax.jacrev,)):
+        found = jax.jit(jax.vmap(mode(solve)))(places)
+        np.testing.assert_allclose(found, differences, rtol=1e-6, atol=1e-6)
 
 
 def test_a_curved_problem_over_pytrees_against_differences():
@@ -73,6 +93,23 @@ def test_a_weakly_active_inequality_counts_as_inactive(theta, slope):
     theta = jnp.array([theta])
     np.testing.assert_allclose(solve(theta), jnp.minimum(theta, 1), atol=1e-6)
     np.testing.assert_allclose(jax.jacrev(solve)(theta), [[slope]], atol=1e-8)
+
+
+def test_regularity_tells_where_the_derivative_is_one_sided():
+    """min (x - t)^2 s.t. x <= 1 (mu = 2 (t - 1)), and x + y = 0 once or twice."""
+    judge = regularity(lambda t: Problem(lambda x: jnp.sum((x - t) ** 2), None, lambda x: x - 1), jnp.zeros(1))
+    found = jax.jit(jax.vmap(judge))(jnp.array([[0.7], [1.0], [1.2]]))
+    np.testing.assert_array_equal(found.differentiable, [True, False, True])
+    np.testing.assert_array_equal(found.weak, [[False], [True], [False]])
+    np.testing.assert_allclose(found.margin, [0.3, 0.0, 0.4], atol=1e-5)
+    rows = lambda second: lambda x: jnp.stack([x[0] + x[1], second * (x[0] + x[1])])
+    twice = regularity(lambda t: Problem(lambda x: jnp.sum((x - t) ** 2), rows(2.0)), jnp.zeros(2))
+    failed = twice(jnp.array([1.0, 2.0]))
+    assert not failed.differentiable
+    assert failed.pivot <= 1e-15
+    assert failed.margin == jnp.inf
+    none = regularity(lambda t: Problem(lambda x: t * x[0]), jnp.zeros(1), max_iterations=30)(jnp.asarray(1.0))
+    assert not none.differentiable
 
 
 def test_no_solution_is_not_a_number():

@@ -1,59 +1,178 @@
-"""Quadratic and linear programs against SciPy; infeasible and unbounded ones are named with a proof."""
+"""Quadratic and linear programs against Clarabel and SciPy; infeasible and unbounded ones are named with a proof."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy.optimize import linprog
 
-from functional_dl.optimality import qp
+from functional_dl.optimality import lanes, qp
+from tests.optimality.programs import SOLVED, UNSOLVED, Known, random, reference
+
+EVERY = {known.name: known for known in SOLVED + UNSOLVED}
+CLARABEL = {"solved": "Solved", "infeasible": "PrimalInfeasible", "unbounded": "DualInfeasible"}
 
 
-def program(seed, n=6, m=9, p=2):
-    """A feasible and bounded program: x0 is inside, and |x| <= 10."""
-    rng = np.random.default_rng(seed)
-    x0, root = rng.normal(size=n), rng.normal(size=(n, n))
-    G = np.concatenate([rng.normal(size=(m, n)), np.eye(n), -np.eye(n)])
-    h = np.concatenate([G[:m] @ x0 + rng.uniform(0, 1, m), np.full(2 * n, 10.0)])
-    A = rng.normal(size=(p, n))
-    return root @ root.T, rng.normal(size=n), A, A @ x0, G, h
+@functools.cache
+def solved(dtype="float64"):
+    """Every program of the table in one call: name -> QPSolution."""
+    stacked = [jnp.stack([jnp.asarray(part, dtype) for part in parts]) for parts in _columns(EVERY.values())]
+    found = jax.jit(jax.vmap(qp.solve))(*stacked)
+    return {name: jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), found) for i, name in enumerate(EVERY)}
 
 
-def test_batch_satisfies_its_conditions():
-    """Convex: stationarity, feasibility and a gap of 0 prove each optimum."""
-    P, q, A, b, G, h = (jnp.stack(parts) for parts in zip(*map(program, range(20)), strict=True))
-    found = jax.jit(jax.vmap(qp.solve))(P, q, A, b, G, h)
-    assert np.all(found.status == qp.CONVERGED), found.status
-    for i in range(20):
-        x, y, z = found.x[i], found.eq_multipliers[i], found.ineq_multipliers[i]
-        np.testing.assert_allclose(P[i] @ x + q[i] + A[i].T @ y + G[i].T @ z, 0, atol=1e-7)
-        np.testing.assert_allclose(A[i] @ x, b[i], atol=1e-7)
-        assert np.all(G[i] @ x <= h[i] + 1e-7)
-        assert np.all(z >= 0)
-        assert float(z @ (h[i] - G[i] @ x)) <= 1e-6
+def _columns(knowns):
+    return zip(*(known.program for known in knowns), strict=True)
 
 
-def test_linear_programs_against_scipy():
-    run = jax.jit(qp.solve)
-    for seed in range(10):
-        P, q, A, b, G, h = program(seed)
-        found = run(0 * P, q, A, b, G, h)
-        expected = linprog(q, G, h, A, b, bounds=(None, None))
-        assert int(found.status) == qp.CONVERGED
-        np.testing.assert_allclose(found.objective, expected.fun, rtol=1e-7, atol=1e-7)
-        np.testing.assert_allclose(found.ineq_multipliers, -expected.ineqlin.marginals, atol=1e-6)
-        np.testing.assert_allclose(found.eq_multipliers, -expected.eqlin.marginals, atol=1e-6)
+@functools.cache
+def clarabels(name):
+    return reference(EVERY[name].program)
 
 
-def test_infeasible_and_unbounded_have_proofs():
-    zero, G = jnp.zeros((2, 2)), jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, -1.0]])
-    q, run = jnp.array([1.0, -1.0]), jax.jit(lambda q, h: qp.solve(zero, q, G=G, h=h))
-    none = run(-q, jnp.array([0.0, -1.0, 0.0]))  # x <= 0 and x >= 1
-    assert int(none.status) == qp.INFEASIBLE
-    z = none.ineq_multipliers / jnp.max(none.ineq_multipliers)
-    np.testing.assert_allclose(G.T @ z, 0, atol=1e-6)
-    assert float(jnp.array([0.0, -1.0, 0.0]) @ z) < -0.1
-    ray = run(q, jnp.ones(3))  # y runs to infinity
-    assert int(ray.status) == qp.UNBOUNDED
-    direction = ray.x / jnp.linalg.norm(ray.x)
-    assert np.all(G @ direction <= 1e-6)
-    assert float(q @ direction) < -0.1
+def multipliers(found):
+    return found.eq_multipliers, found.ineq_multipliers, found.lower_multipliers, found.upper_multipliers
+
+
+@pytest.mark.parametrize("known", EVERY.values(), ids=EVERY.keys())
+def test_the_table_says_what_clarabel_finds(known: Known):
+    assert clarabels(known.name)[0] == CLARABEL[known.status]
+
+
+@pytest.mark.parametrize("known", SOLVED, ids=[known.name for known in SOLVED])
+def test_objective_and_multipliers(known: Known):
+    found, (_, objective, *duals) = solved()[known.name], clarabels(known.name)
+    assert found.status == qp.CONVERGED
+    np.testing.assert_allclose(found.objective, objective, rtol=1e-6, atol=1e-6)
+    assert found.gap <= 1e-8 * (1 + abs(objective))
+    size = 1 + max(np.max(np.abs(dual)) for dual in duals)
+    if known.unique:
+        for ours, theirs in zip(multipliers(found), duals, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6 * size)
+
+
+@pytest.mark.parametrize("known", SOLVED, ids=[known.name for known in SOLVED])
+def test_the_conditions_hold(known: Known):
+    """Convex: stationarity, feasibility, signs and slackness prove the optimum, whatever another solver says."""
+    P, q, A, b, G, h, lower, upper = known.program
+    found = solved()[known.name]
+    x, (y, z, low, high) = found.x, multipliers(found)
+    terms = P @ x, q, A.T @ y, G.T @ z, low, high
+    size = 1 + max(np.max(np.abs(term)) for term in terms)
+    np.testing.assert_allclose(P @ x + q + A.T @ y + G.T @ z - low + high, 0, atol=1e-8 * size)
+    np.testing.assert_allclose(A @ x, b, atol=1e-7)
+    assert np.all(G @ x <= h + 1e-7)
+    assert np.all((x >= lower - 1e-7) & (x <= upper + 1e-7))
+    assert min(np.min(part) for part in (z, low, high)) >= 0
+    for multiplier, slack in ((z, h - G @ x), (low, x - lower), (high, upper - x)):
+        assert not multiplier[~np.isfinite(slack)].any()
+        there = np.isfinite(slack)
+        assert np.all(multiplier[there] * slack[there] <= 1e-8 * size * (1 + np.abs(x).max()))
+
+
+def test_a_linear_program_against_scipy():
+    for known in SOLVED:
+        if known.name.startswith("linear"):
+            p = known.program
+            bounds = np.stack([p.lower, p.upper], axis=1)
+            expected, found = linprog(p.q, p.G, p.h, p.A, p.b, bounds), solved()[known.name]
+            np.testing.assert_allclose(found.x, expected.x, atol=1e-7)
+            theirs = (-expected.eqlin.marginals, -expected.ineqlin.marginals, expected.lower.marginals)
+            for ours, his in zip(multipliers(found), (*theirs, -expected.upper.marginals), strict=True):
+                np.testing.assert_allclose(ours, his, atol=1e-6)
+
+
+def test_infeasible_programs_have_a_proof():
+    for known in UNSOLVED:
+        if known.status == "infeasible":
+            found, p = solved()[known.name], known.program
+            y, z, low, high = multipliers(found)
+            assert found.status == qp.INFEASIBLE, known.name
+            assert found.objective == np.inf
+            np.testing.assert_allclose(p.A.T @ y + p.G.T @ z - low + high, 0, atol=1e-6)
+            assert min(np.min(part) for part in (z, low, high)) >= 0
+            finite = lambda limit: np.where(np.isfinite(limit), limit, 0)
+            value = p.b @ y + finite(p.h) @ z - finite(p.lower) @ low + finite(p.upper) @ high
+            np.testing.assert_allclose(value, -1, atol=1e-9)
+
+
+def test_unbounded_programs_have_a_ray():
+    for known in UNSOLVED:
+        if known.status == "unbounded":
+            found, p = solved()[known.name], known.program
+            assert found.status == qp.UNBOUNDED, known.name
+            assert found.objective == -np.inf
+            np.testing.assert_allclose(p.q @ found.x, -1, atol=1e-9)
+            np.testing.assert_allclose(p.P @ found.x, 0, atol=1e-6)
+            np.testing.assert_allclose(p.A @ found.x, 0, atol=1e-6)
+            assert np.all((p.G @ found.x)[np.isfinite(p.h)] <= 1e-6)
+            assert np.all(found.x[np.isfinite(p.lower)] >= -1e-6)
+            assert np.all(found.x[np.isfinite(p.upper)] <= 1e-6)
+
+
+def test_single_precision_is_as_good_as_it_says():
+    """What it calls converged is right to the tolerance that it can reach; a good part is."""
+    counted = 0
+    for known in SOLVED:
+        found, (_, objective, *_) = solved("float32")[known.name], clarabels(known.name)
+        if found.status == qp.CONVERGED:
+            counted += 1
+            assert abs(found.objective - objective) <= 3e-4 * (1 + abs(objective)), known.name
+            assert found.residual <= 1e-5
+        assert found.status not in (qp.INFEASIBLE, qp.UNBOUNDED), known.name
+        assert found.x.dtype == np.float32
+    assert counted >= len(SOLVED) - 4
+
+
+def test_constraints_may_be_missing():
+    """Alone and compiled: the minimum of a parabola, of least norm, and of a bounded line."""
+    P, q = jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([1.0, -1.0])
+    free = jax.jit(qp.solve)(P, q)
+    np.testing.assert_allclose(free.x, -np.linalg.solve(P, q), atol=1e-12)
+    assert free.ineq_multipliers.shape == free.eq_multipliers.shape == (0,)
+    line = jax.jit(lambda q: qp.solve(jnp.zeros((2, 2)), q, lower=-1.0, upper=jnp.array([2.0, 3.0])))(q)
+    np.testing.assert_allclose(line.x, [-1, 3], atol=1e-8)
+    np.testing.assert_allclose(line.lower_multipliers, [1, 0], atol=1e-8)
+    np.testing.assert_allclose(line.upper_multipliers, [0, 1], atol=1e-8)
+    least = jax.jit(lambda A, b: qp.solve(jnp.eye(2), jnp.zeros(2), A, b))(jnp.array([[1.0, 1.0]]), jnp.array([2.0]))
+    np.testing.assert_allclose(least.x, [1, 1], atol=1e-12)
+    np.testing.assert_allclose(least.eq_multipliers, [-1], atol=1e-12)
+
+
+def test_a_large_batch_equals_its_lanes_alone():
+    """Lanes leave the batch as they end: none may take another's place."""
+    columns = [jnp.stack(parts) for parts in zip(*(random(seed) for seed in range(150)), strict=True)]
+    together = jax.jit(jax.vmap(qp.solve))(*columns)
+    assert np.all(together.status == qp.CONVERGED)
+    alone = jax.jit(qp.solve)
+    for i in range(0, 150, 29):
+        expected = alone(*(column[i] for column in columns))
+        np.testing.assert_allclose(together.x[i], expected.x, atol=1e-7)
+        assert together.iterations[i] == expected.iterations
+
+
+def test_lanes_run_as_long_as_each_of_them_wants():
+    """Counting to one's own number, in a batch, in a batch of batches, and cut at the limit."""
+    count = lanes.run(lambda data, state: state + data[1], lambda state: state < 100, 50)
+    wanted = np.random.default_rng(0).integers(1, 30, 300)
+    many = jax.vmap(lambda k: count((k, jnp.ones((), int)), 100 - k))
+    np.testing.assert_array_equal(jax.jit(many)(jnp.asarray(wanted)), 100)
+    np.testing.assert_array_equal(jax.vmap(many)(jnp.asarray(wanted).reshape(3, 100)), 100)
+    np.testing.assert_array_equal(many(jnp.arange(40, 60)), np.minimum(100, 150 - np.arange(40, 60)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"P": jnp.eye(3)}, "P: expected shape"),
+        ({"A": jnp.ones((1, 2))}, "A, b: expected both or neither"),
+        ({"G": jnp.ones((1, 3)), "h": jnp.ones(1)}, "G: expected shape"),
+        ({"lower": jnp.ones(3)}, "lower: expected shape"),
+        ({"q": jnp.ones((2, 2))}, "q: expected shape"),
+    ],
+)
+def test_errors_name_the_argument(change, message):
+    with pytest.raises(ValueError, match=message):
+        qp.solve(**({"P": jnp.eye(2), "q": jnp.ones(2)} | change))
