@@ -23,8 +23,8 @@ from functional_dl.optimality.multipliers import estimate
 from functional_dl.optimality.problem import Problem, flatten
 
 RANK = 1e-9  # singular values below this fraction of the greatest count as zero
+NEAR = np.array([1e-2, 1e-3, 1e-4])  # distances, relative to x, at which flat directions are tried
 FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
-HUGE = 1e6  # multipliers beyond it, where no constraint qualification holds, run to infinity: no multiplier exists
 CONDITIONS = {
     "stationarity": "the gradient of the Lagrangian is not zero",
     "eq_residual": "an equality does not hold",
@@ -117,12 +117,20 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     finite = bool(np.all(np.isfinite(rows)) and np.isfinite(f))
     licq = finite and _rank(rows) == len(rows)
     mfcq = finite and (licq or _mfcq(dh, dg[strong | weak]))
-    second = "undecided"
+    second, curvature = "undecided", np.zeros((x.size, x.size))
     if finite and not failed:
         curvature = np.asarray(hessian(x, lam.astype(x.dtype), mu.astype(x.dtype)), float)
         second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], licq, tolerance)
     size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
-    limit = finite and not failed and not mfcq and size_of > HUGE * (1 + np.max(np.abs(slope), initial=0))
+    # A point known to a residual of `tolerance` may be sqrt(tolerance) away from one where gradients depend on each
+    # other; near it the conditions hold with multipliers that grow without end.
+    loose = 0.3 * np.sqrt(tolerance)
+    qualified = finite and (_rank(rows, loose) == len(rows) or _mfcq(dh, dg[strong | weak], loose))
+    limit = finite and not failed and not qualified and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
+    if finite and not failed and second in ("strict minimum", "necessary"):
+        lagrangian = lambda x: (lambda f, _, h, dh, g, dg: float(f + lam @ h + mu @ g))(*values(x))
+        if _falls_on(lagrangian, x, slope + lam @ dh + mu @ dg, curvature, np.concatenate([dh, dg[strong | weak]])):
+            second = "not a minimum"
     passed = finite and not failed and not limit and second != "not a minimum"
     return Certificate(
         passed,
@@ -131,7 +139,7 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         bool(licq),
         bool(mfcq),
         second,
-        float(abs(lam @ h + mu @ g)),
+        float(abs(lam @ h + mu @ g)) if finite else float("inf"),
         LIMIT.format(size_of) if limit else _reason(found, failed, second, finite, tolerance),
         flat.unpack_equality(jax.numpy.asarray(lam, x.dtype)),
         flat.unpack_inequality(jax.numpy.asarray(mu, x.dtype)),
@@ -152,17 +160,46 @@ def evaluate(flat):
     return jax.jit(values), jax.jit(lambda x, lam, mu: residuals(flat, x, lam, mu)), jax.jit(jax.hessian(lagrangian))
 
 
-def _rank(rows):
-    """The rank of normalised rows."""
+def _falls_on(lagrangian, x, slope, hessian, held):
+    """Whether the Lagrangian falls where its quadratic model says that it does not.
+
+    Near an inflection, as of x^3, the slope is small and the curvature positive as close as one likes; but far beyond
+    the model's minimum it is lower than here.  At the inflection both vanish; but it is lower on one side, however
+    near, by more than its slope explains.
+    """
+    basis = _null(held, hessian.shape[0])
+    if basis.shape[1] == 0:
+        return False
+    values, vectors = np.linalg.eigh(basis.T @ hessian @ basis)
+    here, size = lagrangian(x), np.max(np.abs(hessian), initial=1.0)
+    eps = 1e3 * np.finfo(float).eps
+    change = lambda step: lagrangian(x + jax.numpy.asarray(step, x.dtype)) - here
+    for value, vector in zip(values, (basis @ vectors).T, strict=True):
+        along = slope @ vector
+        if 0 < value < 1e-2 * size and change(-16 * along / value * vector) < min(
+            -4 * along**2 / value, -eps * abs(here)
+        ):
+            return True
+        if abs(value) <= FLAT * size:
+            reach = NEAR * (1 + np.linalg.norm(x))
+            for side in (-1, 1):
+                falls = [change(side * r * vector) < -10 * abs(along) * r - eps * (1 + abs(here)) for r in reach]
+                if all(falls):
+                    return True
+    return False
+
+
+def _rank(rows, least=RANK):
+    """The rank of normalised rows: how many singular values are above `least` times the greatest."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     if rows.size == 0 or np.any(norms < FLAT):
         return 0 if rows.size == 0 else -1
     singular = np.linalg.svd(rows / norms, compute_uv=False)
-    return int(np.sum(singular > RANK * singular[0]))
+    return int(np.sum(singular > least * singular[0]))
 
 
-def _mfcq(dh, active):
-    """A witness by linear programming: max t with grad h d = 0, grad g_i d + t <= 0, |d| <= 1."""
+def _mfcq(dh, active, least=1e-7):
+    """A witness by linear programming: max t with grad h d = 0, grad g_i d + t <= 0, |d| <= 1, above `least`."""
     from scipy.optimize import linprog
 
     if len(dh) and _rank(dh) != len(dh):
@@ -182,7 +219,7 @@ def _mfcq(dh, active):
         np.zeros(len(dh)) if len(dh) else None,
         bounds=[(-1, 1)] * n + [(None, 1)],
     )
-    return bool(answer.status == 0 and -answer.fun > 1e-7)
+    return bool(answer.status == 0 and -answer.fun > least)
 
 
 def _null(rows, n):

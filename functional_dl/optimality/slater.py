@@ -20,6 +20,7 @@ from functional_dl.optimality.certificate import certify_flat
 from functional_dl.optimality.interior_point import minimise
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.restoration import restore
 
 LARGEST = 1.0  # the margin asked for is bounded, so that the auxiliary problem has a solution
 
@@ -68,7 +69,8 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
     phase = _phase_one(flat, of_h, of_g)
     run = jax.jit(lambda x: minimise(phase, x, jnp.asarray(tolerance, x.dtype), max_iterations))
     seen = [_judge(flat, flat.x0, tolerance)]
-    for start in (phase.x0, aside(phase.x0, 0.1)):
+    nearest, _, _ = restore(flat, flat.x0)
+    for start in (phase.x0, aside(phase.x0, 0.1), _phase_one(flat._replace(x0=nearest), of_h, of_g).x0):
         end = run(start)
         seen.append(_judge(flat, end.x[:-1], tolerance))
         certificate = certify_flat(phase, end.x, end.lam, end.mu, 10 * tolerance)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
@@ -14,6 +13,7 @@ from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
 from functional_dl.optimality.certificate import Certificate, certify_flat, evaluate
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.restoration import restore
 
 METHODS = {
     "interior_point": interior_point.minimise,
@@ -28,7 +28,7 @@ class Solution(NamedTuple):
 
     Fields:
       x; objective: f(x); eq_multipliers, ineq_multipliers: lambda and mu, like the constraints' values.
-      converged: the certificate passed at the tolerance asked for.
+      converged: the certificate passed at the tolerance asked for, and the problem is not unbounded there.
       reason: begins with "converged", "infeasible", "unbounded" or "stuck", and says why.
       iterations: of the interior point method, restarts included.
       certificate: of the point returned, whatever the outcome.
@@ -79,10 +79,16 @@ def solve(
     found = _search(programs, begin, tolerance, max_iterations)
     iterations = found.iterations
     for k in range(1, 1 if found.reason.startswith("unbounded") else starts):
-        end = run(flat.inside(_elsewhere(flat, begin, k)), tolerance, max_iterations)
+        start = flat.inside(_elsewhere(flat, begin, k))
+        if not found.reason.startswith("converged"):
+            again = _search(programs, start, tolerance, max_iterations)
+            iterations += again.iterations
+            found = again if again.reason.startswith(("converged", "unbounded")) else found
+            continue
+        end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
         certificate = _judge(flat, end, tolerance, compiled)
-        if certificate.passed and (not found.certificate.passed or _lower(flat, end.x, found.x)):
+        if certificate.passed and _lower(flat, end.x, found.x):
             found = Found(end.x, certificate, f"converged: {certificate.reason}", 0)
     x, certificate, reason, _ = found
     return Solution(
@@ -90,7 +96,7 @@ def solve(
         certificate.eq_multipliers,
         certificate.ineq_multipliers,
         flat.objective(x),
-        certificate.passed,
+        reason.startswith("converged"),
         reason,
         iterations,
         certificate,
@@ -108,7 +114,7 @@ class Found(NamedTuple):
 
 def _search(programs, begin, tolerance, max_iterations) -> Found:
     """Up to three runs: from the start, from the nearest feasible point to where that ended, and from beside it."""
-    flat, run, restore, compiled = programs
+    flat, run, back, compiled = programs
     start = flat.inside(begin)
     best = begin, certify_flat(flat, begin, None, None, tolerance, compiled)
     iterations, reason = 0, ""
@@ -126,16 +132,42 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
             reason = f"unbounded: the objective is {float(flat.objective(end.x)):.3g} at a feasible point, and falls on"
             break
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else start
-        nearest, violation, slope = restore(here)
+        nearest, violation, slope = back(here)
         if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)):
             best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
             reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
             break
+        lowest = _march(flat, back, start, nearest)
+        if lowest is not None:
+            best = lowest, _judge(flat, end._replace(x=lowest), tolerance, compiled)
+            reason = (
+                f"unbounded: along feasible points the objective falls to {float(flat.objective(lowest)):.3g}, and on"
+            )
+            break
         start = nearest if attempt == 0 else aside(nearest, 1e-2)
     x, certificate = best
-    if certificate.passed:
+    # far out the conditions hold ever better where the objective falls ever more slowly
+    if certificate.passed and not reason.startswith("unbounded"):
         reason = f"converged: {certificate.reason}"
     return Found(x, certificate, reason, iterations)
+
+
+def _march(flat, back, behind, here):
+    """A feasible point where the objective is below -FAR, reached by ever longer steps the same way, each brought back
+    to the constraints and each lower by more than the one before; None where there is none."""
+    fall = float(flat.objective(behind)) - float(flat.objective(here))
+    if not (fall > 0 and float(jnp.max(jnp.abs(here - behind), initial=0.0)) > 10):
+        return None
+    for _ in range(60):
+        ahead, violation, _ = back(here + 2 * (here - behind))
+        size = 1 + float(jnp.max(jnp.abs(ahead), initial=0.0))
+        new = float(flat.objective(here)) - float(flat.objective(ahead))
+        if not (new > 1.2 * fall and float(violation) <= 1e-6 * size):
+            return None
+        behind, here, fall = here, ahead, new
+        if float(flat.objective(here)) < -FAR:
+            return here
+    return None
 
 
 def _elsewhere(flat, x, k):
@@ -160,7 +192,7 @@ def _programs(problem, x0, minimise):
 def _compile(problem, structure, shapes, minimise):
     flat = flatten(problem, jax.tree.unflatten(structure, [jnp.zeros(shape, dtype) for shape, dtype in shapes]))
     run = jax.jit(lambda x, tolerance, limit: minimise(flat, x, jnp.asarray(tolerance, x.dtype), limit))
-    return flat, run, jax.jit(lambda x: _restore(flat, x)), evaluate(flat)
+    return flat, run, jax.jit(lambda x: restore(flat, x)), evaluate(flat)
 
 
 def _judge(flat, end, tolerance, compiled):
@@ -184,29 +216,3 @@ def _unbounded(flat, x, start, certificate):
     value = float(flat.objective(x))
     far = value < -FAR or float(jnp.max(jnp.abs(x), initial=0.0)) > FAR
     return feasible and far and value < min(float(flat.objective(start)), 0.0) - 1e3
-
-
-def _restore(flat, x0) -> tuple[Array, Array, Array]:
-    """Levenberg and Marquardt on |h|^2 + |(g)+|^2: the point, the norm of the violation, the norm of its gradient."""
-
-    def violation(x):
-        return jnp.concatenate([flat.equalities(x), jnp.maximum(flat.inequalities(x), 0)])
-
-    def body(carry):
-        x, damping, count = carry
-        r, rows = violation(x), jax.jacrev(violation)(x)
-        square = rows.T @ rows
-        scale = jnp.maximum(jnp.max(jnp.diag(square), initial=0.0), 1e-12)
-        step = jnp.linalg.solve(square + damping * scale * jnp.eye(x.size, dtype=x.dtype), -rows.T @ r)
-        tried = violation(x + step)
-        better = jnp.sum(tried**2) < jnp.sum(r**2)
-        damping = jnp.clip(jnp.where(better, damping / 5, damping * 4), 1e-14, 1e14)
-        return jnp.where(better, x + step, x), damping, count + 1
-
-    def going(carry):
-        x, damping, count = carry
-        return (count < 300) & (damping < 1e13) & (jnp.linalg.norm(violation(x)) > 1e-9)
-
-    x, _, _ = lax.while_loop(going, body, (x0, jnp.full((), 1e-3, x0.dtype), jnp.zeros((), int)))
-    r = violation(x)
-    return x, jnp.linalg.norm(r), jnp.linalg.norm(jax.jacrev(violation)(x).T @ r)
