@@ -25,6 +25,8 @@ from functional_dl.optimality.problem import Problem, flatten
 RANK = 1e-9  # singular values below this fraction of the greatest count as zero
 FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
 HUGE = 1e6  # multipliers beyond it, where no constraint qualification holds, run to infinity: no multiplier exists
+# so do these, where it holds by a margin below NARROW only: a solver stops short of the limit by its tolerance
+LARGE, NARROW = 3e3, 1e-3
 CONDITIONS = {
     "stationarity": "the gradient of the Lagrangian is not zero",
     "eq_residual": "an equality does not hold",
@@ -122,7 +124,11 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         curvature = np.asarray(hessian(x, lam.astype(x.dtype), mu.astype(x.dtype)), float)
         second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], licq, tolerance)
     size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
-    limit = finite and not failed and not mfcq and size_of > HUGE * (1 + np.max(np.abs(slope), initial=0))
+    scale = 1 + np.max(np.abs(slope), initial=0)
+    limit = finite and not failed and not mfcq and size_of > HUGE * scale
+    if finite and not failed and not limit:
+        pulls = np.concatenate([np.abs(lam) * np.linalg.norm(dh, axis=1), mu * np.linalg.norm(dg, axis=1)])
+        limit = np.max(pulls, initial=0) > LARGE * scale and not _mfcq(dh, dg[strong | weak], NARROW)
     passed = finite and not failed and not limit and second != "not a minimum"
     return Certificate(
         passed,
@@ -152,20 +158,20 @@ def evaluate(flat):
     return jax.jit(values), jax.jit(lambda x, lam, mu: residuals(flat, x, lam, mu)), jax.jit(jax.hessian(lagrangian))
 
 
-def _rank(rows):
+def _rank(rows, share=RANK):
     """The rank of normalised rows."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     if rows.size == 0 or np.any(norms < FLAT):
         return 0 if rows.size == 0 else -1
     singular = np.linalg.svd(rows / norms, compute_uv=False)
-    return int(np.sum(singular > RANK * singular[0]))
+    return int(np.sum(singular > share * singular[0]))
 
 
-def _mfcq(dh, active):
-    """A witness by linear programming: max t with grad h d = 0, grad g_i d + t <= 0, |d| <= 1."""
+def _mfcq(dh, active, margin=1e-7):
+    """A witness by linear programming: max t > margin with grad h d = 0, grad g_i d + t <= 0, |d| <= 1."""
     from scipy.optimize import linprog
 
-    if len(dh) and _rank(dh) != len(dh):
+    if len(dh) and _rank(dh, max(margin / 100, RANK)) != len(dh):
         return False
     if not len(active):
         return True
@@ -182,7 +188,7 @@ def _mfcq(dh, active):
         np.zeros(len(dh)) if len(dh) else None,
         bounds=[(-1, 1)] * n + [(None, 1)],
     )
-    return bool(answer.status == 0 and -answer.fun > 1e-7)
+    return bool(answer.status == 0 and -answer.fun > margin)
 
 
 def _null(rows, n):

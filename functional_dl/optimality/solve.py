@@ -1,6 +1,7 @@
 """Solve a constrained problem, and call it solved only if a certificate says so."""
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -30,7 +31,7 @@ class Solution(NamedTuple):
       x; objective: f(x); eq_multipliers, ineq_multipliers: lambda and mu, like the constraints' values.
       converged: the certificate passed at the tolerance asked for.
       reason: begins with "converged", "infeasible", "unbounded" or "stuck", and says why.
-      iterations: of the interior point method, restarts included.
+      iterations: of the method, all runs included.
       certificate: of the point returned, whatever the outcome.
     """
 
@@ -107,16 +108,21 @@ class Found(NamedTuple):
 
 
 def _search(programs, begin, tolerance, max_iterations) -> Found:
-    """Up to three runs: from the start, from the nearest feasible point to where that ended, and from beside it."""
+    """Up to four runs: from the start, then from the nearest feasible point to where the last one ended, or beside."""
     flat, run, restore, compiled = programs
     start = flat.inside(begin)
     best = begin, certify_flat(flat, begin, None, None, tolerance, compiled)
-    iterations, reason = 0, ""
-    for attempt in range(3):
+    iterations, reason, values = 0, "", []
+    for attempt in range(4):
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
         certificate = _judge(flat, end, tolerance, compiled)
-        if _rank(certificate) < _rank(best[1]):
+        if certificate.passed and attempt < 3:
+            lower = _descent(flat, end.x, certificate, compiled)
+            if lower is not None:  # a stationary point that may be none of a minimum: what lies beyond it?
+                best, start = (end.x, certificate), lower
+                continue
+        if _rank(certificate) < _rank(best[1]) or (certificate.passed and _lower(flat, end.x, best[0])):
             best = end.x, certificate
         if certificate.passed:
             break
@@ -127,15 +133,57 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
             break
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else start
         nearest, violation, slope = restore(here)
-        if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)):
+        if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)) and not best[1].passed:
             best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
             reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
             break
-        start = nearest if attempt == 0 else aside(nearest, 1e-2)
+        values.append(float(flat.objective(nearest)))
+        if float(violation) <= 1e-6 and _sinking(flat, nearest, begin, values):
+            best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
+            reason = (
+                f"unbounded: the objective is {values[-1]:.3g} at a feasible point, lower after each of several runs"
+            )
+            break
+        saddle = max(map(float, certificate.residuals)) <= tolerance
+        start = aside(nearest, 1e-2) if saddle or attempt == 1 else nearest
     x, certificate = best
     if certificate.passed:
         reason = f"converged: {certificate.reason}"
     return Found(x, certificate, reason, iterations)
+
+
+def _sinking(flat, x, start, values):
+    """Run after run ends at a lower point, a million times farther away than the start."""
+    far = float(jnp.max(jnp.abs(x), initial=0.0)) > 1e6 * (1 + float(jnp.max(jnp.abs(start), initial=0.0)))
+    lower = len(values) > 1 and all(after < before - 1 for before, after in pairwise(values))
+    return far and lower and values[-1] < min(float(flat.objective(start)), 0.0) - 1e3
+
+
+def _descent(flat, x, certificate, compiled):
+    """A point a little off a KKT point, along the least curvature, where the Lagrangian is lower than rounding and its
+    slope explain; None where there is none.  An inflection, such as that of x^3, is found so."""
+    from scipy.linalg import null_space
+
+    lam, mu = flat.pack_equality(certificate.eq_multipliers), flat.pack_inequality(certificate.ineq_multipliers)
+    _, slope, _, dh, _, dg = (np.asarray(v, float) for v in compiled[0](x))
+    active = [*certificate.active.strong, *certificate.active.weak]
+    rows = np.concatenate([dh, dg[active]])
+    basis = null_space(rows) if len(rows) else np.eye(x.size)
+    if not basis.shape[1]:
+        return None
+    hessian = np.asarray(compiled[2](x, lam, mu), float)
+    direction = basis @ np.linalg.eigh(basis.T @ hessian @ basis)[1][:, 0]
+    lagrangian = lambda v: float(flat.objective(v) + lam @ flat.equalities(v) + mu @ flat.inequalities(v))
+    here = lagrangian(x)
+    steep = abs(float((slope + np.asarray(lam, float) @ dh + np.asarray(mu, float) @ dg) @ direction))
+    for step in (1e-2, -1e-2, 1e-3, -1e-3):
+        step = step * (1 + float(np.linalg.norm(x)))
+        there = x + step * jnp.asarray(direction, x.dtype)
+        fall = here - lagrangian(there)
+        noise = 1e3 * float(jnp.finfo(x.dtype).eps) * (1 + abs(here))
+        if fall > 10 * abs(step) * steep + noise and np.all(np.asarray(flat.inequalities(there)) <= 1e-2 * abs(step)):
+            return there
+    return None
 
 
 def _elsewhere(flat, x, k):
