@@ -20,6 +20,7 @@ from functional_dl.optimality.certificate import certify_flat
 from functional_dl.optimality.interior_point import minimise
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.restoration import restore
 
 LARGEST = 1.0  # the margin asked for is bounded, so that the auxiliary problem has a solution
 
@@ -51,7 +52,7 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
     Args:
       problem: Problem; the objective is not used.  x0: a real pytree to start from; it need not be feasible.
       tolerance: of the search; of the distance to h = 0 (to first order), which the margin has to exceed.
-      max_iterations: of the interior point method, for each of up to two starts.
+      max_iterations: of the interior point method, for each of up to three starts.
     Returns:
       SlaterPoint.  Without convexity "not found" is not "there is none", and the reason says so.
     Raises:
@@ -68,8 +69,8 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
     phase = _phase_one(flat, of_h, of_g)
     run = jax.jit(lambda x: minimise(phase, x, jnp.asarray(tolerance, x.dtype), max_iterations))
     seen = [_judge(flat, flat.x0, tolerance)]
-    for start in (phase.x0, aside(phase.x0, 0.1)):
-        end = run(start)
+    for start in (lambda: phase.x0, lambda: aside(phase.x0, 0.1), lambda: _nearer(flat, of_h, of_g)):
+        end = run(start())
         seen.append(_judge(flat, end.x[:-1], tolerance))
         certificate = certify_flat(phase, end.x, end.lam, end.mu, 10 * tolerance)
         if seen[-1][0] or certificate.passed:
@@ -110,6 +111,15 @@ def _phase_one(flat, of_h, of_g):
         inequalities=inequalities,
         unpack_inequality=lambda mu: mu,
     )
+
+
+def _nearer(flat, of_h, of_g):
+    """A start of the auxiliary problem from where the least violation of h = 0, g + 1 <= 0 leads to."""
+    wanted = flat._replace(
+        equalities=lambda x: of_h * flat.equalities(x), inequalities=lambda x: of_g * flat.inequalities(x) + LARGEST
+    )
+    x = jax.jit(lambda x: restore(wanted, x))(flat.x0)[0]
+    return _phase_one(flat._replace(x0=x), of_h, of_g).x0
 
 
 def _judge(flat, x, tolerance):

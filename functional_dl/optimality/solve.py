@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
@@ -15,6 +14,7 @@ from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
 from functional_dl.optimality.certificate import Certificate, certify_flat, evaluate
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.restoration import restore
 
 METHODS = {
     "interior_point": interior_point.minimise,
@@ -109,7 +109,7 @@ class Found(NamedTuple):
 
 def _search(programs, begin, tolerance, max_iterations) -> Found:
     """Up to four runs: from the start, then from the nearest feasible point to where the last one ended, or beside."""
-    flat, run, restore, compiled = programs
+    flat, run, nearest_feasible, compiled = programs
     start = flat.inside(begin)
     best = begin, certify_flat(flat, begin, None, None, tolerance, compiled)
     iterations, reason, values = 0, "", []
@@ -132,7 +132,7 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
             reason = f"unbounded: the objective is {float(flat.objective(end.x)):.3g} at a feasible point, and falls on"
             break
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else start
-        nearest, violation, slope = restore(here)
+        nearest, violation, slope = nearest_feasible(here)
         if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)) and not best[1].passed:
             best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
             reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
@@ -208,7 +208,7 @@ def _programs(problem, x0, minimise):
 def _compile(problem, structure, shapes, minimise):
     flat = flatten(problem, jax.tree.unflatten(structure, [jnp.zeros(shape, dtype) for shape, dtype in shapes]))
     run = jax.jit(lambda x, tolerance, limit: minimise(flat, x, jnp.asarray(tolerance, x.dtype), limit))
-    return flat, run, jax.jit(lambda x: _restore(flat, x)), evaluate(flat)
+    return flat, run, jax.jit(lambda x: restore(flat, x)), evaluate(flat)
 
 
 def _judge(flat, end, tolerance, compiled):
@@ -232,29 +232,3 @@ def _unbounded(flat, x, start, certificate):
     value = float(flat.objective(x))
     far = value < -FAR or float(jnp.max(jnp.abs(x), initial=0.0)) > FAR
     return feasible and far and value < min(float(flat.objective(start)), 0.0) - 1e3
-
-
-def _restore(flat, x0) -> tuple[Array, Array, Array]:
-    """Levenberg and Marquardt on |h|^2 + |(g)+|^2: the point, the norm of the violation, the norm of its gradient."""
-
-    def violation(x):
-        return jnp.concatenate([flat.equalities(x), jnp.maximum(flat.inequalities(x), 0)])
-
-    def body(carry):
-        x, damping, count = carry
-        r, rows = violation(x), jax.jacrev(violation)(x)
-        square = rows.T @ rows
-        scale = jnp.maximum(jnp.max(jnp.diag(square), initial=0.0), 1e-12)
-        step = jnp.linalg.solve(square + damping * scale * jnp.eye(x.size, dtype=x.dtype), -rows.T @ r)
-        tried = violation(x + step)
-        better = jnp.sum(tried**2) < jnp.sum(r**2)
-        damping = jnp.clip(jnp.where(better, damping / 5, damping * 4), 1e-14, 1e14)
-        return jnp.where(better, x + step, x), damping, count + 1
-
-    def going(carry):
-        x, damping, count = carry
-        return (count < 300) & (damping < 1e13) & (jnp.linalg.norm(violation(x)) > 1e-9)
-
-    x, _, _ = lax.while_loop(going, body, (x0, jnp.full((), 1e-3, x0.dtype), jnp.zeros((), int)))
-    r = violation(x)
-    return x, jnp.linalg.norm(r), jnp.linalg.norm(jax.jacrev(violation)(x).T @ r)
