@@ -56,7 +56,7 @@ def sharpen(scaled: Scaled, x: Array, y: Array, tolerance) -> tuple[Array, Array
         cut = jnp.where(equality, y, jnp.maximum(y, 0))
         found = error(x, cut)
         better = found < best[2]
-        best = tuple(jnp.where(better, new, old) for new, old in zip((x, cut, found), best, strict=True))
+        best = jnp.where(better, x, best[0]), jnp.where(better, cut, best[1]), jnp.where(better, found, best[2])
         return x, y, best, jnp.where(sound, count + 1, STEPS)
 
     begin = x, y, (x, y, error(x, y)), jnp.zeros((), int)

@@ -44,7 +44,7 @@ class State(NamedTuple):
     rho: Array
     omega: Array
     violation: Array
-    memory: NamedTuple
+    memory: optax.OptState
     inner: Array
     error: Array
     iterations: Array
@@ -83,8 +83,7 @@ def minimise(flat, x0, tolerance, limit) -> End:
     scaled = scale(flat, x0)
     below, above = (np.flatnonzero(np.isfinite(side)) for side in (flat.lower, flat.upper))
     m = flat.inequalities(x0).size - below.size - above.size
-    bounds = (jnp.asarray(side, x0.dtype) for side in (flat.lower, flat.upper))
-    parts = Parts(scaled, *bounds, m)
+    parts = Parts(scaled, jnp.asarray(flat.lower, x0.dtype), jnp.asarray(flat.upper, x0.dtype), m)
     small = x0.size + scaled.p + m <= SMALL
     enough = jnp.maximum(tolerance, ROUGH) if small else tolerance
 
