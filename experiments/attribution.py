@@ -261,7 +261,7 @@ def _checks(found, gaps, relu, accuracy, areas) -> list[Check]:
         Check(
             "deletion: area under integrated gradients' curve below random's, 95 % interval over networks",
             f"{mean:.2f} ± {half:.2f}",
-            mean + half < 0,
+            bool(mean + half < 0),
         ),
         Check(
             "the networks know the digits: mean test accuracy at least 95 %",

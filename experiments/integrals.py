@@ -127,8 +127,8 @@ def _slope(evaluations, errors) -> float:
         size = np.sqrt(np.mean(errors[chosen] ** 2))
         if size > 30 * FLOOR:
             points.append((np.mean(np.log(evaluations[chosen])), np.log(size)))
-    points = np.array(points[max(0, min(3, len(points) - 4)) :])  # theory does not speak of the widest intervals
-    return float(-np.polyfit(*points.T, 1)[0])
+    used = np.array(points[max(0, min(3, len(points) - 4)) :])  # theory does not speak of the widest intervals
+    return float(-np.polyfit(used[:, 0], used[:, 1], 1)[0])
 
 
 # ---- what the library says -----------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _held(name: str, found, true, times: int = 1) -> dict:
     """A value of the library beside the true one."""
     value = times * float(found.value)
     with mpmath.workdps(40):
-        exact = true(mpmath) if callable(true) else true
+        exact = mpmath.mpf(true(mpmath) if callable(true) else true)
         error = float(abs(mpmath.mpf(value) - exact))
     reported = times * float(found.error)
     return {

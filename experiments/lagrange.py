@@ -167,8 +167,8 @@ def _tangents(found) -> Picture:
             length = size * (1 if name == "∇f" else 0.7)
             arrow = gradient / np.linalg.norm(gradient) * length
             tip = np.add(entry["point"], arrow)
-            axes.annotate("", tip, entry["point"], arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": width / 2,
-                                                               "shrinkA": 0, "shrinkB": 0})  # fmt: skip
+            head = {"arrowstyle": "-|>", "color": colour, "linewidth": width / 2, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", tip, entry["point"], arrowprops=head)
             side = np.array([-arrow[1], arrow[0]]) / length * 0.22 * size
             axes.text(
                 *(tip - side * (1 if name == "∇f" else -1)), name, color=colour, ha="center", va="center", fontsize=11
@@ -199,7 +199,7 @@ def _prices(found) -> Picture:
     panels[0].set(ylabel="best value f*(c)")
     panels[0].legend()
     caption = (
-        "Dots: the best value when the constraint's right-hand side is changed and the problem solved again. Lines: the "
-        "slope that the multiplier of the middle problem predicts. It is the tangent there."
+        "Dots: the best value when the constraint's right-hand side is changed and the problem solved again. Lines: "
+        "the slope that the multiplier of the middle problem predicts. It is the tangent there."
     )
     return Picture("prices", caption, figure)

@@ -146,8 +146,8 @@ def true_area(case: Between) -> tuple[list[float], mpmath.mpf]:
         gap = lambda x: case.f(mpmath, x) - case.g(mpmath, x)
         roots = [mpmath.findroot(gap, near, solver="anderson") for near in case.brackets]
         ends = [mpmath.mpf(case.a), *roots, mpmath.mpf(case.b)]
-        pieces = [abs(mpmath.quad(gap, [low, (low + high) / 2, high])) for low, high in itertools.pairwise(ends)]
-        return [float(root) for root in roots], mpmath.fsum(pieces)
+        pieces = [mpmath.quad(gap, [low, (low + high) / 2, high]) for low, high in itertools.pairwise(ends)]
+        return [float(root) for root in roots], mpmath.mpf(mpmath.fsum(pieces, absolute=True))
 
 
 # ---- solids of revolution -------------------------------------------------------------------------------

@@ -62,10 +62,10 @@ def _plot_maps(curves: Mapping) -> Picture:
     figure.suptitle("predicted", fontsize=10, x=0.02, ha="left")
     return Picture(
         "maps",
-        "The first test image of each digit (above: the class predicted; red where it is wrong), and how its pixels are "
-        "held responsible. Blue speaks for the class, red against it; the maps without signs are the darker, the more. "
-        "Integrated gradients and gradient × input can mark nothing but ink, since the blank page is what they compare "
-        "with; the other two mark paper as well, on which ink would matter.",
+        "The first test image of each digit (above: the class predicted; red where it is wrong), and how its pixels "
+        "are held responsible. Blue speaks for the class, red against it; the maps without signs are the darker, the "
+        "more. Integrated gradients and gradient × input can mark nothing but ink, since the blank page is what they "
+        "compare with; the other two mark paper as well, on which ink would matter.",
         figure,
     )
 

@@ -105,13 +105,14 @@ def _piece(sampler: host.Sampler, lower, upper, settings) -> core.Core:
     found = host.integrate(sampler, lower, upper, settings)
     if (np.isfinite(lower) and np.isfinite(upper)) or np.all(found.error <= WAVES * np.abs(found.value)):
         return found
-    if np.isinf(lower) and np.isinf(upper):
-        waves = [oscillation.integrate(sampler, *ends, settings) for ends in ((lower, 0.0), (0.0, upper))]
-    else:
-        waves = [oscillation.integrate(sampler, lower, upper, settings)]
-    if any(half is None or not np.all(half.error <= found.error) for half in waves):
-        return found
-    return waves[0] if len(waves) == 1 else _together(*waves)
+    halves = [(lower, 0.0), (0.0, upper)] if np.isinf(lower) and np.isinf(upper) else [(lower, upper)]
+    waves = None
+    for start, end in halves:
+        half = oscillation.integrate(sampler, start, end, settings)
+        if half is None or not np.all(half.error <= found.error):
+            return found
+        waves = half if waves is None else _together(waves, half)
+    return waves or found
 
 
 def _together(one: core.Core, other: core.Core) -> core.Core:

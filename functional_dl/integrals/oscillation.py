@@ -34,7 +34,7 @@ class Terms(NamedTuple):
     weights: np.ndarray
 
 
-def integrate(sampler: Callable, lower: float, upper: float, settings: Settings) -> Core | None:
+def integrate(sampler: host.Sampler, lower: float, upper: float, settings: Settings) -> Core | None:
     """The integral, one of whose bounds is infinite and the other not; None where this method does not apply."""
     sign = 1.0 if lower <= upper else -1.0
     low, high = min(lower, upper), max(lower, upper)

@@ -112,4 +112,4 @@ def _spots(found: Panels) -> list[int]:
     narrow = np.flatnonzero(widths < NARROW * (found.edges[-1] - found.edges[0]))
     runs = np.split(narrow, np.flatnonzero(np.diff(narrow) > 1) + 1) if len(narrow) else []
     faults = np.sum(found.hidden, axis=1)
-    return [int(max(run, key=lambda k: (-round(np.log2(widths[k])), faults[k]))) for run in runs]
+    return [int(max(run, key=lambda k: (-np.rint(np.log2(widths[k])), faults[k]))) for run in runs]

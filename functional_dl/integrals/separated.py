@@ -77,15 +77,15 @@ def separate(fun: Callable, axes: list[Panels], starts, evaluations: int) -> Sep
     exact = at(pool)
     best = pool[np.argsort(-np.abs(exact))[:GROWTH]]
     columns = [_distinct(best[:, k + 1 :]) for k in range(dimension - 1)]
-    used, kept, least = len(pool), None, np.inf
-    idle = 0
+    used, least = len(pool), np.inf
+    idle, kept = 0, Separated(axes, [])
     for _ in range(SWEEPS):
         made, rows, count = _forward(at, sizes, columns)
         chain, used = Separated(axes, made), used + count
         fault = np.abs(chain.at(pool) - exact)
         worst = float(np.max(fault))
         idle = 0 if worst < 0.5 * least else idle + 1
-        if kept is None or worst < least:
+        if not kept.factors or worst < least:
             kept, least = chain, worst
         if worst <= ENOUGH * np.max(np.abs(exact)) or idle > 2 or chain.rank >= LARGEST_RANK or used > evaluations:
             break
@@ -143,7 +143,7 @@ def _basis(matrix):
 def _large_determinant(basis):
     """Rows whose square submatrix has a determinant that no exchange of a row makes 5 % larger."""
     rank = basis.shape[1]
-    chosen = qr(basis.T, mode="r", pivoting=True)[1][:rank]
+    chosen = np.asarray(qr(basis.T, mode="r", pivoting=True)[-1])[:rank]
     for _ in range(4 * rank):
         share = np.linalg.solve(basis[chosen].T, basis.T).T
         row, place = np.unravel_index(np.argmax(np.abs(share)), share.shape)

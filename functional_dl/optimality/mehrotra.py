@@ -186,7 +186,7 @@ def measure(program: Program, x, y, z, s):
 
 def judged(program: Program, state: State) -> State:
     """The state with its verdict, and the best iterate renewed."""
-    x, y, z, s = point = state[:4]
+    x, y, z, _ = point = state[:4]
     violation, gap = measure(program, *point)
     error = jnp.maximum(violation, gap)
     sound = jnp.isfinite(error)

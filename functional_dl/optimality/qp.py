@@ -4,11 +4,15 @@ r"""Convex quadratic and linear programs, compiled, and batched by vmap.
 
 With multipliers y of the equalities and z, z_lower, z_upper >= 0 of the inequalities the optimum satisfies
 
-    P x + q + A' y + G' z - z_lower + z_upper = 0,     z . (h - G x) = z_lower . (x - lower) = z_upper . (upper - x) = 0.
+    P x + q + A' y + G' z - z_lower + z_upper = 0,
+    z . (h - G x) = z_lower . (x - lower) = z_upper . (upper - x) = 0.
 
 A problem without solution makes the iterates of the interior point method (mehrotra.py) run away, and their directions
-prove it:  A' y + G' z - z_lower + z_upper = 0, b . y + h . z - lower . z_lower + upper . z_upper < 0 (Farkas: nothing is
-feasible);  P x = 0, A x = 0, G x <= 0, q . x < 0 (a ray along which the objective falls).
+prove it:
+
+    A' y + G' z - z_lower + z_upper = 0,  b . y + h . z - lower . z_lower + upper . z_upper < 0   (nothing is feasible)
+    P x = 0,  A x = 0,  G x <= 0,  q . x < 0                             (a ray along which the objective falls)
+
 Source: Mehrotra 1992; Nocedal and Wright 2006, section 16.6; Boyd and Vandenberghe 2004, section 5.8.
 """
 
@@ -80,7 +84,7 @@ def solve(
     Numerics: a verdict of infeasible or unbounded holds for solutions of less than 1 / (4 sqrt(eps)) of the data's size
       (2e7 in float64, 700 in float32).  A P that is not semidefinite is not detected.
     """
-    program, back = _scaled(*_data(P, q, A, b, G, h, lower, upper), tolerance)
+    program, back = _scaled(_data(P, q, A, b, G, h, lower, upper), tolerance)
     end = lanes.run(mehrotra.iterate, mehrotra.unfinished, max_iterations)(program, mehrotra.start(program))
     return _solution(program, back, end)
 
@@ -118,8 +122,9 @@ class _Back(NamedTuple):
     rows_g: Array
 
 
-def _scaled(P, q, A, b, G, h, lower, upper, tolerance):
+def _scaled(data, tolerance):
     """The Program with rows of length 1 and an objective whose greatest coefficient is 1."""
+    P, q, A, b, G, h, lower, upper = data
     norms = lambda rows: (lambda r: jnp.where(r > 0, r, 1.0))(jnp.linalg.norm(rows, axis=1))
     largest_entry = jnp.maximum(largest(P), largest(q))
     back = _Back(jnp.where(largest_entry > 0, largest_entry, 1.0), norms(A), norms(G))
