@@ -23,6 +23,7 @@ from functional_dl.optimality.multipliers import estimate
 from functional_dl.optimality.problem import Problem, flatten
 
 RANK = 1e-9  # singular values below this fraction of the greatest count as zero
+BEYOND = 32.0  # times the step to the model's minimum
 NEAR = np.array([1e-2, 1e-3, 1e-4])  # distances, relative to x, at which flat directions are tried
 FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
 CONDITIONS = {
@@ -128,7 +129,12 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     qualified = finite and (_rank(rows, loose) == len(rows) or _mfcq(dh, dg[strong | weak], loose))
     limit = finite and not failed and not qualified and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
     if finite and not failed and second in ("strict minimum", "necessary"):
-        lagrangian = lambda x: (lambda f, _, h, dh, g, dg: float(f + lam @ h + mu @ g))(*values(x))
+
+        def lagrangian(at):
+            f, _, h, _, g, _ = (np.asarray(v, float) for v in values(at))
+            beyond = np.any(g > 0.1 * np.linalg.norm(np.asarray(at) - np.asarray(x)))
+            return np.inf if beyond or not np.isfinite(f) else float(f + lam @ h + mu @ g)
+
         if _falls_on(lagrangian, x, slope + lam @ dh + mu @ dg, curvature, np.concatenate([dh, dg[strong | weak]])):
             second = "not a minimum"
     passed = finite and not failed and not limit and second != "not a minimum"
@@ -163,9 +169,9 @@ def evaluate(flat):
 def _falls_on(lagrangian, x, slope, hessian, held):
     """Whether the Lagrangian falls where its quadratic model says that it does not.
 
-    Near an inflection, as of x^3, the slope is small and the curvature positive as close as one likes; but far beyond
-    the model's minimum it is lower than here.  At the inflection both vanish; but it is lower on one side, however
-    near, by more than its slope explains.
+    Near an inflection, as of x^3, and far out where exp(-x) dies away, the slope is as small as one likes and the
+    curvature positive; but far beyond the model's minimum it is lower than here.  At the inflection both vanish; but
+    it is lower on one side, however near, by more than its slope explains.
     """
     basis = _null(held, hessian.shape[0])
     if basis.shape[1] == 0:
@@ -176,10 +182,10 @@ def _falls_on(lagrangian, x, slope, hessian, held):
     change = lambda step: lagrangian(x + jax.numpy.asarray(step, x.dtype)) - here
     for value, vector in zip(values, (basis @ vectors).T, strict=True):
         along = slope @ vector
-        if 0 < value < 1e-2 * size and change(-16 * along / value * vector) < min(
-            -4 * along**2 / value, -eps * abs(here)
-        ):
-            return True
+        if 0 < value < 1e-2 * size:
+            model = along**2 / value
+            if change(-BEYOND * along / value * vector) < min(-model / 4, -eps * abs(here)):
+                return True
         if abs(value) <= FLAT * size:
             reach = NEAR * (1 + np.linalg.norm(x))
             for side in (-1, 1):
@@ -265,5 +271,8 @@ def _reason(found, failed, second, finite, tolerance):
         said = "; ".join(f"{CONDITIONS[name]} ({name} = {float(getattr(found, name)):.3g})" for name in failed)
         return f"not a KKT point to {tolerance:g}: {said}"
     if second == "not a minimum":
-        return "a KKT point, but the Lagrangian curves down along a feasible direction: a saddle or a maximum"
+        return (
+            "a KKT point, but the Lagrangian falls along a feasible direction: a saddle, a maximum, an inflection, "
+            "or an infimum that is not attained"
+        )
     return f"a KKT point to {tolerance:g}; second order: {second}"

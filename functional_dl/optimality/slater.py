@@ -52,7 +52,7 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
     Args:
       problem: Problem; the objective is not used.  x0: a real pytree to start from; it need not be feasible.
       tolerance: of the search; of the distance to h = 0 (to first order), which the margin has to exceed.
-      max_iterations: of the interior point method, for each of up to two starts.
+      max_iterations: of the interior point method, for each of up to three starts.
     Returns:
       SlaterPoint.  Without convexity "not found" is not "there is none", and the reason says so.
     Raises:

@@ -30,7 +30,7 @@ class Solution(NamedTuple):
       x; objective: f(x); eq_multipliers, ineq_multipliers: lambda and mu, like the constraints' values.
       converged: the certificate passed at the tolerance asked for, and the problem is not unbounded there.
       reason: begins with "converged", "infeasible", "unbounded" or "stuck", and says why.
-      iterations: of the interior point method, restarts included.
+      iterations: of the method, all runs included.
       certificate: of the point returned, whatever the outcome.
     """
 

@@ -116,6 +116,9 @@ DEGENERATE = [
         (0, 0),
         g=lambda x, y: [y - x**2 - 1, x**2 - y],
     ),
+    # the infimum is not attained, and a slope below 1e-8 is no minimum
+    case("exp(-x)", "stuck unbounded", lambda x: jnp.exp(-x), (0,)),
+    case("1/x", "stuck unbounded", lambda x: 1 / x, (1,), g=lambda x: [0.1 - x]),
     # starts where the gradient vanishes, flat objectives
     case("a maximum as the start", "converged", lambda x: -(x**2), (0,), -4.0, -1.0, lower=(-1,), upper=(2,)),
     case("a saddle as the start", "converged", lambda x, y: x**2 - y**2, (0, 0), -1.0, lower=(-1, -1), upper=(1, 1)),
