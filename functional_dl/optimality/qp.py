@@ -66,7 +66,7 @@ def solve(
     h: Float[Array, " m"] | None = None,
     lower: Float[Array, " n"] | float | None = None,
     upper: Float[Array, " n"] | float | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float = 5e-9,
     max_iterations: int = 60,
 ) -> QPSolution:
     """minimise x' P x / 2 + q . x subject to A x = b, G x <= h, lower <= x <= upper.
