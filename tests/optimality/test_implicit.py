@@ -8,6 +8,7 @@ import pytest
 from functional_dl import reverse
 from functional_dl.optimality.implicit import regularity, solution_map
 from functional_dl.optimality.problem import Problem
+from tests.campaigns import quick
 from tests.optimality.parametric import FAMILIES
 
 A = jnp.array([[1.0, 2.0, -1.0]])
@@ -41,7 +42,7 @@ def test_sensitivity_of_the_optimal_value_is_minus_the_multiplier():
     assert float(jax.grad(jax.grad(value))(b)) == pytest.approx(2 / 6, abs=1e-8)
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=[family.name for family in FAMILIES])
+@pytest.mark.parametrize("family", quick(FAMILIES, "quadratic", name=lambda family: family.name))
 def test_five_places_of_a_family_against_differences(family):
     """Central differences of the problem solved anew; all places, all parameters and both sides in one call."""
     places = jnp.asarray([place for place, _ in family.places])

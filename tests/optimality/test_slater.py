@@ -6,6 +6,7 @@ import pytest
 
 from functional_dl.optimality.problem import Problem
 from functional_dl.optimality.slater import slater_point
+from tests.campaigns import quick
 
 
 def zero(x):
@@ -35,7 +36,7 @@ NONE = {
 }
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", quick(SOME, "sliver", "far start", "disc on a line"))
 def test_a_witness_is_strictly_feasible(name):
     h, g, bounds, x0 = SOME[name]
     found = slater_point(Problem(zero, h, g, bounds), jnp.array(x0))
@@ -54,7 +55,7 @@ def test_the_margin_is_the_greatest():
     assert found.margin == pytest.approx(5e-4, abs=1e-7)
 
 
-@pytest.mark.parametrize("name", NONE)
+@pytest.mark.parametrize("name", quick(NONE, "corner", "square, expanded"))
 def test_none_comes_with_multipliers_that_prove_it(name):
     h, g, bounds, x0 = NONE[name]
     found = slater_point(Problem(zero, h, g, bounds), jnp.array(x0))
