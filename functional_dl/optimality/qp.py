@@ -84,12 +84,12 @@ def solve(
     Numerics: a verdict of infeasible or unbounded holds for solutions of less than 1 / (4 sqrt(eps)) of the data's size
       (2e7 in float64, 700 in float32).  A P that is not semidefinite is not detected.
     """
-    program, back = _scaled(_data(P, q, A, b, G, h, lower, upper), tolerance)
+    program, back = _scaled(data(P, q, A, b, G, h, lower, upper), tolerance)
     end = lanes.run(mehrotra.iterate, mehrotra.unfinished, max_iterations)(program, mehrotra.start(program))
     return _solution(program, back, end)
 
 
-def _data(P, q, A, b, G, h, lower, upper):
+def data(P, q, A, b, G, h, lower, upper):
     """Arrays of one dtype, empty where a constraint is missing."""
     q = arguments.real("q", q)
     n, dtype = q.shape[-1] if q.ndim else 0, q.dtype
