@@ -4,6 +4,7 @@ from functional_dl.optimality import conjugates as conjugates
 from functional_dl.optimality import first_order as first_order
 from functional_dl.optimality import projections as projections
 from functional_dl.optimality import qp as qp
+from functional_dl.optimality import qp_layer as qp_layer
 from functional_dl.optimality import regression as regression
 from functional_dl.optimality import svm as svm
 from functional_dl.optimality.certificate import Active as Active
