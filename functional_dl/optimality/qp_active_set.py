@@ -12,6 +12,7 @@ outweighs its slack), and near the solution one or two rounds end exactly there.
 Source: Hintermueller, Ito, Kunisch 2003 (the primal-dual active set method is a semismooth Newton method).
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -27,6 +28,7 @@ def at_bounds(side, lower, upper):
     return low + jnp.where(side > 0, upper, 0.0) if upper.size else low
 
 
+@jax.jit
 def on_active_set(data, side, strong, slope, rows):
     """(dx, dy, dz) = K^-1 (F slope, S rows); differentiable in all of its arguments."""
     P, _, A, _, G, *_ = data
@@ -87,10 +89,10 @@ def sharpened(data, point):
     def step(_, carry):
         point, best, least = carry
         point = _newton(data, point)
-        error = error(data, point)
-        better = error <= least
+        now = error(data, point)
+        better = now <= least
         best = tuple(jnp.where(better, new, old) for new, old in zip(point, best, strict=True))
-        return point, best, jnp.where(better, error, least)
+        return point, best, jnp.where(better, now, least)
 
     return lax.fori_loop(0, ROUNDS, step, (point, point, error(data, point)))[1]
 
@@ -124,7 +126,7 @@ def error(data, point):
 
 
 def _measured(data, point):
-    """(gradient of L without the bounds' multipliers, z, A x - b, h - G x, x - lower, upper - x), each over its scale."""
+    """(gradient of L without bounds' multipliers, z, A x - b, h - G x, x - lower, upper - x), each over its scale."""
     P, q, A, b, G, h, lower, upper = data
     x, y, z = point
     scale = jnp.maximum(largest(P), largest(q))

@@ -12,7 +12,7 @@ nu = (y, z) and limits c = (b, h).  What moves is given by P x + q + B' nu = 0 o
 dx_0 being dl or du where x lies on that bound and 0 elsewhere; dx_0 + dx is the derivative of x*.  The matrix K
 (qp_active_set.py) is symmetric, so the way back is one solve with it too: with (u, v) = -K^{-1} (F x_bar, 0)
 
-    q_bar = u,   P_bar = (u x' + x u') / 2,   b_bar = -v_A,   A_bar = y u' + v_A x',   h_bar = -v_G,   G_bar = z u' + v_G x',
+    q_bar = u,   P_bar = (u x' + x u') / 2,   b_bar = -v_A,   A_bar = y u' + v_A x',   h_bar, G_bar alike with v_G, z,
     l_bar = x_bar + P u + B' v on entries at the lower bound, u_bar on those at the upper one.
 
 The derivative of the solve is that of K w = r, again a solve: second and higher orders come from the same lines.
@@ -145,12 +145,10 @@ def program(params: Params, *, lower: float | None = None, upper: float | None =
 
 def _within(free, lower, upper):
     """A map of all numbers to those between the bounds."""
-    if lower is None and upper is None:
-        return free
+    if lower is None:
+        return free if upper is None else upper - jax.nn.softplus(free)
     if upper is None:
         return lower + jax.nn.softplus(free)
-    if lower is None:
-        return upper - jax.nn.softplus(free)
     return lower + (upper - lower) * jax.nn.sigmoid(free)
 
 
@@ -158,16 +156,17 @@ def _within(free, lower, upper):
 
 
 @jax.custom_jvp
+@jax.jit
 def _solved(data):
-    """(x, y, z, side, strong): side is -1, 0, 1 at the lower bound, between, at the upper; strong 1.0 for active rows."""
-    P, q, A, b, G, h, lower, upper = data
-    bounds = [bound if bound.size else None for bound in (lower, upper)]
-    found = qp.solve(P, q, A, b, G, h, *bounds)
+    """(x, y, z, side, strong): side -1 at the lower bound, 1 at the upper, else 0; strong 1.0 for active rows of G."""
+    bounds = [bound if bound.size else None for bound in data[6:]]
+    found = qp.solve(*data[:6], *bounds)
     point = qp_active_set.sharpened(data, (found.x, found.eq_multipliers, found.ineq_multipliers))
     side, strong = qp_active_set.active(data, point)
     x, y, z = point
     limit = 8 * jnp.sqrt(jnp.finfo(x.dtype).eps) * (1 + largest(x))
-    return jnp.where(qp_active_set.error(data, point) <= limit, x, jnp.nan), y, z, side, strong
+    exists = (found.status == qp.CONVERGED) | (found.status == qp.STUCK)
+    return jnp.where(exists & (qp_active_set.error(data, point) <= limit), x, jnp.nan), y, z, side, strong
 
 
 @_solved.defjvp
