@@ -1,0 +1,62 @@
+r"""Workshops whose rules nobody has written down: at prices c they make what earns most,
+
+    x(c) = argmax_x  c . x - x' P x / 2   subject to   G x <= h,  x >= 0,
+
+four products, three limited resources.  Costs P, needs G and stocks h are drawn for each; only (c, x) is seen.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.aliases import Array
+from functional_dl.optimality import qp_layer
+
+PRODUCTS, RESOURCES, HIGHEST = 4, 3, 3.0  # prices that are seen lie between 0 and HIGHEST
+
+
+class Workshop(NamedTuple):
+    """P (n, n), G (rows, n), h (rows,); arrays of several workshops have one axis more."""
+
+    costs: Array
+    needs: Array
+    stocks: Array
+
+
+def draw(seed: int, rows: int) -> Workshop:
+    """A workshop; rows beyond the three resources have no limit."""
+    rng = np.random.default_rng([7, seed])
+    slopes = 0.4 * rng.normal(size=(PRODUCTS, PRODUCTS))
+    needs = rng.uniform(0.1, 1.0, (RESOURCES, PRODUCTS))
+    needs = needs / np.linalg.norm(needs, axis=1, keepdims=True)
+    stocks = rng.uniform(0.8, 1.6, RESOURCES)
+    none = rows - RESOURCES
+    return Workshop(
+        0.5 * np.eye(PRODUCTS) + slopes @ slopes.T,
+        np.concatenate([needs, np.zeros((none, PRODUCTS))]),
+        np.concatenate([stocks, np.full(none, np.inf)]),
+    )
+
+
+def prices(seed: int, count: int, highest: float, sold: int = PRODUCTS) -> np.ndarray:
+    """(count, PRODUCTS), evenly between 0 and `highest`; 0 for products that are not sold."""
+    drawn = np.random.default_rng([11, seed, int(1000 * highest)]).uniform(0, highest, (count, PRODUCTS))
+    return drawn * (np.arange(PRODUCTS) < sold)
+
+
+@jax.jit
+def decide(workshops: Workshop, at: Array) -> Array:
+    """What each workshop makes at each of its prices: (workshops, count, PRODUCTS)."""
+
+    def one(workshop, c):
+        return qp_layer.solution(workshop.costs, -c, None, None, workshop.needs, workshop.stocks, lower=0.0)
+
+    return jax.vmap(jax.vmap(one, (None, 0)))(Workshop(*map(jnp.asarray, workshops)), jnp.asarray(at))
+
+
+def excess(workshop: Workshop, x: np.ndarray) -> np.ndarray:
+    """By what share of its stock the most overdrawn resource is overdrawn (x: (count, PRODUCTS)); 0 where none is."""
+    needs, stocks = workshop.needs[:RESOURCES], workshop.stocks[:RESOURCES]
+    return np.max(np.maximum(x @ needs.T / stocks[None] - 1, 0), axis=1)

@@ -1,0 +1,343 @@
+r"""A layer that solves a quadratic program learns unwritten rules from decisions; a network without it only imitates.
+
+A workshop makes x(c) = argmax c . x - x' P x / 2 subject to G x <= h, x >= 0 at prices c (cases/workshop.py).  A learner
+sees some (c, x) and predicts x at prices that it has not seen, in the same range and up to twice as high.
+
+- The layer (optimality.qp_layer) has twelve rows of limits for the three that are hidden, and starts from noise.  Its
+  loss is differentiated through the solution, by one linear solve with the conditions of optimality.  Several starts
+  run a while, the one with the least loss on the decisions seen goes on.
+- The network is a multilayer perceptron: widths and rates of a grid, each trained on the same decisions.  For it the
+  best of the grid is chosen by the error that is reported, workshop by workshop, which favours it.  What it predicts
+  below 0 is set to 0.
+
+The error is the root mean square distance to the true decisions over their standard deviation; a limit counts as broken
+where a resource is overdrawn by more than 1 %.  In the table: means over workshops and their 95 % intervals.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.cases import workshop
+from experiments.cases.workshop import PRODUCTS, RESOURCES, Workshop
+from experiments.framework import settings, style
+from experiments.framework.result import Check, Picture, Result, Table
+from experiments.framework.statistics import mean_interval, plus_minus
+from functional_dl.models import mlp
+from functional_dl.optimality import qp_layer
+
+CLAIM = (
+    "From a hundred decisions of somebody who optimises under rules unknown, a layer that solves a quadratic program "
+    "predicts new decisions with at most a third of the error of the best of several networks, and also at prices "
+    "higher than any it has seen."
+)
+MATCH = 1e-2  # a hidden limit is found if a learned one is that near, in needs and stock (needs of length 1)
+SIDES = ("in range", "beyond")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the workshops and of training."""
+
+    workshops: int = 6
+    """Workshops, each with rules, prices and starts of its own."""
+    sizes: tuple[int, ...] = (30, 100, 300)
+    """Decisions seen."""
+    decisive: int = 100
+    """The size that the claim is about."""
+    rows: int = 12
+    """Limits that the layer may learn."""
+    starts: int = 6
+    """Starts of the layer."""
+    trial_steps: int = 200
+    """Steps of each start; then the best goes on."""
+    steps: int = 800
+    """Steps of the start that goes on."""
+    batch: int = 24
+    """Decisions a step."""
+    rate: float = 0.1
+    """Adam's rate for the layer, which falls to 0 along a cosine."""
+    widths: tuple[int, ...] = (16, 64)
+    """Widths of the network's two hidden layers."""
+    rates: tuple[float, ...] = (0.003, 0.01)
+    """Adam's rates for the network."""
+    network_steps: int = 2000
+    """Steps of the network."""
+    tests: int = 300
+    """New prices, in range and beyond."""
+
+    def __post_init__(self):
+        settings.at_least(self, 1, "starts", "trial_steps", "steps", "batch", "network_steps", "tests")
+        settings.at_least(self, 2, "workshops")
+        settings.at_least(self, RESOURCES, "rows")
+        settings.positive(self, "rate")
+        if self.decisive not in self.sizes:
+            raise ValueError(f"decisive: expected one of sizes {self.sizes}, got {self.decisive}")
+        if not self.widths or not self.rates:
+            raise ValueError(f"widths, rates: expected one at least of each, got {self.widths} and {self.rates}")
+
+
+SMOKE = Config(workshops=2, sizes=(8,), decisive=8, rows=3, starts=2, trial_steps=2, steps=2, batch=4, widths=(4,),
+               rates=(0.01,), network_steps=4, tests=5)  # fmt: skip
+
+
+def run(config: Config) -> Result:
+    with jax.enable_x64(True):
+        lanes = _lanes(config)
+        truth = workshop.decide(lanes["workshops"], lanes["prices"])
+        seen = jnp.asarray(lanes["prices"][:, : max(config.sizes)]), truth[:, : max(config.sizes)]
+        params, losses = _train_layers(config, lanes, seen)
+        learned = Workshop(*jax.vmap(_learned)(params))
+        by_layer = np.asarray(workshop.decide(learned, lanes["prices"]))
+    by_network = _train_networks(config, lanes, seen)
+    truth = np.asarray(truth)
+    scores = [_score(config, lanes, lane, truth, by_layer, by_network) for lane in range(len(truth) - 1)]
+    found = [_found(learned, lanes["workshops"], lane, truth) for lane in range(len(truth) - 1)]
+    drawn = _drawing(config, lanes, learned, truth, by_layer, by_network, losses)
+    return _result(config, lanes, scores, found, drawn)
+
+
+def _lanes(config: Config) -> dict:
+    """One lane for each size and workshop, and a last one for the picture, where two products are not sold (price 0)."""
+    pairs = [(size, seed) for size in config.sizes for seed in range(config.workshops)]
+    pairs.append((config.decisive, config.workshops))
+    sold = [PRODUCTS] * (len(pairs) - 1) + [2]
+    every = [workshop.draw(seed, config.rows) for _, seed in pairs]
+    high = workshop.HIGHEST
+    prices = [
+        np.concatenate([workshop.prices(seed, count, highest, products)
+                        for count, highest in ((max(config.sizes) + config.tests, high), (config.tests, 2 * high))])
+        for (_, seed), products in zip(pairs, sold, strict=True)
+    ]  # fmt: skip
+    return {
+        "sizes": np.array([size for size, _ in pairs]), "seeds": np.array([seed for _, seed in pairs]),
+        "workshops": Workshop(*map(np.stack, zip(*every, strict=True))), "prices": np.stack(prices),
+    }  # fmt: skip
+
+
+# ---- training ------------------------------------------------------------------------------------------
+
+
+def _descend(cost, optimiser, state, key, size, batch, steps):
+    """`steps` of the optimiser on batches of the first `size` examples; state: (params, the optimiser's)."""
+
+    def step(state, key):
+        params, slots = state
+        value, slope = jax.value_and_grad(cost)(params, jax.random.randint(key, (batch,), 0, size))
+        updates, slots = optimiser.update(slope, slots, params)
+        return (optax.apply_updates(params, updates), slots), value
+
+    return jax.lax.scan(step, state, jax.random.split(key, steps))
+
+
+def _train_layers(config: Config, lanes, seen):
+    """Each lane's best start, trained to the end: (params, losses of its steps)."""
+    layer = qp_layer.layer(PRODUCTS, config.rows, lower=0.0)
+    total = config.trial_steps + config.steps
+    optimiser = optax.adam(optax.cosine_decay_schedule(config.rate, total))
+
+    def cost_of(prices, made):
+        return lambda params, chosen: jnp.mean((layer.apply(params, -prices[chosen]) - made[chosen]) ** 2)
+
+    def go_on(state, key, size, prices, made):
+        """As many steps as the trials have; called again until all are done, so that one program serves both."""
+        return _descend(cost_of(prices, made), optimiser, state, key, size, config.batch, config.trial_steps)
+
+    compiled = jax.jit(jax.vmap(go_on))
+    begin = lambda key: (lambda params: (params, optimiser.init(params)))(layer.init(key))
+    count, starts = len(lanes["sizes"]), config.starts
+    data = jnp.asarray(lanes["sizes"]), *seen
+    states, firsts = [], []
+    for start in range(starts):
+        keys = jax.vmap(lambda lane, s=start: jax.random.fold_in(jax.random.key(s), lane))(jnp.arange(count))
+        state, values = compiled(jax.vmap(begin)(keys), keys, *data)
+        states.append(state)
+        firsts.append(values)
+    ends = jnp.stack([jnp.mean(values[:, values.shape[1] // 2 :], axis=1) for values in firsts])
+    best = jnp.argmin(ends, axis=0)
+    pick = lambda *leaves: jnp.stack(leaves)[best, jnp.arange(count)]
+    state, losses = jax.tree.map(pick, *states), [pick(*firsts)]
+    for more in range(-(-config.steps // config.trial_steps)):
+        keys = jax.vmap(lambda lane, m=more: jax.random.fold_in(jax.random.key(1000 + m), lane))(jnp.arange(count))
+        state, values = compiled(state, keys, *data)
+        losses.append(values)
+    return state[0], np.asarray(jnp.concatenate(losses, axis=1))
+
+
+def _learned(params) -> Workshop:
+    P, _, _, G, h = qp_layer.program(params, lower=0.0)
+    return Workshop(P, G, h)
+
+
+def _train_networks(config: Config, lanes, seen) -> np.ndarray:
+    """What every network of the grid predicts: (widths x rates, lanes, prices, products)."""
+    scale = lambda prices: prices / jnp.float32(workshop.HIGHEST) - jnp.float32(0.5)
+    prices, made = (jnp.asarray(part, jnp.float32) for part in seen)
+    every = jnp.asarray(lanes["prices"], jnp.float32)
+    sizes, keys = jnp.asarray(lanes["sizes"]), jax.random.split(jax.random.key(5), len(every))
+    found = []
+    for width in config.widths:
+
+        def train(key, rate, size, prices, made, width=width):
+            params = mlp.init(key, (PRODUCTS, width, width, PRODUCTS), dtype=jnp.float32)
+            optimiser = optax.adam(lambda step: rate * (1 + jnp.cos(jnp.pi * step / config.network_steps)) / 2)
+            cost = lambda params, chosen: jnp.mean((mlp.apply(params, scale(prices[chosen])) - made[chosen]) ** 2)
+            state = params, optimiser.init(params)
+            return _descend(cost, optimiser, state, key, size, config.batch, config.network_steps)[0][0]
+
+        of_lanes = jax.vmap(train, (0, None, 0, 0, 0))
+        params = jax.jit(jax.vmap(of_lanes, (None, 0, None, None, None)))(
+            keys, jnp.asarray(config.rates, jnp.float32), sizes, prices, made
+        )
+        predict = jax.vmap(jax.vmap(lambda p, c: mlp.apply(p, scale(c))), (0, None))
+        found.append(np.maximum(np.asarray(jax.jit(predict)(params, every)), 0))
+    return np.concatenate(found).astype(float)
+
+
+# ---- scores --------------------------------------------------------------------------------------------
+
+
+def _parts(config: Config) -> dict[str, slice]:
+    first, tests = max(config.sizes), config.tests
+    return {"in range": slice(first, first + tests), "beyond": slice(first + tests, first + 2 * tests)}
+
+
+def _error(predicted, truth) -> float:
+    return float(np.sqrt(np.mean((predicted - truth) ** 2) / np.mean((truth - truth.mean(0)) ** 2)))
+
+
+def _score(config, lanes, lane, truth, by_layer, by_network) -> dict:
+    """Errors and broken limits of one lane; the network is the best of the grid on each side."""
+    rules = Workshop(*(part[lane] for part in lanes["workshops"]))
+    score = {"size": int(lanes["sizes"][lane]), "workshop": int(lanes["seeds"][lane])}
+    for side, part in _parts(config).items():
+        right = truth[lane, part]
+        grid = [_error(network[lane, part], right) for network in by_network]
+        network = by_network[int(np.argmin(grid))][lane, part]
+        for name, predicted in (("layer", by_layer[lane, part]), ("network", network)):
+            score[f"{name} {side}"] = _error(predicted, right)
+            score[f"{name} breaks {side}"] = float(np.mean(workshop.excess(rules, predicted) > 0.01))
+    return score
+
+
+def _found(learned: Workshop, hidden: Workshop, lane: int, truth) -> tuple[int, int]:
+    """(hidden limits that a learned one comes near to, hidden limits that act on the decisions)."""
+    rows = np.asarray(learned.needs[lane])
+    norms = np.linalg.norm(rows, axis=1)
+    rows, stocks = rows / norms[:, None], np.asarray(learned.stocks[lane]) / norms
+    near, acting = 0, 0
+    for need, stock in zip(hidden.needs[lane][:RESOURCES], hidden.stocks[lane][:RESOURCES], strict=True):
+        if np.mean(np.abs(truth[lane] @ need - stock) < 1e-9) >= 0.05:
+            acting += 1
+            off = np.maximum(np.abs(rows - need[None]).max(1), np.abs(stocks - stock))
+            near += bool(off.min() <= MATCH)
+    return near, acting
+
+
+def _result(config, lanes, scores, found, drawn) -> Result:
+    at = lambda name, size: np.array([score[name] for score in scores if score["size"] == size])
+    rows, checks = [], []
+    for size in config.sizes:
+        for side in SIDES:
+            cells = [plus_minus(at(f"{who} {side}", size), 100) for who in ("layer", "network")]
+            broken = [100 * float(at(f"{who} breaks {side}", size).mean()) for who in ("layer", "network")]
+            rows.append([size, side, *cells, *broken])
+    for side in SIDES:
+        ours, theirs = (float(at(f"{who} {side}", config.decisive).mean()) for who in ("layer", "network"))
+        checks.append(
+            Check(
+                f"after {config.decisive} decisions, prices {side}: a third of the network's error at most",
+                f"{100 * ours:.2f} % against {100 * theirs:.2f} %",
+                ours <= theirs / 3,
+            )
+        )
+    decisive = [pair for pair, score in zip(found, scores, strict=True) if score["size"] == config.decisive]
+    numbers = {
+        f"hidden limits found to 1 %, {config.decisive} decisions": f"{sum(a for a, _ in decisive)} of "
+        f"{sum(b for _, b in decisive)} that act",
+        "numbers that the layer learns": PRODUCTS * (PRODUCTS + 1) + config.rows * (PRODUCTS + 1),
+        "numbers that the widest network learns": 2 * max(config.widths) * (PRODUCTS + 1)
+        + PRODUCTS - max(config.widths) + max(config.widths) ** 2,
+    }  # fmt: skip
+    columns = ["decisions seen", "prices", "layer: error, %", "network: error, %", "layer breaks a limit, %",
+               "network breaks a limit, %"]  # fmt: skip
+    curves = {"scores": {name: np.array([at(name, size) for size in config.sizes]) for name in scores[0]},
+              "sizes": config.sizes, "drawn": drawn}  # fmt: skip
+    return Result(CLAIM, checks, numbers, scores, Table(columns, rows), curves)
+
+
+def _drawing(config, lanes, learned, truth, by_layer, by_network, losses) -> dict:
+    """The last lane, in the plane of its two products."""
+    part, seen = _parts(config)["in range"], int(lanes["sizes"][-1])
+    best = min(by_network, key=lambda network: _error(network[-1, part], truth[-1, part]))
+    return {
+        "hidden": (lanes["workshops"].needs[-1][:RESOURCES, :2], lanes["workshops"].stocks[-1][:RESOURCES]),
+        "learned": (np.asarray(learned.needs[-1])[:, :2], np.asarray(learned.stocks[-1])),
+        "seen": truth[-1, :seen, :2], "truth": truth[-1, part, :2], "layer": by_layer[-1, part, :2],
+        "network": best[-1, part, :2], "losses": losses,
+    }  # fmt: skip
+
+
+# ---- plots ---------------------------------------------------------------------------------------------
+
+
+def plot(result: Result) -> list[Picture]:
+    return [_plane(result.curves["drawn"]), _errors(result.curves)]
+
+
+def _plane(drawn) -> Picture:
+    figure = style.figure(10.5, 3.9)
+    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    needs, stocks = drawn["hidden"]
+    far = 1.12 * float(np.max(drawn["truth"]))
+    across, up = np.meshgrid(np.linspace(-0.08 * far, far, 300), np.linspace(-0.08 * far, far, 300))
+    inside = lambda rows, limits: np.min(limits[:, None, None] - np.tensordot(rows, np.stack([across, up]), 1), axis=0)
+    allowed = np.minimum(inside(needs, stocks), np.minimum(across, up))
+    for axes, points, title in zip(
+        panels, ("seen", "layer", "network"), ("decisions seen", "the layer predicts", "the network predicts")
+    ):
+        axes.contourf(across, up, allowed, [0, np.inf], colors=[style.SKY], alpha=0.25)
+        axes.contour(across, up, allowed, [0], colors=style.BLACK, linewidths=1)
+        colour = {"seen": style.BLACK, "layer": style.BLUE, "network": style.RED}[points]
+        axes.scatter(*drawn[points].T, s=9, color=colour, linewidth=0, zorder=3)
+        axes.set(title=title, xlabel="product 1", aspect="equal")
+        axes.grid(visible=False)
+    learned = inside(*drawn["learned"])
+    panels[1].contour(across, up, learned, [0], colors=style.BLUE, linewidths=1.6, linestyles="dashed")
+    panels[0].set(ylabel="product 2")
+    caption = (
+        "A workshop that sells two products. Shaded: what its hidden limits allow. The layer's learned limits (dashed) "
+        "lie on the hidden ones where these act, and its predictions at new prices end on them. The network's "
+        "scatter to both sides of a limit that it has no means to state."
+    )
+    return Picture("plane", caption, figure)
+
+
+def _errors(curves) -> Picture:
+    figure = style.figure(10.5, 3.8)
+    error, breaks = figure.subplots(1, 2)
+    styles = {"in range": "-", "beyond": "--"}
+    for name, colour in (("layer", style.BLUE), ("network", style.RED)):
+        for side, dashes in styles.items():
+            values = 100 * curves["scores"][f"{name} {side}"]
+            shares = 100 * curves["scores"][f"{name} breaks {side}"]
+            label = f"{name}, prices {side}"
+            error.plot(curves["sizes"], values, ".", color=colour, alpha=0.35, markersize=5)
+            error.plot(curves["sizes"], values.mean(1), dashes, color=colour, marker="o", markersize=4, label=label)
+            mean, half = mean_interval(shares, axis=1)
+            breaks.errorbar(curves["sizes"], mean, half, color=colour, linestyle=dashes, marker="o", markersize=4,
+                            capsize=3, label=label)  # fmt: skip
+    for axes in (error, breaks):
+        axes.set(xscale="log", xlabel="decisions seen", xticks=curves["sizes"], xticklabels=map(str, curves["sizes"]))
+        axes.minorticks_off()
+    error.set(yscale="log", title="error of predicted decisions, % of their spread")
+    breaks.set(title="predictions that break a hidden limit, %", ylim=(-3, 103))
+    breaks.legend(loc="center right")
+    caption = (
+        "Left: each dot is a workshop, lines are means. Right: how often a prediction overdraws a resource by more than "
+        "1 %, means with 95 % intervals. Dashed: prices up to twice as high as any seen."
+    )
+    return Picture("errors", caption, figure)
