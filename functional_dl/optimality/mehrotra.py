@@ -14,7 +14,10 @@ the mean of s z, with the second-order term ds dz of the first.  ds and dz are e
 
 is solved through K + A' A = L L' (the same dx, dy with r + A' t for r; regular where the problem's solution is) and the
 Schur complement W' W with W = L^-1 A'.  Relative ridges carry repeated rows, and one refinement takes them out.
-Source: Mehrotra 1992; Nocedal and Wright 2006, section 16.6; Vandenberghe 2010 (the start).
+
+From badly centred iterates predictor and corrector may go round in a cycle; after two iterations without progress a
+step aims at tau = 0.3 of the mean and leaves the second-order term out, as path following does.
+Source: Mehrotra 1992; Cartis 2009 (the cycles); Nocedal and Wright 2006, section 16.6; Vandenberghe 2010 (the start).
 """
 
 from typing import NamedTuple
@@ -27,6 +30,7 @@ from functional_dl.optimality.measures import largest, longest_step
 
 CONVERGED, INFEASIBLE, UNBOUNDED, STUCK = range(4)
 PATIENCE = 12  # iterations without progress that end the search
+LOST, CENTRED = 2, 0.3  # iterations without progress after which steps aim at a share of the mean, not at 0
 
 
 class Program(NamedTuple):
@@ -167,7 +171,9 @@ def iterate(program: Program, state: State) -> State:
     mean = s @ z / count
     after = (s + reach * ds) @ (z + reach * dz) / count
     target = mean * (after / jnp.where(mean > 0, mean, 1.0)) ** 3
-    dx, dy, dz, ds = _newton(program, solve, z, s, errors, program.present * (s * z + ds * dz - target))
+    lost = state.waited >= LOST
+    target, bent = jnp.where(lost, CENTRED * mean, target), jnp.where(lost, 0.0, ds * dz)
+    dx, dy, dz, ds = _newton(program, solve, z, s, errors, program.present * (s * z + bent - target))
     furthest = jnp.minimum(longest_step(s, ds, 2.0), longest_step(z, dz, 2.0))
     reach = jnp.minimum(1.0, jnp.clip(1 - mean, 0.99, 1 - 1e-6) * furthest)
     new = x + reach * dx, y + reach * dy, z + reach * dz, s + reach * ds

@@ -19,7 +19,7 @@ from jax import lax
 from functional_dl.optimality import mehrotra
 from functional_dl.optimality.measures import largest
 
-ROUNDS = 4  # of Newton's method
+ROUNDS = 3  # of Newton's method
 
 
 def at_bounds(side, lower, upper):

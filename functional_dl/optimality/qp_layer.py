@@ -29,9 +29,10 @@ from jaxtyping import Float
 from functional_dl import arguments
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.optimality import qp, qp_active_set
-from functional_dl.optimality.measures import largest
 
 __all__ = ["QPLayer", "layer", "program", "solution"]
+
+TOLERANCE = 1e-12  # tells apart limits that almost meet: the smaller of multiplier and slack is about its root
 
 
 def solution(
@@ -50,8 +51,8 @@ def solution(
       P: its symmetric part counts, and must be positive semidefinite; the others as for qp.solve.
     Returns:
       x (n,).  Runs under jit and vmap; differentiates forward and in reverse, any number of times, by jax and by
-      functional_dl.reverse.  nan where there is no solution, or none is found to 8 sqrt(eps): nothing can be raised
-      under jit.
+      functional_dl.reverse.  nan where there is no solution, or none is found to a gap of 8 sqrt(eps): nothing can be
+      raised under jit.
     Raises:
       ValueError: shapes that do not fit, or one of the pairs A, b and G, h without the other.
     Kinks: where an inequality is active with multiplier 0, x has one-sided derivatives only; the one given treats it as
@@ -160,13 +161,14 @@ def _within(free, lower, upper):
 def _solved(data):
     """(x, y, z, side, strong): side -1 at the lower bound, 1 at the upper, else 0; strong 1.0 for active rows of G."""
     bounds = [bound if bound.size else None for bound in data[6:]]
-    found = qp.solve(*data[:6], *bounds)
+    found = qp.solve(*data[:6], *bounds, tolerance=TOLERANCE)
     point = qp_active_set.sharpened(data, (found.x, found.eq_multipliers, found.ineq_multipliers))
     side, strong = qp_active_set.active(data, point)
     x, y, z = point
-    limit = 8 * jnp.sqrt(jnp.finfo(x.dtype).eps) * (1 + largest(x))
-    exists = (found.status == qp.CONVERGED) | (found.status == qp.STUCK)
-    return jnp.where(exists & (qp_active_set.error(data, point) <= limit), x, jnp.nan), y, z, side, strong
+    limit = 8 * jnp.sqrt(jnp.finfo(x.dtype).eps)
+    near = (found.residual <= limit) & (found.gap <= limit * (1 + jnp.abs(found.objective)))
+    exists = (found.status == qp.CONVERGED) | ((found.status == qp.STUCK) & near)
+    return jnp.where(exists, x, jnp.nan), y, z, side, strong
 
 
 @_solved.defjvp

@@ -1,6 +1,6 @@
 """The quadratic program as a layer: derivatives against differences, closed forms and solution_map; what it learns.
 
-All programs have one size and come in batches of twelve, so that the tests share what is compiled.
+All programs have one size and come in batches of fourteen, so that the tests share what is compiled.
 """
 
 import functools
@@ -15,7 +15,7 @@ from functional_dl.optimality import qp, qp_layer
 from functional_dl.optimality.implicit import solution_map
 from functional_dl.optimality.problem import Problem
 
-N, P_ROWS, G_ROWS, PROGRAMS = 4, 1, 3, 12
+N, P_ROWS, G_ROWS, PROGRAMS = 4, 1, 3, 14
 WEIGHTS = np.array([0.7, -1.3, 0.4, 2.0])
 NAMES = ("P", "q", "A", "b", "G", "h", "lower", "upper")
 
@@ -170,7 +170,7 @@ def filled(P, q, G=None, h=None, A=None, b=None, lower=-np.inf, upper=np.inf):
 ONE, TWO, THREE, ROW = np.eye(1), np.eye(2), np.eye(3), np.ones((1, 3))
 T, NOT = np.array([0.6, 0.5, -1.0]), np.full(1, np.nan)
 PROJECTION = [[-0.5, 0.5, 0.0], [0.5, -0.5, 0.0], [0.0, 0.0, 0.0]]  # dx / dq, q = -t
-SIDES = np.array([[1.0, 0.0], [1.0, 1.0]])
+SIDES, THIRD = np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
 # name -> program, x, dx / dq, dx / dh (or None)
 KNOWN = {
@@ -182,6 +182,14 @@ KNOWN = {
                                         np.zeros((2, 2)), [[1.0, 0.0], [-1.0, 1.0]]),
     "a row stated twice": (filled(TWO, [-2.0, -3.0], TWO[[0, 0]], [1.0, 1.0]), [1.0, 3.0], [[0.0, 0.0], [0.0, -1.0]],
                            None),
+    "three limits almost meet, the third beyond": (
+        filled(TWO, [-3.0, -4.0], THIRD, [1.0, 1.0, 2 + 1e-6]), [1.0, 1.0], np.zeros((2, 2)),
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
+    ),
+    "three limits almost meet, the third before": (
+        filled(TWO, [-3.0, -4.0], THIRD, [1.0, 1.0, 2 - 1e-6]), [1 - 1e-6, 1.0], np.zeros((2, 2)),
+        [[0.0, -1.0, 1.0], [0.0, 1.0, 0.0]],
+    ),
     "row inactive": (filled(ONE, [-0.9], ONE, [1.0]), [0.9], [[-1.0]], [[0.0]]),
     "row weakly active": (filled(ONE, [-1.0], ONE, [1.0]), [1.0], [[-1.0]], [[0.0]]),
     "row active": (filled(ONE, [-1.1], ONE, [1.0]), [1.0], [[0.0]], [[1.0]]),
@@ -241,8 +249,8 @@ LAYER, BOUNDS = qp_layer.layer(N, G_ROWS, P_ROWS, lower=0.0, upper=1.0), {"lower
 def test_the_layer_solves_the_program_that_its_parameters_stand_for():
     init, apply = LAYER
     params = jax.tree.map(lambda p: p + 0.3 * jnp.cos(jnp.arange(p.size)).reshape(p.shape), init(jax.random.key(0)))
-    x = apply(params, BATCH["q"].reshape(3, 4, N))
-    assert x.shape == (3, 4, N)
+    x = apply(params, BATCH["q"].reshape(2, 7, N))
+    assert x.shape == (2, 7, N)
     P, A, b, G, h = qp_layer.program(params, **BOUNDS)
     assert float(jnp.linalg.eigvalsh(P)[0]) >= 1e-2
     same = {"P": P, "A": A, "b": b, "G": G, "h": h, "lower": jnp.zeros(N), "upper": jnp.ones(N)}
