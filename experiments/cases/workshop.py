@@ -48,12 +48,14 @@ def prices(seed: int, count: int, highest: float, sold: int = PRODUCTS) -> np.nd
 
 @jax.jit
 def decide(workshops: Workshop, at: Array) -> Array:
-    """What each workshop makes at each of its prices: (workshops, count, PRODUCTS)."""
+    """What each workshop makes at each of its prices: (workshops, count, PRODUCTS).
 
-    def one(workshop, c):
-        return qp_layer.solution(workshop.costs, -c, None, None, workshop.needs, workshop.stocks, lower=0.0)
-
-    return jax.vmap(jax.vmap(one, (None, 0)))(Workshop(*map(jnp.asarray, workshops)), jnp.asarray(at))
+    One flat batch: programs that end early leave it (optimality.lanes), which they could not in a batch of batches.
+    """
+    at = jnp.asarray(at)
+    costs, needs, stocks = (jnp.repeat(jnp.asarray(part), at.shape[1], axis=0) for part in workshops)
+    solve = lambda P, c, G, h: qp_layer.solution(P, -c, None, None, G, h, lower=0.0)
+    return jax.vmap(solve)(costs, at.reshape(-1, PRODUCTS), needs, stocks).reshape(at.shape)
 
 
 def excess(workshop: Workshop, x: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from functional_dl.optimality import qp, qp_active_set
 
 __all__ = ["QPLayer", "layer", "program", "solution"]
 
-TOLERANCE = 1e-12  # tells apart limits that almost meet: the smaller of multiplier and slack is about its root
+TOLERANCE = 1e-10  # tells apart limits that almost meet: the smaller of multiplier and slack is about its root
 
 
 def solution(
