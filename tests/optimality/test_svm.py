@@ -59,6 +59,7 @@ def test_the_conditions_at_the_optimum():
     np.testing.assert_allclose(machine.weights @ x.T + machine.bias, machine.decision(x), atol=1e-9)
 
 
+@pytest.mark.campaign
 def test_prices_at_once_and_custom_kernels():
     x, y = data("iris")
     prices = jnp.array([0.1, 1.0, 10.0])
