@@ -155,11 +155,11 @@ def test_a_large_batch_equals_its_lanes_alone():
 
 def test_lanes_run_as_long_as_each_of_them_wants():
     """Counting to one's own number, in a batch, in a batch of batches, and cut at the limit."""
-    count = lanes.run(lambda data, state: state + data[1], lambda state: state < 100, 50)
-    wanted = np.random.default_rng(0).integers(1, 30, 300)
-    many = jax.vmap(lambda k: count((k, jnp.ones((), int)), 100 - k))
+    count = lanes.run(lambda k: 100 - k[0], lambda k, state: state + k[1], lambda state: state < 100, 50)
+    wanted = np.random.default_rng(0).integers(1, 30, 1300)
+    many = jax.vmap(lambda k: count((k, jnp.ones((), int))))
     np.testing.assert_array_equal(jax.jit(many)(jnp.asarray(wanted)), 100)
-    np.testing.assert_array_equal(jax.vmap(many)(jnp.asarray(wanted).reshape(3, 100)), 100)
+    np.testing.assert_array_equal(jax.vmap(many)(jx), 100)
     np.testing.assert_array_equal(many(jnp.arange(40, 60)), np.minimum(100, 150 - np.arange(40, 60)))
 
 
