@@ -1,8 +1,8 @@
 """A loop over many problems at once that end at different times: who has finished leaves the batch.
 
 vmap of a while_loop carries every lane until the last has finished, and streams the whole batch through memory at
-each step.  Here the batch is worked on in chunks that stay in a core's cache.  Each is left when at most a quarter of its
-lanes is unfinished; those of all chunks form the next, smaller batch, so that a few slow lanes cost little.
+each step.  Here the batch is worked on in chunks that stay in a core's cache.  A chunk is left when at most a quarter
+of its lanes is unfinished; those of all chunks form the next, smaller batch, so that a few slow lanes cost little.
 """
 
 from collections.abc import Callable
