@@ -153,6 +153,14 @@ def test_a_large_batch_equals_its_lanes_alone():
         assert together.iterations[i] == expected.iterations
 
 
+@pytest.mark.parametrize(("seed", "rank"), [(327, 6), (1397, 3)])
+def test_no_cycle(seed, rank):
+    """On these programs predictor and corrector alone come back to the same four points for ever."""
+    found = jax.jit(qp.solve)(*random(seed, rank))
+    assert found.status == qp.CONVERGED
+    assert found.gap <= 5e-9 * (1 + abs(found.objective))
+
+
 def test_lanes_run_as_long_as_each_of_them_wants():
     """Counting to one's own number, in a batch, in a batch of batches, and cut at the limit."""
     count = lanes.run(lambda k: 100 - k[0], lambda k, state: state + k[1], lambda state: state < 100, 50)
