@@ -60,7 +60,7 @@ class Config:
     """Iterations of the interior point method."""
     problems: int = 4
     """How many of the problems; the last is the one that is not convex."""
-    gap: float = 1e-6
+    gap: float = 1e-9
     """What is to be left of the gap, relative to 1 + |optimum|."""
     seed: int = 0
     """Seed of the random matrices."""
@@ -142,7 +142,7 @@ def run(config: Config) -> Result:
 
 def _one(case: Case, config: Config) -> dict:
     """The optimum, the two methods on their way to it, and the price of a constraint."""
-    solution = solve(case.problem, case.start)
+    solution = solve(case.problem, case.start, tolerance=1e-11)
     optimum = float(solution.objective)
     ascent = dual_ascent(case.problem, case.start, config.steps, case.rate)
     paper = 0.0
@@ -232,22 +232,27 @@ def _panels(found, width, height):
     return figure, panels[: len(found)]
 
 
+def _best(values):
+    """The greatest so far."""
+    return np.maximum.accumulate(np.where(np.isfinite(values), values, -np.inf))
+
+
 def _ascents(found) -> Picture:
     figure, panels = _panels(found, 9.5, 5.6)
     for axes, entry in zip(panels, found, strict=True):
-        steps = np.arange(1, len(entry["ascent"]) + 1)
+        steps, best = np.arange(1, len(entry["ascent"]) + 1), _best(entry["ascent"])
         axes.axhline(entry["optimum"], color=style.BLACK, linewidth=1.0, label="optimum f*")
         axes.plot(steps, entry["ascent"], color=style.BLUE, label="dual value q")
-        axes.fill_between(steps, entry["ascent"], entry["optimum"], color=style.ORANGE, alpha=0.25, label="gap",
-                          linewidth=0)  # fmt: skip
+        axes.plot(steps, best, color=style.BLUE, linewidth=1.0, linestyle=":", label="best bound so far")
+        axes.fill_between(steps, best, entry["optimum"], color=style.ORANGE, alpha=0.25, label="gap", linewidth=0)
         axes.set(xscale="log", title=entry["name"], xlim=(1, len(steps)))
     for axes in panels[-2:]:
         axes.set_xlabel("step of dual ascent")
     panels[0].legend(loc="lower right")
     caption = (
         "The dual value climbs to the optimum from below and never passes it; a dip is a step that was too long. Where "
-        "the problem is not convex (last panel: the best choice of three signs) it stops half a unit short: no "
-        "multiplier proves more."
+        "the problem is not convex (last panel: the best choice of three signs) no multiplier proves more than 0.75, "
+        "half a unit short; one step further q is −∞, and the line ends."
     )
     return Picture("ascent", caption, figure)
 
@@ -256,7 +261,7 @@ def _gaps(found) -> Picture:
     figure, panels = _panels(found, 9.5, 5.6)
     for axes, entry in zip(panels, found, strict=True):
         lines = (
-            ("dual ascent: f* − q", entry["optimum"] - entry["ascent"], style.BLUE, "-"),
+            ("dual ascent: f* − best q", entry["optimum"] - _best(entry["ascent"]), style.BLUE, "-"),
             ("interior point: f* − q", entry["optimum"] - entry["interior"], style.RED, "-"),
             ("interior point: |f(x) − f*|", np.abs(entry["primal"] - entry["optimum"]), style.RED, ":"),
         )
@@ -266,11 +271,11 @@ def _gaps(found) -> Picture:
         axes.set(xscale="log", yscale="log", ylim=(1e-11, 30), title=entry["name"])
     for axes in panels[-2:]:
         axes.set_xlabel("iteration")
-    panels[0].legend(loc="lower left")
+    panels[0].legend(loc="upper right")
     caption = (
         "What is left of the gap. An iteration of the interior point method solves a linear system; of the ascent, a "
         "minimisation over x. Dotted: the objective of iterates that may break constraints, so it may be on either "
-        "side of f*."
+        "side of f*. In the last panel the multipliers of the optimum give q = −∞: no bound at all."
     )
     return Picture("gaps", caption, figure)
 

@@ -55,11 +55,11 @@ def run(config: Config) -> Result:
     named = [word == case.word for word, (case, _) in zip(words, solved)]
     rows = [
         [point.name, "optimal" if not point.fails else "not optimal", "passed" if found.passed else "refused",
-         ", ".join(sorted(names)) or "-", found.second_order, "yes" if found.licq else "no"]
+         ", ".join(sorted(names)) or "-", *_constraints(found)]
         for (point, found), names in zip(judged, failed)
     ] + [
-        [case.name, case.word, word, "-", solution.certificate.second_order,
-         "yes" if solution.certificate.licq else "no"]
+        [case.name, case.word, word, ", ".join(sorted(_failed(solution.certificate, config.tolerance))) or "-",
+         *_constraints(solution.certificate)]
         for (case, solution), word in zip(solved, words)
     ]  # fmt: skip
     passed = sum(found.passed for _, found in judged)
@@ -75,7 +75,7 @@ def run(config: Config) -> Result:
         checks=checks,
         numbers={"points judged": len(judged), "optimal among them": optimal, "problems solved": len(solved)},
         metrics=[{"name": row[0], "truth": row[1], "verdict": row[2], "failed": row[3]} for row in rows],
-        table=Table(["point or problem", "in truth", "verdict", "fails", "second order", "LICQ"], rows),
+        table=Table(["point or problem", "in truth", "verdict", "fails", "second order", "active", "LICQ"], rows),
         curves={
             "residuals": residuals,
             "second": [found.second_order for _, found in judged],
@@ -91,6 +91,12 @@ def _certify(point, tolerance):
     return optimality.certify(
         point.problem, jnp.asarray(point.x, float), as_arrays(point.lam), as_arrays(point.mu), tolerance
     )
+
+
+def _constraints(found) -> list[str]:
+    """Second order, active inequalities (from 1; in brackets those with a multiplier of 0), and LICQ."""
+    active = [*(str(i + 1) for i in found.active.strong), *(f"({i + 1})" for i in found.active.weak)]
+    return [found.second_order, " ".join(active) or "-", "yes" if found.licq else "no"]
 
 
 def _failed(found, tolerance) -> set[str]:
