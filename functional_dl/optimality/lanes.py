@@ -80,7 +80,9 @@ def _together(lanes: _Lanes, size: int, data):
         levels.append((counted, chosen))
         data, counted = jax.tree.map(lambda leaf, at=chosen: leaf[at], (data, counted))
         chunks, length, rest = _plan(size, most)
-        counted = _in_chunks(lambda part, rest=rest: lanes.work(*part, rest), chunks, length, size, (data, counted))
+        counted = _in_chunks(
+            lambda both, rest=rest: lanes.work(both[0], both[1], rest), chunks, length, size, (data, counted)
+        )
     for whole, chosen in reversed(levels):
         counted = jax.tree.map(lambda a, b, at=chosen: a.at[at].set(b), whole, counted)
     return counted[0]
