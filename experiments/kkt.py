@@ -55,11 +55,11 @@ def run(config: Config) -> Result:
     named = [word == case.word for word, (case, _) in zip(words, solved)]
     rows = [
         [point.name, "optimal" if not point.fails else "not optimal", "passed" if found.passed else "refused",
-         ", ".join(sorted(names)) or "-", found.second_order, "yes" if found.licq else "no"]
+         ", ".join(sorted(names)) or "-", *_constraints(found)]
         for (point, found), names in zip(judged, failed)
     ] + [
-        [case.name, case.word, word, "-", solution.certificate.second_order,
-         "yes" if solution.certificate.licq else "no"]
+        [case.name, case.word, word, ", ".join(sorted(_failed(solution.certificate, config.tolerance))) or "-",
+         *_constraints(solution.certificate)]
         for (case, solution), word in zip(solved, words)
     ]  # fmt: skip
     passed = sum(found.passed for _, found in judged)
@@ -69,18 +69,23 @@ def run(config: Config) -> Result:
         Check("of the others exactly the conditions that fail are named", f"{sum(right)} of {len(right)}", all(right)),
         Check("the solver names every outcome rightly", f"{sum(named)} of {len(named)}", all(named)),
     ]
-    residuals = np.array([[float(getattr(found.residuals, name)) for name in CONDITIONS] for _, found in judged])
+    shown = [(point.name, found, "✓" if found.passed else "✗") for point, found in judged]
+    shown += [
+        (f"solver: {case.name}", solution.certificate, "✓" if solution.converged else f"→ {word}")
+        for (case, solution), word in zip(solved, words)
+    ]
+    residuals = np.array([[float(getattr(found.residuals, name)) for name in CONDITIONS] for _, found, _ in shown])
     return Result(
         claim=CLAIM,
         checks=checks,
         numbers={"points judged": len(judged), "optimal among them": optimal, "problems solved": len(solved)},
         metrics=[{"name": row[0], "truth": row[1], "verdict": row[2], "failed": row[3]} for row in rows],
-        table=Table(["point or problem", "in truth", "verdict", "fails", "second order", "LICQ"], rows),
+        table=Table(["point or problem", "in truth", "verdict", "fails", "second order", "active", "LICQ"], rows),
         curves={
             "residuals": residuals,
-            "second": [found.second_order for _, found in judged],
-            "names": [point.name for point, _ in judged],
-            "passed": [found.passed for _, found in judged],
+            "second": [found.second_order for _, found, _ in shown],
+            "names": [f"{name}  {mark}" for name, _, mark in shown],
+            "points": len(judged),
             "tolerance": config.tolerance,
         },
     )
@@ -91,6 +96,12 @@ def _certify(point, tolerance):
     return optimality.certify(
         point.problem, jnp.asarray(point.x, float), as_arrays(point.lam), as_arrays(point.mu), tolerance
     )
+
+
+def _constraints(found) -> list[str]:
+    """Second order, active inequalities (from 1; in brackets those with a multiplier of 0), and LICQ."""
+    active = [*(str(i + 1) for i in found.active.strong), *(f"({i + 1})" for i in found.active.weak)]
+    return [found.second_order, " ".join(active) or "-", "yes" if found.licq else "no"]
 
 
 def _failed(found, tolerance) -> set[str]:
@@ -122,12 +133,15 @@ def plot(result: Result) -> list[Picture]:
         )
         axes.text(5, i, "–" if max(row) > curves["tolerance"] else word, ha="center", va="center", fontsize=8)
     axes.set_xticks(range(6), TITLES)
-    axes.set_yticks(range(len(names)), [f"{name}  {'✓' if ok else '✗'}" for name, ok in zip(names, curves["passed"])])
+    axes.axhline(curves["points"] - 0.5, color=style.BLACK, linewidth=1.0)
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     axes.grid(visible=False)
     caption = (
         "Each row is a point with multipliers, each column a condition and how far it is from holding; red ones fail. "
-        "The ticked points are certified. The last column is the second order, looked at where all else holds."
+        "The ticked points are certified. The last column is the second order, looked at where all else holds. Below "
+        "the line: where the solver ended, and what it said; where it is stuck, the conditions hold ever better with "
+        "multipliers that grow without end, so there is none."
     )
     return [Picture("conditions", caption, figure), _the_line()]
 

@@ -1,7 +1,8 @@
 """A loop over many problems at once that end at different times: who has finished leaves the batch.
 
-vmap of a while_loop carries every lane until the last has finished.  Here the batch is cut to a quarter whenever at
-most a quarter is left, so that a few slow lanes cost little.
+vmap of a while_loop carries every lane until the last has finished, and streams the whole batch through memory at
+each step.  Here the batch is worked on in chunks that stay in a core's cache.  A chunk is left when at most a quarter
+of its lanes is unfinished; those of all chunks form the next, smaller batch, so that a few slow lanes cost little.
 """
 
 from collections.abc import Callable
@@ -11,58 +12,107 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-from functional_dl.aliases import PyTree
+from functional_dl.aliases import Array, PyTree
 
-SHRINK, SMALLEST = 4, 32
+SHRINK = 4
+CACHE = 2**20  # bytes of data in a chunk; what is computed from them takes about as much again
+FEWEST, MOST = 32, 512  # lanes in a chunk
 
 
-def run(step: Callable, going: Callable, limit: int) -> Callable[[PyTree, PyTree], PyTree]:
-    """(data, state) -> the state after `step(data, state)` while `going(state)`, at most `limit` times.
+def run(start: Callable, step: Callable, going: Callable, limit: int) -> Callable[[PyTree], PyTree]:
+    """data -> the state from start(data), after `step(data, state)` while `going(state)`, at most `limit` times.
 
     Under vmap, lanes that have finished keep their state and cost nothing once most have.
     """
 
     @custom_vmap
-    def loop(data, state):
+    def loop(data):
         test = lambda carry: going(carry[0]) & (carry[1] < limit)
-        return lax.while_loop(test, lambda carry: (step(data, carry[0]), carry[1] + 1), (state, 0))[0]
+        return lax.while_loop(test, lambda carry: (step(data, carry[0]), carry[1] + 1), (start(data), 0))[0]
 
     @loop.def_vmap
-    def many(size, batched, data, state):
-        data, state = (
-            jax.tree.map(lambda leaf, is_: leaf if is_ else jnp.broadcast_to(leaf, (size, *leaf.shape)), tree, flags)
-            for tree, flags in zip((data, state), batched, strict=True)
+    def many(size, batched, data):
+        data = jax.tree.map(
+            lambda leaf, is_: leaf if is_ else jnp.broadcast_to(leaf, (size, *leaf.shape)), data, batched[0]
         )
-        end = _together(step, going, limit, size, data, state)
+        end = _together(_Lanes(start, step, going, limit), size, data)
         return end, jax.tree.map(lambda _: True, end)
 
     return loop
 
 
-def _together(step, going, limit, size, data, state):
-    count, rounds = jnp.zeros((), int), size
-    steps, tests = jax.vmap(step), jax.vmap(going)
-    levels = []
-    while True:
-        rest = rounds // SHRINK if rounds // SHRINK >= SMALLEST else 0
+class _Lanes:
+    """The functions over many lanes; `counted` states carry the number of steps of each lane."""
 
-        def test(carry, rest=rest):
-            return (jnp.sum(tests(carry[0])) > rest) & (carry[1] < limit)
+    def __init__(self, start, step, going, limit):
+        self.start, self.step, self._going, self.limit = jax.vmap(start), jax.vmap(step), jax.vmap(going), limit
 
-        def body(carry, data=data):
-            old, count = carry
-            active = tests(old)
-            new = steps(data, old)
+    def going(self, counted) -> Array:
+        state, count = counted
+        return self._going(state) & (count < self.limit)
+
+    def begin(self, data):
+        state = self.start(data)
+        return state, jnp.zeros(len(jax.tree.leaves(state)[0]), int)
+
+    def work(self, data, counted, rest: int):
+        """Steps until at most `rest` lanes are left."""
+
+        def body(counted):
+            active = self.going(counted)
+            state, count = counted
+            new = self.step(data, state), count + 1
             keep = lambda a, b: jnp.where(active.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
-            return jax.tree.map(keep, new, old), count + 1
+            return jax.tree.map(keep, new, counted)
 
-        state, count = lax.while_loop(test, body, (state, count))
-        if not rest:
-            break
-        chosen = jnp.argsort(~tests(state), stable=True)[:rest]
-        levels.append((state, chosen))
-        data, state = jax.tree.map(lambda leaf: leaf[chosen], (data, state))
-        rounds = rest
+        return lax.while_loop(lambda counted: jnp.sum(self.going(counted)) > rest, body, counted)
+
+
+def _together(lanes: _Lanes, size: int, data):
+    """The first batch, in chunks that start their own lanes; then ever smaller ones of what is left."""
+    most = _most(size, data)
+    chunks, length, rest = _plan(size, most)
+    counted = _in_chunks(lambda part: lanes.work(part, lanes.begin(part), rest), chunks, length, size, data)
+    levels = []
+    while rest:
+        size = chunks * rest
+        chosen = jnp.argsort(~lanes.going(counted), stable=True)[:size]
+        levels.append((counted, chosen))
+        data, counted = jax.tree.map(lambda leaf, at=chosen: leaf[at], (data, counted))
+        chunks, length, rest = _plan(size, most)
+        counted = _in_chunks(
+            lambda both, rest=rest: lanes.work(both[0], both[1], rest), chunks, length, size, (data, counted)
+        )
     for whole, chosen in reversed(levels):
-        state = jax.tree.map(lambda a, b: a.at[chosen].set(b), whole, state)
-    return state
+        counted = jax.tree.map(lambda a, b, at=chosen: a.at[at].set(b), whole, counted)
+    return counted[0]
+
+
+def _most(size: int, data) -> int:
+    """Lanes in a chunk, by the size of their data."""
+    each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(data)) // max(size, 1)
+    return min(max(CACHE // max(each, 1), FEWEST), MOST)
+
+
+def _plan(size: int, most: int) -> tuple[int, int, int]:
+    """(chunks, lanes in each, how many of these may be left unfinished).
+
+    A number of chunks that divides the size is preferred, for else the lanes have to be copied to fill the last chunk.
+    """
+    fewest = max(-(-size // most), 1)
+    even = (k for k in range(fewest, 2 * fewest + 1) if size % k == 0)
+    chunks = next(even, fewest)
+    length = -(-size // chunks)
+    return chunks, length, length // SHRINK if chunks > 1 else 0
+
+
+def _in_chunks(work: Callable, chunks: int, length: int, size: int, tree):
+    """work over chunks of the leading axis, one after the other; the last lanes are repeated to fill them."""
+    if chunks == 1:
+        return work(tree)
+    if chunks * length > size:
+        at = jnp.minimum(jnp.arange(chunks * length), size - 1)
+        tree = jax.tree.map(lambda leaf: leaf[at], tree)
+    split = jax.tree.map(lambda leaf: leaf.reshape(chunks, length, *leaf.shape[1:]), tree)
+    end = lax.map(work, split)
+    return jax.tree.map(lambda leaf: leaf.reshape(chunks * length, *leaf.shape[2:])[:size], end)

@@ -7,17 +7,17 @@ With slacks s = e - E x > 0 and multipliers z > 0 each iteration solves Newton's
     P x + q + A' y + E' z = 0,    A x = b,    E x + s = e,    s_i z_i = tau
 
 twice with one factored matrix: for tau = 0 (how far can the gap fall?), then for tau = (gap after / gap before)^3 of
-the mean of s z, with the second-order term ds dz of the first.  ds and dz are eliminated, and what is left,
+the mean of s z, with the second-order term ds dz of the first.  That term belongs to a full step; where only short ones
+are possible it can lead the iterates round in a cycle.  An iteration that follows on some without progress is careful:
+no second order, tau at least half of the mean, and a fifth of the way to the border is left, which brings the iterates
+back to the middle.  ds and dz are eliminated, and what is left,
 
     [ K  A' ] [ dx ]   [ r ]
     [ A  0  ] [ dy ] = [ t ],      K = P + E' diag(z / s) E   (n x n; a bound adds to its diagonal),
 
 is solved through K + A' A = L L' (the same dx, dy with r + A' t for r; regular where the problem's solution is) and the
 Schur complement W' W with W = L^-1 A'.  Relative ridges carry repeated rows, and one refinement takes them out.
-
-From badly centred iterates predictor and corrector may go round in a cycle; after two iterations without progress a
-step aims at tau = 0.3 of the mean and leaves the second-order term out, as path following does.
-Source: Mehrotra 1992; Cartis 2009 (the cycles); Nocedal and Wright 2006, section 16.6; Vandenberghe 2010 (the start).
+Source: Mehrotra 1992; Nocedal and Wright 2006, section 16.6; Vandenberghe 2010 (the start); Cartis 2009 (the cycles).
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from functional_dl.optimality.measures import largest, longest_step
 
 CONVERGED, INFEASIBLE, UNBOUNDED, STUCK = range(4)
 PATIENCE = 12  # iterations without progress that end the search
-LOST, CENTRED = 2, 0.3  # iterations without progress after which steps aim at a share of the mean, not at 0
+DOUBT = 2  # iterations without progress after which they are careful
 
 
 class Program(NamedTuple):
@@ -171,11 +171,11 @@ def iterate(program: Program, state: State) -> State:
     mean = s @ z / count
     after = (s + reach * ds) @ (z + reach * dz) / count
     target = mean * (after / jnp.where(mean > 0, mean, 1.0)) ** 3
-    lost = state.waited >= LOST
-    target, bent = jnp.where(lost, CENTRED * mean, target), jnp.where(lost, 0.0, ds * dz)
-    dx, dy, dz, ds = _newton(program, solve, z, s, errors, program.present * (s * z + bent - target))
+    careful = state.waited >= DOUBT
+    target, second = jnp.where(careful, jnp.maximum(target, mean / 2), target), jnp.where(careful, 0.0, ds * dz)
+    dx, dy, dz, ds = _newton(program, solve, z, s, errors, program.present * (s * z + second - target))
     furthest = jnp.minimum(longest_step(s, ds, 2.0), longest_step(z, dz, 2.0))
-    reach = jnp.minimum(1.0, jnp.clip(1 - mean, 0.99, 1 - 1e-6) * furthest)
+    reach = jnp.minimum(1.0, jnp.where(careful, 0.8, jnp.clip(1 - mean, 0.99, 1 - 1e-6)) * furthest)
     new = x + reach * dx, y + reach * dy, z + reach * dz, s + reach * ds
     state = state._replace(x=new[0], y=new[1], z=new[2], s=new[3], iterations=state.iterations + 1)
     return judged(program, state)

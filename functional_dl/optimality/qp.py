@@ -85,7 +85,7 @@ def solve(
       (2e7 in float64, 700 in float32).  A P that is not semidefinite is not detected.
     """
     program, back = _scaled(data(P, q, A, b, G, h, lower, upper), tolerance)
-    end = lanes.run(mehrotra.iterate, mehrotra.unfinished, max_iterations)(program, mehrotra.start(program))
+    end = lanes.run(mehrotra.start, mehrotra.iterate, mehrotra.unfinished, max_iterations)(program)
     return _solution(program, back, end)
 
 

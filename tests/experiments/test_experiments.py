@@ -11,6 +11,7 @@ import pytest
 
 from experiments.framework import page, registry, runner
 from experiments.framework.result import Picture, Result
+from tests.campaigns import quick
 
 EXPERIMENTS = registry.discover()
 VOID = {"meta", "img", "br", "link", "input"}
@@ -47,7 +48,11 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# those outside of the suite, and the longest to compile, are in the campaign
+LONG = {"attribution", "gradient_field", "integrals", *(n for n in EXPERIMENTS if not EXPERIMENTS[n].in_suite)}
+
+
+@pytest.mark.parametrize("name", quick(EXPERIMENTS, *(set(EXPERIMENTS) - LONG)))
 def test_runs_on_tiny_settings(name, results):
     experiment = EXPERIMENTS[name]
     result = runner.run(experiment, experiment.module.SMOKE, results)

@@ -26,7 +26,7 @@ from tests.fuzz.shrink import shrunk
 
 PROGRAMS, CHUNKS = 10_000, 50
 PER_CHUNK = PROGRAMS // CHUNKS
-QUICK = [range(10**6 + i, 10**6 + i + 20) for i in (0, 20)]
+QUICK = [range(10**6, 10**6 + 20)]
 FAMILIES_HELD = {*FAMILIES, "branches", "loops", "calls", "inner derivatives"}
 
 
@@ -81,6 +81,7 @@ def test_small_programs(program):
     judged(program)
 
 
+@pytest.mark.campaign
 def test_distribution():
     """Every operation of every family occurs, chains are 30 steps long, bodies lie three deep."""
     sample = [program_of(seed) for seed in range(700)]

@@ -80,7 +80,7 @@ SOLVED = [
     *(Known(f"strictly convex {seed}", random(seed)) for seed in range(5)),
     *(Known(f"semidefinite of rank 2, {seed}", random(seed, rank=2)) for seed in (10, 11)),
     *(Known(f"linear {seed}", random(seed, rank=0)) for seed in (12, 13, 14)),
-    # without a centred step where progress ends, predictor and corrector go round in a cycle here
+    # without careful iterations where progress ends, predictor and corrector go round in a cycle here
     *(Known(f"badly centred {seed}", random(seed)) for seed in (327, 6286, 7198)),
     Known("large objective", random(15, scale=1e6)),
     Known("small objective", random(16, scale=1e-4)),

@@ -24,6 +24,7 @@ THETA = jnp.array([0.6, 0.5, -1.0])
 JACOBIAN = jnp.array([[0.5, -0.5, 0.0], [-0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
 
 
+@pytest.mark.campaign
 def test_the_simplex_in_every_mode():
     np.testing.assert_allclose(SIMPLEX(THETA), [0.55, 0.45, 0.0], atol=1e-12)
     for mode in (jax.jacfwd, jax.jacrev, reverse.jacrev):

@@ -46,6 +46,7 @@ def test_equals_scikit_learn(kernel, options):
     np.testing.assert_array_equal(machine.predict(x), other.predict(x))
 
 
+@pytest.mark.campaign
 def test_the_conditions_at_the_optimum():
     """alpha in [0, C], y . alpha = 0, and alpha_i (1 - xi_i - y_i f(x_i)) = 0 with xi_i = max(0, 1 - y_i f(x_i))."""
     x, y = data("breast_cancer")
@@ -59,6 +60,7 @@ def test_the_conditions_at_the_optimum():
     np.testing.assert_allclose(machine.weights @ x.T + machine.bias, machine.decision(x), atol=1e-9)
 
 
+@pytest.mark.campaign
 def test_prices_at_once_and_custom_kernels():
     x, y = data("iris")
     prices = jnp.array([0.1, 1.0, 10.0])

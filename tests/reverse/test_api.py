@@ -312,6 +312,7 @@ def test_python_numbers_keep_their_weak_type():
     assert jax.make_jaxpr(reverse.grad(jnp.sin))(2.0).jaxpr.eqns[-1].primitive.name == "mul"
 
 
+@pytest.mark.campaign
 def test_nothing_leaks():
     """jax.checking_leaks finds a tracer that the user keeps, and none of ours."""
     programs = [
