@@ -2,7 +2,8 @@ r"""Workshops whose rules nobody has written down: at prices c they make what ea
 
     x(c) = argmax_x  c . x - x' P x / 2   subject to   G x <= h,  x >= 0,
 
-four products, three limited resources.  Costs P, needs G and stocks h are drawn for each; only (c, x) is seen.
+three limited resources and as a rule four products.  Costs P, needs G and stocks h are drawn for each; only (c, x) is
+seen.
 """
 
 from typing import NamedTuple
@@ -25,37 +26,36 @@ class Workshop(NamedTuple):
     stocks: Array
 
 
-def draw(seed: int, rows: int) -> Workshop:
+def draw(seed: int, rows: int, products: int = PRODUCTS) -> Workshop:
     """A workshop; rows beyond the three resources have no limit."""
     rng = np.random.default_rng([7, seed])
-    slopes = 0.4 * rng.normal(size=(PRODUCTS, PRODUCTS))
-    needs = rng.uniform(0.1, 1.0, (RESOURCES, PRODUCTS))
+    slopes = 0.4 * rng.normal(size=(products, products))
+    needs = rng.uniform(0.1, 1.0, (RESOURCES, products))
     needs = needs / np.linalg.norm(needs, axis=1, keepdims=True)
     stocks = rng.uniform(0.8, 1.6, RESOURCES)
     none = rows - RESOURCES
     return Workshop(
-        0.5 * np.eye(PRODUCTS) + slopes @ slopes.T,
-        np.concatenate([needs, np.zeros((none, PRODUCTS))]),
+        0.5 * np.eye(products) + slopes @ slopes.T,
+        np.concatenate([needs, np.zeros((none, products))]),
         np.concatenate([stocks, np.full(none, np.inf)]),
     )
 
 
-def prices(seed: int, count: int, highest: float, sold: int = PRODUCTS) -> np.ndarray:
-    """(count, PRODUCTS), evenly between 0 and `highest`; 0 for products that are not sold."""
-    drawn = np.random.default_rng([11, seed, int(1000 * highest)]).uniform(0, highest, (count, PRODUCTS))
-    return drawn * (np.arange(PRODUCTS) < sold)
+def prices(seed: int, count: int, highest: float, products: int = PRODUCTS) -> np.ndarray:
+    """(count, products), evenly between 0 and `highest`."""
+    return np.random.default_rng([11, seed, int(1000 * highest)]).uniform(0, highest, (count, products))
 
 
 @jax.jit
 def decide(workshops: Workshop, at: Array) -> Array:
-    """What each workshop makes at each of its prices: (workshops, count, PRODUCTS).
+    """What each workshop makes at each of its prices: (workshops, count, products).
 
     One flat batch: programs that end early leave it (optimality.lanes), which they could not in a batch of batches.
     """
     at = jnp.asarray(at)
     costs, needs, stocks = (jnp.repeat(jnp.asarray(part), at.shape[1], axis=0) for part in workshops)
     solve = lambda P, c, G, h: qp_layer.solution(P, -c, None, None, G, h, lower=0.0)
-    return jax.vmap(solve)(costs, at.reshape(-1, PRODUCTS), needs, stocks).reshape(at.shape)
+    return jax.vmap(solve)(costs, at.reshape(-1, at.shape[-1]), needs, stocks).reshape(at.shape)
 
 
 def excess(workshop: Workshop, x: np.ndarray) -> np.ndarray:

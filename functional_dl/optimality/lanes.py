@@ -28,7 +28,8 @@ def run(start: Callable, step: Callable, going: Callable, limit: int) -> Callabl
     @custom_vmap
     def loop(data):
         test = lambda carry: going(carry[0]) & (carry[1] < limit)
-        return lax.while_loop(test, lambda carry: (step(data, carry[0]), carry[1] + 1), (start(data), 0))[0]
+        begin = _varying((start(data), jnp.zeros((), int)), data)
+        return lax.while_loop(test, lambda carry: (step(data, carry[0]), carry[1] + 1), begin)[0]
 
     @loop.def_vmap
     def many(size, batched, data):
@@ -53,7 +54,7 @@ class _Lanes:
 
     def begin(self, data):
         state = self.start(data)
-        return state, jnp.zeros(len(jax.tree.leaves(state)[0]), int)
+        return _varying((state, jnp.zeros(len(jax.tree.leaves(state)[0]), int)), data)
 
     def work(self, data, counted, rest: int):
         """Steps until at most `rest` lanes are left."""
@@ -66,6 +67,13 @@ class _Lanes:
             return jax.tree.map(keep, new, counted)
 
         return lax.while_loop(lambda counted: jnp.sum(self.going(counted)) > rest, body, counted)
+
+
+def _varying(tree, data):
+    """The tree as it is, but computed from the data: shard_map wants a loop's state to vary over devices as they do."""
+    nothing = sum(jnp.sum(jnp.ravel(leaf)[:0]).astype(int) for leaf in jax.tree.leaves(data))
+    add = lambda leaf: leaf | (nothing > 0) if leaf.dtype == bool else leaf + nothing.astype(leaf.dtype)
+    return jax.tree.map(add, tree)
 
 
 def _together(lanes: _Lanes, size: int, data):

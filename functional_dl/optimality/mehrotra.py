@@ -23,9 +23,10 @@ Source: Mehrotra 1992; Nocedal and Wright 2006, section 16.6; Vandenberghe 2010 
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 
 from functional_dl.aliases import Array
-from functional_dl.optimality import substitution
+from functional_dl.optimality.cholesky import inverse_factor
 from functional_dl.optimality.measures import largest, longest_step
 
 CONVERGED, INFEASIBLE, UNBOUNDED, STUCK = range(4)
@@ -108,24 +109,23 @@ def factor(program: Program, w):
     A, eps = program.A, jnp.finfo(w.dtype).eps
     ridge = 8 * eps * len(program.q)
     regular = program.PA + program.gram(w)
-    lower = jnp.linalg.cholesky(regular + jnp.diag(ridge * _or_one(jnp.diag(regular))), symmetrize_input=False)
-    forward, backward = substitution.solves(lower)
-    W = forward(A.T)
-    schur = W.T @ W
-    damped = schur + jnp.diag(1e3 * ridge * _or_one(jnp.diag(schur)))
-    inner, outer = substitution.solves(jnp.linalg.cholesky(damped, symmetrize_input=False))
+    M = inverse_factor(regular + jnp.diag(ridge * _or_one(jnp.diag(regular))))
+    W = M @ A.T
+    schur = lax.optimization_barrier(W.T) @ W
+    N = inverse_factor(schur + jnp.diag(1e3 * ridge * _or_one(jnp.diag(schur))))
 
     def once(r, t):
-        v = forward(r)
-        dy = outer(inner(W.T @ v - t))
-        return backward(v - W @ dy), dy
+        v = M @ r
+        dy = N.T @ (N @ (W.T @ v - t))
+        return M.T @ (v - W @ dy), dy
 
     def solve(r, t, refined=True):
         r = r + A.T @ t
         dx, dy = once(r, t)
         if not refined:
             return dx, dy
-        more_x, more_y = once(r - regular @ dx - A.T @ dy, t - A @ dx)
+        curved = program.PA @ dx + program.columns(w * program.rows(dx))
+        more_x, more_y = once(r - curved - A.T @ dy, t - A @ dx)
         return dx + more_x, dy + more_y
 
     return solve

@@ -1,11 +1,15 @@
 """Quadratic and linear programs against Clarabel and SciPy; infeasible and unbounded ones are named with a proof."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 from scipy.optimize import linprog
 
 from functional_dl.optimality import lanes, qp
@@ -159,6 +163,34 @@ def test_no_cycle(seed, rank):
     found = jax.jit(qp.solve)(*random(seed, rank))
     assert found.status == qp.CONVERGED
     assert found.gap <= 5e-9 * (1 + abs(found.objective))
+
+
+def test_a_batch_on_many_devices_equals_that_on_one():
+    """shard_map: each device its share, with as many rounds as its own lanes want."""
+    columns = [jnp.stack(parts) for parts in zip(*(random(seed) for seed in range(32)), strict=True)]
+    mesh = jax.make_mesh((8,), ("programs",), axis_types=(AxisType.Auto,))
+    axis = PartitionSpec("programs")
+    shared = jax.jit(jax.shard_map(jax.vmap(qp.solve), mesh=mesh, in_specs=axis, out_specs=axis))(*columns)
+    together = jax.jit(jax.vmap(qp.solve))(*columns)
+    np.testing.assert_array_equal(shared.iterations, together.iterations)
+    np.testing.assert_allclose(shared.x, together.x, atol=1e-7)
+
+
+@pytest.mark.campaign
+def test_two_batches_in_one_program_do_not_block_each_other():
+    """Batched LAPACK calls do, on a machine with few cores: each loop holds a thread that the other one waits for."""
+    code = """
+import jax, jax.numpy as jnp
+from functional_dl.optimality import qp
+from tests.optimality.programs import random
+columns = [jnp.stack(parts) for parts in zip(*(random(seed) for seed in range(1000)), strict=True)]
+halves = [[part[:500] for part in columns], [part[500:] for part in columns]]
+both = jax.jit(lambda first, second: (jax.vmap(qp.solve)(*first), jax.vmap(qp.solve)(*second)))
+for _ in range(20):
+    jax.block_until_ready(both(*halves))
+"""
+    environment = os.environ | {"JAX_ENABLE_X64": "1", "XLA_FLAGS": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, timeout=300, check=True)
 
 
 def test_lanes_run_as_long_as_each_of_them_wants():
