@@ -237,7 +237,7 @@ def _score(config: Config, outcome: Outcome, lane: int) -> dict:
     """Errors and broken limits of one lane; the network is the best of the grid on each side."""
     lanes, truth, _, by_layer, by_network = outcome
     rules = Workshop(*(part[lane] for part in lanes["workshops"]))
-    score = {"size": int(lanes["sizes"][lane]), "workshop": int(lanes["seeds"][lane])}
+    score: dict[str, float] = {"size": int(lanes["sizes"][lane]), "workshop": int(lanes["seeds"][lane])}
     for side, part in _parts(config).items():
         right = truth[lane, part]
         grid = [_error(network[lane, part], right) for network in by_network]

@@ -21,9 +21,9 @@ PRODUCTS, RESOURCES, HIGHEST = 4, 3, 3.0  # prices that are seen lie between 0 a
 class Workshop(NamedTuple):
     """P (n, n), G (rows, n), h (rows,); arrays of several workshops have one axis more."""
 
-    costs: Array
-    needs: Array
-    stocks: Array
+    costs: Array | np.ndarray
+    needs: Array | np.ndarray
+    stocks: Array | np.ndarray
 
 
 def draw(seed: int, rows: int, products: int = PRODUCTS) -> Workshop:
