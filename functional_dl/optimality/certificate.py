@@ -54,8 +54,10 @@ class Certificate(NamedTuple):
         multipliers do not run to infinity for want of a constraint qualification.
       residuals: KKTResiduals.
       active: Active(strong, weak).
-      licq: the gradients of equalities and active inequalities are linearly independent.
-      mfcq: those of the equalities are, and a direction d has grad h d = 0 and grad g_i d < 0 for all active i.
+      licq: the gradients of equalities and active inequalities are linearly independent, by a margin (singular values
+        above 0.3 sqrt(tolerance) of the greatest): a point known to the tolerance may be that near to one where not.
+      mfcq: those of the equalities are, and a direction d has grad h d = 0 and grad g_i d < 0 for all active i; by the
+        same margin.
       second_order: "strict minimum", "necessary" (curvature >= 0 within rounding, not > 0), "not a minimum", or
         "undecided" (weakly active constraints leave it open).
       gap: |f(x) - L(x, lambda, mu)|: for a convex problem at a stationary point it bounds f(x) - f*.
@@ -116,18 +118,18 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     weak = near & ~strong & (np.abs(g) <= 1e3 * tolerance * size)
     rows = np.concatenate([dh, dg[strong], dg[weak]])
     finite = bool(np.all(np.isfinite(rows)) and np.isfinite(f))
-    licq = finite and _rank(rows) == len(rows)
-    mfcq = finite and (licq or _mfcq(dh, dg[strong | weak]))
-    second, curvature = "undecided", np.zeros((x.size, x.size))
-    if finite and not failed:
-        curvature = np.asarray(hessian(x, lam.astype(x.dtype), mu.astype(x.dtype)), float)
-        second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], licq, tolerance)
-    size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
     # A point known to a residual of `tolerance` may be sqrt(tolerance) away from one where gradients depend on each
     # other; near it the conditions hold with multipliers that grow without end.
     loose = 0.3 * np.sqrt(tolerance)
-    qualified = finite and (_rank(rows, loose) == len(rows) or _mfcq(dh, dg[strong | weak], loose))
-    limit = finite and not failed and not qualified and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
+    licq = finite and _rank(rows, loose) == len(rows)
+    mfcq = finite and (licq or _mfcq(dh, dg[strong | weak], loose))
+    second, curvature = "undecided", np.zeros((x.size, x.size))
+    if finite and not failed:
+        curvature = np.asarray(hessian(x, lam.astype(x.dtype), mu.astype(x.dtype)), float)
+        regular = _rank(rows) == len(rows)
+        second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], regular, tolerance)
+    size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
+    limit = finite and not failed and not mfcq and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
     if finite and not failed and second in ("strict minimum", "necessary"):
 
         def lagrangian(at):
@@ -204,7 +206,7 @@ def _rank(rows, least=RANK):
     return int(np.sum(singular > least * singular[0]))
 
 
-def _mfcq(dh, active, least=1e-7):
+def _mfcq(dh, active, least):
     """A witness by linear programming: max t with grad h d = 0, grad g_i d + t <= 0, |d| <= 1, above `least`."""
     from scipy.optimize import linprog
 
