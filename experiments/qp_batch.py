@@ -47,6 +47,8 @@ class Config:
     """Inequalities of each, beside which nothing bounds the variables."""
     rounds: int = 7
     """Rounds, of which medians are taken."""
+    calls: int = 3
+    """Calls with the batch in a round."""
     clarabel: int = 100
     """Programs that Clarabel solves in a round."""
     scipy: int = 5
@@ -56,7 +58,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self):
-        settings.at_least(self, 1, "programs", "variables", "equalities", "inequalities", "rounds", "clarabel", "scipy")
+        settings.at_least(self, 1, "programs", "variables", "equalities", "inequalities", "rounds", "calls", "clarabel",
+                          "scipy")  # fmt: skip
 
 
 SMOKE = Config(programs=8, variables=4, equalities=1, inequalities=5, rounds=1, clarabel=2, scipy=1, ratio=0.0)
@@ -168,7 +171,8 @@ def _rounds(config: Config, everywhere, alone, batch):
     others: dict = {name: {} for name in slices}
     for round_ in range(config.rounds):
         for name, solve in (("batch", everywhere), ("batch, one device", alone)):
-            times[name].append(_clock(solve, config.programs)[1])
+            calls = lambda solve=solve: [solve() for _ in range(config.calls)]
+            times[name].append(_clock(calls, config.calls * config.programs)[1])
         for name, (count, other) in slices.items():
             chosen = [(round_ * count + k) % config.programs for k in range(min(count, config.programs))]
             given = [[part[i] for part in batch] for i in chosen]
