@@ -11,68 +11,20 @@ rest is "undecided".
 Source: Nocedal and Wright 2006, theorems 12.5 and 12.6.
 """
 
-from typing import NamedTuple
-
 import jax
 import numpy as np
 
 from functional_dl import arguments
 from functional_dl.aliases import PyTree
-from functional_dl.optimality.kkt import KKTResiduals, residuals
+from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.multipliers import estimate
 from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.verdict import LIMIT, Active, Certificate, explain
 
 RANK = 1e-9  # singular values below this fraction of the greatest count as zero
 BEYOND = 32.0  # times the step to the model's minimum
 NEAR = np.array([1e-2, 1e-3, 1e-4])  # distances, relative to x, at which flat directions are tried
 FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
-CONDITIONS = {
-    "stationarity": "the gradient of the Lagrangian is not zero",
-    "eq_residual": "an equality does not hold",
-    "ineq_residual": "an inequality is violated",
-    "dual_residual": "a multiplier of an inequality is negative",
-    "slackness": "an inequality that is not active has a multiplier (complementary slackness)",
-}
-
-LIMIT = (
-    "a KKT point only in the limit: no constraint qualification holds, and a multiplier of {:.3g} says that none exists"
-)
-
-
-class Active(NamedTuple):
-    """Indices of the inequalities (then lower, then upper finite bounds) with g = 0: multiplier positive, or zero."""
-
-    strong: tuple[int, ...]
-    weak: tuple[int, ...]
-
-
-class Certificate(NamedTuple):
-    """What is known about a point.
-
-    Fields:
-      passed: all five residuals are within the tolerance, no direction of descent of second order was found, and the
-        multipliers do not run to infinity for want of a constraint qualification.
-      residuals: KKTResiduals.
-      active: Active(strong, weak).
-      licq: the gradients of equalities and active inequalities are linearly independent.
-      mfcq: those of the equalities are, and a direction d has grad h d = 0 and grad g_i d < 0 for all active i.
-      second_order: "strict minimum", "necessary" (curvature >= 0 within rounding, not > 0), "not a minimum", or
-        "undecided" (weakly active constraints leave it open).
-      gap: |f(x) - L(x, lambda, mu)|: for a convex problem at a stationary point it bounds f(x) - f*.
-      reason: a sentence that names every condition that is violated.
-      eq_multipliers, ineq_multipliers: those that were judged.
-    """
-
-    passed: bool
-    residuals: KKTResiduals
-    active: Active
-    licq: bool
-    mfcq: bool
-    second_order: str
-    gap: float
-    reason: str
-    eq_multipliers: PyTree
-    ineq_multipliers: PyTree
 
 
 def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
@@ -146,7 +98,7 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         bool(mfcq),
         second,
         float(abs(lam @ h + mu @ g)) if finite else float("inf"),
-        LIMIT.format(size_of) if limit else _reason(found, failed, second, finite, tolerance),
+        LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance),
         flat.unpack_equality(jax.numpy.asarray(lam, x.dtype)),
         flat.unpack_inequality(jax.numpy.asarray(mu, x.dtype)),
     )
@@ -261,18 +213,3 @@ def _second_order(hessian, strong, weak, licq, tolerance):
     if licq and (narrow < -zero or in_cone):
         return "not a minimum"
     return "undecided"
-
-
-def _reason(found, failed, second, finite, tolerance):
-    """A sentence."""
-    if not finite:
-        return "a value or derivative at the point is not finite"
-    if failed:
-        said = "; ".join(f"{CONDITIONS[name]} ({name} = {float(getattr(found, name)):.3g})" for name in failed)
-        return f"not a KKT point to {tolerance:g}: {said}"
-    if second == "not a minimum":
-        return (
-            "a KKT point, but the Lagrangian falls along a feasible direction: a saddle, a maximum, an inflection, "
-            "or an infimum that is not attained"
-        )
-    return f"a KKT point to {tolerance:g}; second order: {second}"

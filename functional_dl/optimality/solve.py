@@ -10,10 +10,11 @@ import numpy as np
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
-from functional_dl.optimality.certificate import Certificate, certify_flat, evaluate
+from functional_dl.optimality.certificate import certify_flat, evaluate
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
 from functional_dl.optimality.restoration import restore
+from functional_dl.optimality.verdict import Certificate
 
 METHODS = {
     "interior_point": interior_point.minimise,
