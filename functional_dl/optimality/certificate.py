@@ -16,15 +16,12 @@ import numpy as np
 
 from functional_dl import arguments
 from functional_dl.aliases import PyTree
+from functional_dl.optimality.certificate_large import certify_large, programs
 from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.multipliers import estimate
 from functional_dl.optimality.problem import Problem, flatten
-from functional_dl.optimality.verdict import LIMIT, Active, Certificate, explain
-
-RANK = 1e-9  # singular values below this fraction of the greatest count as zero
-BEYOND = 32.0  # times the step to the model's minimum
-NEAR = np.array([1e-2, 1e-3, 1e-4])  # distances, relative to x, at which flat directions are tried
-FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
+from functional_dl.optimality.qualification import FLAT, RANK
+from functional_dl.optimality.verdict import LIMIT, Active, Certificate, explain, falls_along
 
 
 def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
@@ -52,6 +49,8 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
 
 def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     """certify over vectors; lam or mu may be None.  `compiled` is what evaluate(flat) returned, to use it again."""
+    if flat.large:
+        return certify_large(flat, x, lam, mu, tolerance, compiled)
     values, judge, hessian = compiled or evaluate(flat)
     f, slope, h, dh, g, dg = (np.asarray(v, float) for v in values(x))
     size = 1 + np.linalg.norm(dg, axis=1)
@@ -105,7 +104,10 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
 
 
 def evaluate(flat):
-    """Compiled: values and first derivatives; residuals; the Hessian of the Lagrangian."""
+    """Compiled: values and first derivatives; residuals; the Hessian of the Lagrangian.  Where no matrix may be formed:
+    the programs of certificate_large."""
+    if flat.large:
+        return programs(flat)
 
     def values(x):
         f, slope = jax.value_and_grad(flat.objective)(x)
@@ -119,32 +121,18 @@ def evaluate(flat):
 
 
 def _falls_on(lagrangian, x, slope, hessian, held):
-    """Whether the Lagrangian falls where its quadratic model says that it does not.
-
-    Near an inflection, as of x^3, and far out where exp(-x) dies away, the slope is as small as one likes and the
-    curvature positive; but far beyond the model's minimum it is lower than here.  At the inflection both vanish; but
-    it is lower on one side, however near, by more than its slope explains.
-    """
+    """Whether the Lagrangian falls on along an eigenvector of the reduced Hessian."""
     basis = _null(held, hessian.shape[0])
     if basis.shape[1] == 0:
         return False
     values, vectors = np.linalg.eigh(basis.T @ hessian @ basis)
     here, size = lagrangian(x), np.max(np.abs(hessian), initial=1.0)
-    eps = 1e3 * np.finfo(float).eps
     change = lambda step: lagrangian(x + jax.numpy.asarray(step, x.dtype)) - here
-    for value, vector in zip(values, (basis @ vectors).T, strict=True):
-        along = slope @ vector
-        if 0 < value < 1e-2 * size:
-            model = along**2 / value
-            if change(-BEYOND * along / value * vector) < min(-model / 4, -eps * abs(here)):
-                return True
-        if abs(value) <= FLAT * size:
-            reach = NEAR * (1 + np.linalg.norm(x))
-            for side in (-1, 1):
-                falls = [change(side * r * vector) < -10 * abs(along) * r - eps * (1 + abs(here)) for r in reach]
-                if all(falls):
-                    return True
-    return False
+    reach = float(np.linalg.norm(x))
+    return any(
+        falls_along(change, here, vector, value, slope @ vector, size, reach)
+        for value, vector in zip(values, (basis @ vectors).T, strict=True)
+    )
 
 
 def _rank(rows, least=RANK):

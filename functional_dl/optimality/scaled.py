@@ -56,7 +56,9 @@ def together(flat, x) -> Array:
 def scale(flat, x0) -> Scaled:
     """Factors <= 1 that bring the gradients at x0 to at most GRADIENT; 1 where a gradient is not finite."""
     if flat.large:
-        rows = [each_row(fun, x0, largest) for fun in (lambda x: flat.objective(x)[None], flat.equalities, flat.general)]
+        rows = [
+            each_row(fun, x0, largest) for fun in (lambda x: flat.objective(x)[None], flat.equalities, flat.general)
+        ]
         rows = jnp.concatenate([*rows, jnp.ones(sum(side.size for side in flat.bounded()), x0.dtype)])
     else:
         rows = jnp.max(jnp.abs(jax.jacrev(lambda x: together(flat, x))(x0)), axis=1, initial=0.0)

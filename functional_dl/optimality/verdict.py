@@ -1,10 +1,16 @@
-"""What a certificate says: its fields, and the sentences that give reasons."""
+"""What a certificate says: its fields, the sentences that give reasons, and the trial that refutes a model."""
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+import numpy as np
 
 from functional_dl.aliases import PyTree
 from functional_dl.optimality.kkt import KKTResiduals
 
+BEYOND = 32.0  # times the step to the model's minimum
+NEAR = np.array([1e-2, 1e-3, 1e-4])  # distances, relative to x, at which flat directions are tried
+LEVEL = 1e-7  # a curvature below this share of the Hessian counts as zero
 CONDITIONS = {
     "stationarity": "the gradient of the Lagrangian is not zero",
     "eq_residual": "an equality does not hold",
@@ -67,3 +73,27 @@ def explain(found, failed, second, finite, tolerance):
             "or an infimum that is not attained"
         )
     return f"a KKT point to {tolerance:g}; second order: {second}"
+
+
+def falls_along(change: Callable, here, vector, value, along, size, reach) -> bool:
+    """Whether the Lagrangian falls where its quadratic model says that it does not.
+
+    Near an inflection, as of x^3, and far out where exp(-x) dies away, the slope is as small as one likes and the
+    curvature positive; but far beyond the model's minimum it is lower than here.  At the inflection both vanish; but
+    it is lower on one side, however near, by more than its slope explains.
+
+    Args:
+      change: step -> L(x + step) - L(x); here: L(x); vector: a unit direction; value, along: curvature and slope there;
+      size: of the Hessian; reach: of x.
+    """
+    eps = 1e3 * np.finfo(float).eps
+    if 0 < value < 1e-2 * size:
+        model = along**2 / value
+        if change(-BEYOND * along / value * vector) < min(-model / 4, -eps * abs(here)):
+            return True
+    if abs(value) <= LEVEL * size:
+        for side in (-1, 1):
+            steps = NEAR * (1 + reach)
+            if all(change(side * r * vector) < -10 * abs(along) * r - eps * (1 + abs(here)) for r in steps):
+                return True
+    return False

@@ -1,0 +1,221 @@
+r"""A certificate for many variables: no matrix but the rows of active general constraints.
+
+The rules are those of certificate.py; what they need is had otherwise.  Lengths of gradients and multiplied rows come
+from backward passes, bounds at their limits are eliminated (qualification.py), the least curvature on
+
+    Z = {d: d_i = 0 at strongly active bounds, rows of strongly active general constraints times d = 0}
+
+comes from Hessian-vector products by Lanczos' method with a bound from below (lanczos.py).  "strict minimum" and
+"necessary" are said where that bound tells, and "undecided", with what is known, where it does not.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.optimality import lanczos, qualification
+from functional_dl.optimality.kkt import measured
+from functional_dl.optimality.multipliers import estimate_bounded
+from functional_dl.optimality.qualification import Held
+from functional_dl.optimality.rows import combined, formed, norms, rows_of
+from functional_dl.optimality.verdict import LIMIT, Active, Certificate, explain, falls_along
+
+DRAWS = 16  # random signs by which the size of the Hessian's rows is judged
+
+
+class Programs(NamedTuple):
+    """What is compiled for a problem: values, derivatives, and products, as functions of x and multipliers."""
+
+    look: object  # x -> f, its gradient, h, g, lengths of the gradients of h and g
+    peek: object  # x -> f, h, g
+    judge: object
+    combined: object
+    block: object
+    product: object
+    advance: object
+
+
+def programs(flat) -> Programs:
+    def look(x):
+        f, slope = jax.value_and_grad(flat.objective)(x)
+        return f, slope, flat.equalities(x), flat.inequalities(x), *norms(flat, x)
+
+    def product(point, v):
+        def lagrangian(x):
+            return flat.objective(x) + point[1] @ flat.equalities(x) + point[2] @ flat.inequalities(x)
+
+        return jax.jvp(jax.grad(lagrangian), (point[0],), (v,))[1]
+
+    return Programs(
+        jax.jit(look),
+        jax.jit(lambda x: (flat.objective(x), flat.equalities(x), flat.inequalities(x))),
+        jax.jit(lambda *point_and_norms: measured(flat, *point_and_norms)),
+        jax.jit(lambda x, lam, mu: combined(flat, x, lam, mu)),
+        jax.jit(rows_of(flat)),
+        jax.jit(product),
+        jax.jit(lanczos.recurrence(product)),
+    )
+
+
+class Parts(NamedTuple):
+    """How the inequalities are made up: general ones, then lower bounds of `below`, then upper bounds of `above`."""
+
+    n: int
+    general: int
+    below: np.ndarray
+    above: np.ndarray
+
+    def chosen(self, marked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Indices of marked general ones; whether each variable's lower, upper bound is marked."""
+        own, low, high = np.split(marked, [self.general, self.general + self.below.size])
+        at_lower, at_upper = np.zeros((2, self.n), bool)
+        at_lower[self.below], at_upper[self.above] = low, high
+        return np.flatnonzero(own), at_lower, at_upper
+
+
+def certify_large(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
+    """certify over vectors; lam or mu may be None.  `compiled` is what programs(flat) returned, to use it again."""
+    compiled = compiled or programs(flat)
+    f, slope, h, g, norms_h, norms_g = (np.asarray(v, float) for v in compiled.look(x))
+    below, above = flat.bounded()
+    parts = Parts(x.size, g.size - below.size - above.size, below, above)
+    size = 1 + norms_g
+    near = np.abs(g) <= np.sqrt(tolerance) * 1e-1 * size
+    rows_h = formed(compiled.block, x, np.arange(h.size)) if np.all(np.isfinite(h)) else np.zeros((h.size, x.size))
+    rows_g = lambda chosen: formed(compiled.block, x, h.size + chosen)
+    if (lam is None and h.size) or (mu is None and g.size):
+        lam, mu = np.zeros(h.size), np.zeros(g.size)
+        if np.all(np.isfinite(slope)) and np.all(np.isfinite(size)):
+            close = np.abs(g) <= 10 * tolerance * size
+            own, at_lower, at_upper = parts.chosen(close)
+            lam, of_own, low, high = estimate_bounded(slope, Held(rows_h, rows_g(own), at_lower, at_upper))
+            mu[own] = of_own
+            mu[parts.general :] = np.concatenate([low[below], high[above]])
+    lam = np.zeros(h.size) if lam is None else np.asarray(lam, float)
+    mu = np.zeros(g.size) if mu is None else np.asarray(mu, float)
+    point = tuple(jnp.asarray(part, x.dtype) for part in (x, lam, mu))
+    found = compiled.judge(*point, *(jnp.asarray(part, x.dtype) for part in (norms_h, norms_g)))
+    failed = [name for name, value in found._asdict().items() if not float(value) <= tolerance]
+    strong = near & (mu > np.sqrt(tolerance) * (1 + np.max(mu, initial=0)) * 1e-1)
+    weak = near & ~strong & (np.abs(g) <= 1e3 * tolerance * size)
+    notes, second, licq, mfcq, limit = [], "undecided", False, False, False
+    finite = bool(np.isfinite(f) and np.all(np.isfinite(norms_h)) and np.all(np.isfinite(norms_g[strong | weak])))
+    size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
+    if finite:
+        own, at_lower, at_upper = parts.chosen(strong | weak)
+        held = Held(rows_h, rows_g(own), at_lower, at_upper)
+        values, right = qualification.singular(held.rows, held.free)
+        licq = qualification.licq(held, values)
+        mfcq = licq or _said(qualification.mfcq(held), notes, "whether MFCQ holds was not decided in time")
+        loose = 0.3 * np.sqrt(tolerance)
+        if not failed and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0)):
+            limit = not (qualification.licq(held, values, loose) or qualification.mfcq(held, loose) is True)
+    if finite and not failed:
+        wide = held
+        if np.any(weak):
+            own_strong, at_lower, at_upper = parts.chosen(strong)
+            wide = Held(rows_h, held.inequalities[np.isin(own, own_strong)], at_lower, at_upper)
+        rest = Weak(held.inequalities[~np.isin(own, parts.chosen(strong)[0])], *parts.chosen(weak)[1:])
+        narrow = qualification.null_space(held, values, right)
+        second = _second_order(compiled, point, wide, narrow, rest, licq, slope, (f, h, g), tolerance, notes)
+    passed = finite and not failed and not limit and second != "not a minimum"
+    reason = LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance)
+    return Certificate(
+        passed,
+        found,
+        Active(tuple(map(int, np.flatnonzero(strong))), tuple(map(int, np.flatnonzero(weak)))),
+        bool(licq),
+        bool(mfcq),
+        second,
+        float(abs(lam @ h + mu @ g)) if finite else float("inf"),
+        "; ".join([reason, *notes]),
+        flat.unpack_equality(point[1]),
+        flat.unpack_inequality(point[2]),
+    )
+
+
+def _said(answer, notes, note) -> bool:
+    """The answer; where there is none, False and a note."""
+    if answer is None:
+        notes.append(note)
+    return bool(answer)
+
+
+class Weak(NamedTuple):
+    """Weakly active: rows of general inequalities, variables at lower and at upper bounds."""
+
+    rows: np.ndarray
+    at_lower: np.ndarray
+    at_upper: np.ndarray
+
+    def critical(self, direction) -> bool:
+        """Whether the direction or its opposite leaves none of them."""
+        slopes = np.concatenate([self.rows @ direction, -direction[self.at_lower], direction[self.at_upper]])
+        return bool(np.all(slopes <= 0) or np.all(slopes >= 0))
+
+
+def _second_order(compiled, point, wide, narrow, rest, licq, slope, values, tolerance, notes) -> str:
+    """The verdict on the critical cone, and whether the Lagrangian falls on where its model says that it does not."""
+    size = _size(compiled, point)
+    if not np.isfinite(size):
+        return "undecided"
+    zero = np.sqrt(tolerance) * 1e-2 * (size + np.finfo(float).tiny)
+    search = lambda space: lanczos.least(compiled.advance, point, space, zero, point[0].dtype)
+    strongly = qualification.null_space(wide)
+    same = int(np.sum(strongly.free)) == int(np.sum(narrow.free)) and len(strongly.basis) == len(narrow.basis)
+    outer = search(strongly)
+    inner = outer
+    if outer.upper < -zero:
+        if not same and licq and not rest.critical(outer.directions[0]):
+            inner = search(narrow)
+        if licq and (inner.upper < -zero or rest.critical(outer.directions[0])):
+            return "not a minimum"
+        return "undecided"
+    if outer.lower > zero:
+        second = "strict minimum"
+    elif outer.lower >= -zero:
+        second = "necessary"
+    else:
+        notes.append(
+            f"the least curvature lies between {outer.lower:.3g} and {outer.upper:.3g} "
+            f"(after {outer.products} products with the Hessian)"
+        )
+        second = "undecided"
+    if not same and outer.upper < 1e-2 * size:
+        inner = search(narrow)
+    return "not a minimum" if _falls_on(compiled, point, inner.directions, narrow, slope, values, size) else second
+
+
+def _size(compiled, point) -> float:
+    """The length of the longest row of the Hessian, about: E |H s|_i^2 = |row i|^2 for random signs s."""
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], size=(DRAWS, point[0].size))
+    square = np.zeros(point[0].size)
+    for sign in signs:
+        square += np.asarray(compiled.product(point, jnp.asarray(sign, point[0].dtype)), float) ** 2
+    return float(np.sqrt(np.max(square, initial=0.0) / DRAWS))
+
+
+def _falls_on(compiled, point, directions, space, slope, values, size) -> bool:
+    """Try the directions of least curvature and that of the remaining gradient, as certificate.py tries them all."""
+    x = np.asarray(point[0], float)
+    lam, mu = (np.asarray(part, float) for part in point[1:])
+    f, h, g = values
+    here = f + lam @ h + mu @ g
+    remaining = slope + sum(np.asarray(part, float) for part in compiled.combined(*point))
+    along = space.project(remaining)
+    length = np.linalg.norm(along)
+    if length > 0:
+        directions = np.concatenate([directions, along[None] / length])
+
+    def change(step):
+        f, h, g = (np.asarray(v, float) for v in compiled.peek(jnp.asarray(x + step, point[0].dtype)))
+        beyond = np.any(g > 0.1 * np.linalg.norm(step))
+        return np.inf if beyond or not np.isfinite(f) else float(f + lam @ h + mu @ g) - here
+
+    for vector in directions:
+        curved = float(vector @ np.asarray(compiled.product(point, jnp.asarray(vector, point[0].dtype)), float))
+        if falls_along(change, here, vector, curved, float(remaining @ vector), size, np.linalg.norm(x)):
+            return True
+    return False
