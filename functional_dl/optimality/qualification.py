@@ -61,35 +61,33 @@ def licq(held: Held, values: np.ndarray, least: float = RANK) -> bool:
 
 
 def mfcq(held: Held, least: float = FLAT) -> bool | None:
-    """A d with grad h d = 0 and grad g d < 0 by linear programming (max t, |d| <= 1); None: not decided in time."""
+    """Whether a d has grad h d = 0 and grad g d < 0: max t by linear programming.  None: not decided in time.
+
+    At a lower bound d_i = t + s_i, at an upper one d_i = -t - s_i with 0 <= s_i <= 1, so that only the general rows are
+    left as constraints; free variables have |d_i| <= 1.
+    """
     from scipy.optimize import linprog
-    from scipy.sparse import csr_array, hstack, vstack
 
     if np.any(held.at_lower & held.at_upper):
         return False
-    all_free = np.ones(held.free.size, bool)
-    if not licq(
-        Held(held.equalities, held.inequalities[:0], ~all_free, ~all_free), singular(held.equalities, all_free)[0]
-    ):
+    everywhere = np.zeros(held.free.size, bool)
+    alone = Held(held.equalities, held.inequalities[:0], everywhere, everywhere)
+    if not licq(alone, singular(alone.rows, alone.free)[0]):
         return False
     size = np.linalg.norm(held.inequalities, axis=1, keepdims=True)
     if np.any(size < FLAT):
         return False
-    n, unit = held.free.size, held.inequalities / size
-    low, high = np.flatnonzero(held.at_lower), np.flatnonzero(held.at_upper)
-    one = lambda indices, sign: csr_array(
-        (np.full(indices.size, sign), (np.arange(indices.size), indices)), shape=(indices.size, n)
-    )
-    above = vstack([csr_array(unit), one(low, -1.0), one(high, 1.0)])
-    if above.shape[0] == 0:
-        return True
+    sign = np.where(held.at_upper, -1.0, 1.0)
+    bound = lambda rows: (rows * sign, (rows * sign)[:, ~held.free].sum(axis=1, keepdims=True))
+    unit, unit_t = bound(held.inequalities / size)
+    row, row_t = bound(held.equalities / np.linalg.norm(held.equalities, axis=1, keepdims=True))
     answer = linprog(
-        np.r_[np.zeros(n), -1.0],
-        hstack([above, csr_array(np.ones((above.shape[0], 1)))]),
-        np.zeros(above.shape[0]),
-        hstack([csr_array(held.equalities), csr_array((len(held.equalities), 1))]) if len(held.equalities) else None,
-        np.zeros(len(held.equalities)) if len(held.equalities) else None,
-        bounds=[(-1, 1)] * n + [(None, 1)],
+        np.r_[np.zeros(held.free.size), -1.0],
+        np.hstack([unit, unit_t + 1]) if len(unit) else None,
+        np.zeros(len(unit)) if len(unit) else None,
+        np.hstack([row, row_t]) if len(row) else None,
+        np.zeros(len(row)) if len(row) else None,
+        bounds=[*((-1.0, 1.0) if free else (0.0, 1.0) for free in held.free), (None, 1.0)],
         options={"time_limit": SECONDS},
     )
     return bool(-answer.fun > least) if answer.status == 0 else None

@@ -51,17 +51,19 @@ def solve(
     method: str = "interior_point",
     tolerance: float = 1e-8,
     max_iterations: int = 500,
-    starts: int = 4,
+    starts: int | None = None,
 ) -> Solution:
     """minimise f(x) subject to h(x) = 0, g(x) <= 0: a local minimum (the global one of a convex problem), certified.
 
     Args:
       problem: Problem.  f, h and g need two derivatives.  Keep the object: it is compiled once for each structure of x.
       x0: a real pytree to start from; it need not be feasible, and is moved between the bounds.
-      method: "interior_point", "sqp", or "augmented_lagrangian" (forms no matrix but in its last steps).
+      method: "interior_point", "sqp", or "augmented_lagrangian".  The first two form and factor matrices, hopeless
+        beyond some 5,000 variables; the last forms none where there are more than problem.LARGE variables, and neither
+        do the certificate and the way back to the constraints there: 100,000 variables with bounds are fine.
       tolerance: of each of the KKT residuals; max_iterations: of each run.
       starts: from how many points, x0 the first and the others about it, to search; the lowest minimum is returned.
-        1 stays with the minimum that x0 leads to.
+        1 stays with the minimum that x0 leads to.  None: 4, but 1 where there are more than problem.LARGE variables.
     Returns:
       Solution.  A hard problem raises nothing: `converged` is False and `reason` says why.  "infeasible" means a
       stationary point of the violation |h|^2 + |(g)+|^2 that is not 0: a proof for convex constraints, local otherwise.
@@ -73,9 +75,9 @@ def solve(
     minimise = arguments.lookup("method", method, METHODS)
     arguments.positive("tolerance", tolerance)
     max_iterations = arguments.whole("max_iterations", max_iterations)
-    starts = arguments.whole("starts", starts)
     programs = _programs(problem, x0, minimise)
     flat, run, _, compiled = programs
+    starts = arguments.whole("starts", (1 if flat.large else 4) if starts is None else starts)
     begin = flatten(problem, x0).x0
     found = _search(programs, begin, tolerance, max_iterations)
     iterations = found.iterations
