@@ -150,10 +150,14 @@ class Weak(NamedTuple):
     at_lower: np.ndarray
     at_upper: np.ndarray
 
-    def critical(self, direction) -> bool:
-        """Whether the direction or its opposite leaves none of them."""
-        slopes = np.concatenate([self.rows @ direction, -direction[self.at_lower], direction[self.at_upper]])
-        return bool(np.all(slopes <= 0) or np.all(slopes >= 0))
+    def critical(self, direction, space: lanczos.Subspace):
+        """The direction and its opposite, moved to where they leave no weakly active constraint: those that stay."""
+        for d in (direction, -direction):
+            d = np.where(self.at_lower, np.maximum(d, 0), np.where(self.at_upper, np.minimum(d, 0), d))
+            size = np.linalg.norm(d)
+            inside = size > 0 and np.linalg.norm(d - space.project(d)) <= 1e-7 * size
+            if inside and np.all(self.rows @ d <= 1e-12 * size * np.linalg.norm(self.rows, axis=1)):
+                yield d / size
 
 
 def _second_order(compiled, point, wide, narrow, rest, licq, slope, values, tolerance, notes) -> str:
@@ -162,17 +166,16 @@ def _second_order(compiled, point, wide, narrow, rest, licq, slope, values, tole
     if not np.isfinite(size):
         return "undecided"
     zero = np.sqrt(tolerance) * 1e-2 * (size + np.finfo(float).tiny)
+    curved = lambda d: float(d @ np.asarray(compiled.product(point, jnp.asarray(d, point[0].dtype)), float))
     search = lambda space: lanczos.least(compiled.advance, point, space, zero, point[0].dtype)
     strongly = qualification.null_space(wide)
     same = int(np.sum(strongly.free)) == int(np.sum(narrow.free)) and len(strongly.basis) == len(narrow.basis)
     outer = search(strongly)
     inner = outer
     if outer.upper < -zero:
-        if not same and licq and not rest.critical(outer.directions[0]):
-            inner = search(narrow)
-        if licq and (inner.upper < -zero or rest.critical(outer.directions[0])):
-            return "not a minimum"
-        return "undecided"
+        falls = lambda: any(curved(d) < -zero for first in outer.directions for d in rest.critical(first, strongly))
+        refuted = licq and (same or falls() or search(narrow).upper < -zero)
+        return "not a minimum" if refuted else "undecided"
     if outer.lower > zero:
         second = "strict minimum"
     elif outer.lower >= -zero:

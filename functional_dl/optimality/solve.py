@@ -134,7 +134,7 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
             best = end.x, certificate
             reason = f"unbounded: the objective is {float(flat.objective(end.x)):.3g} at a feasible point, and falls on"
             break
-        here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else start
+        here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else _towards(flat, start, end.x)
         nearest, violation, slope = back(here)
         if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)):
             best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
@@ -153,6 +153,13 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
     if certificate.passed and not reason.startswith("unbounded"):
         reason = f"converged: {certificate.reason}"
     return Found(x, certificate, reason, iterations)
+
+
+def _towards(flat, start, far):
+    """A point on the way to one that is too far away; the start itself where variables are few, or the way is lost."""
+    move = far - start
+    length = float(jnp.max(jnp.abs(move), initial=0.0))
+    return start + 100 / length * move if flat.large and np.isfinite(length) else start
 
 
 def _march(flat, back, behind, here):
