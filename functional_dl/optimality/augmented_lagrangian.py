@@ -8,8 +8,9 @@ quarter.  The inner step is L-BFGS on the variables that are free of their bound
 enough (Armijo).  The multipliers of bounds are what remains of grad psi there.
 
 Where n + p + m is small the end is sharpened by Newton's method on the conditions with the active set that mu + g > 0
-names; where n is large, every PATIENCE-th inner step is a truncated Newton step, which L-BFGS needs where the curvatures
-of psi are far apart.  Source: Nocedal and Wright 2006, section 17.4; Andreani, Birgin, Martinez and Schuverdt 2007.
+names; where n is large, every PATIENCE-th inner step is a truncated Newton step, for L-BFGS is slow where the
+curvatures of psi are far apart.
+Source: Nocedal and Wright 2006, section 17.4; Andreani, Birgin, Martinez and Schuverdt 2007.
 """
 
 from typing import NamedTuple
@@ -21,8 +22,8 @@ import optax
 from jax import lax
 
 from functional_dl.aliases import Array
-from functional_dl.optimality.active_set import sharpen
 from functional_dl.optimality import truncated
+from functional_dl.optimality.active_set import sharpen
 from functional_dl.optimality.measures import largest
 from functional_dl.optimality.scaled import Scaled, scale
 from functional_dl.optimality.sqp import End

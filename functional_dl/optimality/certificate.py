@@ -11,6 +11,8 @@ rest is "undecided".
 Source: Nocedal and Wright 2006, theorems 12.5 and 12.6.
 """
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -21,7 +23,7 @@ from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.multipliers import estimate
 from functional_dl.optimality.problem import Problem, flatten
 from functional_dl.optimality.qualification import FLAT, RANK
-from functional_dl.optimality.verdict import LIMIT, Active, Certificate, explain, falls_along
+from functional_dl.optimality.verdict import LIMIT, Active, Certificate, activity, explain, falls_along, loosely
 
 
 def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
@@ -53,18 +55,16 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         return certify_large(flat, x, lam, mu, tolerance, compiled)
     values, judge, hessian = compiled or evaluate(flat)
     f, slope, h, dh, g, dg = (np.asarray(v, float) for v in values(x))
-    size = 1 + np.linalg.norm(dg, axis=1)
-    near = np.abs(g) <= np.sqrt(tolerance) * 1e-1 * size
+    lengths = np.linalg.norm(dg, axis=1)
     if (lam is None and h.size) or (mu is None and g.size):
         # judged with the smallest active set that is complete within the tolerance, or with the wider one
-        close = np.abs(g) <= 10 * tolerance * size
+        close = np.abs(g) <= 10 * tolerance * (1 + lengths)
         lam, mu = estimate(slope, dh, dg, close) if np.all(np.isfinite(slope)) else (np.zeros(h.size), np.zeros(g.size))
     lam = np.zeros(h.size) if lam is None else np.asarray(lam, float)
     mu = np.zeros(g.size) if mu is None else np.asarray(mu, float)
     found = judge(x, lam.astype(x.dtype), mu.astype(x.dtype))
     failed = [name for name, value in found._asdict().items() if not float(value) <= tolerance]
-    strong = near & (mu > np.sqrt(tolerance) * (1 + np.max(mu, initial=0)) * 1e-1)
-    weak = near & ~strong & (np.abs(g) <= 1e3 * tolerance * size)
+    strong, weak = activity(g, mu, lengths, tolerance)
     rows = np.concatenate([dh, dg[strong], dg[weak]])
     finite = bool(np.all(np.isfinite(rows)) and np.isfinite(f))
     licq = finite and _rank(rows) == len(rows)
@@ -74,9 +74,7 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         curvature = np.asarray(hessian(x, lam.astype(x.dtype), mu.astype(x.dtype)), float)
         second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], licq, tolerance)
     size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
-    # A point known to a residual of `tolerance` may be sqrt(tolerance) away from one where gradients depend on each
-    # other; near it the conditions hold with multipliers that grow without end.
-    loose = 0.3 * np.sqrt(tolerance)
+    loose = loosely(tolerance)
     qualified = finite and (_rank(rows, loose) == len(rows) or _mfcq(dh, dg[strong | weak], loose))
     limit = finite and not failed and not qualified and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
     if finite and not failed and second in ("strict minimum", "necessary"):
@@ -103,7 +101,7 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     )
 
 
-def evaluate(flat):
+def evaluate(flat) -> Any:
     """Compiled: values and first derivatives; residuals; the Hessian of the Lagrangian.  Where no matrix may be formed:
     the programs of certificate_large."""
     if flat.large:

@@ -9,6 +9,7 @@ comes from Hessian-vector products by Lanczos' method with a bound from below (l
 "necessary" are said where that bound tells, and "undecided", with what is known, where it does not.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,21 +21,23 @@ from functional_dl.optimality.kkt import measured
 from functional_dl.optimality.multipliers import estimate_bounded
 from functional_dl.optimality.qualification import Held
 from functional_dl.optimality.rows import combined, formed, norms, rows_of
-from functional_dl.optimality.verdict import LIMIT, Active, Certificate, explain, falls_along
+from functional_dl.optimality.verdict import LIMIT, Active, Certificate, activity, explain, falls_along, loosely
 
+NUMBERS = 2**26  # of rows of general constraints that are formed, at the most
+TOO_MANY = "with so many general constraints active, qualifications and curvature are not decided"
 DRAWS = 16  # random signs by which the size of the Hessian's rows is judged
 
 
 class Programs(NamedTuple):
     """What is compiled for a problem: values, derivatives, and products, as functions of x and multipliers."""
 
-    look: object  # x -> f, its gradient, h, g, lengths of the gradients of h and g
-    peek: object  # x -> f, h, g
-    judge: object
-    combined: object
-    block: object
-    product: object
-    advance: object
+    look: Callable  # x -> f, its gradient, h, g, lengths of the gradients of h and g
+    peek: Callable  # x -> f, h, g
+    judge: Callable
+    combined: Callable
+    block: Callable
+    product: Callable
+    advance: Callable
 
 
 def programs(flat) -> Programs:
@@ -81,46 +84,55 @@ def certify_large(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     f, slope, h, g, norms_h, norms_g = (np.asarray(v, float) for v in compiled.look(x))
     below, above = flat.bounded()
     parts = Parts(x.size, g.size - below.size - above.size, below, above)
-    size = 1 + norms_g
-    near = np.abs(g) <= np.sqrt(tolerance) * 1e-1 * size
-    rows_h = formed(compiled.block, x, np.arange(h.size)) if np.all(np.isfinite(h)) else np.zeros((h.size, x.size))
-    rows_g = lambda chosen: formed(compiled.block, x, h.size + chosen)
+
+    def held_by(marked) -> Held | None:
+        own, at_lower, at_upper = parts.chosen(marked)
+        if (h.size + own.size) * x.size > NUMBERS:
+            return None
+        rows = formed(compiled.block, x, np.concatenate([np.arange(h.size), h.size + own]))
+        return Held(rows[: h.size], rows[h.size :], at_lower, at_upper)
+
     if (lam is None and h.size) or (mu is None and g.size):
         lam, mu = np.zeros(h.size), np.zeros(g.size)
-        if np.all(np.isfinite(slope)) and np.all(np.isfinite(size)):
-            close = np.abs(g) <= 10 * tolerance * size
-            own, at_lower, at_upper = parts.chosen(close)
-            lam, of_own, low, high = estimate_bounded(slope, Held(rows_h, rows_g(own), at_lower, at_upper))
-            mu[own] = of_own
+        close = np.abs(g) <= 10 * tolerance * (1 + norms_g)
+        sound = all(np.all(np.isfinite(v)) for v in (slope, norms_h, norms_g))
+        held = held_by(close) if sound else None
+        if held is not None:
+            lam, of_own, low, high = estimate_bounded(slope, held)
+            mu[np.flatnonzero(close[: parts.general])] = of_own
             mu[parts.general :] = np.concatenate([low[below], high[above]])
     lam = np.zeros(h.size) if lam is None else np.asarray(lam, float)
     mu = np.zeros(g.size) if mu is None else np.asarray(mu, float)
     point = tuple(jnp.asarray(part, x.dtype) for part in (x, lam, mu))
     found = compiled.judge(*point, *(jnp.asarray(part, x.dtype) for part in (norms_h, norms_g)))
     failed = [name for name, value in found._asdict().items() if not float(value) <= tolerance]
-    strong = near & (mu > np.sqrt(tolerance) * (1 + np.max(mu, initial=0)) * 1e-1)
-    weak = near & ~strong & (np.abs(g) <= 1e3 * tolerance * size)
-    notes, second, licq, mfcq, limit = [], "undecided", False, False, False
+    strong, weak = activity(g, mu, norms_g, tolerance)
+    notes, second, licq, mfcq, limit, unsure = [], "undecided", False, False, False, False
     finite = bool(np.isfinite(f) and np.all(np.isfinite(norms_h)) and np.all(np.isfinite(norms_g[strong | weak])))
     size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
-    if finite:
-        own, at_lower, at_upper = parts.chosen(strong | weak)
-        held = Held(rows_h, rows_g(own), at_lower, at_upper)
+    held = held_by(strong | weak) if finite else None
+    if held is not None:
         values, right = qualification.singular(held.rows, held.free)
         licq = qualification.licq(held, values)
         mfcq = licq or _said(qualification.mfcq(held), notes, "whether MFCQ holds was not decided in time")
-        loose = 0.3 * np.sqrt(tolerance)
+        loose = loosely(tolerance)
         if not failed and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0)):
-            limit = not (qualification.licq(held, values, loose) or qualification.mfcq(held, loose) is True)
-    if finite and not failed:
-        wide = held
-        if np.any(weak):
-            own_strong, at_lower, at_upper = parts.chosen(strong)
-            wide = Held(rows_h, held.inequalities[np.isin(own, own_strong)], at_lower, at_upper)
-        rest = Weak(held.inequalities[~np.isin(own, parts.chosen(strong)[0])], *parts.chosen(weak)[1:])
-        narrow = qualification.null_space(held, values, right)
-        second = _second_order(compiled, point, wide, narrow, rest, licq, slope, (f, h, g), tolerance, notes)
-    passed = finite and not failed and not limit and second != "not a minimum"
+            qualified = qualification.licq(held, values, loose) or qualification.mfcq(held, loose)
+            limit, unsure = qualified is False, qualified is None
+    if held is not None and not failed:
+        surely = (held_by(strong) if np.any(weak) else None) or held
+        possible = np.isin(np.flatnonzero((strong | weak)[: parts.general]), np.flatnonzero(weak[: parts.general]))
+        rest = Weak(held.inequalities[possible], *parts.chosen(weak)[1:])
+        narrow = wide = qualification.null_space(held, values, right)
+        if surely is not held:
+            wide = qualification.null_space(surely, *qualification.singular(surely.rows, surely.free))
+        cone = Cone(wide, narrow, rest, licq)
+        second = _second_order(compiled, point, cone, slope, f + lam @ h + mu @ g, tolerance, notes)
+    if finite and held is None:
+        notes.append(TOO_MANY)
+    if unsure:
+        notes.append(f"the multipliers reach {size_of:.3g}, and whether a qualification holds nearby was not decided")
+    passed = finite and not failed and not limit and not unsure and second != "not a minimum"
     reason = LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance)
     return Certificate(
         passed,
@@ -160,21 +172,31 @@ class Weak(NamedTuple):
                 yield d / size
 
 
-def _second_order(compiled, point, wide, narrow, rest, licq, slope, values, tolerance, notes) -> str:
+class Cone(NamedTuple):
+    """The critical cone between two subspaces: without the weakly active constraints, and with them as equalities."""
+
+    wide: lanczos.Subspace
+    narrow: lanczos.Subspace
+    weak: Weak
+    licq: bool
+
+    @property
+    def is_space(self) -> bool:
+        return self.wide.dimension == self.narrow.dimension
+
+
+def _second_order(compiled, point, cone: Cone, slope, here, tolerance, notes) -> str:
     """The verdict on the critical cone, and whether the Lagrangian falls on where its model says that it does not."""
     size = _size(compiled, point)
     if not np.isfinite(size):
         return "undecided"
     zero = np.sqrt(tolerance) * 1e-2 * (size + np.finfo(float).tiny)
-    curved = lambda d: float(d @ np.asarray(compiled.product(point, jnp.asarray(d, point[0].dtype)), float))
-    search = lambda space: lanczos.least(compiled.advance, point, space, zero, point[0].dtype)
-    strongly = qualification.null_space(wide)
-    same = int(np.sum(strongly.free)) == int(np.sum(narrow.free)) and len(strongly.basis) == len(narrow.basis)
-    outer = search(strongly)
-    inner = outer
+    search = lambda space: lanczos.least(compiled.advance, point, space, zero, 1e-2 * size, point[0].dtype)
+    outer = search(cone.wide)
     if outer.upper < -zero:
-        falls = lambda: any(curved(d) < -zero for first in outer.directions for d in rest.critical(first, strongly))
-        refuted = licq and (same or falls() or search(narrow).upper < -zero)
+        critical = (d for first in outer.directions for d in cone.weak.critical(first, cone.wide))
+        falls = cone.is_space or any(_curvature(compiled, point, d) < -zero for d in critical)
+        refuted = cone.licq and (falls or search(cone.narrow).upper < -zero)
         return "not a minimum" if refuted else "undecided"
     if outer.lower > zero:
         second = "strict minimum"
@@ -186,9 +208,13 @@ def _second_order(compiled, point, wide, narrow, rest, licq, slope, values, tole
             f"(after {outer.products} products with the Hessian)"
         )
         second = "undecided"
-    if not same and outer.upper < 1e-2 * size:
-        inner = search(narrow)
-    return "not a minimum" if _falls_on(compiled, point, inner.directions, narrow, slope, values, size) else second
+    inner = outer if cone.is_space or outer.upper >= 1e-2 * size else search(cone.narrow)
+    falls_on = _falls_on(compiled, point, inner.directions, cone.narrow, slope, here, size)
+    return "not a minimum" if falls_on else second
+
+
+def _curvature(compiled, point, d) -> float:
+    return float(d @ np.asarray(compiled.product(point, jnp.asarray(d, point[0].dtype)), float))
 
 
 def _size(compiled, point) -> float:
@@ -200,12 +226,10 @@ def _size(compiled, point) -> float:
     return float(np.sqrt(np.max(square, initial=0.0) / DRAWS))
 
 
-def _falls_on(compiled, point, directions, space, slope, values, size) -> bool:
+def _falls_on(compiled, point, directions, space, slope, here, size) -> bool:
     """Try the directions of least curvature and that of the remaining gradient, as certificate.py tries them all."""
     x = np.asarray(point[0], float)
     lam, mu = (np.asarray(part, float) for part in point[1:])
-    f, h, g = values
-    here = f + lam @ h + mu @ g
     remaining = slope + sum(np.asarray(part, float) for part in compiled.combined(*point))
     along = space.project(remaining)
     length = np.linalg.norm(along)
@@ -218,7 +242,7 @@ def _falls_on(compiled, point, directions, space, slope, values, size) -> bool:
         return np.inf if beyond or not np.isfinite(f) else float(f + lam @ h + mu @ g) - here
 
     for vector in directions:
-        curved = float(vector @ np.asarray(compiled.product(point, jnp.asarray(vector, point[0].dtype)), float))
+        curved = _curvature(compiled, point, vector)
         if falls_along(change, here, vector, curved, float(remaining @ vector), size, np.linalg.norm(x)):
             return True
     return False

@@ -79,14 +79,16 @@ def recurrence(product: Callable) -> Callable:
     return chunk
 
 
-def least(advance: Callable, point, space: Subspace, zero: float, dtype=np.float64) -> Least:
+def least(advance: Callable, point, space: Subspace, zero: float, wanted=np.inf, dtype=np.float64) -> Least:
     """Bounds of the least eigenvalue, close enough to tell it from -zero and zero where the limit of work allows.
 
     Args:
       advance: the compiled recurrence(product); point: its first argument.
+      wanted: directions are given where the least eigenvalue is below it.
     """
+    none = np.zeros((0, space.free.size))
     if space.dimension <= 0:
-        return Least(np.inf, np.inf, np.zeros((0, space.free.size)), 0)
+        return Least(np.inf, np.inf, none, 0)
     run = _Run(advance, point, space, dtype)
     limit = np.clip(WORK / (space.free.size * (100 + 8 * len(space.basis))), *STEPS)
     alphas, betas, look = np.zeros(0), np.zeros(0), 0
@@ -95,7 +97,7 @@ def least(advance: Callable, point, space: Subspace, zero: float, dtype=np.float
         state, more = run.on(state, np.zeros((CHUNK, PAIRS)))
         alphas, betas = np.append(alphas, more[0]), np.append(betas, more[1])
         if not np.all(np.isfinite(alphas)):
-            return Least(-np.inf, np.inf, np.zeros((0, space.free.size)), alphas.size)
+            return Least(-np.inf, np.inf, none, alphas.size)
         ended = _ended(alphas, betas)
         if ended is None and alphas.size < min(1.2 * look, limit):
             continue
@@ -105,7 +107,8 @@ def least(advance: Callable, point, space: Subspace, zero: float, dtype=np.float
         told = theta < -zero or lower > zero or (abs(theta) <= zero and lower >= -zero)
         if told or ended or look >= limit:
             break
-    return Least(lower, theta, run.directions(_weights(alphas, betas)), look)
+    directions = run.directions(_weights(alphas, betas)) if theta < wanted else none
+    return Least(lower, theta, directions, look)
 
 
 class _Run(NamedTuple):

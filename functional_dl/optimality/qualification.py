@@ -12,6 +12,8 @@ from functional_dl.optimality.lanczos import Subspace
 
 RANK = 1e-9  # singular values of normalised rows below it count as zero
 FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
+MANY = 300  # rows, from which clearly independent ones are not taken apart
+CLEAR = 1e-3  # a least singular value of this share of the greatest is no doubtful case
 SECONDS = 30.0  # for a linear program
 
 
@@ -33,20 +35,37 @@ class Held(NamedTuple):
 
 
 def singular(rows: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Singular values of the normalised rows restricted to free variables, and the right vectors, as rows (r, n)."""
+    """Singular values of the normalised rows restricted to free variables, and orthonormal vectors, as rows (r, n),
+    that span their span in that order; of MANY rows that are clearly independent, bounds in place of the values."""
     size = np.linalg.norm(rows, axis=1, keepdims=True)
     columns = (rows / np.maximum(size, 1e-300) * free).T
     if not len(rows):
         return np.zeros(0), np.zeros((0, free.size))
     q, r = np.linalg.qr(columns)
+    if len(rows) > MANY:
+        bounds = _bounds(r)
+        if bounds is not None:
+            return bounds, q.T
     left, values, _ = np.linalg.svd(r, full_matrices=False)
     return values, (q @ left).T
 
 
-def null_space(held: Held, values=None, right=None) -> Subspace:
-    """The directions along which nothing that is held changes."""
-    if values is None:
-        values, right = singular(held.rows, held.free)
+def _bounds(r) -> np.ndarray | None:
+    """One upper bound of the singular values of a square triangle and, for the others, a lower one; None if far apart.
+
+    |r|_2^2 <= |r|_1 |r|_inf, and so for the inverse.
+    """
+    from scipy.linalg import solve_triangular
+
+    if r.shape[0] != r.shape[1] or np.min(np.abs(np.diag(r))) < 1e-6:
+        return None
+    length = lambda a: np.sqrt(np.max(np.sum(np.abs(a), axis=0)) * np.max(np.sum(np.abs(a), axis=1)))
+    greatest, least = length(r), 1 / length(solve_triangular(r, np.eye(len(r))))
+    return np.append(greatest, np.full(len(r) - 1, least)) if least > CLEAR * greatest else None
+
+
+def null_space(held: Held, values: np.ndarray, right: np.ndarray) -> Subspace:
+    """The directions along which nothing that is held changes; values and right as singular(rows, free) gives them."""
     kept = values > RANK * max(1.0, np.max(values, initial=0))
     return Subspace(held.free.astype(float), right[kept])
 

@@ -60,6 +60,23 @@ class Certificate(NamedTuple):
     ineq_multipliers: PyTree
 
 
+def activity(g, mu, lengths, tolerance) -> tuple[np.ndarray, np.ndarray]:
+    """Which inequalities are strongly and which weakly active; `lengths` of their gradients."""
+    size = 1 + lengths
+    near = np.abs(g) <= np.sqrt(tolerance) * 1e-1 * size
+    strong = near & (mu > np.sqrt(tolerance) * (1 + np.max(mu, initial=0)) * 1e-1)
+    return strong, near & ~strong & (np.abs(g) <= 1e3 * tolerance * size)
+
+
+def loosely(tolerance) -> float:
+    """A share of singular values.
+
+    A point known to a residual of `tolerance` may be sqrt(tolerance) away from one where gradients depend on each
+    other; near it the conditions hold with multipliers that grow without end.
+    """
+    return 0.3 * np.sqrt(tolerance)
+
+
 def explain(found, failed, second, finite, tolerance):
     """The sentence of a certificate."""
     if not finite:
