@@ -67,7 +67,7 @@ def recurrence(product: Callable) -> Callable:
         def step(state, weight):
             before, v, beta, sums = state
             sums = sums + weight[:, None] * v[None]
-            w = project(product(point, v)) - beta * before
+            w = product(point, v) - beta * before
             alpha = v @ w
             w = project(w - alpha * v)
             beta = jnp.linalg.norm(w)
@@ -128,7 +128,8 @@ class _Run(NamedTuple):
     def on(self, state, weights) -> tuple:
         # the number of rows is rounded up, so that few programs are compiled
         basis = self.space.basis
-        rows = 0 if not len(basis) else 1 << (len(basis) - 1).bit_length()
+        unit = 1 << max(len(basis).bit_length() - 3, 0)
+        rows = -(-len(basis) // unit) * unit
         basis = np.concatenate([basis, np.zeros((rows - len(basis), self.space.free.size))])
         parts = (jnp.asarray(part, self.dtype) for part in (self.space.free, basis))
         state, alphas, betas = self.advance(self.point, *parts, state, jnp.asarray(weights, self.dtype))

