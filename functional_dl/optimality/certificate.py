@@ -67,16 +67,16 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     strong, weak = activity(g, mu, lengths, tolerance)
     rows = np.concatenate([dh, dg[strong], dg[weak]])
     finite = bool(np.all(np.isfinite(rows)) and np.isfinite(f))
-    licq = finite and _rank(rows) == len(rows)
-    mfcq = finite and (licq or _mfcq(dh, dg[strong | weak]))
+    loose = loosely(tolerance)
+    licq = finite and _rank(rows, loose) == len(rows)
+    mfcq = finite and (licq or _mfcq(dh, dg[strong | weak], loose))
     second, curvature = "undecided", np.zeros((x.size, x.size))
     if finite and not failed:
         curvature = np.asarray(hessian(x, lam.astype(x.dtype), mu.astype(x.dtype)), float)
-        second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], licq, tolerance)
+        regular = _rank(rows) == len(rows)
+        second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], regular, tolerance)
     size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
-    loose = loosely(tolerance)
-    qualified = finite and (_rank(rows, loose) == len(rows) or _mfcq(dh, dg[strong | weak], loose))
-    limit = finite and not failed and not qualified and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
+    limit = finite and not failed and not mfcq and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
     if finite and not failed and second in ("strict minimum", "necessary"):
 
         def lagrangian(at):
@@ -142,7 +142,7 @@ def _rank(rows, least=RANK):
     return int(np.sum(singular > least * singular[0]))
 
 
-def _mfcq(dh, active, least=1e-7):
+def _mfcq(dh, active, least):
     """A witness by linear programming: max t with grad h d = 0, grad g_i d + t <= 0, |d| <= 1, above `least`."""
     from scipy.optimize import linprog
 

@@ -113,12 +113,14 @@ def certify_large(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     held = held_by(strong | weak) if finite else None
     if held is not None:
         values, right = qualification.singular(held.rows, held.free)
-        licq = qualification.licq(held, values)
-        mfcq = licq or _said(qualification.mfcq(held), notes, "whether MFCQ holds was not decided in time")
         loose = loosely(tolerance)
-        if not failed and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0)):
-            qualified = qualification.licq(held, values, loose) or qualification.mfcq(held, loose)
-            limit, unsure = qualified is False, qualified is None
+        licq = qualification.licq(held, values, loose)
+        mfcq = licq or qualification.mfcq(held, loose)
+        if mfcq is None:
+            notes.append("whether MFCQ holds was not decided in time")
+        if not (failed or mfcq):
+            large = loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
+            limit, unsure = large and mfcq is False, large and mfcq is None
     if held is not None and not failed:
         surely = (held_by(strong) if np.any(weak) else None) or held
         possible = np.isin(np.flatnonzero((strong | weak)[: parts.general]), np.flatnonzero(weak[: parts.general]))
@@ -126,7 +128,7 @@ def certify_large(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         narrow = wide = qualification.null_space(held, values, right)
         if surely is not held:
             wide = qualification.null_space(surely, *qualification.singular(surely.rows, surely.free))
-        cone = Cone(wide, narrow, rest, licq)
+        cone = Cone(wide, narrow, rest, qualification.licq(held, values))
         second = _second_order(compiled, point, cone, slope, f + lam @ h + mu @ g, tolerance, notes)
     if finite and held is None:
         notes.append(TOO_MANY)
@@ -146,13 +148,6 @@ def certify_large(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         flat.unpack_equality(point[1]),
         flat.unpack_inequality(point[2]),
     )
-
-
-def _said(answer, notes, note) -> bool:
-    """The answer; where there is none, False and a note."""
-    if answer is None:
-        notes.append(note)
-    return bool(answer)
 
 
 class Weak(NamedTuple):

@@ -3,9 +3,9 @@ r"""The inverse of a Cholesky factor, of many small matrices at a time.
     K = L L',  M = L^-1;   K = [K1 B'; B K2]  =>  C = B M1',   K2 - C C' = L2 L2',  M = [M1 0; -M2 C M1 M2].
 
 Two products with M take the place of two triangular solves; one refinement makes up for the digits that an explicit
-inverse loses.  A call of LAPACK costs more than its arithmetic where n is small, so up to LEAF rows the lanes are put
-last and the elimination is written out, each line one operation on all of them.  Up to MOST rows halves are put together
-by products; beyond, LAPACK is used.
+inverse loses. A call of LAPACK costs more than its arithmetic where n is small, so up to LEAF rows the lanes are put
+last and the elimination is written out, each line one operation on all of them. Up to MOST rows halves are put
+together by products; beyond, LAPACK is used.
 
 On a CPU, batched LAPACK calls of JAX 0.10 wait for threads of the pool that they run in: two loops of them in one
 program can block each other for ever, where that pool is small.

@@ -2,7 +2,7 @@
 
 vmap of a while_loop carries every lane until the last has finished, and streams the whole batch through memory at
 each step.  Here the batch is worked on in chunks that stay in a core's cache.  A chunk is left when at most a quarter
-of its lanes is unfinished; those of all chunks form the next, smaller batch, so that a few slow lanes cost little.
+of its lanes is unfinished; the next pass goes over what is left, in fewer chunks, so that a few slow lanes cost little.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ class _Lanes:
         state = self.start(data)
         return _varying((state, jnp.zeros(len(jax.tree.leaves(state)[0]), int)), data)
 
-    def work(self, data, counted, rest: int):
+    def work(self, data, counted, rest):
         """Steps until at most `rest` lanes are left."""
 
         def body(counted):
@@ -77,50 +77,37 @@ def _varying(tree, data):
 
 
 def _together(lanes: _Lanes, size: int, data):
-    """The first batch, in chunks that start their own lanes; then ever smaller ones of what is left."""
+    """Passes over chunks: of all lanes, then of those left unfinished; the last chunk that there is runs to its end."""
     most = _most(size, data)
-    chunks, length, rest = _plan(size, most)
-    counted = _in_chunks(lambda part: lanes.work(part, lanes.begin(part), rest), chunks, length, size, data)
-    levels = []
-    while rest:
-        size = chunks * rest
-        chosen = jnp.argsort(~lanes.going(counted), stable=True)[:size]
-        levels.append((counted, chosen))
-        data, counted = jax.tree.map(lambda leaf, at=chosen: leaf[at], (data, counted))
-        chunks, length, rest = _plan(size, most)
-        counted = _in_chunks(
-            lambda both, rest=rest: lanes.work(both[0], both[1], rest), chunks, length, size, (data, counted)
-        )
-    for whole, chosen in reversed(levels):
-        counted = jax.tree.map(lambda a, b, at=chosen: a.at[at].set(b), whole, counted)
-    return counted[0]
+    if size <= most:
+        return lanes.work(data, lanes.begin(data), 0)[0]
+    chunks = -(-size // most)
+    length = -(-size // chunks)
+    fill = jnp.minimum(jnp.arange(chunks * length), size - 1)  # the last lane is repeated to fill the last chunk
+    take = lambda tree, at: jax.tree.map(lambda leaf: leaf[at], tree)
+
+    def unfinished(counted):
+        return jnp.any(lanes.going(counted))
+
+    def sweep(counted):
+        left = lanes.going(counted)
+        order = jnp.argsort(~left, stable=True)[fill]
+        needed = (jnp.sum(left) + length - 1) // length
+        rest = jnp.where(needed > 1, length // SHRINK, 0)
+
+        def work(k, counted):
+            at = lax.dynamic_slice_in_dim(order, k * length, length)
+            new = lanes.work(take(data, at), take(counted, at), rest)
+            return jax.tree.map(lambda leaf, part: leaf.at[at].set(part), counted, new)
+
+        return lax.fori_loop(0, needed, work, counted)
+
+    begun = lax.map(lambda at: lanes.begin(take(data, at)), fill.reshape(chunks, length))
+    counted = jax.tree.map(lambda leaf: leaf.reshape(chunks * length, *leaf.shape[2:])[:size], begun)
+    return lax.while_loop(unfinished, sweep, counted)[0]
 
 
 def _most(size: int, data) -> int:
     """Lanes in a chunk, by the size of their data."""
     each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(data)) // max(size, 1)
     return min(max(CACHE // max(each, 1), FEWEST), MOST)
-
-
-def _plan(size: int, most: int) -> tuple[int, int, int]:
-    """(chunks, lanes in each, how many of these may be left unfinished).
-
-    A number of chunks that divides the size is preferred, for else the lanes have to be copied to fill the last chunk.
-    """
-    fewest = max(-(-size // most), 1)
-    even = (k for k in range(fewest, 2 * fewest + 1) if size % k == 0)
-    chunks = next(even, fewest)
-    length = -(-size // chunks)
-    return chunks, length, length // SHRINK if chunks > 1 else 0
-
-
-def _in_chunks(work: Callable, chunks: int, length: int, size: int, tree):
-    """work over chunks of the leading axis, one after the other; the last lanes are repeated to fill them."""
-    if chunks == 1:
-        return work(tree)
-    if chunks * length > size:
-        at = jnp.minimum(jnp.arange(chunks * length), size - 1)
-        tree = jax.tree.map(lambda leaf: leaf[at], tree)
-    split = jax.tree.map(lambda leaf: leaf.reshape(chunks, length, *leaf.shape[1:]), tree)
-    end = lax.map(work, split)
-    return jax.tree.map(lambda leaf: leaf.reshape(chunks * length, *leaf.shape[2:])[:size], end)

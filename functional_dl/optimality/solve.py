@@ -21,6 +21,7 @@ METHODS = {
     "sqp": sqp.minimise,
     "augmented_lagrangian": augmented_lagrangian.minimise,
 }
+KEPT = 32  # problems whose programs are kept: each takes some 450 memory maps, of which a process has 65,530
 FAR = 1e10  # an iterate or objective beyond it, along feasible points that descend, is called unbounded
 
 
@@ -198,7 +199,7 @@ def _programs(problem, x0, minimise):
     return _compile(problem, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves), minimise)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=KEPT)
 def _compile(problem, structure, shapes, minimise):
     flat = flatten(problem, jax.tree.unflatten(structure, [jnp.zeros(shape, dtype) for shape, dtype in shapes]))
     run = jax.jit(lambda x, tolerance, limit: minimise(flat, x, jnp.asarray(tolerance, x.dtype), limit))
