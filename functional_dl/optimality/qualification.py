@@ -14,7 +14,7 @@ RANK = 1e-9  # singular values of normalised rows below it count as zero
 FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
 MANY = 300  # rows, from which clearly independent ones are not taken apart
 CLEAR = 1e-3  # a least singular value of this share of the greatest is no doubtful case
-SECONDS = 30.0  # for a linear program
+SECONDS = 10.0  # for a linear program
 
 
 class Held(NamedTuple):

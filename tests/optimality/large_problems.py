@@ -55,25 +55,25 @@ def rosenbrock(n):
 
 
 def entropy(n, moments):
-    """The density of greatest entropy with given moments, min sum x log(n x), A x = b, and x by its dual."""
+    """The density of greatest entropy with given moments: min sum x log x, A x / n = b; and x by its dual."""
     from scipy.optimize import minimize
 
     t = np.linspace(0, 1, n)
     rows = np.cos(np.pi * np.outer(np.arange(moments), t))
     density = np.exp(-10 * (t - 0.3) ** 2) + 0.2
     b = rows @ (density / density.sum())
-    x_of = lambda lam: np.exp(-1 - lam @ rows) / n
+    x_of = lambda lam: np.exp(-1 - lam @ rows)
     dual = minimize(
-        lambda lam: (np.sum(x_of(lam)) + lam @ b, b - rows @ x_of(lam)),
+        lambda lam: (np.mean(x_of(lam)) + lam @ b, b - rows @ x_of(lam) / n),
         np.zeros(moments),
         jac=True,
-        hess=lambda lam: (rows * x_of(lam)) @ rows.T,
+        hess=lambda lam: (rows * x_of(lam)) @ rows.T / n,
         method="trust-exact",
         options={"gtol": 1e-11},
     )
-    a = jnp.asarray(rows)
-    problem = Problem(lambda x: jnp.sum(x * jnp.log(n * x)), lambda x: a @ x - b, bounds=(1e-12, None))
-    return problem, jnp.full(n, 1.0 / n), x_of(dual.x)
+    a, right = jnp.asarray(rows / np.sqrt(n)), jnp.asarray(b * np.sqrt(n))
+    problem = Problem(lambda x: jnp.sum(x * jnp.log(x)), lambda x: a @ x - right, bounds=(1e-9, None))
+    return problem, jnp.ones(n), x_of(dual.x)
 
 
 def discs(n):
@@ -98,6 +98,6 @@ def separable(curvatures, bounds=(-1.0, 1.0), linear=0.0):
     return Problem(lambda x: jnp.sum(c * x**2) / 2 + linear * x[0], bounds=bounds)
 
 
-def chained_norm(x):
+def entangled(x):
     """A smooth f without structure, for derivatives."""
     return jnp.sum(jax.nn.softplus(x)) + jnp.sum(jnp.sin(x[1:] * x[:-1]))
