@@ -37,6 +37,8 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
       Certificate.  It runs outside jit: its verdict is in words.
     Raises:
       ValueError: tolerance is not positive, or multipliers do not fit.
+    Numerics: with more than problem.LARGE variables no matrix is formed but the rows of active general constraints, and
+      second order is told from Hessian-vector products (certificate_large.py); what they leave open is "undecided".
     """
     arguments.positive("tolerance", tolerance)
     flat = flatten(problem, x)
