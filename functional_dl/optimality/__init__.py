@@ -7,8 +7,6 @@ from functional_dl.optimality import qp as qp
 from functional_dl.optimality import qp_layer as qp_layer
 from functional_dl.optimality import regression as regression
 from functional_dl.optimality import svm as svm
-from functional_dl.optimality.certificate import Active as Active
-from functional_dl.optimality.certificate import Certificate as Certificate
 from functional_dl.optimality.certificate import certify as certify
 from functional_dl.optimality.convexity import Convexity as Convexity
 from functional_dl.optimality.convexity import Witness as Witness
@@ -30,3 +28,5 @@ from functional_dl.optimality.slater import SlaterPoint as SlaterPoint
 from functional_dl.optimality.slater import slater_point as slater_point
 from functional_dl.optimality.solve import Solution as Solution
 from functional_dl.optimality.solve import solve as solve
+from functional_dl.optimality.verdict import Active as Active
+from functional_dl.optimality.verdict import Certificate as Certificate

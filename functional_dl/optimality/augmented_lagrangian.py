@@ -8,7 +8,9 @@ quarter.  The inner step is L-BFGS on the variables that are free of their bound
 enough (Armijo).  The multipliers of bounds are what remains of grad psi there.
 
 Where n + p + m is small the end is sharpened by Newton's method on the conditions with the active set that mu + g > 0
-names.  Source: Nocedal and Wright 2006, section 17.4; Andreani, Birgin, Martinez and Schuverdt 2007.
+names; where n is large, every PATIENCE-th inner step is a truncated Newton step, for L-BFGS is slow where the
+curvatures of psi are far apart.
+Source: Nocedal and Wright 2006, section 17.4; Andreani, Birgin, Martinez and Schuverdt 2007.
 """
 
 from typing import NamedTuple
@@ -20,6 +22,7 @@ import optax
 from jax import lax
 
 from functional_dl.aliases import Array
+from functional_dl.optimality import truncated
 from functional_dl.optimality.active_set import sharpen
 from functional_dl.optimality.measures import largest
 from functional_dl.optimality.scaled import Scaled, scale
@@ -28,6 +31,8 @@ from functional_dl.optimality.sqp import End
 MEMORY = 10
 INNER = 200  # steps with the same multipliers, at the most
 STEPS = 20  # L-BFGS steps for each iteration that the caller allows
+PATIENCE = 50
+PRODUCTS = 20  # Hessian products that count as one step
 SMALL = 200  # n + p + m, up to which the end is sharpened
 ROUGH = 1e-5  # where that begins
 MOST = 1e8  # of multipliers
@@ -58,6 +63,7 @@ class Parts(NamedTuple):
     lower: Array
     upper: Array
     m: int
+    large: bool
 
     def split(self, x):
         """f, h, and the inequalities that are no bounds."""
@@ -83,7 +89,7 @@ def minimise(flat, x0, tolerance, limit) -> End:
     scaled = scale(flat, x0)
     below, above = (np.flatnonzero(np.isfinite(side)) for side in (flat.lower, flat.upper))
     m = flat.inequalities(x0).size - below.size - above.size
-    parts = Parts(scaled, jnp.asarray(flat.lower, x0.dtype), jnp.asarray(flat.upper, x0.dtype), m)
+    parts = Parts(scaled, jnp.asarray(flat.lower, x0.dtype), jnp.asarray(flat.upper, x0.dtype), m, flat.large)
     small = x0.size + scaled.p + m <= SMALL
     enough = jnp.maximum(tolerance, ROUGH) if small else tolerance
 
@@ -129,7 +135,11 @@ def _descend(parts: Parts, state: State) -> State:
     free = parts.free(x, slope)
     with jax.numpy_dtype_promotion("standard"):  # optax adds integers of two widths
         move, memory = lbfgs.update(free * slope, state.memory, x)
-    move = -free * move.astype(x.dtype)
+    move, count = -free * move.astype(x.dtype), jnp.zeros((), int)
+    if parts.large:
+        late = state.inner % PATIENCE == PATIENCE - 1
+        newton = lambda: _newton(parts, state, free)
+        move, count = lax.cond(late, newton, lambda: (move, count))
     sound = jnp.all(jnp.isfinite(move)) & (
         move @ slope < -1e-10 * jnp.linalg.norm(move) * jnp.linalg.norm(free * slope)
     )
@@ -161,9 +171,15 @@ def _descend(parts: Parts, state: State) -> State:
         slope=slope,
         memory=memory,
         inner=state.inner + 1,
-        iterations=state.iterations + 1,
+        iterations=state.iterations + 1 + count // PRODUCTS,
         failures=failures,
     )
+
+
+def _newton(parts: Parts, state: State, free):
+    """The truncated Newton direction of psi, and its products."""
+    slope_of = jax.grad(lambda x: parts.psi(x, state.lam, state.mu, state.rho))
+    return truncated.direction(jax.linearize(slope_of, state.x)[1], state.slope, free)
 
 
 def _update(parts: Parts, state: State, tolerance) -> State:

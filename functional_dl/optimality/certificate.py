@@ -11,70 +11,19 @@ rest is "undecided".
 Source: Nocedal and Wright 2006, theorems 12.5 and 12.6.
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from functional_dl import arguments
 from functional_dl.aliases import PyTree
-from functional_dl.optimality.kkt import KKTResiduals, residuals
+from functional_dl.optimality.certificate_large import certify_large, programs
+from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.multipliers import estimate
 from functional_dl.optimality.problem import Problem, flatten
-
-RANK = 1e-9  # singular values below this fraction of the greatest count as zero
-BEYOND = 32.0  # times the step to the model's minimum
-NEAR = np.array([1e-2, 1e-3, 1e-4])  # distances, relative to x, at which flat directions are tried
-FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
-CONDITIONS = {
-    "stationarity": "the gradient of the Lagrangian is not zero",
-    "eq_residual": "an equality does not hold",
-    "ineq_residual": "an inequality is violated",
-    "dual_residual": "a multiplier of an inequality is negative",
-    "slackness": "an inequality that is not active has a multiplier (complementary slackness)",
-}
-
-LIMIT = (
-    "a KKT point only in the limit: no constraint qualification holds, and a multiplier of {:.3g} says that none exists"
-)
-
-
-class Active(NamedTuple):
-    """Indices of the inequalities (then lower, then upper finite bounds) with g = 0: multiplier positive, or zero."""
-
-    strong: tuple[int, ...]
-    weak: tuple[int, ...]
-
-
-class Certificate(NamedTuple):
-    """What is known about a point.
-
-    Fields:
-      passed: all five residuals are within the tolerance, no direction of descent of second order was found, and the
-        multipliers do not run to infinity for want of a constraint qualification.
-      residuals: KKTResiduals.
-      active: Active(strong, weak).
-      licq: the gradients of equalities and active inequalities are linearly independent, by a margin (singular values
-        above 0.3 sqrt(tolerance) of the greatest): a point known to the tolerance may be that near to one where not.
-      mfcq: those of the equalities are, and a direction d has grad h d = 0 and grad g_i d < 0 for all active i; by the
-        same margin.
-      second_order: "strict minimum", "necessary" (curvature >= 0 within rounding, not > 0), "not a minimum", or
-        "undecided" (weakly active constraints leave it open).
-      gap: |f(x) - L(x, lambda, mu)|: for a convex problem at a stationary point it bounds f(x) - f*.
-      reason: a sentence that names every condition that is violated.
-      eq_multipliers, ineq_multipliers: those that were judged.
-    """
-
-    passed: bool
-    residuals: KKTResiduals
-    active: Active
-    licq: bool
-    mfcq: bool
-    second_order: str
-    gap: float
-    reason: str
-    eq_multipliers: PyTree
-    ineq_multipliers: PyTree
+from functional_dl.optimality.qualification import FLAT, RANK
+from functional_dl.optimality.verdict import LIMIT, Active, Certificate, activity, explain, falls_along, loosely
 
 
 def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
@@ -88,6 +37,8 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
       Certificate.  It runs outside jit: its verdict is in words.
     Raises:
       ValueError: tolerance is not positive, or multipliers do not fit.
+    Numerics: with more than problem.LARGE variables no matrix is formed but the rows of active general constraints, and
+      second order is told from Hessian-vector products (certificate_large.py); what they leave open is "undecided".
     """
     arguments.positive("tolerance", tolerance)
     flat = flatten(problem, x)
@@ -102,25 +53,23 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
 
 def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     """certify over vectors; lam or mu may be None.  `compiled` is what evaluate(flat) returned, to use it again."""
+    if flat.large:
+        return certify_large(flat, x, lam, mu, tolerance, compiled)
     values, judge, hessian = compiled or evaluate(flat)
     f, slope, h, dh, g, dg = (np.asarray(v, float) for v in values(x))
-    size = 1 + np.linalg.norm(dg, axis=1)
-    near = np.abs(g) <= np.sqrt(tolerance) * 1e-1 * size
+    lengths = np.linalg.norm(dg, axis=1)
     if (lam is None and h.size) or (mu is None and g.size):
         # judged with the smallest active set that is complete within the tolerance, or with the wider one
-        close = np.abs(g) <= 10 * tolerance * size
+        close = np.abs(g) <= 10 * tolerance * (1 + lengths)
         lam, mu = estimate(slope, dh, dg, close) if np.all(np.isfinite(slope)) else (np.zeros(h.size), np.zeros(g.size))
     lam = np.zeros(h.size) if lam is None else np.asarray(lam, float)
     mu = np.zeros(g.size) if mu is None else np.asarray(mu, float)
     found = judge(x, lam.astype(x.dtype), mu.astype(x.dtype))
     failed = [name for name, value in found._asdict().items() if not float(value) <= tolerance]
-    strong = near & (mu > np.sqrt(tolerance) * (1 + np.max(mu, initial=0)) * 1e-1)
-    weak = near & ~strong & (np.abs(g) <= 1e3 * tolerance * size)
+    strong, weak = activity(g, mu, lengths, tolerance)
     rows = np.concatenate([dh, dg[strong], dg[weak]])
     finite = bool(np.all(np.isfinite(rows)) and np.isfinite(f))
-    # A point known to a residual of `tolerance` may be sqrt(tolerance) away from one where gradients depend on each
-    # other; near it the conditions hold with multipliers that grow without end.
-    loose = 0.3 * np.sqrt(tolerance)
+    loose = loosely(tolerance)
     licq = finite and _rank(rows, loose) == len(rows)
     mfcq = finite and (licq or _mfcq(dh, dg[strong | weak], loose))
     second, curvature = "undecided", np.zeros((x.size, x.size))
@@ -148,14 +97,17 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         bool(mfcq),
         second,
         float(abs(lam @ h + mu @ g)) if finite else float("inf"),
-        LIMIT.format(size_of) if limit else _reason(found, failed, second, finite, tolerance),
+        LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance),
         flat.unpack_equality(jax.numpy.asarray(lam, x.dtype)),
         flat.unpack_inequality(jax.numpy.asarray(mu, x.dtype)),
     )
 
 
-def evaluate(flat):
-    """Compiled: values and first derivatives; residuals; the Hessian of the Lagrangian."""
+def evaluate(flat) -> Any:
+    """Compiled: values and first derivatives; residuals; the Hessian of the Lagrangian.  Where no matrix may be formed:
+    the programs of certificate_large."""
+    if flat.large:
+        return programs(flat)
 
     def values(x):
         f, slope = jax.value_and_grad(flat.objective)(x)
@@ -169,32 +121,18 @@ def evaluate(flat):
 
 
 def _falls_on(lagrangian, x, slope, hessian, held):
-    """Whether the Lagrangian falls where its quadratic model says that it does not.
-
-    Near an inflection, as of x^3, and far out where exp(-x) dies away, the slope is as small as one likes and the
-    curvature positive; but far beyond the model's minimum it is lower than here.  At the inflection both vanish; but
-    it is lower on one side, however near, by more than its slope explains.
-    """
+    """Whether the Lagrangian falls on along an eigenvector of the reduced Hessian."""
     basis = _null(held, hessian.shape[0])
     if basis.shape[1] == 0:
         return False
     values, vectors = np.linalg.eigh(basis.T @ hessian @ basis)
     here, size = lagrangian(x), np.max(np.abs(hessian), initial=1.0)
-    eps = 1e3 * np.finfo(float).eps
     change = lambda step: lagrangian(x + jax.numpy.asarray(step, x.dtype)) - here
-    for value, vector in zip(values, (basis @ vectors).T, strict=True):
-        along = slope @ vector
-        if 0 < value < 1e-2 * size:
-            model = along**2 / value
-            if change(-BEYOND * along / value * vector) < min(-model / 4, -eps * abs(here)):
-                return True
-        if abs(value) <= FLAT * size:
-            reach = NEAR * (1 + np.linalg.norm(x))
-            for side in (-1, 1):
-                falls = [change(side * r * vector) < -10 * abs(along) * r - eps * (1 + abs(here)) for r in reach]
-                if all(falls):
-                    return True
-    return False
+    reach = float(np.linalg.norm(x))
+    return any(
+        falls_along(change, here, vector, value, slope @ vector, size, reach)
+        for value, vector in zip(values, (basis @ vectors).T, strict=True)
+    )
 
 
 def _rank(rows, least=RANK):
@@ -263,18 +201,3 @@ def _second_order(hessian, strong, weak, licq, tolerance):
     if licq and (narrow < -zero or in_cone):
         return "not a minimum"
     return "undecided"
-
-
-def _reason(found, failed, second, finite, tolerance):
-    """A sentence."""
-    if not finite:
-        return "a value or derivative at the point is not finite"
-    if failed:
-        said = "; ".join(f"{CONDITIONS[name]} ({name} = {float(getattr(found, name)):.3g})" for name in failed)
-        return f"not a KKT point to {tolerance:g}: {said}"
-    if second == "not a minimum":
-        return (
-            "a KKT point, but the Lagrangian falls along a feasible direction: a saddle, a maximum, an inflection, "
-            "or an infimum that is not attained"
-        )
-    return f"a KKT point to {tolerance:g}; second order: {second}"

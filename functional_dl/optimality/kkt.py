@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.measures import largest
 from functional_dl.optimality.problem import Flat, Problem, flatten
+from functional_dl.optimality.rows import combined, norms
 
 
 class KKTResiduals(NamedTuple):
@@ -35,12 +36,22 @@ class KKTResiduals(NamedTuple):
 
 def residuals(flat: Flat, x: Array, lam: Array, mu: Array) -> KKTResiduals:
     """kkt_residuals over vectors."""
-    slope = jax.grad(flat.objective)(x)
-    h, g = flat.equalities(x), flat.inequalities(x)
+    if flat.large:
+        return measured(flat, x, lam, mu, *norms(flat, x))
     dh, dg = jax.jacrev(flat.equalities)(x), jax.jacrev(flat.inequalities)(x)
-    of_h, of_g = lam @ dh, mu @ dg
+    sizes = jnp.linalg.norm(dh, axis=1), jnp.linalg.norm(dg, axis=1)
+    return _residuals(flat, x, mu, lam @ dh, mu @ dg, *sizes)
+
+
+def measured(flat: Flat, x: Array, lam: Array, mu: Array, norms_h: Array, norms_g: Array) -> KKTResiduals:
+    """residuals with the lengths of the gradients given: no matrix is formed."""
+    return _residuals(flat, x, mu, *combined(flat, x, lam, mu), norms_h, norms_g)
+
+
+def _residuals(flat, x, mu, of_h, of_g, norms_h, norms_g):
+    slope, h, g = jax.grad(flat.objective)(x), flat.equalities(x), flat.inequalities(x)
     scale = 1 + jnp.maximum(largest(slope), jnp.maximum(largest(of_h), largest(of_g)))
-    rows_h, rows_g = 1 + jnp.linalg.norm(dh, axis=1), 1 + jnp.linalg.norm(dg, axis=1)
+    rows_h, rows_g = 1 + norms_h, 1 + norms_g
     return KKTResiduals(
         largest(slope + of_h + of_g) / scale,
         largest(h / rows_h),

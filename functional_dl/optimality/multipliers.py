@@ -25,3 +25,28 @@ def estimate(slope, eq_rows, ineq_rows, active):
     count = len(eq_rows)
     mu[active] = solution[2 * count :]
     return solution[:count] - solution[count : 2 * count], mu
+
+
+def estimate_bounded(slope, held):
+    """The same where variables are at bounds, whose multipliers are what remains of the gradient with the right sign.
+
+    Args:
+      slope (n,); held: qualification.Held, the rows of equalities and of active inequalities and what is at bounds.
+    Returns:
+      lambda, mu of the active general inequalities, of the lower bounds (n,), of the upper bounds (n,).
+    """
+    rows, count = held.rows, len(held.equalities)
+    pull = lambda y: slope + y @ rows if len(rows) else slope
+    y, counted = np.zeros(len(rows)), held.free
+    for _ in range(20 if len(rows) else 0):
+        # variables at bounds count where no multiplier of the right sign takes up their gradient
+        q, r = np.linalg.qr(rows.T * counted[:, None])
+        lam, mu = estimate(q.T @ slope, r.T[:count], r.T[count:], np.ones(len(rows) - count, bool))
+        y, before = np.concatenate([lam, mu]), counted
+        left = pull(y)
+        counted = held.free | ~((held.at_lower & (left >= 0)) | (held.at_upper & (left <= 0)))
+        if np.array_equal(counted, before):
+            break
+    left = pull(y)
+    low, high = np.where(held.at_lower, np.maximum(left, 0), 0.0), np.where(held.at_upper, np.maximum(-left, 0), 0.0)
+    return y[:count], y[count:], low, high

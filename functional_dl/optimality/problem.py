@@ -18,6 +18,8 @@ from jax.flatten_util import ravel_pytree
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 
+LARGE = 1000  # with more variables no matrix is formed but the rows of general constraints
+
 
 @dataclass(frozen=True, eq=False)  # told apart by identity: its functions and bounds may not hash
 class Problem:
@@ -60,6 +62,12 @@ class Flat(NamedTuple):
     lower: np.ndarray  # the bounds, infinite where there is none
     upper: np.ndarray
     inside: Callable[[Array], Array]  # moves a vector between the bounds, a little off them
+    general: Callable[[Array], Array]  # the inequalities that are no bounds: the first of them all
+    large: bool  # more than LARGE variables: the one place where that is decided
+
+    def bounded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the variables with a lower and with an upper bound, in the order of the inequalities."""
+        return np.flatnonzero(np.isfinite(self.lower)), np.flatnonzero(np.isfinite(self.upper))
 
 
 def flatten(problem: Problem, x0: PyTree) -> Flat:
@@ -114,6 +122,8 @@ def flatten(problem: Problem, x0: PyTree) -> Flat:
         lower,
         upper,
         _inside(lower, upper),
+        lambda v: own(unflatten(v)),
+        vector.size > LARGE,
     )
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import largest
+from functional_dl.optimality.rows import each_row
 
 GRADIENT = 100.0  # functions whose gradient at the start is greater are scaled down to this
 
@@ -54,7 +55,13 @@ def together(flat, x) -> Array:
 
 def scale(flat, x0) -> Scaled:
     """Factors <= 1 that bring the gradients at x0 to at most GRADIENT; 1 where a gradient is not finite."""
-    rows = jnp.max(jnp.abs(jax.jacrev(lambda x: together(flat, x))(x0)), axis=1, initial=0.0)
+    if flat.large:
+        rows = [
+            each_row(fun, x0, largest) for fun in (lambda x: flat.objective(x)[None], flat.equalities, flat.general)
+        ]
+        rows = jnp.concatenate([*rows, jnp.ones(sum(side.size for side in flat.bounded()), x0.dtype)])
+    else:
+        rows = jnp.max(jnp.abs(jax.jacrev(lambda x: together(flat, x))(x0)), axis=1, initial=0.0)
     factors = jnp.clip(GRADIENT / jnp.maximum(rows, 1e-8), 1e-8, 1.0)
     return Scaled(flat, jnp.where(jnp.isfinite(rows), factors, 1.0), flat.equalities(x0).size)
 

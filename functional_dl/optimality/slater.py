@@ -111,6 +111,7 @@ def _phase_one(flat, of_h, of_g):
         equalities=lambda z: of_h * flat.equalities(z[:-1]),
         inequalities=inequalities,
         unpack_inequality=lambda mu: mu,
+        large=False,  # t stands in the rows of bounds too
     )
 
 

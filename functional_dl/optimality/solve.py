@@ -10,10 +10,11 @@ import numpy as np
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
-from functional_dl.optimality.certificate import Certificate, certify_flat, evaluate
+from functional_dl.optimality.certificate import certify_flat, evaluate
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
 from functional_dl.optimality.restoration import restore
+from functional_dl.optimality.verdict import Certificate
 
 METHODS = {
     "interior_point": interior_point.minimise,
@@ -51,17 +52,19 @@ def solve(
     method: str = "interior_point",
     tolerance: float = 1e-8,
     max_iterations: int = 500,
-    starts: int = 4,
+    starts: int | None = None,
 ) -> Solution:
     """minimise f(x) subject to h(x) = 0, g(x) <= 0: a local minimum (the global one of a convex problem), certified.
 
     Args:
       problem: Problem.  f, h and g need two derivatives.  Keep the object: it is compiled once for each structure of x.
       x0: a real pytree to start from; it need not be feasible, and is moved between the bounds.
-      method: "interior_point", "sqp", or "augmented_lagrangian" (forms no matrix but in its last steps).
+      method: "interior_point", "sqp", or "augmented_lagrangian".  The first two form and factor matrices, hopeless
+        beyond some 5,000 variables; the last forms none where there are more than problem.LARGE variables, and neither
+        do the certificate and the way back to the constraints there: 100,000 variables with bounds are fine.
       tolerance: of each of the KKT residuals; max_iterations: of each run.
       starts: from how many points, x0 the first and the others about it, to search; the lowest minimum is returned.
-        1 stays with the minimum that x0 leads to.
+        1 stays with the minimum that x0 leads to.  None: 4, but 1 where there are more than problem.LARGE variables.
     Returns:
       Solution.  A hard problem raises nothing: `converged` is False and `reason` says why.  "infeasible" means a
       stationary point of the violation |h|^2 + |(g)+|^2 that is not 0: a proof for convex constraints, local otherwise.
@@ -73,9 +76,9 @@ def solve(
     minimise = arguments.lookup("method", method, METHODS)
     arguments.positive("tolerance", tolerance)
     max_iterations = arguments.whole("max_iterations", max_iterations)
-    starts = arguments.whole("starts", starts)
     programs = _programs(problem, x0, minimise)
     flat, run, _, compiled = programs
+    starts = arguments.whole("starts", (1 if flat.large else 4) if starts is None else starts)
     begin = flatten(problem, x0).x0
     found = _search(programs, begin, tolerance, max_iterations)
     iterations = found.iterations
@@ -132,7 +135,7 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
             best = end.x, certificate
             reason = f"unbounded: the objective is {float(flat.objective(end.x)):.3g} at a feasible point, and falls on"
             break
-        here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else start
+        here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else _towards(flat, start, end.x)
         nearest, violation, slope = back(here)
         if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)):
             best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
@@ -151,6 +154,13 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
     if certificate.passed and not reason.startswith("unbounded"):
         reason = f"converged: {certificate.reason}"
     return Found(x, certificate, reason, iterations)
+
+
+def _towards(flat, start, far):
+    """A point on the way to one that is too far away; the start itself where variables are few, or the way is lost."""
+    move = far - start
+    length = float(jnp.max(jnp.abs(move), initial=0.0))
+    return start + 100 / length * move if flat.large and np.isfinite(length) else start
 
 
 def _march(flat, back, behind, here):

@@ -1,0 +1,118 @@
+"""What a certificate says: its fields, the sentences that give reasons, and the trial that refutes a model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from functional_dl.aliases import PyTree
+from functional_dl.optimality.kkt import KKTResiduals
+
+BEYOND = 32.0  # times the step to the model's minimum
+NEAR = np.array([1e-2, 1e-3, 1e-4])  # distances, relative to x, at which flat directions are tried
+LEVEL = 1e-7  # a curvature below this share of the Hessian counts as zero
+CONDITIONS = {
+    "stationarity": "the gradient of the Lagrangian is not zero",
+    "eq_residual": "an equality does not hold",
+    "ineq_residual": "an inequality is violated",
+    "dual_residual": "a multiplier of an inequality is negative",
+    "slackness": "an inequality that is not active has a multiplier (complementary slackness)",
+}
+
+LIMIT = (
+    "a KKT point only in the limit: no constraint qualification holds, and a multiplier of {:.3g} says that none exists"
+)
+
+
+class Active(NamedTuple):
+    """Indices of the inequalities (then lower, then upper finite bounds) with g = 0: multiplier positive, or zero."""
+
+    strong: tuple[int, ...]
+    weak: tuple[int, ...]
+
+
+class Certificate(NamedTuple):
+    """What is known about a point.
+
+    Fields:
+      passed: all five residuals are within the tolerance, no direction of descent of second order was found, and the
+        multipliers do not run to infinity for want of a constraint qualification.
+      residuals: KKTResiduals.
+      active: Active(strong, weak).
+      licq: the gradients of equalities and active inequalities are linearly independent, by a margin (singular values
+        above 0.3 sqrt(tolerance) of the greatest): a point known to the tolerance may be that near to one where not.
+      mfcq: those of the equalities are, and a direction d has grad h d = 0 and grad g_i d < 0 for all active i; by the
+        same margin.
+      second_order: "strict minimum", "necessary" (curvature >= 0 within rounding, not > 0), "not a minimum", or
+        "undecided" (weakly active constraints leave it open).
+      gap: |f(x) - L(x, lambda, mu)|: for a convex problem at a stationary point it bounds f(x) - f*.
+      reason: a sentence that names every condition that is violated.
+      eq_multipliers, ineq_multipliers: those that were judged.
+    """
+
+    passed: bool
+    residuals: KKTResiduals
+    active: Active
+    licq: bool
+    mfcq: bool
+    second_order: str
+    gap: float
+    reason: str
+    eq_multipliers: PyTree
+    ineq_multipliers: PyTree
+
+
+def activity(g, mu, lengths, tolerance) -> tuple[np.ndarray, np.ndarray]:
+    """Which inequalities are strongly and which weakly active; `lengths` of their gradients."""
+    size = 1 + lengths
+    near = np.abs(g) <= np.sqrt(tolerance) * 1e-1 * size
+    strong = near & (mu > np.sqrt(tolerance) * (1 + np.max(mu, initial=0)) * 1e-1)
+    return strong, near & ~strong & (np.abs(g) <= 1e3 * tolerance * size)
+
+
+def loosely(tolerance) -> float:
+    """A share of singular values.
+
+    A point known to a residual of `tolerance` may be sqrt(tolerance) away from one where gradients depend on each
+    other; near it the conditions hold with multipliers that grow without end.
+    """
+    return 0.3 * np.sqrt(tolerance)
+
+
+def explain(found, failed, second, finite, tolerance):
+    """The sentence of a certificate."""
+    if not finite:
+        return "a value or derivative at the point is not finite"
+    if failed:
+        said = "; ".join(f"{CONDITIONS[name]} ({name} = {float(getattr(found, name)):.3g})" for name in failed)
+        return f"not a KKT point to {tolerance:g}: {said}"
+    if second == "not a minimum":
+        return (
+            "a KKT point, but the Lagrangian falls along a feasible direction: a saddle, a maximum, an inflection, "
+            "or an infimum that is not attained"
+        )
+    return f"a KKT point to {tolerance:g}; second order: {second}"
+
+
+def falls_along(change: Callable, here, vector, value, along, size, reach) -> bool:
+    """Whether the Lagrangian falls where its quadratic model says that it does not.
+
+    Near an inflection, as of x^3, and far out where exp(-x) dies away, the slope is as small as one likes and the
+    curvature positive; but far beyond the model's minimum it is lower than here.  At the inflection both vanish; but
+    it is lower on one side, however near, by more than its slope explains.
+
+    Args:
+      change: step -> L(x + step) - L(x); here: L(x); vector: a unit direction; value, along: curvature and slope there;
+      size: of the Hessian; reach: of x.
+    """
+    eps = 1e3 * np.finfo(float).eps
+    if 0 < value < 1e-2 * size:
+        model = along**2 / value
+        if change(-BEYOND * along / value * vector) < min(-model / 4, -eps * abs(here)):
+            return True
+    if abs(value) <= LEVEL * size:
+        for side in (-1, 1):
+            steps = NEAR * (1 + reach)
+            if all(change(side * r * vector) < -10 * abs(along) * r - eps * (1 + abs(here)) for r in steps):
+                return True
+    return False
