@@ -49,7 +49,17 @@ class Balanced(HTMLParser):
 
 
 # those outside of the suite, and the longest to compile, are in the campaign
-LONG = {"attribution", "gradient_field", "integrals", *(n for n in EXPERIMENTS if not EXPERIMENTS[n].in_suite)}
+LONG = {
+    "attribution",
+    "duality",
+    "gradient_field",
+    "integrals",
+    "kkt",
+    "limits",
+    "qp_layer",
+    "svm",
+    *(n for n in EXPERIMENTS if not EXPERIMENTS[n].in_suite),
+}
 
 
 @pytest.mark.parametrize("name", quick(EXPERIMENTS, *(set(EXPERIMENTS) - LONG)))

@@ -99,6 +99,7 @@ def test_a_jump_does_not_disturb_the_derivative_in_the_bound():
     assert abs(jax.grad(step)(0.9) - 2.0) <= 1e-12
 
 
+@pytest.mark.campaign
 def test_derivatives_on_the_whole_line():
     """d/dp sqrt(pi / p); far out x^2 exp(-p x^2) is inf * 0."""
     bell = lambda p: integrals.integrate(lambda x: jnp.exp(-p * x * x), -jnp.inf, jnp.inf).value

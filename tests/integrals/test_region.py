@@ -14,6 +14,7 @@ def check(found, true, converged=True):
     assert abs(float(found.value) - true) <= float(found.error)
 
 
+@pytest.mark.campaign
 def test_the_unit_ball_and_the_order_of_the_variables():
     found = integrals.integrate_region(lambda x, y, z: {"volume": 1 + 0 * x, "x^2": x * x, "z^4": z**4}, BALL)
     assert found.converged

@@ -97,6 +97,7 @@ def test_a_weakly_active_inequality_counts_as_inactive(theta, slope):
     np.testing.assert_allclose(jax.jacrev(solve)(theta), [[slope]], atol=1e-8)
 
 
+@pytest.mark.campaign
 def test_regularity_tells_where_the_derivative_is_one_sided():
     """min (x - t)^2 s.t. x <= 1 (mu = 2 (t - 1)), and x + y = 0 once or twice."""
     judge = regularity(lambda t: Problem(lambda x: jnp.sum((x - t) ** 2), None, lambda x: x - 1), jnp.zeros(1))

@@ -12,6 +12,7 @@ from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.problem import LARGE, flatten
 from functional_dl.optimality.restoration import restore
 from functional_dl.optimality.scaled import scale
+from tests.campaigns import quick
 from tests.optimality import large_problems as made
 from tests.optimality.problems import KNOWN
 
@@ -133,7 +134,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", ["projection", "entropy"])
+@pytest.mark.parametrize("name", quick(["projection", "entropy"], "entropy"))
 def test_many_variables(name):
     CASES[name](1200)
 

@@ -134,6 +134,7 @@ def test_second_derivatives_against_differences_of_first():
         np.testing.assert_allclose(found[name], difference, atol=1e-7 * (1 + float(jnp.max(jnp.abs(difference)))))
 
 
+@pytest.mark.campaign
 def test_equals_the_solution_map():
     one = {name: leaf[3] for name, leaf in BATCH.items()}
 
@@ -232,6 +233,7 @@ def test_without_any_constraint():
     np.testing.assert_allclose(pull(jnp.array([1.0, 0.0]))[1], -inverse[0], atol=1e-14)
 
 
+@pytest.mark.campaign
 def test_single_precision():
     single = {name: leaf.astype(jnp.float32) for name, leaf in BATCH.items()}
     x, found, expected = SOLVE(single), GRADIENTS(single), GRADIENTS(BATCH)
@@ -272,6 +274,7 @@ def test_the_learned_program_is_feasible_whatever_the_parameters(lower, upper):
         assert np.all(G @ inside < h)
 
 
+@pytest.mark.campaign
 def test_the_layer_learns():
     """Twenty steps down the slope of its error on the answers of a hidden program; rows start close, so as to act."""
     close = lambda key: LAYER.init(key) | {"slack": jnp.full(G_ROWS, -2.0)}
