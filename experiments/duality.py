@@ -223,12 +223,14 @@ def plot(result: Result) -> list[Picture]:
     return [_ascents(found), _gaps(found), _prices(found)]
 
 
-def _panels(found, width, height):
-    """A panel for each problem, two in a row."""
+def _panels(found, width, height, label):
+    """A panel for each problem, two in a row; the last row is labelled below."""
     figure = style.figure(width, height if len(found) > 2 else 0.55 * height)
     panels = np.ravel(figure.subplots((len(found) + 1) // 2, 2))
     for axes in panels[len(found) :]:
         axes.remove()
+    for axes in panels[: len(found)][-2:]:
+        axes.set_xlabel(label)
     return figure, panels[: len(found)]
 
 
@@ -238,7 +240,7 @@ def _best(values):
 
 
 def _ascents(found) -> Picture:
-    figure, panels = _panels(found, 9.5, 5.6)
+    figure, panels = _panels(found, 9.5, 5.6, "step of dual ascent")
     for axes, entry in zip(panels, found, strict=True):
         steps, best = np.arange(1, len(entry["ascent"]) + 1), _best(entry["ascent"])
         axes.axhline(entry["optimum"], color=style.BLACK, linewidth=1.0, label="optimum f*")
@@ -246,8 +248,6 @@ def _ascents(found) -> Picture:
         axes.plot(steps, best, color=style.BLUE, linewidth=1.0, linestyle=":", label="best bound so far")
         axes.fill_between(steps, best, entry["optimum"], color=style.ORANGE, alpha=0.25, label="gap", linewidth=0)
         axes.set(xscale="log", title=entry["name"], xlim=(1, len(steps)))
-    for axes in panels[-2:]:
-        axes.set_xlabel("step of dual ascent")
     panels[0].legend(loc="lower right")
     caption = (
         "The dual value climbs to the optimum from below and never passes it; a dip is a step that was too long. Where "
@@ -258,7 +258,7 @@ def _ascents(found) -> Picture:
 
 
 def _gaps(found) -> Picture:
-    figure, panels = _panels(found, 9.5, 5.6)
+    figure, panels = _panels(found, 9.5, 5.6, "iteration")
     for axes, entry in zip(panels, found, strict=True):
         lines = (
             ("dual ascent: f* − best q", entry["optimum"] - _best(entry["ascent"]), style.BLUE, "-"),
@@ -269,8 +269,6 @@ def _gaps(found) -> Picture:
             shown = np.where(np.isfinite(values), np.maximum(values, 1e-16), np.nan)
             axes.plot(np.arange(1, len(values) + 1), shown, color=colour, linestyle=kind, label=label)
         axes.set(xscale="log", yscale="log", ylim=(1e-11, 30), title=entry["name"])
-    for axes in panels[-2:]:
-        axes.set_xlabel("iteration")
     panels[0].legend(loc="upper right")
     caption = (
         "What is left of the gap. An iteration of the interior point method solves a linear system; of the ascent, a "
@@ -281,13 +279,11 @@ def _gaps(found) -> Picture:
 
 
 def _prices(found) -> Picture:
-    figure, panels = _panels(found, 9.5, 5.2)
+    figure, panels = _panels(found, 9.5, 5.2, "change of the right-hand side")
     for axes, entry in zip(panels, found, strict=True):
         axes.plot(SHOWN, entry["optimum"] + entry["price"] * SHOWN, color=style.RED, label="slope −λ or −μ")
         axes.plot(SHOWN, entry["prices"], "o", color=style.BLUE, markersize=5, label="solved anew")
         axes.set(title=entry["name"])
-    for axes in panels[-2:]:
-        axes.set_xlabel("change of the right-hand side")
     panels[0].set_ylabel("optimum")
     panels[0].legend()
     caption = (

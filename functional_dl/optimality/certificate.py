@@ -23,7 +23,7 @@ from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.multipliers import estimate
 from functional_dl.optimality.problem import Problem, flatten
 from functional_dl.optimality.qualification import FLAT, RANK
-from functional_dl.optimality.verdict import LIMIT, Active, Certificate, activity, explain, falls_along, loosely
+from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, stated
 
 
 def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
@@ -89,18 +89,9 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         if _falls_on(lagrangian, x, slope + lam @ dh + mu @ dg, curvature, np.concatenate([dh, dg[strong | weak]])):
             second = "not a minimum"
     passed = finite and not failed and not limit and second != "not a minimum"
-    return Certificate(
-        passed,
-        found,
-        Active(tuple(map(int, np.flatnonzero(strong))), tuple(map(int, np.flatnonzero(weak)))),
-        bool(licq),
-        bool(mfcq),
-        second,
-        float(abs(lam @ h + mu @ g)) if finite else float("inf"),
-        LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance),
-        flat.unpack_equality(jax.numpy.asarray(lam, x.dtype)),
-        flat.unpack_inequality(jax.numpy.asarray(mu, x.dtype)),
-    )
+    reason = LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance)
+    said = {"passed": passed, "residuals": found, "licq": bool(licq), "mfcq": bool(mfcq), "second_order": second}
+    return stated(flat, x.dtype, lam, mu, h, g, (strong, weak), finite, reason=reason, **said)
 
 
 def evaluate(flat) -> Any:

@@ -21,7 +21,7 @@ from functional_dl.optimality.kkt import measured
 from functional_dl.optimality.multipliers import estimate_bounded
 from functional_dl.optimality.qualification import Held
 from functional_dl.optimality.rows import combined, formed, norms, rows_of
-from functional_dl.optimality.verdict import LIMIT, Active, Certificate, activity, explain, falls_along, loosely
+from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, stated
 
 NUMBERS = 2**26  # of rows of general constraints that are formed, at the most
 TOO_MANY = "with so many general constraints active, qualifications and curvature are not decided"
@@ -110,17 +110,16 @@ def certify_large(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     notes, second, licq, mfcq, limit, unsure = [], "undecided", False, False, False, False
     finite = bool(np.isfinite(f) and np.all(np.isfinite(norms_h)) and np.all(np.isfinite(norms_g[strong | weak])))
     size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
-    held = held_by(strong | weak) if finite else None
+    held, loose = held_by(strong | weak) if finite else None, loosely(tolerance)
     if held is not None:
         values, right = qualification.singular(held.rows, held.free)
-        loose = loosely(tolerance)
         licq = qualification.licq(held, values, loose)
         mfcq = licq or qualification.mfcq(held, loose)
         if mfcq is None:
             notes.append("whether MFCQ holds was not decided in time")
-        if not (failed or mfcq):
-            large = loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
-            limit, unsure = large and mfcq is False, large and mfcq is None
+    if finite and not (failed or mfcq) and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0)):
+        unsure = held is None or mfcq is None
+        limit = not unsure
     if held is not None and not failed:
         surely = (held_by(strong) if np.any(weak) else None) or held
         possible = np.isin(np.flatnonzero((strong | weak)[: parts.general]), np.flatnonzero(weak[: parts.general]))
@@ -136,18 +135,8 @@ def certify_large(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
         notes.append(f"the multipliers reach {size_of:.3g}, and whether a qualification holds nearby was not decided")
     passed = finite and not failed and not limit and not unsure and second != "not a minimum"
     reason = LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance)
-    return Certificate(
-        passed,
-        found,
-        Active(tuple(map(int, np.flatnonzero(strong))), tuple(map(int, np.flatnonzero(weak)))),
-        bool(licq),
-        bool(mfcq),
-        second,
-        float(abs(lam @ h + mu @ g)) if finite else float("inf"),
-        "; ".join([reason, *notes]),
-        flat.unpack_equality(point[1]),
-        flat.unpack_inequality(point[2]),
-    )
+    said = {"passed": passed, "residuals": found, "licq": bool(licq), "mfcq": bool(mfcq), "second_order": second}
+    return stated(flat, x.dtype, lam, mu, h, g, (strong, weak), finite, reason="; ".join([reason, *notes]), **said)
 
 
 class Weak(NamedTuple):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.aliases import PyTree
@@ -77,6 +78,17 @@ def loosely(tolerance) -> float:
     other; near it the conditions hold with multipliers that grow without end.
     """
     return 0.3 * np.sqrt(tolerance)
+
+
+def stated(flat, dtype, lam, mu, h, g, marks, finite, **fields) -> Certificate:
+    """The Certificate over pytrees; marks: (strong, weak) as `activity` gives them; fields: those that are at hand."""
+    return Certificate(
+        active=Active(*(tuple(map(int, np.flatnonzero(marked))) for marked in marks)),
+        gap=float(abs(lam @ h + mu @ g)) if finite else float("inf"),
+        eq_multipliers=flat.unpack_equality(jnp.asarray(lam, dtype)),
+        ineq_multipliers=flat.unpack_inequality(jnp.asarray(mu, dtype)),
+        **fields,
+    )
 
 
 def explain(found, failed, second, finite, tolerance):
