@@ -5,8 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.linalg import eigh_tridiagonal
+from scipy.optimize import brentq
 
-from functional_dl.optimality import Problem, augmented_lagrangian, certify, kkt_residuals, lanczos, solve
+from functional_dl.optimality import (
+    Problem,
+    augmented_lagrangian,
+    certificate_large,
+    certify,
+    kkt_residuals,
+    lanczos,
+    solve,
+)
 from functional_dl.optimality.certificate import certify_flat
 from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.problem import LARGE, flatten
@@ -270,3 +279,27 @@ def test_memory_grows_with_n(part):
     }[part]
     memory = jax.jit(run).lower(x0).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 100 * n * x0.dtype.itemsize
+
+
+def test_the_bound_from_below_is_that_of_the_theorem():
+    """theta - lambda_min > e R with chance 1.648 sqrt(d) exp(-(2k - 1) sqrt(e)); both ends: R <= span / (1 - 2e)."""
+    k, d = 48, 3000
+    alphas, betas = np.cos(np.arange(k)), 1 + 0.1 * np.sin(np.arange(k))
+    values = np.linalg.eigvalsh(np.diag(alphas) + np.diag(betas[:-1], 1) + np.diag(betas[:-1], -1))
+    e = brentq(lambda e: 1.648 * np.sqrt(d) * np.exp(-(2 * k - 1) * np.sqrt(e)) - lanczos.CHANCE, 1e-6, 1, xtol=1e-14)
+    upper, lower = lanczos._bounds(alphas, betas, d, False)
+    np.testing.assert_allclose(upper, values[0], rtol=1e-12)
+    np.testing.assert_allclose(lower, values[0] - e * (values[-1] - values[0]) / (1 - 2 * e), rtol=1e-9)
+
+
+@pytest.mark.parametrize("numbers", [certificate_large.NUMBERS, 0])
+def test_large_multipliers_do_not_pass_where_nothing_is_decided(numbers, monkeypatch):
+    """Beside the point at which two discs touch: all residuals vanish, with multipliers 1 / (4 t)."""
+    monkeypatch.setattr(certificate_large, "NUMBERS", numbers)
+    discs = lambda x: jnp.stack([x[0] ** 2 + x[1] ** 2 - 1, (x[0] - 2) ** 2 + x[1] ** 2 - 1])
+    t = 1e-5
+    flat = flatten(Problem(lambda x: x[1], None, discs), jnp.array([1.0, -t]))._replace(large=True)
+    found = certify_flat(flat, flat.x0, jnp.zeros(0), jnp.full(2, 1 / (4 * t)), 1e-8)
+    assert max(map(float, found.residuals)) <= 1e-8
+    assert not found.passed
+    assert ("only in the limit" if numbers else "was not decided") in found.reason
