@@ -242,10 +242,10 @@ def plot(result: Result) -> list[Picture]:
     scaling = 1e6 * np.array(curves["scaling"])
     left.plot(curves["sizes"], scaling, "o-", color=style.BLUE)
     label = lambda x, y, words, **at: left.text(x, y, words, color=style.BLUE, fontsize=9, **at)
-    label(curves["sizes"][0], 0.75 * scaling[0], "qp.solve, one call,\none device", ha="left", va="top")
     everywhere = 1e6 * curves["medians"]["batch"][0]
     left.plot(curves["sizes"][-1], everywhere, "s", color=style.BLUE)
     label(0.8 * curves["sizes"][-1], everywhere, "every device", ha="right", va="center")
+    label(curves["sizes"][0], everywhere, "qp.solve in one call, one device", ha="left", va="center")
     for name, colour, place in zip(NAMES[2:], (style.RED, style.GREEN, style.PURPLE), ("bottom", "top", "bottom")):
         median = 1e6 * curves["medians"][name][0]
         left.axhline(median, linestyle="--", color=colour)
