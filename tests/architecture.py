@@ -46,8 +46,8 @@ EXCEPTIONS: dict[str, set[str]] = {
 }
 COMMAND_LINE = f"{PACKAGE}.__main__"
 
-# Inside reverse: {values, program, trace, rule} <- sweep <- rules <- api.  A file named nowhere is of the last tier.
-REVERSE_TIERS = {"values": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
+# Inside reverse: {latex, values, program, trace, rule} <- sweep <- rules <- api.  Other files are of the last tier.
+REVERSE_TIERS = {"latex": 0, "values": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
 REVERSE_LAST_TIER = 3
 
 

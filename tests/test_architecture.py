@@ -137,7 +137,7 @@ ALLOWED_ARROWS = [
     ("training.loop", "from functional_dl.tree import norm"),
     ("check.find_nan", "from functional_dl.reverse import sweep"),
     ("derivations.softmax", "from functional_dl import check, reverse"),
-    ("reverse.sweep", "from functional_dl.reverse.rule import RULES"),
+    ("reverse.sweep", "from functional_dl.reverse.rule import PRIMITIVES"),
     ("reverse.rules.linear", "from ..rule import vjp_rule"),
     ("reverse.api", "from functional_dl.reverse.rules import linear"),
     ("training.loop", "import jax\nfrom functional_dl import __version__"),

@@ -27,7 +27,8 @@ from jax.extend.core.primitives import (
 
 from functional_dl.explain import sources
 from functional_dl.explain.calls import CUSTOM, applicable_again, called_name, function_name, traced_function
-from functional_dl.reverse.rule import Rule, rule_of
+from functional_dl.reverse.latex import Latex
+from functional_dl.reverse.rule import Rule, Unsupported, entry_of, rule_of
 from functional_dl.reverse.trace import Tape, bind_params, open_jaxpr
 from functional_dl.reverse.values import as_array
 
@@ -68,6 +69,12 @@ class Entry:
     @property
     def rule(self) -> Rule | None:
         return rule_of(self.primitive)
+
+    @property
+    def latex(self) -> Latex | None:
+        """The primitive's formulas, as its rule states them."""
+        known = entry_of(self.primitive)
+        return None if known is None or isinstance(known, Unsupported) else known.latex
 
     @property
     def active(self) -> list[int]:

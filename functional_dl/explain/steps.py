@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.explain import backward, bodies, checks, flops, groups, latex, sources, summaries
+from functional_dl.explain import backward, bodies, checks, flops, groups, sources, summaries
 from functional_dl.explain import recording as recording_of
 from functional_dl.explain.explanation import Check, Step, Value
 from functional_dl.explain.facts import (
@@ -26,6 +26,7 @@ from functional_dl.explain.facts import (
 from functional_dl.explain.naming import Name, Namer, argument_name, latex_of, name_values
 from functional_dl.explain.program import Entry
 from functional_dl.explain.recording import Recording
+from functional_dl.reverse import latex
 from functional_dl.reverse.values import is_reference
 
 
@@ -132,7 +133,7 @@ class Maker:
             active if any(ct is not None for ct in out_cts) else (),
             entry.label,
         )
-        forward, back = latex.equations(entry.primitive.name, terms)
+        forward, back = latex.equations(entry.latex, terms)
         inner = bodies.body_of(entry, out_cts)
         body, arguments = self.body(entry, inner, names) if inner is not None else ((), ())
         trips = inner.trips if inner is not None else 1

@@ -9,9 +9,11 @@ from functional_dl.reverse.api import jacrev as jacrev
 from functional_dl.reverse.api import value_and_grad as value_and_grad
 from functional_dl.reverse.api import vjp as vjp
 from functional_dl.reverse.checkpointed import checkpointed_scan as checkpointed_scan
+from functional_dl.reverse.latex import Latex as Latex
+from functional_dl.reverse.rule import PRIMITIVES as PRIMITIVES
 from functional_dl.reverse.rule import RULES as RULES
-from functional_dl.reverse.rule import UNSUPPORTED as UNSUPPORTED
-from functional_dl.reverse.rule import ZERO as ZERO
 from functional_dl.reverse.rule import Probe as Probe
 from functional_dl.reverse.rule import Rule as Rule
+from functional_dl.reverse.rule import Unsupported as Unsupported
+from functional_dl.reverse.rule import Zero as Zero
 from functional_dl.reverse.rule import vjp_rule as vjp_rule

@@ -17,8 +17,9 @@ from jax.extend.core import Primitive
 from jax.extend.core.primitives import add_jaxvals_p
 from jax.tree_util import Partial
 
+from functional_dl.reverse.latex import Latex, Text, as_latex
 from functional_dl.reverse.program import Program
-from functional_dl.reverse.rule import RULES, Probe, Rule, check_registration, derivation_of
+from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
 from functional_dl.reverse.trace import open_jaxpr, record, record_call, record_jaxpr
 from functional_dl.reverse.values import is_differentiable
 
@@ -61,8 +62,14 @@ def forward_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool], apply
     return outs, Partial(Backward(program), residuals)
 
 
-def call_rule(primitive: Primitive, *probes: Probe):
-    """Decorator for primitives that hold programs, or that record more than one equation: see rule.vjp_rule.
+def call_rule(
+    primitive: Primitive,
+    *probes: Probe,
+    latex: Latex | tuple[Text, ...] | None = None,
+    stateful: bool = False,
+    takes_references: bool = False,
+):
+    """Decorator for primitives that hold programs, or that record more than one equation: see rule.vjp_rule and Rule.
 
     The function is `forward(tape, values, slots, **params) -> (values, slots)`: it records into the caller's tape.  Its
     docstring is the derivation.
@@ -76,7 +83,16 @@ def call_rule(primitive: Primitive, *probes: Probe):
             return tuple(backward(program, residuals, ct if primitive.multiple_results else [ct]))
 
         derivation = derivation_of(primitive, forward)
-        RULES[primitive] = Rule(primitive, vjp, probes, forward=forward, derivation=derivation)
+        PRIMITIVES[primitive] = Rule(
+            primitive,
+            vjp,
+            probes,
+            forward=forward,
+            derivation=derivation,
+            latex=as_latex(latex),
+            stateful=stateful,
+            takes_references=takes_references,
+        )
         return forward
 
     return register

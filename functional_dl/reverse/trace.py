@@ -31,7 +31,7 @@ from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 
 from functional_dl.reverse.program import Call, Equation, Program, Residual
-from functional_dl.reverse.rule import REFUSALS, RULES, STATEFUL, TAKES_REFERENCES, UNSUPPORTED, ZERO, rule_of
+from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, rule_of
 from functional_dl.reverse.values import as_array, is_differentiable, is_reference
 
 # A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
@@ -157,7 +157,7 @@ def active_outputs(jaxpr, active: Sequence[bool]) -> list[bool]:
     """Which outputs of a jaxpr can depend differentiably on the active inputs."""
     live = {var for var, a in zip(jaxpr.invars, active) if a}
     for eqn in jaxpr.eqns:
-        if eqn.primitive in ZERO:
+        if is_constant(eqn.primitive):
             continue
         operands = [not isinstance(atom, Literal) and atom in live for atom in eqn.invars]
         if not any(operands):
@@ -317,9 +317,10 @@ class Tape:
     def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
         holds = self.holds_differentiated(values)
-        active = any(s is not None for s in slots) or primitive in STATEFUL or holds
+        entry = PRIMITIVES.get(primitive)
+        active = any(s is not None for s in slots) or holds or (isinstance(entry, Rule) and entry.stateful)
         rule = rule_of(primitive) if active else None
-        if rule is not None and rule.forward is not None and (not holds or primitive in STATEFUL | TAKES_REFERENCES):
+        if rule is not None and rule.forward is not None and (not holds or rule.stateful or rule.takes_references):
             return rule.forward(self, values, slots, **params)
         if holds:
             raise NotImplementedError(
@@ -329,7 +330,7 @@ class Tape:
         try:
             outs = primitive.bind(*values, **bind_params(primitive, params))
         except NotImplementedError as error:
-            if not active or rule is not None or primitive in ZERO:
+            if not active or rule is not None or is_constant(primitive):
                 raise
             raise NotImplementedError(no_rule_message(primitive)) from error
         outs = list(outs) if primitive.multiple_results else [outs]
@@ -354,13 +355,15 @@ class Tape:
 
     def note(self, primitive, rule, params, values, slots, outs) -> tuple[list, list]:
         """Records outs = primitive(*values) if an operand has a slot and an output a tangent space."""
-        if primitive in ZERO or all(s is None for s in slots):
+        if is_constant(primitive) or all(s is None for s in slots):
             return outs, [None] * len(outs)
         out_slots = self.new_slots(outs)
         if all(s is None for s in out_slots):
             return outs, out_slots
         if rule is None:
-            raise REFUSALS.get(primitive, NotImplementedError)(no_rule_message(primitive))
+            entry = PRIMITIVES.get(primitive)
+            error = entry.error if isinstance(entry, Unsupported) else NotImplementedError
+            raise error(no_rule_message(primitive))
         source = self.place()
         values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
         self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
@@ -506,10 +509,10 @@ def record_call(body: Callable, values: Sequence, active: Sequence[bool]):
 
 def no_rule_message(primitive: Primitive) -> str:
     """What a user is told who differentiates through a primitive without a rule."""
-    reason = UNSUPPORTED.get(primitive)
+    entry = PRIMITIVES.get(primitive)
     where = summarize(current_source())
-    if reason is not None:
-        return f"Differentiation rule for '{primitive}' not implemented ({where}): {reason}"
+    if isinstance(entry, Unsupported):
+        return f"Differentiation rule for '{primitive}' not implemented ({where}): {entry.reason}"
     return (
         f"Differentiation rule for '{primitive}' not implemented ({where}). State one with "
         f"@functional_dl.reverse.vjp_rule({primitive}_p, Probe(...)), or wrap the function in jax.custom_vjp."

@@ -281,7 +281,7 @@ def test_a_user_can_state_a_rule():
     try:
         assert reverse.grad(lambda x: primitive.bind(x) ** 2)(3.0) == 24.0
     finally:
-        del reverse.RULES[primitive]
+        del reverse.PRIMITIVES[primitive]
 
 
 def test_a_tracer_does_not_escape():

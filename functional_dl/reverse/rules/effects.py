@@ -8,7 +8,7 @@ from jax.experimental import io_callback
 from jax.extend.core import primitives
 from jax.extend.core.primitives import after_all_p, create_token_p, custom_lin_p, empty2_p
 
-from functional_dl.reverse.rule import RULES, unsupported, zero_derivative
+from functional_dl.reverse.rule import PRIMITIVES, unsupported, zero_derivative
 from functional_dl.reverse.trace import primitive_named
 
 _one = np.ones((1,), np.float32)
@@ -37,7 +37,7 @@ unsupported(
     "It is JAX's own record of a linear function under jax.linearize; differentiate the function itself.", custom_lin_p
 )
 
-if hasattr(primitives, "call_p") and primitives.call_p not in RULES:
+if hasattr(primitives, "call_p") and primitives.call_p not in PRIMITIVES:
     unsupported(
         "A jaxpr-level call that JAX itself no longer makes; use jax.jit, whose calls have a rule.", primitives.call_p
     )

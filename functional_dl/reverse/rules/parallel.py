@@ -25,6 +25,7 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.reverse import sweep
+from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.reductions import expand
 from functional_dl.reverse.sweep import call_rule
@@ -90,6 +91,7 @@ def _on_devices(body, out=SPLIT, check_vma=True):
         shapes=((4, 2), (2,)),
         dtypes=("float64",),
     ),
+    latex=(call, CALL_BAR + r" \quad \text{on each device}"),
 )
 def shard_map_forward(tape, values, slots, *, subfuns=None, **params):
     """y = f of each device's shards, joined  =>  x_bar = the pullback of f at each device's shards of y_bar, joined.
@@ -218,6 +220,7 @@ def _sum_of_rows_and_devices(x):
     _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec(), check_vma=False),
     _collective(_sum_of_rows_and_devices, out=PartitionSpec(), check_vma=False),
     reads="",
+    latex=(r"\textstyle\sum_{\text{devices}} <x>", r"\textstyle\sum_{\text{devices}} <c>"),
 )
 def psum_vjp(ct, out, x, *, axes, **params):
     """y = sum of x over the devices, which all get it; unchecked types count y's copies one by one  =>
@@ -228,7 +231,12 @@ def psum_vjp(ct, out, x, *, axes, **params):
     return (psum_p.bind(ct, axes=named, **params),)
 
 
-@vjp_rule(psum_invariant_p, _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec()), reads="")
+@vjp_rule(
+    psum_invariant_p,
+    _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec()),
+    reads="",
+    latex=(r"\textstyle\sum_{\text{devices}} <x>", "<c>"),
+)
 def psum_invariant_vjp(ct, out, x, *, axes, **_):
     """y = sum of x over the devices, one value  =>  x_bar = y_bar on every device."""
     return (pvary_p.bind(ct, axes=axes),)
@@ -238,6 +246,7 @@ def psum_invariant_vjp(ct, out, x, *, axes, **_):
     pvary_p,
     Probe(_on_devices(lambda x, w: lax.mul(x, lax.broadcast(w, (x.shape[0],)))), shapes=((4, 2), (2,))),
     reads="",
+    latex=("<x>", r"\textstyle\sum_{\text{devices}} <c>"),
 )
 def pvary_vjp(ct, out, x, *, axes, **_):
     """y = x, one value, copied to every device  =>  x_bar = sum of y_bar over the devices."""
@@ -250,6 +259,7 @@ def pvary_vjp(ct, out, x, *, axes, **_):
         lambda x: lax.ppermute(x, AXIS, [(i, (i + 1) % lax.axis_size(AXIS)) for i in range(lax.axis_size(AXIS))])
     ),
     reads="",
+    latex=(r"<x>_{\pi(\text{device})}", r"<c>_{\pi^{-1}(\text{device})}"),
 )
 def ppermute_vjp(ct, out, x, *, perm, axis_name, **_):
     """Device j gets x of device i for each (i, j), else 0  =>  device i gets y_bar of device j."""
@@ -261,6 +271,7 @@ def ppermute_vjp(ct, out, x, *, perm, axis_name, **_):
     _collective(lambda x: lax.mul(lax.sin(lax.all_gather(x, AXIS, tiled=True)), lax.all_gather(x, AXIS, tiled=True))),
     _collective(lambda x: lax.all_gather(x, AXIS, axis=1)),
     reads="",
+    latex=(r"(<x>_d)_{d}", r"\textstyle\sum_{\text{devices}} <c>[\text{own part}]"),
 )
 def all_gather_vjp(ct, out, x, *, all_gather_dimension, axis_name, axis_index_groups=None, tiled, **_):
     """Every device gets all x, joined  =>  device i gets the sum over the devices of the i-th part of y_bar."""
@@ -274,6 +285,7 @@ def all_gather_vjp(ct, out, x, *, all_gather_dimension, axis_name, axis_index_gr
     reduce_scatter_p,
     _collective(lambda x: lax.psum_scatter(lax.sin(x), AXIS, scatter_dimension=1, tiled=True)),
     reads="",
+    latex=(r"\textstyle\sum_{\text{devices}} <x> [\text{own part}]", r"(<c>_d)_{d}"),
 )
 def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_groups=None, tiled, **_):
     """Device i gets the i-th part of the sum of x over the devices  =>  every device gets all y_bar, joined."""
@@ -285,6 +297,7 @@ def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_g
     all_to_all_p,
     _collective(lambda x: lax.all_to_all(x, AXIS, split_axis=1, concat_axis=0, tiled=True)),
     reads="",
+    latex=(r"\operatorname{alltoall}(<x>)", r"\operatorname{alltoall}^{-1}(<c>)"),
 )
 def all_to_all_vjp(ct, out, x, *, axis_name, split_axis, concat_axis, axis_index_groups=None, tiled, **_):
     """y: part j of device i becomes part i of device j  =>  x_bar is y_bar exchanged back, the axes' roles swapped."""

@@ -9,7 +9,8 @@ from jax.core import Tracer
 from jax.extend.core.primitives import add_jaxvals_p, scan_p
 
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
+from functional_dl.reverse.latex import Latex, Terms
+from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import (
@@ -22,8 +23,6 @@ from functional_dl.reverse.trace import (
     writes_to,
 )
 from functional_dl.reverse.values import instantiate, is_differentiable, zeros
-
-TAKES_REFERENCES.add(scan_p)
 
 
 def _recurrence(**options):
@@ -67,6 +66,57 @@ def _without_inputs(start, xs):
     return lax.scan(lambda state, _: (lax.sin(state), state), start, xs)
 
 
+LAYOUT = ("jaxpr", "length", "reverse", "unroll")
+
+
+def _sizes(terms: Terms) -> tuple[int, int]:
+    layout = {k: v for k, v in terms.params.items() if k not in LAYOUT}
+    return scan_sizes(layout, list(terms.xs))
+
+
+def _scan_latex(terms: Terms) -> str:
+    """(s_{t+1}, y_t) = f(c, s_t, x_t)."""
+    consts, carry = _sizes(terms)
+    states, items = terms.ys[:carry], terms.ys[carry:]
+    start, xs = terms.xs[consts : consts + carry], terms.xs[consts + carry :]
+    arguments = ["c"] if consts else []
+    arguments += ["s_t"] * bool(carry) + ["x_t"] * bool(xs)
+    left = ", ".join(["s_{t+1}"] * bool(carry) + ["y_t"] * bool(items))
+    left = f"({left})" if carry and items else left
+    length = terms.params["length"]
+    steps = f"t = {length - 1}, \\dots, 0" if terms.params["reverse"] else f"t = 0, \\dots, {length - 1}"
+    where = []
+    if consts:
+        where.append(f"c = ({', '.join(terms.xs[:consts])})")
+    if carry:
+        where.append(f"s_{{\\text{{start}}}} = ({', '.join(start)})")
+        where.append(f"({', '.join(states)}) = s_{{\\text{{end}}}}")
+    if xs:
+        where.append(f"x = ({', '.join(xs)})")
+    if items:
+        where.append(f"({', '.join(items)}) = y")
+    meaning = ", \\; ".join(where)
+    return f"{left} = f({', '.join(arguments)}), \\quad {steps}; \\qquad {meaning}"
+
+
+def _scan_bar_latex(terms: Terms) -> str:
+    consts, carry = _sizes(terms)
+    place = terms.place
+    ct = r"\begin{pmatrix} \bar s_{t+1} \\ \bar y_t \end{pmatrix}"
+    if not carry or carry == len(terms.ys):
+        ct = r"\bar s_{t+1}" if carry else r"\bar y_t"
+    if place < consts:
+        return (
+            f"\\textstyle\\sum_t \\left(\\frac{{\\partial f}}{{\\partial {terms.xs[place]}}}\\right)_t^{{\\top}} {ct}"
+        )
+    if place < consts + carry:
+        return (
+            r"\bar s_{\text{start}}, \qquad \bar s_t = \left(\frac{\partial f}{\partial s_t}\right)^{\top} "
+            f"{ct} \\; \\text{{against the direction of }} t"
+        )
+    return f"\\Big[\\left(\\frac{{\\partial f}}{{\\partial x_t}}\\right)^{{\\top}} {ct}\\Big]_t"
+
+
 @call_rule(
     scan_p,
     Probe(_recurrence(), shapes=((2,), (2,), (4, 2))),
@@ -77,6 +127,8 @@ def _without_inputs(start, xs):
     Probe(_of_the_weight, dtypes=("float64",)),
     Probe(_beside_an_invariant, low=0.1, high=0.9, dtypes=("float64",)),
     Probe(_without_inputs, shapes=((2,), (4, 2)), dtypes=("float64",)),
+    latex=Latex(_scan_latex, (_scan_bar_latex,), whole=True),
+    takes_references=True,
 )
 def scan_forward(tape, values, slots, **params):
     """(s_{t+1}, y_t) = f(c, s_t, x_t) for t = 0, ..., T-1.  Backward, from s_T_bar and the y_t_bar:
