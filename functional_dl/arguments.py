@@ -125,6 +125,11 @@ def function(name: str, value) -> None:
         raise TypeError(f"{name}: expected a function, got {value!r} ({type(value).__name__})")
 
 
+def missing(module: str, user: str, extra: str) -> str:
+    """What is said where an optional package is not installed: who needs it, and which extra brings it."""
+    return f"{user} needs {module}, which is not installed: pip install 'functional_dl[{extra}]'"
+
+
 def positive(name: str, x) -> None:
     """Refuses a number that is not above 0, where it is known.
 

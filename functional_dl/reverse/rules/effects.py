@@ -43,7 +43,7 @@ if hasattr(primitives, "call_p") and primitives.call_p not in PRIMITIVES:
     )
 zero_derivative(
     "the number of the platform that runs, an integer: it has no tangent space",
-    primitive_named("platform_index", jax.numpy.corrcoef, np.eye(2, dtype=np.float32)),
+    primitive_named("platform_index", lambda x: lax.platform_dependent(x, cpu=lax.sin, default=lax.cos), _one),
 )
 zero_derivative(
     "a sink: it keeps its operand from being dropped and has no output", primitive_named("dce_sink", lax.dce_sink, _one)
