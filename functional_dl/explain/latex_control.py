@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functional_dl.explain.latex import Formula, Terms, bar, entries
-from functional_dl.reverse.trace import scan_sizes
+from functional_dl.jaxprs import scan_sizes
 
 LAYOUT = ("jaxpr", "length", "reverse", "unroll")
 
