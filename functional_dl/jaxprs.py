@@ -8,7 +8,7 @@ What differs between versions of JAX in how a program is held is known here alon
 equations.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -97,6 +97,13 @@ def while_parts(params: Mapping[str, Any], operands: Sequence) -> tuple[list, li
     return list(operands[:first]), list(operands[first:second]), list(operands[second:])
 
 
+def solver_of(params: Mapping[str, Any], operands: Sequence) -> tuple[Any, list]:
+    """Of a custom_linear_solve the program that solves, and its operands; the others are for derivatives."""
+    lengths = params["const_lengths"]
+    first = lengths.matvec + lengths.vecmat
+    return params["jaxprs"].solve, [*operands[first : first + lengths.solve], *operands[sum(lengths) :]]
+
+
 def taken(branches: Sequence, index) -> Any:
     """The branch that cond takes: an index outside of them means the nearest."""
     return branches[min(max(int(index), 0), len(branches) - 1)]
@@ -167,7 +174,7 @@ def bind(primitive: Primitive, operands: Sequence, params: dict) -> list:
 def interpret(
     jaxpr,
     values: Sequence,
-    apply: Callable[[Any, list], Sequence],
+    apply: Callable[[Any, list], Iterable],
     constant: Callable[[Any, Any], Any] = lambda value, aval: value,
     *,
     consts: Sequence | None = None,

@@ -16,7 +16,7 @@ from jax.extend.core import Literal
 from jax.tree_util import tree_leaves, tree_unflatten
 
 from functional_dl.explain.literals import plain, show, typed
-from functional_dl.jaxprs import called, interpret, needed, open_jaxpr
+from functional_dl.jaxprs import called, interpret, needed, open_jaxpr, solver_of
 
 PRINTERS: dict[str, Callable] = {}
 
@@ -248,14 +248,6 @@ class Printer:
 SAYS = {"debug_print", "debug_callback"}  # effects that no result depends on
 
 
-def _solve(eqn, texts) -> tuple[Any, list[str]]:
-    """Of a linear solve the solver alone: its other programs are for derivatives."""
-    lengths = eqn.params["const_lengths"]
-    before = lengths.matvec + lengths.vecmat
-    after = before + lengths.solve + lengths.transpose_solve
-    return eqn.params["jaxprs"].solve, [*texts[before : before + lengths.solve], *texts[after:]]
-
-
 def _object(eqn, texts) -> tuple[Any, list[str]]:
     """A primitive that is an object (from JAX 0.12 on), as the operations that it stands for."""
     prim = eqn.params["_prim"]
@@ -264,7 +256,10 @@ def _object(eqn, texts) -> tuple[Any, list[str]]:
 
 
 # What stands for other programs than those it calls.
-INLINED: dict[str, Callable] = {"custom_linear_solve": _solve, "call_hi_primitive": _object}
+INLINED: dict[str, Callable] = {
+    "custom_linear_solve": lambda eqn, texts: solver_of(eqn.params, texts),
+    "call_hi_primitive": _object,
+}
 
 
 ALIASES = {"stop_gradient", "name", "sharding_constraint", "reshard", "copy", "copy_p", "device_put"}
