@@ -7,7 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from architecture import MAY_IMPORT, PACKAGE, arrow_faults, import_graph, init_faults, modules, room
+from architecture import (
+    MAY_IMPORT,
+    PACKAGE,
+    READER,
+    arrow_faults,
+    import_graph,
+    init_faults,
+    modules,
+    reader_faults,
+    room,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = modules(ROOT, PACKAGE)
@@ -40,6 +50,18 @@ def test_the_heart_is_among_the_files_looked_at():
         assert f"{PACKAGE}.{name}" in OURS
     assert any(name.startswith(f"{PACKAGE}.reverse.rules.") for name in OURS)
     assert "experiments.__main__" in ALL
+
+
+def test_one_file_reads_programs():
+    files = ALL | modules(ROOT, "tests")
+    faults = [fault for name, path in files.items() for fault in reader_faults(path.read_text(), name)]
+    assert not faults, "\n".join(map(str, faults))
+    assert reader_faults(OURS[READER].read_text(), "elsewhere")
+
+
+@pytest.mark.parametrize("line", ["jaxpr.{}", "hasattr(jaxpr, '{}')", "'jaxpr.{}[0]'", "f(**{{'{}': 1}})", "{} = 1"])
+def test_a_second_reader_is_found(line):
+    assert reader_faults(line.format("eq" + "ns"), f"{PACKAGE}.check.walk")
 
 
 def test_init_only_re_exports():
@@ -108,6 +130,12 @@ FORBIDDEN_ARROWS = [
     ("check.compare", "from functional_dl.reverse.sweep import forward"),
     ("check.compare", "from functional_dl import models"),
     ("check.find_nan", "from functional_dl import models"),
+    ("check.find_nan", "from functional_dl.reverse import sweep"),
+    ("calculus.taylor", "from functional_dl.reverse.trace import Tape"),
+    ("calculus.program", "from functional_dl.reverse.trace import Tape"),
+    ("calculus.derivatives", "from functional_dl.check.numeric import slopes"),
+    ("jaxprs", "from functional_dl.reverse.trace import Tape"),
+    ("estimates", "from functional_dl.check import numeric"),
     ("explain.page", "from functional_dl import models"),
     ("reverse.api", "from functional_dl import layers"),
     ("reverse.api", "from functional_dl.losses import hinge"),
@@ -140,7 +168,7 @@ ALLOWED_ARROWS = [
     ("models.mlp", "from functional_dl import activations, layers"),
     ("models.mlp", "from functional_dl.models import linear"),
     ("training.loop", "from functional_dl.tree import norm"),
-    ("check.find_nan", "from functional_dl.reverse import sweep"),
+    ("check.walk", "from functional_dl.jaxprs import interpret"),
     ("derivations.softmax", "from functional_dl import check, reverse"),
     ("reverse.sweep", "from functional_dl.reverse.rule import PRIMITIVES"),
     ("reverse.rules.linear", "from ..rule import vjp_rule"),

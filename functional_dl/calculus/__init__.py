@@ -29,4 +29,4 @@ from functional_dl.calculus.limits import Limit as Limit
 from functional_dl.calculus.limits import limit as limit
 from functional_dl.calculus.limits import limit_of_sequence as limit_of_sequence
 from functional_dl.calculus.taylor import taylor as taylor
-from functional_dl.check.numeric import Estimate as Estimate
+from functional_dl.estimates import Estimate as Estimate

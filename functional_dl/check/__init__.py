@@ -6,7 +6,6 @@ from functional_dl.check.grads import assert_grads as assert_grads
 from functional_dl.check.grads import check_grads as check_grads
 from functional_dl.check.kinks import Interval as Interval
 from functional_dl.check.kinks import subdifferential as subdifferential
-from functional_dl.check.numeric import Estimate as Estimate
 from functional_dl.check.numeric import estimate_jvp as estimate_jvp
 from functional_dl.check.numeric import estimate_vjp as estimate_vjp
 from functional_dl.check.report import CAUSES as CAUSES
@@ -16,3 +15,4 @@ from functional_dl.check.report import Report as Report
 from functional_dl.check.vjp import assert_vjp as assert_vjp
 from functional_dl.check.vjp import check_custom_vjp as check_custom_vjp
 from functional_dl.check.vjp import check_vjp as check_vjp
+from functional_dl.estimates import Estimate as Estimate

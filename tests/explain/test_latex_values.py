@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.special as sp
 
-from functional_dl import reverse
+from functional_dl import jaxprs, reverse
 from functional_dl.reverse import latex
 
 NAMES = {
@@ -112,7 +112,7 @@ def test_latex_equals_the_rule(primitive, rule, probe):
 
 def params_of(probe, operands):
     """The parameters under which the probe applies the primitive."""
-    return jax.make_jaxpr(probe.fun)(*operands).jaxpr.eqns[-1].params
+    return jaxprs.equations(jax.make_jaxpr(probe.fun)(*operands))[-1].params
 
 
 def test_a_formula_that_has_drifted_is_seen():

@@ -16,12 +16,13 @@ from jax import lax
 from jax.extend.core.primitives import cos_p
 
 from functional_dl import reverse
+from functional_dl.jaxprs import all_equations
 from functional_dl.reverse import sweep
 from tests.fuzz.cases import CASES
 from tests.fuzz.generate import FAMILIES, program_of, programs
 from tests.fuzz.judge import MODES, Disagreement, Judge
 from tests.fuzz.operations import OPERATIONS
-from tests.fuzz.program import Program, Step, Type, all_steps, depth, nesting, primitives, source, trace
+from tests.fuzz.program import Program, Step, Type, all_steps, depth, nesting, source, trace
 from tests.fuzz.shrink import shrunk
 
 PROGRAMS, CHUNKS = 10_000, 50
@@ -125,7 +126,7 @@ def test_campaign(chunk, record_property, without_caches):
     counts, seen, failures = Counter(), Counter(), []
     for seed in range(chunk * PER_CHUNK, (chunk + 1) * PER_CHUNK):
         program = program_of(seed)
-        names = list(primitives(trace(program)))
+        names = [eqn.primitive.name for eqn in all_equations(trace(program))]
         seen.update(names)
         counts.update(programs=1, equations=len(names))
         try:

@@ -8,16 +8,7 @@ import surface
 from jax.extend.core import Primitive, primitives
 
 from functional_dl import reverse
-
-
-def equations(jaxpr):
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    yield from equations(inner)
+from functional_dl.jaxprs import all_equations
 
 
 def traced():
@@ -27,12 +18,12 @@ def traced():
         warnings.simplefilter("ignore")
         for name, fun in surface.programs():
             try:
-                jaxpr = jax.make_jaxpr(fun)().jaxpr
+                jaxpr = jax.make_jaxpr(fun)()
             except Exception:  # the function does not take these arguments, whatever it says about it
                 assert name not in surface.CALLS, f"{name}: a call of the table fails"
                 continue
             count += 1
-            for eqn in equations(jaxpr):
+            for eqn in all_equations(jaxpr):
                 found.setdefault(eqn.primitive, name)
     return found, count
 

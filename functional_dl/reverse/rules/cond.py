@@ -7,12 +7,13 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import cond_p
 
+from functional_dl.jaxprs import function_of, taken
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Terms, bar
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import function_of, open_jaxpr, record_jaxpr, writes_to
+from functional_dl.reverse.trace import record_jaxpr, writes_to
 from functional_dl.reverse.values import instantiate
 
 
@@ -64,8 +65,7 @@ def cond_forward(tape, values, slots, *, branches, **_):
         if holds_references(values):
             return _cond_on_contents(tape, values, slots, branches)
         return _staged_cond(tape, values, slots, branches=branches)
-    taken = branches[min(max(int(index), 0), len(branches) - 1)]
-    return sweep.call_jaxpr(tape, cond_p, taken, values[1:], slots[1:])
+    return sweep.call_jaxpr(tape, cond_p, taken(branches, index), values[1:], slots[1:])
 
 
 def _cond_on_contents(tape, values, slots, branches):
@@ -89,7 +89,7 @@ class _Branch:
 
     def __init__(self, jaxpr, active, operands):
         def forward(*args):
-            outs, self.program, residuals = record_jaxpr(*open_jaxpr(jaxpr), args, active)
+            outs, self.program, residuals = record_jaxpr(jaxpr, args, active)
             positions = {id(arg): i for i, arg in enumerate(args)}
             self.operands = [positions.get(id(r)) for r in residuals]  # None: a value of the branch's own
             return outs, [r for r, i in zip(residuals, self.operands) if i is None]
@@ -109,7 +109,7 @@ class _Branch:
             self.places.append(free[0])
 
     def run(self, pool: list, *operands):
-        results = jax.core.eval_jaxpr(*open_jaxpr(self.staged), *operands)
+        results = function_of(self.staged)(*operands)
         kept = dict(zip(self.places, results[self.out_count :]))
         return results[: self.out_count], [
             kept[i] if i in kept else lax.full(shape, 0, dtype) for i, (shape, dtype) in enumerate(pool)

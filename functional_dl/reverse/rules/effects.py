@@ -8,8 +8,8 @@ from jax.experimental import io_callback
 from jax.extend.core import primitives
 from jax.extend.core.primitives import after_all_p, create_token_p, custom_lin_p, empty2_p
 
+from functional_dl.jaxprs import primitive_named
 from functional_dl.reverse.rule import PRIMITIVES, unsupported, zero_derivative
-from functional_dl.reverse.trace import primitive_named
 
 _one = np.ones((1,), np.float32)
 _type = jax.ShapeDtypeStruct((1,), np.float32)

@@ -11,22 +11,22 @@ import jax
 from jax import lax
 from jax.extend.core.primitives import reduce_p, reduce_window_p
 
+from functional_dl.jaxprs import open_jaxpr
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.rules.windows import dilate_and_pad, window_entries
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr
 
 ALL = FLOATS + COMPLEX
 
 
 def _pairwise(jaxpr, consts):
     """r as a function of two lists of arrays of one shape, entry by entry."""
-    jaxpr, own = open_jaxpr(jaxpr)
+    consts = [*open_jaxpr(jaxpr)[1], *consts]
 
     def numbers(left, right):
-        outs, _ = sweep.forward_jaxpr(jaxpr, [*own, *consts], [*left, *right], [False] * len([*left, *right]))
+        outs, _ = sweep.forward_jaxpr(jaxpr, [*left, *right], [False] * len([*left, *right]), consts=consts)
         return outs
 
     def arrays(left, right):

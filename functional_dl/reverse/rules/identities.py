@@ -12,12 +12,12 @@ from jax.custom_derivatives import linear_call
 from jax.extend.core.primitives import device_put_p, name_p, sharding_constraint_p
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import listed, own_bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules import calls as calls  # remat_opt stands in the forward pass of a custom_vjp
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr, primitive_of
 from functional_dl.reverse.values import as_array, instantiate
 
 ALL = FLOATS + COMPLEX
@@ -95,7 +95,7 @@ def composite_forward(tape, values, slots, *, jaxpr=None, call_jaxpr=None, **_):
     """y = f(x), a named unit for the compiler  =>  x_bar = (df/dx)^T y_bar: f's equations join the caller's.
     (JAX refuses to differentiate it.)"""
     program = call_jaxpr if jaxpr is None else jaxpr  # its name depends on the version of JAX
-    return tape.replay(*open_jaxpr(program), values, slots)
+    return tape.replay(program, values, slots)
 
 
 @custom_vmap
@@ -122,7 +122,7 @@ def custom_vmap_forward(tape, values, slots, *, call, **_):
     """y = f(x), with a user's rule for batches  =>  x_bar = (df/dx)^T y_bar, equation by equation.
     (JAX's reverse mode refuses it.)
     """
-    return tape.replay(*open_jaxpr(call), values, slots)
+    return tape.replay(call, values, slots)
 
 
 def _scale(factor, x):
@@ -147,7 +147,7 @@ def linear_call_forward(tape, values, slots, *, callee, transpose_thunk, num_cal
     r has no cotangent: the user states A's transpose, not its derivative (nor does JAX differentiate in r).
     """
     values = [v if hasattr(v, "shape") else jnp.asarray(v) for v in values]  # as a jaxpr's, not Python's numbers
-    outs, _ = tape.replay(*open_jaxpr(callee), values, [None] * len(values))
+    outs, _ = tape.replay(callee, values, [None] * len(values))
     fixed = num_callee_consts + num_res
     if any(s is not None for s in slots[:fixed]):
         raise NotImplementedError(
@@ -162,7 +162,7 @@ def _linear_call_pull_back(transpose_thunk, fixed, num_callee_consts, residuals,
     values, outs = residuals
     transpose, consts = transpose_thunk()
     args = [*consts, *values[num_callee_consts:], *[instantiate(ct, out) for ct, out in zip(cts, outs)]]
-    bars, _ = sweep.forward_jaxpr(*open_jaxpr(transpose), args, [False] * len(args))
+    bars, _ = sweep.forward_jaxpr(transpose, args, [False] * len(args))
     return [*[None] * fixed, *[None if bar is None else as_array(bar) for bar in bars]]
 
 
@@ -189,4 +189,4 @@ remat_opt_p = primitive_of(rematerialised_sine, _one)
 def remat_opt_forward(tape, values, slots, *, fwd_jaxpr, **_):
     """The forward pass of a custom_vjp, which the compiler may drop where its residuals are unused  =>  of y = fwd(x):
     x_bar = (d fwd / dx)^T y_bar, equation by equation."""
-    return tape.replay(*open_jaxpr(fwd_jaxpr), values, slots)
+    return tape.replay(fwd_jaxpr, values, slots)

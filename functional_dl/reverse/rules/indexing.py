@@ -8,10 +8,10 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import dynamic_slice_p, dynamic_update_slice_p, gather_p, slice_p
 
+from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.latex import Terms, bars
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import zeros_like
-from functional_dl.reverse.trace import primitive_of
 
 ALL = FLOATS + COMPLEX
 

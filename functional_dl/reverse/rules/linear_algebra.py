@@ -41,7 +41,6 @@ from functional_dl.reverse.rules.matrices import (
     triu,
 )
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr
 from functional_dl.reverse.values import instantiate
 
 _LOWER_TRIANGLE = jax.__version_info__ >= (0, 11)  # where cholesky's cotangent stands: see its rule
@@ -338,7 +337,7 @@ def _solve_pull_back(const_lengths, jaxprs, active, residuals, cts):
     theta_bar: list = [None] * count
     if any(active[:count]):
         wanted = (*active[:count], *[False] * len(x))
-        _, pull = sweep.forward_jaxpr(*open_jaxpr(jaxprs.matvec), [*consts.matvec, *x], wanted)
+        _, pull = sweep.forward_jaxpr(jaxprs.matvec, [*consts.matvec, *x], wanted)
         theta_bar = pull([lax.neg(bar) for bar in b_bar])[:count]
     return [*theta_bar, *[None] * (start - count), *b_bar]
 

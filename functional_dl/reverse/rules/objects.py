@@ -12,12 +12,13 @@ import numpy as np
 from jax import lax
 from jax.tree_util import tree_leaves, tree_unflatten
 
+from functional_dl.jaxprs import primitive_named
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import zeros_like
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import is_zero_marker, primitive_named
+from functional_dl.reverse.trace import is_zero_marker
 from functional_dl.reverse.values import instantiate, is_differentiable
 
 

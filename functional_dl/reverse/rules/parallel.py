@@ -24,12 +24,12 @@ from jax.extend.core.primitives import (
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from jax.tree_util import tree_flatten, tree_unflatten
 
+from functional_dl.jaxprs import equations, open_jaxpr, primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.reductions import expand
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr, primitive_of
 from functional_dl.reverse.values import instantiate
 
 AXIS = "devices"
@@ -46,7 +46,7 @@ def _inside(body, check_vma=True):
         check_vma=check_vma,
     )
     closed = jax.make_jaxpr(mapped)(jax.ShapeDtypeStruct((1,), np.float32))
-    return open_jaxpr(closed.jaxpr.eqns[0].params["jaxpr"])[0].eqns[-1].primitive
+    return equations(equations(closed)[0].params["jaxpr"])[-1].primitive
 
 
 shard_map_p = primitive_of(
@@ -109,9 +109,10 @@ def shard_map_forward(tape, values, slots, *, subfuns=None, **params):
         return list(store["tree"])
 
     closed = jax.make_jaxpr(staged)(*values)
-    [eqn] = [e for e in closed.jaxpr.eqns if e.primitive is shard_map_p]
-    known = dict(zip(closed.jaxpr.invars, zip(values, slots)))
-    known |= dict(zip(closed.jaxpr.constvars, zip(*tape.trace.lower(closed.consts))))  # what f closes over
+    [eqn] = [e for e in equations(closed) if e.primitive is shard_map_p]
+    jaxpr, consts = open_jaxpr(closed)
+    known = dict(zip(jaxpr.invars, zip(values, slots)))
+    known |= dict(zip(jaxpr.constvars, zip(*tape.trace.lower(consts))))  # what f closes over
     operands = [known.get(v, (getattr(v, "val", None), None)) for v in eqn.invars]
     if all(slot is None for _, slot in operands):
         outs = shard_map_p.bind(*values, subfuns=subfuns, **params)
@@ -136,7 +137,7 @@ class _Shards:
     """The forward and the backward program of one shard_map."""
 
     def __init__(self, params, active):
-        self.jaxpr, self.consts = open_jaxpr(params["jaxpr"])
+        self.jaxpr = params["jaxpr"]
         self.in_specs, self.out_specs = tuple(params["in_specs"]), tuple(params["out_specs"])
         self.mesh, self.check_vma = params["mesh"], params["check_vma"]
         self.axes = tuple(a for a in self.mesh.axis_names if a in params["newly_manual_axes"])
@@ -154,7 +155,7 @@ class _Shards:
         )
 
     def run(self, *args):
-        outs, pull = sweep.forward_jaxpr(self.jaxpr, self.consts, args, self.active)
+        outs, pull = sweep.forward_jaxpr(self.jaxpr, args, self.active)
         residuals, self.residual_tree = tree_flatten(pull)
         self.scalars = tuple(np.ndim(r) == 0 for r in residuals)
         self.residual_specs = tuple(self.spec(r) for r in residuals)
@@ -188,7 +189,7 @@ class _Shards:
             for i, ct in zip(present, cts):
                 all_cts[i] = ct if self.check_vma else self.share(ct, self.left_out(self.out_specs[i]))
             bars = tree_unflatten(self.residual_tree, residuals)(all_cts)
-            bars = [instantiate(bars[i], self.jaxpr.invars[i].aval) for i in wanted]
+            bars = [instantiate(bars[i], open_jaxpr(self.jaxpr)[0].invars[i].aval) for i in wanted]
             if self.check_vma:
                 return bars
             return [

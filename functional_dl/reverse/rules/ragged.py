@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.rule import FLOATS, Probe, vjp_rule
-from functional_dl.reverse.trace import primitive_of
 
 _f32 = np.zeros((1, 1, 1), np.float32)
 ragged_dot_general_p = primitive_of(lax.ragged_dot, _f32[0], _f32, np.ones(1, np.int32))

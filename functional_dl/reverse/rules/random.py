@@ -15,9 +15,9 @@ from jax.extend.core.primitives import (
     threefry2x32_p,
 )
 
+from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.rule import Probe, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.algebra import number, plus
-from functional_dl.reverse.trace import primitive_of
 
 _KEY = 7  # any seed
 

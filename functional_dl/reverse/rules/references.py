@@ -15,9 +15,9 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import get_p, swap_p
 
+from functional_dl.jaxprs import primitive_named
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import primitive_named
 from functional_dl.reverse.values import instantiate, is_reference, zeros
 
 _three = np.ones((3,), np.float32)

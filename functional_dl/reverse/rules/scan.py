@@ -8,20 +8,13 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core.primitives import add_jaxvals_p, scan_p
 
+from functional_dl.jaxprs import function_of, open_jaxpr, scan_parts, scan_sizes
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Latex, Terms
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import (
-    active_outputs,
-    function_of,
-    hoistable,
-    open_jaxpr,
-    record_call,
-    scan_sizes,
-    writes_to,
-)
+from functional_dl.reverse.trace import active_outputs, hoistable, record_call, writes_to
 from functional_dl.reverse.values import instantiate, is_differentiable, zeros
 
 
@@ -147,21 +140,16 @@ def scan_forward(tape, values, slots, **params):
 
 def _scan_on_contents(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
     """References are constants of the step; what they hold is carried."""
-    num_consts, num_carry = scan_sizes(layout, values)
     body = function_of(jaxpr)
 
     def program(values, contents):
-        consts, carry, xs = (
-            values[:num_consts],
-            values[num_consts : num_consts + num_carry],
-            values[num_consts + num_carry :],
-        )
+        consts, carry, xs = scan_parts(layout, values)
 
         def step(state, xs):
             carry, contents = state
             filled, held = with_references(consts, contents)
             outs = body(*filled, *carry, *xs)
-            return (outs[:num_carry], held()), outs[num_carry:]
+            return (outs[: len(carry)], held()), outs[len(carry) :]
 
         (carry, contents), ys = lax.scan(step, (carry, contents), xs, length=length, reverse=reverse, unroll=unroll)
         return [*carry, *ys], contents
@@ -171,13 +159,12 @@ def _scan_on_contents(tape, values, slots, *, jaxpr, length, reverse, unroll, **
 
 def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
     num_consts, num_carry = scan_sizes(layout, values)
-    body, closed = open_jaxpr(jaxpr)
-    values, slots, known, done = _hoist(tape, body, closed, num_consts, values, slots)
+    values, slots, known, equations = _hoist(tape, jaxpr, num_consts, values, slots)
     num_consts += len(known)
     parts = slice(0, num_consts), slice(num_consts, num_consts + num_carry), slice(num_consts + num_carry, None)
     consts, init, xs = (values[part] for part in parts)
-    active = _active(body, slots, parts, len(known))
-    step = _Step(body, closed, known, done, consts, active)
+    active = _active(jaxpr, slots, parts, len(known))
+    step = _Step(jaxpr, known, equations, consts, active)
     carry, (ys, kept) = lax.scan(step.forward, list(init), list(xs), length=length, reverse=reverse, unroll=unroll)
     outs = [*carry, *ys]
     avals = [jax.typeof(v) for v in values]
@@ -187,32 +174,20 @@ def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layou
     return tape.call(scan_p, pull_back, residuals, slots, outs, out_slots)
 
 
-def _hoist(tape, body, closed, num_consts, values, slots):
+def _hoist(tape, jaxpr, num_consts, values, slots):
     """Runs the equations that do not change from step to step in the caller; their outputs join the constants.
 
-    Returns values and slots, the variables that were joined, and the equations that were run.
+    Returns values and slots, the variables that were joined, and the equations that are left to the steps.
     """
-    equations, variables = hoistable(body, num_consts)
-    if not equations:
-        return values, slots, [], []
-    env = dict(zip(body.constvars, [(c, None) for c in closed]))
-    env |= dict(zip(body.invars[:num_consts], zip(values, slots)))
-
-    def read(atom):
-        return (atom.val, None) if hasattr(atom, "val") else env[atom]
-
-    for eqn in equations:
-        operands = [read(atom) for atom in eqn.invars]
-        with eqn.ctx.manager:
-            outs = tape.apply(eqn.primitive, [v for v, _ in operands], [s for _, s in operands], eqn.params)
-        env |= dict(zip(eqn.outvars, zip(*outs)))
+    hoisted, others, variables = hoistable(jaxpr, num_consts)
+    found, found_slots = tape.replay(jaxpr, values[:num_consts], slots[:num_consts], only=hoisted, outvars=variables)
     # an invariant that is a number or a NumPy array stays one: a step may close over it
-    values = [*values[:num_consts], *[env[v][0] for v in variables], *values[num_consts:]]
-    slots = [*slots[:num_consts], *[env[v][1] for v in variables], *slots[num_consts:]]
-    return values, slots, variables, equations
+    values = [*values[:num_consts], *found, *values[num_consts:]]
+    slots = [*slots[:num_consts], *found_slots, *slots[num_consts:]]
+    return values, slots, variables, others
 
 
-def _active(body, slots, parts, num_known):
+def _active(jaxpr, slots, parts, num_known):
     """Which inputs of the step are differentiated: a carry is, once any step makes it depend on one that is."""
     active = [s is not None for s in slots]
     consts, carry, _ = parts
@@ -220,9 +195,10 @@ def _active(body, slots, parts, num_known):
     while True:
         inputs = [*active[own], *active[consts.stop :]]
         if any(active[own.stop : consts.stop]):
-            outs = [is_differentiable(var.aval) for var in body.outvars]  # an invariant may reach any output
+            # an invariant may reach any output
+            outs = [is_differentiable(var.aval) for var in open_jaxpr(jaxpr)[0].outvars]
         else:
-            outs = active_outputs(body, inputs)
+            outs = active_outputs(jaxpr, inputs)
         merged = [a or b for a, b in zip(active[carry], outs)]  # the carries come first
         if merged == active[carry]:
             return active
@@ -232,8 +208,8 @@ def _active(body, slots, parts, num_known):
 class _Step:
     """One step, run forward, and where its residuals are: fixed, in x_t, or kept from step to step."""
 
-    def __init__(self, body, closed, known, done, consts, active):
-        self.body, self.closed, self.known, self.done = body, closed, known, done
+    def __init__(self, jaxpr, known, equations, consts, active):
+        self.jaxpr, self.known, self.equations = jaxpr, known, equations
         self.consts, self.active = consts, active
 
     def forward(self, carry, xs):
@@ -245,7 +221,7 @@ class _Step:
             own = slice(0, num_own), slice(num_own + num_known, None)
             own_values = [v for part in own for v in values[part]]
             own_slots = [s for part in own for s in slots[part]]
-            return tape.replay(self.body, self.closed, own_values, own_slots, known=known, done=self.done)
+            return tape.replay(self.jaxpr, own_values, own_slots, known=known, only=self.equations)
 
         outs, self.program, residuals = record_call(run, [*self.consts, *carry, *xs], self.active)
         fixed_ids = {id(c) for c in self.consts}

@@ -14,11 +14,11 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import scatter_add_p, scatter_max_p, scatter_min_p, scatter_mul_p, scatter_p
 
+from functional_dl.jaxprs import open_jaxpr, primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import number, zeros_like
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr, primitive_of
 
 ALL = FLOATS + COMPLEX
 
@@ -192,12 +192,11 @@ def scatter_forward(tape, values, slots, *, update_jaxpr, update_consts, **param
 
 def _applied_bar(ct, x, places, update, jaxpr, consts):
     """x_bar of y_j = f(f(...f(x_j))), f as often as j occurs among the places."""
-    jaxpr, own = open_jaxpr(jaxpr)
-    consts = [*own, *consts]
+    consts = [*open_jaxpr(jaxpr)[1], *consts]
 
     def slope(value):
         def one(z):
-            outs, pull_back = sweep.forward_jaxpr(jaxpr, consts, [z, number(0, z)], [True, False])
+            outs, pull_back = sweep.forward_jaxpr(jaxpr, [z, number(0, z)], [True, False], consts=consts)
             bar = pull_back([number(1, outs[0])])[0]
             return outs[0], zeros_like(z) if bar is None else bar
 

@@ -21,9 +21,9 @@ from jax.extend.core.primitives import (
     transpose_p,
 )
 
+from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.latex import Terms, dims, listed, own_bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.trace import primitive_of
 
 ALL = FLOATS + COMPLEX
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl.jaxprs import primitive_named
 from functional_dl.reverse.latex import bars, listed
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.trace import primitive_named
 
 ALL = FLOATS + COMPLEX
 _pair = np.ones((2, 3), np.float32)

@@ -11,12 +11,13 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import add_jaxvals_p, select_n_p, while_p
 
+from functional_dl.jaxprs import function_of, open_jaxpr
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, function_of, open_jaxpr, record_call, writes_to
+from functional_dl.reverse.trace import active_outputs, record_call, writes_to
 from functional_dl.reverse.values import instantiate, zeros
 
 CHECKPOINTS = 32  # states kept on the way forward (even)
@@ -106,7 +107,7 @@ def _staged_while(tape, values, slots, *, cond_jaxpr, cond_nconsts, body_jaxpr, 
     cond_consts = values[:cond_nconsts]
     consts = values[cond_nconsts : cond_nconsts + body_nconsts]
     init = values[cond_nconsts + body_nconsts :]
-    active = _active(open_jaxpr(body_jaxpr)[0], slots[cond_nconsts:], body_nconsts)
+    active = _active(body_jaxpr, slots[cond_nconsts:], body_nconsts)
 
     step = _Step(cond_jaxpr, body_jaxpr, cond_nconsts, body_nconsts, active)
 
@@ -143,15 +144,15 @@ class _Step:
     """
 
     def __init__(self, cond_jaxpr, body_jaxpr, cond_nconsts, num_consts, active):
-        self.cond, self.body = open_jaxpr(cond_jaxpr), open_jaxpr(body_jaxpr)
+        self.cond, self.body = cond_jaxpr, body_jaxpr
         self.cond_nconsts, self.num_consts, self.active = cond_nconsts, num_consts, active
-        self.masked = bool(self.cond[0].outvars[0].aval.shape)
+        self.masked = bool(open_jaxpr(cond_jaxpr)[0].outvars[0].aval.shape)
 
     def unfinished(self, cond_consts, state):
-        return jax.core.eval_jaxpr(*self.cond, *cond_consts, *state)[0]
+        return function_of(self.cond)(*cond_consts, *state)[0]
 
     def run(self, cond_consts, consts, state):
-        after = jax.core.eval_jaxpr(*self.body, *consts, *state)
+        after = function_of(self.body)(*consts, *state)
         if not self.masked:
             return after
         mask = self.unfinished(cond_consts, state)
@@ -162,7 +163,7 @@ class _Step:
 
         def body(tape, values, slots):
             before = slice(self.num_consts, None)
-            after, after_slots = tape.replay(*self.body, values, slots)
+            after, after_slots = tape.replay(self.body, values, slots)
             if not self.masked:
                 return after, after_slots
             mask = self.unfinished(cond_consts, values[before])
