@@ -32,6 +32,7 @@ from functional_dl.aliases import Array, Params, Scalar
 from functional_dl.arguments import array, real
 from functional_dl.losses import Loss
 from functional_dl.models import mlp
+from functional_dl.sharding import sharding_like
 
 
 def gradients(
@@ -90,7 +91,8 @@ def gradients(
 
     grads = []
     for layer, a, delta in zip(dense, inputs, deltas, strict=True):
-        derivative = {"weight": a.T @ delta, "bias": delta.sum(0)}  # (3), (4)
+        weight = jnp.matmul(a.T, delta, out_sharding=sharding_like(layer["weight"], a, delta))  # (3)
+        derivative = {"weight": weight, "bias": delta.sum(0)}  # (4)
         grads.append({name: derivative[name] for name in layer})
     return jnp.mean(per_example), {**params, "layers": type(dense)(grads)}, deltas
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from functional_dl import arguments
 from functional_dl.aliases import Array
 from functional_dl.calculus.points import real_point
+from functional_dl.precision import double
 
 
 class Product(NamedTuple):
@@ -46,7 +47,7 @@ class Chain:
 
     def values(self, x) -> list[Array]:
         """x, f_n(x), f_{n-1}(f_n(x)), ...: where the factors are taken, and the result."""
-        with jax.enable_x64(True):
+        with double():
             values = [_array(real_point("x", x), "x")]
             for k, f in zip(range(len(self.functions) - 1, -1, -1), reversed(self.functions)):
                 values.append(_array(f(values[-1]), f"the value of function {k}"))
@@ -56,7 +57,7 @@ class Chain:
         """The local derivatives f_k'(its input), innermost first: numbers, or of shape (*value, *input), matrices for
         vectors."""
         values = self.values(x)
-        with jax.enable_x64(True):
+        with double():
             return [_local(f, v, out) for f, v, out in zip(reversed(self.functions), values, values[1:])]
 
     def derivative(self, x) -> Array:
@@ -68,7 +69,7 @@ class Chain:
         """The product from the input's end ("forward": J_n, then J_{n-1} J_n, ...) or from the output's ("reverse")."""
         arguments.lookup("order", order, {"forward": 0, "reverse": 1})
         values, factors = self.values(x), self.factors(x)
-        with jax.enable_x64(True):
+        with double():
             matrices = [j.reshape(out.size, v.size) for j, v, out in zip(factors, values, values[1:])]
             flops = 0
             sequence = matrices if order == "forward" else matrices[::-1]
@@ -125,7 +126,7 @@ def total_derivative(f: Callable, inner: tuple[Callable, ...], x) -> Paths:
     """
     if not inner:
         raise ValueError("inner: expected at least one function, got none")
-    with jax.enable_x64(True):
+    with double():
         x = _array(real_point("x", x), "x")
         us = [_array(g(x), f"the value of inner function {k}") for k, g in enumerate(inner)]
         out = _array(f(*us), "the value of f")

@@ -14,6 +14,7 @@ from functional_dl.calculus.points import shape_of
 from functional_dl.calculus.program import primitives
 from functional_dl.calculus.taylor import point
 from functional_dl.estimates import Estimate
+from functional_dl.precision import double
 
 METHODS = ("richardson", "complex_step", "central", "forward", "backward")
 DIRECTIONS = {"both": 0, "left": -1, "right": 1}
@@ -61,7 +62,7 @@ def derivative(f: Callable, x, method: str = "richardson", *, side: str = "both"
     _fits(f, method, side, order)
     if arguments.concrete(x) is None:
         return _derivative(f, x, method, direction, order)
-    with jax.enable_x64(True):
+    with double():
         found = _derivative(f, point("x", x), method, direction, order)
     return Estimate(*(np.asarray(part)[()] for part in found))
 

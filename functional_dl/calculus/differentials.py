@@ -12,6 +12,7 @@ from jax.tree_util import tree_leaves, tree_map
 from functional_dl import tree
 from functional_dl.aliases import PyTree
 from functional_dl.calculus.points import of_one_argument, real_point, same_form
+from functional_dl.precision import double
 
 LENGTHS = 2.0 ** -np.arange(2, 30)
 
@@ -31,19 +32,19 @@ class Differential:
 
     def __call__(self, dx: PyTree) -> PyTree:
         """dy = f'(x) dx, linear in dx.  Raises ValueError where dx is not of the structure and shapes of x."""
-        with jax.enable_x64(True):
+        with double():
             return jax.jvp(self.f, (self.x,), (same_form("dx", dx, self.x),))[1]
 
     def increment(self, dx: PyTree) -> PyTree:
         """f(x + dx) - f(x), which dy is compared with."""
-        with jax.enable_x64(True):
+        with double():
             moved = tree.add(self.x, same_form("dx", dx, self.x))
             return tree_map(jnp.subtract, self.f(moved), self.value)
 
     def remainder(self, dx: PyTree) -> PyTree:
         """r(dx) = f(x + dx) - f(x) - df(x) dx."""
         increment, dy = self.increment(dx), self(dx)
-        with jax.enable_x64(True):
+        with double():
             return tree_map(jnp.subtract, increment, dy)
 
     def remainder_slope(self, dx: PyTree) -> float:
@@ -53,7 +54,7 @@ class Differential:
         Returns:
           The slope of log|r| over log t, fitted where r stands above rounding; inf where it never does (f is linear).
         """
-        with jax.enable_x64(True):
+        with double():
             v = same_form("dx", dx, self.x)
             sizes, floors = [], []
             for t in LENGTHS:
@@ -83,6 +84,6 @@ def differential(f: Callable, x: PyTree) -> Differential:
       A map dx -> dy; it also gives the `increment`, the `remainder` and the measured `remainder_slope`.
     Raises: TypeError where x is not real, ValueError where it is NaN.
     """
-    with jax.enable_x64(True):
+    with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         return Differential(f, x, f(x))

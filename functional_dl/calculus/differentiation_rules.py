@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from functional_dl.aliases import Scalar
 from functional_dl.calculus.points import check_number, real_point
+from functional_dl.precision import double
 
 
 def _value_and_slope(f: Callable, x) -> tuple[Scalar, Scalar]:
@@ -26,14 +27,14 @@ def _at(name: str, x) -> Scalar:
 
 def sum_rule(f: Callable, g: Callable, x) -> Scalar:
     """(f + g)' = f' + g'."""
-    with jax.enable_x64(True):
+    with double():
         x = _at("x", x)
         return _value_and_slope(f, x)[1] + _value_and_slope(g, x)[1]
 
 
 def product_rule(f: Callable, g: Callable, x) -> Scalar:
     """(f g)' = f' g + f g'."""
-    with jax.enable_x64(True):
+    with double():
         x = _at("x", x)
         (u, du), (v, dv) = _value_and_slope(f, x), _value_and_slope(g, x)
         return du * v + u * dv
@@ -41,7 +42,7 @@ def product_rule(f: Callable, g: Callable, x) -> Scalar:
 
 def quotient_rule(f: Callable, g: Callable, x) -> Scalar:
     """(f / g)' = (f' g - f g') / g^2.  Raises ValueError where g(x) = 0."""
-    with jax.enable_x64(True):
+    with double():
         x = _at("x", x)
         (u, du), (v, dv) = _value_and_slope(f, x), _value_and_slope(g, x)
         _not_zero("g", "a value", v)
@@ -50,7 +51,7 @@ def quotient_rule(f: Callable, g: Callable, x) -> Scalar:
 
 def power_rule(f: Callable, n: float, x) -> Scalar:
     """(f^n)' = n f^(n-1) f', for a constant n; n = 0 gives 0."""
-    with jax.enable_x64(True):
+    with double():
         x = _at("x", x)
         u, du = _value_and_slope(f, x)
         return jnp.zeros_like(u) if n == 0 else n * u ** (n - 1) * du
@@ -58,7 +59,7 @@ def power_rule(f: Callable, n: float, x) -> Scalar:
 
 def chain_rule(f: Callable, g: Callable, x) -> Scalar:
     """(f o g)'(x) = f'(g(x)) g'(x)."""
-    with jax.enable_x64(True):
+    with double():
         x = _at("x", x)
         u, du = _value_and_slope(g, x)
         return _value_and_slope(f, u)[1] * du
@@ -66,7 +67,7 @@ def chain_rule(f: Callable, g: Callable, x) -> Scalar:
 
 def inverse_rule(f: Callable, x) -> Scalar:
     """(f^-1)'(f(x)) = 1 / f'(x): the slope of the inverse function at y = f(x).  Raises ValueError where f'(x) = 0."""
-    with jax.enable_x64(True):
+    with double():
         x = _at("x", x)
         slope = _value_and_slope(f, x)[1]
         _not_zero("f", "a slope", slope)

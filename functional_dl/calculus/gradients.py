@@ -25,6 +25,7 @@ from functional_dl.calculus.points import (
     shape_of,
     vector_field,
 )
+from functional_dl.precision import double
 
 
 class Ascent(NamedTuple):
@@ -44,7 +45,7 @@ def gradient(f: Callable, x: PyTree, *, differentiate: Callable = jax.grad) -> P
     Returns: a pytree like x.
     Raises: ValueError where f(x) is not one real number, or x is NaN; TypeError where x is not real.
     """
-    with jax.enable_x64(True):
+    with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
         return differentiate(f)(x)
@@ -61,7 +62,7 @@ def partial(f: Callable, x: PyTree, index: int | tuple | str) -> Array:
       df/dx_i, of the shape of f(x) where x_i is a number, else with the axes of x_i after it.
     Raises: IndexError or KeyError where there is no such coordinate; the message lists what there is.
     """
-    with jax.enable_x64(True):
+    with double():
         names, x, f = argument_names(f), real_point("x", x), of_one_argument(f, x)
         entry, put = _coordinate(x, index, names)
         moving = lambda u: f(put(u))
@@ -97,7 +98,7 @@ def directional_derivative(f: Callable, x: PyTree, v: PyTree) -> PyTree:
     Args: f, x: as for `gradient`, of any value; v: a direction, of the structure and shapes of x.
     Raises: ValueError where v is not like x.
     """
-    with jax.enable_x64(True):
+    with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         return jax.jvp(f, (x,), (same_form("v", v, x),))[1]
 
@@ -109,7 +110,7 @@ def steepest_ascent(f: Callable, x: PyTree, *, differentiate: Callable = jax.gra
     Raises: ValueError where the gradient is zero, so that no direction is steepest (NaN where x is traced).
     """
     g = gradient(f, x, differentiate=differentiate)
-    with jax.enable_x64(True):
+    with double():
         rate = tree.norm(g)
         if not isinstance(rate, jax.core.Tracer) and rate == 0:
             raise ValueError(
@@ -124,7 +125,7 @@ def jacobian(f: Callable, x: PyTree, *, differentiate: Callable | None = None) -
     Args: f, x: as for `gradient`, of any value; differentiate: as jax.jacrev, which is taken where f has fewer
       entries than x, and jax.jacfwd else.
     """
-    with jax.enable_x64(True):
+    with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         if differentiate is None:
             wide = sum(leaf.size for leaf in tree_leaves(shape_of(f, x))) < tree.size(x)
@@ -137,7 +138,7 @@ def hessian(f: Callable, x: PyTree, *, differentiate: Callable = jax.hessian) ->
 
     Args: f, x: as for `gradient`; differentiate: as jax.hessian, for instance functional_dl.reverse.hessian.
     """
-    with jax.enable_x64(True):
+    with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
         return differentiate(f)(x)
@@ -145,7 +146,7 @@ def hessian(f: Callable, x: PyTree, *, differentiate: Callable = jax.hessian) ->
 
 def divergence(f: Callable, x: Array) -> Scalar:
     r"""div f = sum_i df_i/dx_i of a vector field f: R^n -> R^n."""
-    with jax.enable_x64(True):
+    with double():
         x = real_point("x", x)
         n = vector_field(f, x)
         along = lambda e: jnp.vdot(e, jax.jvp(f, (x,), (e,))[1])
@@ -154,7 +155,7 @@ def divergence(f: Callable, x: Array) -> Scalar:
 
 def laplacian(f: Callable, x: Array) -> Scalar:
     r"""Laplace f = sum_i d^2 f / dx_i^2 = div grad f of f: R^n -> R."""
-    with jax.enable_x64(True):
+    with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
         leaves, treedef = tree_flatten(x)
@@ -170,7 +171,7 @@ def laplacian(f: Callable, x: Array) -> Scalar:
 
 def curl(f: Callable, x: Array) -> Array:
     r"""curl f = (d_2 f_3 - d_3 f_2, d_3 f_1 - d_1 f_3, d_1 f_2 - d_2 f_1); for n = 2 the number d_1 f_2 - d_2 f_1."""
-    with jax.enable_x64(True):
+    with double():
         x = real_point("x", x)
         n = vector_field(f, x, (2, 3))
         j = jax.jacfwd(f)(x)

@@ -10,6 +10,7 @@ import numpy as np
 from functional_dl.calculus.wide import Arithmetic, Wide, is_rounded, moved
 from functional_dl.calculus.wide_array_rules import RULES
 from functional_dl.jaxprs import Interpreter, open_jaxpr, primitive_names, staged
+from functional_dl.precision import double
 
 MOST_ROUNDS = 2000  # of a loop
 MOST_BITS = 40000
@@ -38,7 +39,7 @@ class Program:
         if importlib.util.find_spec("mpmath") is None:
             raise NotReadable("mpmath is not installed")
         try:
-            with jax.enable_x64(True):
+            with double():
                 self.jaxpr, _ = staged(lambda x: f(x), jax.ShapeDtypeStruct((), jnp.float64))
         except Exception as error:  # whatever a function of Python or NumPy says to a tracer
             raise NotReadable(str(error)) from error
@@ -58,7 +59,7 @@ class Program:
         arithmetic = Arithmetic(bits)
         start = np.array(Wide(arithmetic, x(arithmetic.mp), arithmetic.mp.zero), object)
         try:
-            with jax.enable_x64(True):
+            with double():
                 out = _Digits(self, arithmetic, seed).run(self.jaxpr, [start])[0][()]
         except (NotImplementedError, TypeError, AttributeError, MemoryError) as error:
             raise NotReadable(str(error)) from error

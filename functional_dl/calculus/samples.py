@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from functional_dl.calculus.program import MOST_BITS, NotReadable, Program
 from functional_dl.calculus.wide import moved
+from functional_dl.precision import double
 
 DEEPEST = 2300.0  # u of the nearest sample: a distance of 1e-999
 NEAREST_FLOAT = 140.0  # the same for a function of Python or NumPy: 1e-61, whose fifth power is still a number
@@ -246,7 +246,7 @@ class FloatSampler(Sampler):
     def _call(self, x) -> float | None:
         """f(x); NaN outside of its domain, None where the arithmetic failed."""
         try:
-            with np.errstate(all="ignore"), jax.enable_x64(True):
+            with np.errstate(all="ignore"), double():
                 value = np.asarray(self.f(x))
         except ArithmeticError:
             return None

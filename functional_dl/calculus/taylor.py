@@ -12,6 +12,7 @@ from functional_dl.aliases import PyTree, Scalar
 from functional_dl.calculus.series import Series, constant
 from functional_dl.calculus.series_branches import BRANCHES, RULES
 from functional_dl.jaxprs import Interpreter, staged
+from functional_dl.precision import double
 
 SIDES = ("both", "left", "right")
 AGREE = 1e-9  # relative difference above which the coefficients of the two sides are different numbers
@@ -41,7 +42,7 @@ def taylor(f: Callable, x0, order: int, side: str = "both") -> PyTree:
     arguments.lookup("side", side, dict.fromkeys(SIDES))
     if arguments.concrete(x0) is None:
         return _taylor(f, x0, order, side)
-    with jax.enable_x64(True):
+    with double():
         return _taylor(f, point("x0", x0), order, side)
 
 

@@ -13,6 +13,7 @@ from functional_dl.check import equations, mechanisms
 from functional_dl.check.equations import Step
 from functional_dl.check.function import is_inexact
 from functional_dl.check.walk import Walk
+from functional_dl.precision import nan_allowed
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,16 @@ def find_nan(fun: Callable, *primals, differentiate: Callable = jax.vjp) -> NanR
     """
     if not callable(fun):
         raise TypeError(f"fun: expected a callable, got {fun!r}")
-    walk = Walk(fun, primals)
-    for name in walk.outputs:
-        if _bad(walk.values[name]):
-            origin = _forward_origin(walk, name)
-            return _report(walk, origin, "forward", differentiate) if origin is not None else NanReport(False)
-    search = _backward(walk, differentiate)
-    if search is None:
-        return NanReport(False)
-    return _report(walk, search, "backward", differentiate)
+    with nan_allowed():
+        walk = Walk(fun, primals)
+        for name in walk.outputs:
+            if _bad(walk.values[name]):
+                origin = _forward_origin(walk, name)
+                return _report(walk, origin, "forward", differentiate) if origin is not None else NanReport(False)
+        search = _backward(walk, differentiate)
+        if search is None:
+            return NanReport(False)
+        return _report(walk, search, "backward", differentiate)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unf
 
 from functional_dl.check.compiling import jit
 from functional_dl.jaxprs import all_equations
+from functional_dl.precision import double
 
 _WIDE = {"f": np.dtype("float64"), "c": np.dtype("complex128"), "V": np.dtype("float64")}
 
@@ -110,7 +111,7 @@ class Function:
         if all(str(x.dtype) in ("float64", "complex128") for x in self.point):
             return True
         try:
-            with jax.enable_x64(True):
+            with double():
                 outs = jax.eval_shape(self.of_active, self.wide_point)
         except Exception:  # fun fixes its dtypes
             return False
@@ -123,11 +124,11 @@ class Function:
             return lambda active: [widen(y) for y in self.of_active([np.asarray(x) for x in active])]
         dtypes = None if self.wide else [x.dtype for x in self.point]
 
-        with jax.enable_x64(True):
+        with double():
             compiled = jit(lambda active: self.of_active(active), self.entries)
 
         def evaluate(active):
-            with jax.enable_x64(True):
+            with double():
                 if dtypes is not None:
                     active = [np.asarray(x).astype(d) for x, d in zip(active, dtypes)]
                 return [widen(y) for y in compiled(list(active))]
@@ -140,7 +141,7 @@ class Function:
         finest = float(jnp.finfo(np.float64).eps)
         if not self.traceable:
             return finest
-        with jax.enable_x64(True):
+        with double():
             point = self.wide_point if self.wide else self.point
             return max([finest, *(float(jnp.finfo(d).eps) for d in _floats(jax.make_jaxpr(self.of_active)(point)))])
 

@@ -11,6 +11,7 @@ import numpy as np
 from functional_dl.check.compiling import jit
 from functional_dl.check.fault import Fault, push_forward
 from functional_dl.check.function import widen
+from functional_dl.precision import double
 
 GROUPS = 48  # kinds of edges that are cut at all equations of a kind at once
 TOGETHER = 96  # faults in such groups
@@ -110,5 +111,5 @@ def _with_groups(simulation, faults, named, size):
 
 def _bars_at(simulation, faults, w) -> list[np.ndarray]:
     """The cotangents at every row of w."""
-    with jax.enable_x64(True):
+    with double():
         return [widen(leaf) for leaf in jit(jax.vmap(simulation.bars(faults)), 0)(jnp.asarray(w))]

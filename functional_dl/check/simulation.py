@@ -24,6 +24,7 @@ from functional_dl.check.fault import Fault, push_forward, where
 from functional_dl.check.faults import faults_of
 from functional_dl.check.faults_of_branches import changes_of
 from functional_dl.check.function import widen
+from functional_dl.precision import double
 
 ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated
 FAULTS = 400  # at the most
@@ -61,7 +62,7 @@ def _prepare(evidence):
     if size > ENTRIES:
         return None
     try:
-        with jax.enable_x64(True):
+        with double():
             program = equations.listing(lambda *active: function.of_active(active), function.wide_point)
             if program is None:
                 return None
@@ -130,7 +131,7 @@ class Simulation:
 
         dots = [operands[j] for j in places]
         try:
-            with jax.enable_x64(True):
+            with double():
                 base = jax.eval_shape(lambda d: tangents(lambda v, f: push_forward(site.fun, v, f)[1], d), dots)
                 own = jax.eval_shape(lambda d: tangents(fault.push, d), dots)
         except Exception:  # what it says of itself, nobody asks
@@ -155,7 +156,7 @@ class Simulation:
             start = jnp.zeros(count)
             return jax.jvp(bars, (start,), (direction,))[1]
 
-        with jax.enable_x64(True):
+        with double():
             compiled = jit(jax.vmap(response), 0)
             basis = np.eye(count)
             parts = []
@@ -220,7 +221,7 @@ class Simulation:
             return jax.vmap(pull)(self._stacked_cts())[0]
 
         try:
-            with jax.enable_x64(True):
+            with double():
                 found = [widen(r) for r in jit(jax.vmap(bars), 0)(jnp.eye(len(changes)))]
         except Exception:  # as above
             return []

@@ -26,6 +26,7 @@ from functional_dl.derivations.limits import (
 from functional_dl.derivations.record import Record
 from functional_dl.derivations.report import Comparison, Verification
 from functional_dl.derivations.step import Oracle, Step
+from functional_dl.precision import double
 
 # A line is a few dozen roundings of numbers of size 1 to 100, of operations whose condition is below some hundred.
 UNIT = 2.0**14 * EPS
@@ -54,7 +55,7 @@ def verify(derivation: Record, key: Key | None = None, points: int = 3, oracles:
     """
     if points < 1:
         raise ValueError(f"points: expected a positive number, got {points}")
-    with jax.enable_x64(True):
+    with double():
         key = jax.random.key(0) if key is None else key
         draw = jax.jit(derivation.draw)
         drawn = [draw(jax.random.fold_in(key, i)) for i in range(points)]

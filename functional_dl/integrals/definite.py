@@ -11,6 +11,7 @@ from functional_dl import arguments
 from functional_dl.integrals import compiled, core, derivative, host, oscillation, result
 from functional_dl.integrals.integrand import Integrand, integrand
 from functional_dl.integrals.result import Integral
+from functional_dl.precision import double
 
 WAVES = 1e-9  # the relative error from which an infinite integral is tried as an alternating series
 
@@ -61,7 +62,7 @@ def integrate(
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
     samples, intervals = arguments.whole("samples", samples, 16), arguments.whole("intervals", intervals, 32)
     args = tuple(args)
-    with jax.enable_x64(True):
+    with double():
         moves = tuple(isinstance(bound, jax.core.Tracer) for bound in (a, b))
         a, b = bound("a", a), bound("b", b)
         edges = _edges(a, b, points)

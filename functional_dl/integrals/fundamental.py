@@ -9,6 +9,7 @@ from functional_dl import arguments, tree
 from functional_dl.integrals import definite
 from functional_dl.integrals.definite import integrate
 from functional_dl.integrals.result import Integral
+from functional_dl.precision import double
 
 
 def antiderivative(f: Callable, a, **settings) -> Callable:
@@ -24,7 +25,8 @@ def antiderivative(f: Callable, a, **settings) -> Callable:
       ValueError: when F is called at concrete numbers, and the integral does not converge: its reason.
     """
     arguments.function("f", f)
-    definite.bound("a", a)
+    with double():
+        definite.bound("a", a)
 
     def primitive(x):
         found = integrate(f, a, x, **settings)
@@ -66,7 +68,7 @@ def leibniz(f: Callable, a, b, theta, **settings) -> Integral:
       TypeError: theta holds something else than floating numbers, f does not return one real number.
     """
     arguments.function("f", f)
-    with jax.enable_x64(True):
+    with double():
         for name, leaf in zip(tree.path_names(theta), jax.tree_util.tree_leaves(theta)):
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
                 raise TypeError(f"theta[{name}]: expected floating numbers, got dtype {jnp.result_type(leaf)}")

@@ -12,6 +12,7 @@ from functional_dl import arguments
 from functional_dl.integrals import definite, host, substitution
 from functional_dl.integrals.definite import integrate
 from functional_dl.integrals.result import Integral
+from functional_dl.precision import double
 
 SAMPLES = 4096
 MOST_CROSSINGS = 64  # with more, the subdivision is left to find them
@@ -45,7 +46,7 @@ def area_between(f: Callable, g: Callable, a, b, **settings) -> Integral:
 
 def crossings(h: Callable, a, b) -> list[float]:
     """Places between a and b where h changes its sign, found by bisection between 4096 samples; [] if very many."""
-    with jax.enable_x64(True):
+    with double():
         x, values = _samples(h, a, b)
         change = np.flatnonzero((np.sign(values[:-1]) * np.sign(values[1:])) < 0)
         zeros = [float(place) for place, value in zip(x, values) if value == 0 and a < place < b]
@@ -71,7 +72,7 @@ def volume_by_cross_sections(area: Callable, a, b, **settings) -> Integral:
     """
     arguments.function("area", area)
     a, b = _ordered(a, b)
-    with jax.enable_x64(True):
+    with double():
         x, values = _samples(area, a, b)
     if np.any(values < 0):
         raise ValueError(f"area: expected areas >= 0, got {values.min():g} at x = {x[np.argmin(values)]:g}")
@@ -163,7 +164,7 @@ def centroid(f: Callable, a, b, *, inner: Callable | None = None, **settings) ->
     arguments.function("f", f)
     a, b = _ordered(a, b)
     base = inner if inner is not None else lambda x: jnp.zeros_like(x)
-    with jax.enable_x64(True):
+    with double():
         x, height = _samples(lambda x: _real("f", f(x)) - _real("inner", base(x)), a, b)
     if np.any(height < -1e-12 * np.max(np.abs(height))):
         raise ValueError(f"f: expected f >= inner, got f - inner = {height.min():g} at x = {x[np.argmin(height)]:g}")
@@ -217,7 +218,7 @@ def _beside(a, b, c, axis) -> None:
 
 
 def _one_side(f, g, a, b, c, axis) -> None:
-    with jax.enable_x64(True):
+    with double():
         x, product = _samples(lambda x: (f(x) - c) * (g(x) - c), a, b)
         _, size = _samples(lambda x: jnp.square(f(x) - g(x)), a, b)
     if np.any(product < -1e-12 * size):
@@ -229,7 +230,7 @@ def _ordered(a, b) -> tuple[float, float]:
     """Two concrete numbers, the smaller one first: lengths, areas and volumes have no direction."""
     found = []
     for name, value in (("a", a), ("b", b)):
-        with jax.enable_x64(True):
+        with double():
             number = definite.bound(name, value)
         if isinstance(number, jax.core.Tracer):
             raise TypeError(f"{name}: expected a concrete number, got a traced one; `integrate` takes traced bounds")

@@ -14,6 +14,7 @@ from functional_dl.integrals.box import Box
 from functional_dl.integrals.definite import integrate, tolerance
 from functional_dl.integrals.integrand import integrand
 from functional_dl.integrals.result import Integral
+from functional_dl.precision import double
 
 CHEAP = 2**21  # nodes of a product rule that are not worth a thought
 LARGEST_DIMENSION = 6
@@ -63,7 +64,7 @@ def integrate_region(
     arguments.function("f", f)
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
     evaluations = arguments.whole("evaluations", evaluations, 10_000)
-    with jax.enable_x64(True):
+    with double():
         limits, infinite = _limits(bounds)
         if len(limits) == 1:
             (lower, upper), args = limits[0](), tuple(args)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from functional_dl import arguments
+from functional_dl.precision import double
 
 ROUNDING = 256  # units of the last place of the values compared, below which a violation is rounding
 TRIES = 12  # violations that are looked at again
@@ -75,7 +76,7 @@ def is_convex(f: Callable, sampler: Callable, key, *, points: int = 64, chords: 
     for name, given in (("f", f), ("sampler", sampler)):
         arguments.function(name, given)
     points, chords = arguments.whole("points", points), arguments.whole("chords", chords)
-    with jax.enable_x64(True):
+    with double():
         first, unravel = ravel_pytree(_doubled(sampler(key)))
         flat = _flat_function(f, unravel)
         values = jax.jit(jax.vmap(flat))

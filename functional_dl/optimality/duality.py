@@ -50,11 +50,16 @@ def dual_function(problem: Problem, x0: PyTree) -> Callable[..., Scalar]:
         x, kind = _infimum(flat, *lax.stop_gradient((lam, mu)))
         x = lax.stop_gradient(x)
         attained = flat.objective(x) + lam @ flat.equalities(x) + mu @ flat.inequalities(x)
-        fall = jnp.where(kind == 1, -jnp.inf, jnp.nan).astype(attained.dtype)
-        outside = jnp.any(mu < 0)
-        return jnp.where(outside, -jnp.inf, jnp.where(kind == 0, attained, fall)).astype(attained.dtype)
+        return _told(attained, kind, jnp.any(mu < 0))
 
     return value
+
+
+@jax.jit  # one step, so that a NaN that is not the answer does not show under jax_debug_nans
+def _told(attained, kind, outside) -> Scalar:
+    """The dual's value: -inf where L is unbounded or a multiplier is negative, NaN where no infimum was found."""
+    fall = jnp.where(kind == 1, -jnp.inf, jnp.nan).astype(attained.dtype)
+    return jnp.where(outside, -jnp.inf, jnp.where(kind == 0, attained, fall)).astype(attained.dtype)
 
 
 def _infimum(flat, lam, mu) -> tuple[Array, Array]:

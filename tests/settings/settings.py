@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
+from jax.sharding import Mesh
 
 from tests.settings.values import Values
 
@@ -45,12 +46,18 @@ def applied(setting: Setting) -> Iterator[None]:
         stack.enter_context(jax.numpy_dtype_promotion("strict" if setting.strict else "standard"))
         stack.enter_context(jax.numpy_rank_promotion("raise" if setting.strict else "allow"))
         stack.enter_context(jax.debug_nans(setting.debug_nans))
+        if setting.mesh:
+            stack.enter_context(jax.set_mesh(mesh_of_one()))
         if setting.disable_jit:
             stack.enter_context(jax.disable_jit())
         yield
 
 
 def values(setting: Setting, given: list | None = None) -> Values:
-    """The maker of inputs; on a mesh, one of one device, with the axis types that jax.make_mesh gives."""
-    mesh = jax.make_mesh((1,), ("x",), devices=jax.devices()[:1]) if setting.mesh else None
-    return Values(mesh, setting.python, setting.int64, given)
+    """The maker of inputs."""
+    return Values(mesh_of_one() if setting.mesh else None, setting.python, setting.int64, given)
+
+
+def mesh_of_one() -> Mesh:
+    """One device, with the axis types that jax.make_mesh gives: Explicit."""
+    return jax.make_mesh((1,), ("x",), devices=jax.devices()[:1])

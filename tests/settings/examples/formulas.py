@@ -46,7 +46,7 @@ ACTIVATIONS = {  # name -> f(Z), f'(Z)
 
 
 def _activation(name, suffix, right):
-    return Example(lambda v: (getattr(activations, name + suffix)(v.batch(Z)), np.asarray(right, float)))
+    return Example(lambda v: (getattr(activations, name + suffix)(v.batch([Z])), np.asarray([right], float)))
 
 
 EXAMPLES = {
