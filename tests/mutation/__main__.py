@@ -3,13 +3,15 @@
 Prints a table by family, and the survivors with the reasons that survivors.py gives.  Ends with 1 if the score is below
 98 % or a survivor has no reason.
 
-With --log a run that was broken off is taken up again, and one after new probes is short: of the log's verdicts on the
-functions as they stand, those stand that killed a mutant, which more probes do too, or that left one with a reason.
+With --sample N as many mutants are drawn at random and judged.  With --log a run that was broken off is taken up again,
+and one after new probes is short: of the log's verdicts on the functions as they stand, those stand that killed a
+mutant, which more probes do too, or that left one with a reason.
 """
 
 import argparse
 import json
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -25,8 +27,8 @@ PATIENCE = 600  # seconds for one question on a machine that is busy
 SCORE = 0.98
 
 
-def worker(family: str, start: int, log: Path | None) -> None:
-    """Judges a family's mutants from number `start` on; prints a line of JSON before and after each."""
+def worker(family: str, start: int, log: Path | None, only: set[int] | None = None) -> None:
+    """Judges a family's mutants from number `start` on (of `only`); prints a line of JSON before and after each."""
     sys.path.insert(0, str(HERE.parent))
     import conftest  # noqa: F401 - strict set-up
     import jax
@@ -45,7 +47,7 @@ def worker(family: str, start: int, log: Path | None) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
     for i, mutant in enumerate(mutants(family)):
-        if i < start:
+        if i < start or (only is not None and i not in only):
             continue
         about = {"number": i, "name": mutant.name, "line": mutant.line, "change": mutant.change}
         about["digest"] = mutant.digest
@@ -69,13 +71,14 @@ def _standing(log: Path | None) -> dict[str, dict]:
     return {v["digest"]: v for v in verdicts if v["death"] is not None or reason(v["name"], v["change"])}
 
 
-def judged(family: str, log: Path | None = None) -> list[dict]:
-    """The verdicts on a family's mutants; a worker that stands still is replaced."""
+def judged(family: str, log: Path | None = None, only: list[int] | None = None) -> list[dict]:
+    """The verdicts on a family's mutants, or those of `only`; a worker that stands still is replaced."""
     verdicts: list[dict] = []
     start = 0
     while True:
         command = [sys.executable, "-m", "tests.mutation", "--worker", family, "--start", str(start)]
         command += ["--log", str(log.resolve())] if log else []
+        command += ["--only", ",".join(map(str, only))] if only is not None else []
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1]
         )
@@ -130,25 +133,37 @@ def main() -> int:
     parser.add_argument("families", nargs="*")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--log", type=Path, help="file of verdicts: appended to, and read")
+    parser.add_argument("--sample", type=int, help="as many mutants, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        worker(options.worker, options.start, options.log)
+        only = None if options.only is None else {int(number) for number in options.only.split(",")}
+        worker(options.worker, options.start, options.log, only)
         return 0
-    from tests.mutation.mutants import families
+    from tests.mutation.mutants import families, mutants
     from tests.mutation.survivors import reason
 
     tasks: Queue = Queue()
     sizes = {f: (HERE.parents[1] / "functional_dl/reverse/rules" / f"{f}.py").stat().st_size for f in families()}
-    for family in options.families or sorted(sizes, key=lambda f: -sizes[f]):
+    wanted = options.families or sorted(sizes, key=lambda f: -sizes[f])
+    only: dict[str, list[int]] = {}
+    if options.sample is not None:
+        everything = [(family, i) for family in wanted for i, _ in enumerate(mutants(family))]
+        for family, i in random.Random(options.seed).sample(everything, min(options.sample, len(everything))):
+            only.setdefault(family, []).append(i)
+        wanted = [family for family in wanted if family in only]
+        print(f"{sum(map(len, only.values()))} of {len(everything)} mutants")
+    for family in wanted:
         tasks.put(family)
     found: dict[str, list[dict]] = {}
 
     def drain():
         while not tasks.empty():
             family = tasks.get()
-            found[family] = verdicts = judged(family, options.log)
+            found[family] = verdicts = judged(family, options.log, only.get(family))
             if verdicts:
                 print(_row(family, verdicts), flush=True)
 
