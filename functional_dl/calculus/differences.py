@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.aliases import Array
+from functional_dl.estimates import extrapolated_rows
 
 COUNT = 72  # steps
 WIDEST = 14  # the widest is 2^14 times as long as x
@@ -115,7 +116,7 @@ def _quantum(line: Line) -> Array:
 @partial(jax.jit, static_argnames=("order", "power"))
 def extrapolate(quotients: Array, rounding: Rounding, x: Array, h: Array, order: int, power: int) -> Quotients:
     """The limit of n-th quotients (order n) at x with steps h, a series in h^power; `rounding` is that of quotients."""
-    rows, error = _neville(quotients, rounding.here, power)
+    rows, error = extrapolated_rows(quotients, rounding.here, lambda j: 2.0 ** (power * j), COLUMNS, jnp)
     seen = error  # what each row's own neighbours say
     hidden = _plateau(rounding, seen, h**order)
     error = jnp.maximum(seen, hidden)
@@ -179,22 +180,6 @@ def _plateau(rounding: Rounding, error: Array, h: Array) -> Array:
     flat = (first <= 8 * second) & (order >= best + 8) & (first <= JUMP * rounding.size * column(h, third))
     noise = jax.lax.cummax(jnp.where(flat, 3 * jnp.minimum(first, second), jnp.zeros_like(first)), axis=0)
     return 2 * noise / column(h, noise)
-
-
-def _neville(quotients: Array, rounding: Array, power: int) -> tuple[Array, Array]:
-    """Of each row the entry of least error, and that error."""
-    best, least = quotients, jnp.full_like(quotients, jnp.inf)
-    before = quotients
-    for j in range(1, COLUMNS):
-        factor = 2.0 ** (power * j)
-        above = jnp.concatenate([before[:1], before[:-1]])
-        now = before + (before - above) / (factor - 1)
-        change = jnp.maximum(jnp.abs(now - before), jnp.abs(now - above))
-        error = change + 2 * rounding
-        error = jnp.where((column(jnp.arange(COUNT), now) >= j) & jnp.isfinite(now), error, jnp.inf)
-        best, least = jnp.where(error < least, now, best), jnp.minimum(error, least)
-        before = now
-    return best, least
 
 
 def nth_quotients(values: Callable, line: Line, x: Array, h: Array, order: int, direction: int) -> Array:

@@ -28,7 +28,7 @@ def _moves(arithmetic, primitive, operands, params):
     outs = primitive.bind(*positions, **params)
     table = np.array(store, dtype=object)
     outs = outs if primitive.multiple_results else [outs]
-    return [table[np.asarray(out).astype(int)].reshape(np.shape(out)) for out in outs]
+    return [np.asarray(table[np.asarray(out).astype(int)], object) for out in outs]
 
 
 def _reduction(combine):

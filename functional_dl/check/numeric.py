@@ -16,7 +16,7 @@ import numpy as np
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.check.function import Function, is_complex, is_inexact, pairing, widen
-from functional_dl.estimates import Estimate
+from functional_dl.estimates import Estimate, extrapolated_rows
 
 # h, relative to the size of x: wide ones, where smooth functions are judged; then far narrower ones, so that a
 # pole, a kink or a bend as near as 1e-8 is not overlooked
@@ -93,22 +93,11 @@ def _extrapolate(quotients, rounding, powers):
     Wide steps may agree among themselves and be wrong, where a pole or a kink is nearer than they: what the narrower
     steps contradict, by more than their own errors, is not taken.
     """
-    rows, errors = [quotients[0]], [np.full(quotients[0].shape, np.inf)]
-    table = [quotients[0]]
-    for k in range(1, len(quotients)):
-        row = [quotients[k]]
-        best, best_error = quotients[k], np.full(quotients[k].shape, np.inf)
-        for j in range(1, k + 1):
-            factor = powers[k - j] / powers[k]
-            row.append((factor * row[j - 1] - table[j - 1]) / (factor - 1))
-            spread = np.maximum(np.abs(row[j] - row[j - 1]), np.abs(row[j] - table[j - 1]))
-            error = spread + 2 * rounding[k]
-            better = np.isfinite(row[j]) & (error < best_error)
-            best = np.where(better, row[j], best)
-            best_error = np.where(better, error, best_error)
-        table = row
-        rows.append(best)
-        errors.append(best_error)
+
+    def factor(j):
+        return np.concatenate([np.full_like(powers[:j], 2.0), powers[:-j] / powers[j:]])
+
+    rows, errors = extrapolated_rows(quotients, rounding, factor)
     best, best_error = rows[-1], errors[-1]
     for k in range(len(rows) - 2, 0, -1):
         agrees = np.ones(np.shape(best), bool)

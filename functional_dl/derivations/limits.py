@@ -3,12 +3,14 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from functional_dl.estimates import Estimate, extrapolated_rows
 
 EPS = float(np.finfo(np.float64).eps)
 GRID = 2.0 ** -np.arange(3, 13)  # h, each half of the one before
@@ -80,14 +82,7 @@ def _rows(count: int, leaves, xp: Any = np):
     return xp.concatenate([xp.zeros((count, 0)), *(xp.asarray(leaf, float).reshape(count, -1) for leaf in leaves)], 1)
 
 
-class Extrapolation(NamedTuple):
-    """A limit, entry by entry, and a bound of its error."""
-
-    value: np.ndarray
-    error: np.ndarray
-
-
-def extrapolate(table, xp: Any = np) -> Extrapolation:
+def extrapolate(table, xp: Any = np) -> Estimate:
     """The limit of q(h) = q_0 + c_1 h + c_2 h^2 + ... from its values at STEPS (Neville's scheme, backwards in h).
 
     Of the scheme the entry is taken that agrees best with its neighbours; its error is that disagreement, and the
@@ -95,18 +90,10 @@ def extrapolate(table, xp: Any = np) -> Extrapolation:
     computes, jax.numpy for a traced table.
     """
     rounding = EPS * xp.maximum(1.0, xp.max(xp.abs(table), axis=0))[None] / STEPS[:, None]
-    best, best_error = table[0], xp.full(table.shape[1], np.inf)
-    above = [table[0]]
-    for k in range(1, len(table)):
-        row = [table[k]]
-        for j in range(1, k + 1):
-            row.append((2.0**j * row[j - 1] - above[j - 1]) / (2.0**j - 1))
-            spread = xp.maximum(xp.abs(row[j] - row[j - 1]), xp.abs(row[j] - above[j - 1]))
-            error = spread + 2 * rounding[k]
-            better = error < best_error
-            best, best_error = xp.where(better, row[j], best), xp.where(better, error, best_error)
-        above = row
-    return Extrapolation(best, 8 * best_error)
+    rows, errors = extrapolated_rows(table, rounding, lambda j: 2.0**j, xp=xp)
+    best = xp.argmin(errors, axis=0)[None]
+    value, error = (xp.take_along_axis(part, best, axis=0)[0] for part in (rows, errors))
+    return Estimate(value, 8 * error)
 
 
 def observed_order(table: np.ndarray, value: np.ndarray) -> float:

@@ -44,14 +44,13 @@ def count(jaxpr: Any) -> int:
 def of_equation(eqn: Any) -> int:
     """Operations of one equation."""
     name = eqn.primitive.name
-    if name in MOVES:
-        return 0
-    if name in TRANSCENDENTAL:
+    if name in MOVES or name in TRANSCENDENTAL:
         return 0
     special = SPECIAL.get(name)
     if special is not None:
         return int(special(eqn))
-    inner = programs(eqn.params)
+    call = called(eqn.primitive, eqn.params)
+    inner = programs(eqn.params) if call is None else [call]
     if inner:
         return sum(count(jaxpr) for jaxpr in inner)
     return sum(_size(var) for var in eqn.outvars)
@@ -156,11 +155,6 @@ def _fft(eqn) -> int:
     return int(5 * batch * points * math.log2(max(points, 2)))
 
 
-def _custom(eqn) -> int:
-    inner = called(eqn.primitive, eqn.params)
-    return count(inner) if inner is not None else 0
-
-
 def _linear_solve(eqn) -> int:
     return count(eqn.params["jaxprs"].solve)
 
@@ -182,7 +176,6 @@ SPECIAL: dict[str, Callable] = {
     "scatter-add": _scatter, "scatter-sub": _scatter, "scatter-mul": _scatter, "scatter-min": _scatter,
     "scatter-max": _scatter, "scatter_add": _scatter, "scatter_mul": _scatter,
     "triangular_solve": _triangular_solve, "fft": _fft, "custom_linear_solve": _linear_solve,
-    "custom_jvp_call": _custom, "custom_vjp_call": _custom,
     **{name: _fold for name in ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or")},
     "argmax": _arg_fold, "argmin": _arg_fold,
     **{name: _cumulative for name in ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")},
