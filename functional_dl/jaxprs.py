@@ -16,6 +16,9 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive, jaxpr_as_fun
 
+# A source line is the user's: frames of this file are passed over, as JAX passes over its own.
+source_info_util.register_exclusion(__file__)
+
 # Primitives that call a program, by name -> the parameter that holds it: those that are a call and no more;
 PLAIN = {
     "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from functional_dl import calculus, check, jaxprs
+from functional_dl import calculus, check, jaxprs, reverse
 
 X = jnp.sin(jnp.arange(12.0)).reshape(4, 3)
 
@@ -132,6 +132,17 @@ def test_parts_of_a_program():
     assert {"scan", "cond", "while", "sin"} <= jaxprs.primitive_names(jaxprs.staged(PROGRAMS["nested"], X)[0])
     with pytest.raises(LookupError, match="applies no primitive 'tan'"):
         jaxprs.primitive_named("tan", fun, 1.0, 2.0)
+
+
+def test_the_lines_of_a_program_stay_the_users():
+    """What is replayed has the line of what it came from, or none: never one of this package's."""
+
+    def fun(x):
+        return jnp.sum(lax.scan(lambda c, y: (jax.jit(jnp.sin)(c) * y, c), x, jnp.ones(3))[0])
+
+    jaxpr = jax.make_jaxpr(reverse.grad(fun))(1.0)
+    lines = {jaxprs.source_of(eqn).rpartition("/")[2].split(":")[0] for eqn in jaxprs.all_equations(jaxpr)}
+    assert lines == {"", "test_jaxprs.py"}
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------

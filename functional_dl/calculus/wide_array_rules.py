@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from functional_dl.calculus.wide_rules import RULES, elementwise, rule
+from functional_dl.jaxprs import bind
 
 
 @rule("reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "dynamic_slice", "gather")
@@ -25,10 +26,8 @@ def _moves(arithmetic, primitive, operands, params):
             store.extend(x.reshape(-1))
         else:
             positions.append(x)
-    outs = primitive.bind(*positions, **params)
     table = np.array(store, dtype=object)
-    outs = outs if primitive.multiple_results else [outs]
-    return [np.asarray(table[np.asarray(out).astype(int)], object) for out in outs]
+    return [np.asarray(table[np.asarray(out).astype(int)], object) for out in bind(primitive, positions, params)]
 
 
 def _reduction(combine):

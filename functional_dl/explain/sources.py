@@ -16,6 +16,8 @@ import jax
 import jaxlib
 from jax.extend.source_info_util import current_name_stack
 
+from functional_dl import jaxprs
+
 _HERE = Path(__file__).resolve().parent
 _HIDDEN = tuple(
     str(path)
@@ -25,6 +27,7 @@ _HIDDEN = tuple(
         sysconfig.get_paths()["stdlib"],
         _HERE,
         _HERE.parent / "reverse",
+        jaxprs.__file__,
     )
 )
 _LIBRARY = _HIDDEN[0]
