@@ -150,8 +150,17 @@ DATA = np.array([1.0, 2.0, 3.0, 4.0])
 
 def _descent(v):
     x, y = v.batch(DATA), v.batch(2 * DATA)
-    theta, _ = training.gradient_descent(lambda t: cost(t, x, y), v.array([0.0, 0.0]), 0.01, 1000)
-    return theta, np.array([0.13630728673236478, 1.9536389002891459])
+    theta, _ = training.gradient_descent(lambda t: cost(t, x, y), v.array([0.0, 0.0]), 0.01, 20)
+    return theta, descended(20)
+
+
+def descended(steps):
+    """The same iteration in NumPy."""
+    theta = np.zeros(2)
+    for _ in range(steps):
+        r = theta[0] + theta[1] * DATA - 2 * DATA
+        theta = theta - 0.01 * np.array([np.mean(r), np.mean(r * DATA)])
+    return theta
 
 
 def _fit(v):
@@ -160,11 +169,7 @@ def _fit(v):
         lambda p, batch: cost(p, *batch), v.array([0.0, 0.0]), data, optax.sgd(0.01),
         steps=20, batch_size=None, key=v.key(), progress=False,
     )  # fmt: skip
-    theta = np.zeros(2)
-    for _ in range(20):
-        r = theta[0] + theta[1] * DATA - 2 * DATA
-        theta = theta - 0.01 * np.array([np.mean(r), np.mean(r * DATA)])
-    return fit.params, theta
+    return fit.params, descended(20)
 
 
 def _steps(v):
@@ -216,7 +221,7 @@ EXAMPLES = {
     "explain.explain": Example(_explain),
     "derivations.get": Example(_derivation),
     "derivations.names": Example(lambda v: ("sigmoid" in derivations.names(), True)),
-    "training.gradient_descent": Example(_descent, (1e-4, 1e-11)),
+    "training.gradient_descent": Example(_descent),
     "training.fit": Example(_fit),
     "training.make_step": Example(_steps),
     "training.start": Example(_steps),
