@@ -2,13 +2,15 @@
 
 A test of float32 (or lower) makes its arrays in that dtype; strict promotion then holds every formula to it.
 
-The tests compile some ten thousand small programs and run each once, so XLA is told not to optimise them: a quarter of
-the time.  What XLA's optimisations do to a program is measured by the experiments, which run with its own defaults.
+The tests compile some ten thousand small programs and run each once, so XLA is told not to optimise them, nor to compile
+one in parts: half of the time.  What XLA's optimisations do to a program is measured by the experiments, which run with
+its own defaults.
 
 What was compiled is kept in `.cache/`, for the next run and for the processes that tests start; it may be deleted at
 any time.  `JAX_COMPILATION_CACHE_DIR` names another place, `JAX_ENABLE_COMPILATION_CACHE=0` does without.
 """
 
+import gc
 import hashlib
 import os
 from importlib.metadata import version
@@ -18,6 +20,7 @@ FLAGS = [
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",  # a small program in parts costs half as much again to compile
 ]
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # later versions know no other way
@@ -44,6 +47,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_configure(config):
     """Another worker may be writing the program that this one looks for: then it is compiled once more, no error."""
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays, and traced programs are made of many short-lived objects: look for garbage less."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from architecture import MAY_IMPORT, PACKAGE, arrow_faults, import_graph, init_faults, modules, room
+from every import every
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = modules(ROOT, PACKAGE)
@@ -18,10 +19,13 @@ def is_package(path: Path) -> bool:
     return path.name == "__init__.py"
 
 
-@pytest.mark.parametrize("module", ALL)
-def test_imports_follow_the_arrows(module):
+def follows_the_arrows(module):
     faults = arrow_faults(ALL[module].read_text(), module, is_package(ALL[module]))
     assert not faults, "\n".join(map(str, faults))
+
+
+def test_imports_follow_the_arrows():
+    every(ALL, follows_the_arrows)
 
 
 def test_no_module_imports_itself_through_others():
