@@ -2,9 +2,9 @@
 
 A test of float32 (or lower) makes its arrays in that dtype; strict promotion then holds every formula to it.
 
-The tests compile some ten thousand small programs and run each once, so XLA is told not to optimise them, nor to compile
-one in parts: half of the time.  What XLA's optimisations do to a program is measured by the experiments, which run with
-its own defaults.
+The tests compile thousands of small programs and run each once, so XLA is told not to optimise them, nor to compile one
+in parts: half of the time.  What XLA's optimisations do to a program is measured by the experiments, which run with its
+own defaults.
 
 What was compiled is kept in `.cache/`, for the next run and for the processes that tests start; it may be deleted at
 any time.  `JAX_COMPILATION_CACHE_DIR` names another place, `JAX_ENABLE_COMPILATION_CACHE=0` does without.
