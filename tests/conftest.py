@@ -45,7 +45,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config):
-    """Another worker may be writing the program that this one looks for: then it is compiled once more, no error."""
+    """Another worker may be writing the program that this one looks for: then it is compiled once more, no error.
+
+    Programs of the campaign are not kept: there are too many, and the next campaign is after the next changes.
+    """
+    if config.option.markexpr == "campaign":
+        jax.config.update("jax_enable_compilation_cache", False)
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
 
 

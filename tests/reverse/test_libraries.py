@@ -30,14 +30,12 @@ def assert_same_gradient(loss, params, **options):
     (value, ours), (reference_value, reference) = jax.jit(
         lambda params: [d.value_and_grad(loss, **options)(params) for d in (reverse, jax)]
     )(params)
-    assert jax.tree.structure(ours) == jax.tree.structure(reference)
+    chex.assert_trees_all_equal_dtypes(ours, reference)
     leaves = jax.tree.leaves(reference)
     assert len(leaves) >= 4
     assert any(np.abs(leaf).max() > 1e-3 for leaf in leaves)
     np.testing.assert_allclose(jax.tree.leaves(value)[0], jax.tree.leaves(reference_value)[0], rtol=1e-6)
-    for a, b in zip(jax.tree.leaves(ours), leaves):
-        assert a.dtype == b.dtype
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(ours, reference, rtol=1e-4, atol=1e-6)
 
 
 def test_flax_linen():
