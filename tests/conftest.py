@@ -2,29 +2,63 @@
 
 A test of float32 (or lower) makes its arrays in that dtype; strict promotion then holds every formula to it.
 
-The tests compile some ten thousand small programs and run each once, so XLA is told not to optimise them: a quarter of
-the time.  What XLA's optimisations do to a program is measured by the experiments, which run with its own defaults.
+The tests compile thousands of small programs and run each once, so XLA is told not to optimise them, nor to compile one
+in parts: half of the time.  What XLA's optimisations do to a program is measured by the experiments, which run with its
+own defaults.
+
+What was compiled is kept in `.cache/`, for the next run and for the processes that tests start; it may be deleted at
+any time.  `JAX_COMPILATION_CACHE_DIR` names another place, `JAX_ENABLE_COMPILATION_CACHE=0` does without.
 """
 
+import gc
+import hashlib
 import os
 from importlib.metadata import version
+from pathlib import Path
 
 FLAGS = [
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",  # a small program in parts costs half as much again to compile
 ]
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # later versions know no other way
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])  # the caller's come last, and win
+# The caller's come last, and win.  Each stands once, also in the workers, whose caller is this file: what was compiled
+# is found again under the same flags alone.
+GIVEN = os.environ.get("XLA_FLAGS", "").split()
+os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in FLAGS if flag not in GIVEN), *GIVEN])
+
+# Numbered by what a compiled program depends on, so that what an update leaves behind can be told and deleted.
+KEPT = f"{version('jaxlib')}-{hashlib.sha256(os.environ['XLA_FLAGS'].encode()).hexdigest()[:8]}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "xla" / KEPT))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402  (after the flags, which it reads)
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Another worker may be writing the program that this one looks for: then it is compiled once more, no error.
+
+    Programs of the campaign are not kept: there are too many, and the next campaign is after the next changes.
+    """
+    if config.option.markexpr == "campaign":
+        jax.config.update("jax_enable_compilation_cache", False)
+    config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays, and traced programs are made of many short-lived objects: look for garbage less."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter):

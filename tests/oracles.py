@@ -38,7 +38,7 @@ def draw(probe, dtype, seed=0, shapes=None):
             values = rng.permutation(grid)
         if np.issubdtype(np.dtype(WIDE[dtype]), np.complexfloating):
             values = values + 1j * rng.uniform(probe.low, probe.high, size)
-        return jnp.asarray(values.reshape(shape)).astype(dtype)
+        return jnp.asarray(values.reshape(shape).astype(dtype))
 
     return tuple(array(shape) for shape in (shapes or probe.shapes))
 
@@ -53,7 +53,7 @@ def cotangent(fun, args, seed=1):
         values = rng.uniform(0.5, 1.5, out.shape) * rng.choice([-1.0, 1.0], out.shape)
         if jnp.issubdtype(out.dtype, jnp.complexfloating):
             values = values + 1j * rng.uniform(0.5, 1.5, out.shape)
-        return jnp.asarray(values).astype(out.dtype)
+        return jnp.asarray(np.asarray(values).astype(out.dtype))
 
     return jax.tree.map(one, jax.eval_shape(fun, *args))
 
@@ -62,8 +62,9 @@ def ours(fun, args, ct):
     return reverse.vjp(fun, *args)[1](ct)
 
 
-def widened(tree):
-    return jax.tree.map(lambda x: x if x.dtype == jax.float0 else jnp.asarray(x).astype(WIDE[str(x.dtype)]), tree)
+def widened(x):
+    """x in float64 or complex128; what has the type float0 as it is."""
+    return x if x.dtype == jax.float0 else jnp.asarray(x).astype(WIDE[str(x.dtype)])
 
 
 # JAX's own derivative of x**n for an integer array n needs implicit promotion.
@@ -71,61 +72,48 @@ jax_promotion = functools.partial(jax.numpy_dtype_promotion, "standard")
 
 
 @jax_promotion()
-def reference(fun, args, ct):
-    """JAX's pullback with arguments (and so, mostly, everything) in float64 or complex128."""
-    out, pull = jax.vjp(ledger.for_jax(fun), *widened(args))
-    return pull(jax.tree.map(lambda c, y: c if c.dtype == jax.float0 else c.astype(y.dtype), ct, out))
+def references(fun, args, *cts):
+    """For each cotangent, JAX's pullback of it and the magnitudes sum_j |J_ji| |y_bar_j| that tolerances are relative
+    to, one array an argument, with arguments (and so, mostly, everything) in float64 or complex128.
 
-
-@jax_promotion()
-def magnitudes(fun, args, ct):
-    """sum_j |J_ji| |y_bar_j| for every entry of every argument, in float64: what tolerances are relative to."""
-    args, ct = widened(args), widened(ct)
+    One sweep of JAX's, mapped over the cotangents and a basis of all outputs, gives them all.
+    """
+    args = tuple(map(widened, args))
     out, pull = jax.vjp(ledger.for_jax(fun), *args)
     leaves, tree = jax.tree.flatten(out)
-    cts = jax.tree.leaves(ct)
-    totals = [jnp.zeros(x.shape) for x in args]
-    for i, leaf in enumerate(leaves):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact) or not leaf.size:
-            continue
-        units = [1.0, 1.0j] if jnp.issubdtype(leaf.dtype, jnp.complexfloating) else [1.0]
-        for unit in units:
-            basis = jnp.asarray(unit * np.eye(leaf.size), leaf.dtype).reshape(leaf.size, *leaf.shape)
+    places = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    units = [[1.0, 1.0j] if jnp.issubdtype(leaves[i].dtype, jnp.complexfloating) else [1.0] for i in places]
+    sizes = [len(own) * leaves[i].size for own, i in zip(units, places)]
+    starts, count = np.cumsum([0, *sizes]), sum(sizes)
+    rows = []
+    for own, i, start, size in zip(units, places, starts, sizes):
+        basis = np.zeros((count, leaves[i].size), leaves[i].dtype)
+        basis[start : start + size] = np.concatenate([unit * np.eye(leaves[i].size) for unit in own])
+        given = [widened(jax.tree.leaves(ct)[i]).astype(leaves[i].dtype) for ct in cts]
+        rows.append(jnp.concatenate([jnp.asarray(basis).reshape(count, *leaves[i].shape), jnp.stack(given)]))
 
-            def row(e, i=i):
-                filled = [
-                    e if k == i else np.zeros(x.shape, x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jax.float0)
-                    for k, x in enumerate(leaves)
-                ]
-                return pull(jax.tree.unflatten(tree, filled))
+    def pulled(row):
+        filled = [np.zeros(leaf.shape, jax.float0) for leaf in leaves]
+        for i, entry in zip(places, row):
+            filled[i] = entry
+        return pull(jax.tree.unflatten(tree, filled))
 
-            weights = jnp.abs(cts[i]).reshape(-1)
-            rows = jax.vmap(row)(basis)
-            totals = [total + jnp.tensordot(weights, jnp.abs(r), 1) for total, r in zip(totals, rows)]
-    return totals
+    bars = jax.vmap(pulled)(rows)
+    found = []
+    for k, ct in enumerate(cts):
+        weights = [jnp.abs(widened(jax.tree.leaves(ct)[i])).reshape(-1) for own, i in zip(units, places) for _ in own]
+        weights = jnp.concatenate(weights)
+        magnitudes = [jnp.tensordot(weights, jnp.abs(bar[:count]), 1) for bar in bars]
+        found.append(([bar[count + k] for bar in bars], magnitudes))
+    return found
 
 
-def allowance(fun, args, ct, sizes=None):
-    """The tolerance of each cotangent entry; see the head of this file.  `sizes` are the magnitudes, if at hand."""
+def allowance(args, ct, magnitudes):
+    """The tolerance of each cotangent entry; see the head of this file."""
     terms = max([int(np.prod(x.shape)) for x in jax.tree.leaves(ct)] + [1])
     dtype_eps = max(eps(x.dtype) for x in [*args, *jax.tree.leaves(ct)] if x.dtype != jax.float0)
     factor = ULPS * dtype_eps * (1 + np.log2(max(terms, 1)))
-    sizes = magnitudes(fun, args, ct) if sizes is None else sizes
-    return [factor * np.asarray(m) + float(jnp.finfo(x.dtype).tiny) for x, m in zip(args, sizes)]
-
-
-def judge(fun, args, *cts):
-    """Our cotangents, JAX's in float64, and the magnitudes, for each cotangent: one compiled program."""
-
-    @jax.jit
-    def everything(args, leaves):
-        found = []
-        for ct, floating in zip(cts, leaves):
-            ct = with_floating(ct, floating)
-            found.append((ours(fun, args, ct), reference(fun, args, ct), magnitudes(fun, args, ct)))
-        return found
-
-    return everything(args, [floating_leaves(ct) for ct in cts])
+    return [factor * np.asarray(m) + float(jnp.finfo(x.dtype).tiny) for x, m in zip(args, magnitudes)]
 
 
 def floating_leaves(ct):
@@ -142,7 +130,7 @@ def assert_within(actual, expected, tolerance, what):
     """Every entry within its tolerance; nan equals nan, inf equals inf."""
     for i, (a, e, t) in enumerate(zip(actual, expected, tolerance, strict=True)):
         wide = np.result_type(np.asarray(e).dtype, np.float64) if np.asarray(e).dtype.kind in "fc" else np.float64
-        a, e = np.asarray(jnp.asarray(a).astype(wide)), np.asarray(jnp.asarray(e).astype(wide))
+        a, e = np.asarray(a).astype(wide), np.asarray(e).astype(wide)
         assert a.shape == e.shape, f"{what}: argument {i} has shape {a.shape}, expected {e.shape}"
         same = (a == e) | (np.isnan(a) & np.isnan(e))
         with np.errstate(invalid="ignore"):
@@ -176,22 +164,12 @@ def exact_cotangents(probe, args, ct):
 
 
 def pairing(ct, tangent):
-    """Re sum y_bar y_dot over the floating leaves, without conjugates: the pairing that defines cotangents."""
-    total = jnp.zeros(())
-    for c, t in zip(jax.tree.leaves(ct), jax.tree.leaves(tangent)):
-        if c.dtype != jax.float0:
-            total += jnp.sum(widened(c) * widened(t)).real
-    return total
-
-
-def size_of_pairing(ct, tangent):
-    """sum |y_bar| |y_dot|: what the rounding of the pairing is relative to."""
-    terms = [
-        jnp.sum(jnp.abs(widened(c)) * jnp.abs(widened(t)))
-        for c, t in zip(jax.tree.leaves(ct), jax.tree.leaves(tangent))
-        if c.dtype != jax.float0
-    ]
-    return sum(terms, start=jnp.zeros(()))
+    """Re sum y_bar y_dot over the floating leaves, without conjugates: the pairing that defines cotangents; and the
+    sum of |y_bar| |y_dot|, which its rounding is relative to."""
+    pairs = zip(jax.tree.leaves(ct), jax.tree.leaves(tangent), strict=True)
+    wide = [[np.asarray(x).astype(WIDE[str(x.dtype)]) for x in pair] for pair in pairs if pair[0].dtype != jax.float0]
+    terms = [c * t for c, t in wide]
+    return sum(float(term.sum().real) for term in terms), sum(float(np.abs(term).sum()) for term in terms)
 
 
 def sensitivity(fun, args, ct, signs=4):
@@ -201,9 +179,9 @@ def sensitivity(fun, args, ct, signs=4):
     eigenvalues) cannot do better.
     """
     rng = np.random.default_rng(0)
-    args = tuple(widened(args))
+    args = tuple(map(widened, args))
     h = 2.0**-20
-    pull = jax.jit(lambda args: reference(fun, args, ct))
+    pull = jax.jit(lambda args: references(fun, args, ct)[0][0])
     here = pull(args)
     sizes = [max(1.0, float(jnp.max(jnp.abs(x), initial=0.0))) for x in args]  # LAPACK's errors are of the whole matrix
     total = [np.zeros(x.shape) for x in args]
@@ -213,19 +191,29 @@ def sensitivity(fun, args, ct, signs=4):
     return total
 
 
-def difference(fun, args, tangents, ct, first=4e-3):
-    """<y_bar, d/dt f(x + t v)> by central differences, extrapolated twice (Richardson), and an error estimate."""
+STEPS = (4e-3, 2e-3, 1e-3)
+
+
+def along(fun, args, tangents, scale=1.0):
+    """fun on the line x + t v at t = +h and -h for each of STEPS (times scale), as its outputs stacked: traced once."""
 
     def value(t):
-        return fun(*[x + x.dtype.type(t) * v for x, v in zip(args, tangents)])
+        return fun(*[x + t.astype(x.dtype) * v for x, v in zip(args, tangents)])
 
-    def central(h):
+    return jax.lax.map(value, jnp.asarray([[h, -h] for h in STEPS]).reshape(-1) * scale)
+
+
+def difference(values, ct, scale=1.0):
+    """<y_bar, d/dt f(x + t v)> by central differences of the values `along` a line, extrapolated twice (Richardson),
+    and an error estimate."""
+
+    def central(i, h):
         quotient = jax.tree.map(
-            lambda a, b, c: a if c.dtype == jax.float0 else (a - b) / a.dtype.type(2 * h), value(h), value(-h), ct
+            lambda y, c: c if c.dtype == jax.float0 else (y[2 * i] - y[2 * i + 1]) / (2 * h * scale), values, ct
         )
-        return pairing(ct, quotient)
+        return pairing(ct, quotient)[0]
 
-    steps = [central(h) for h in (first, first / 2, first / 4)]
+    steps = [central(i, h) for i, h in enumerate(STEPS)]
     first = [(4 * b - a) / 3 for a, b in itertools.pairwise(steps)]
     second = (16 * first[1] - first[0]) / 15
     return second, abs(second - first[1])

@@ -1,10 +1,14 @@
 """Every activation of the table: its formula at 120 digits, JAX's derivative, its kinks' conventions."""
 
+import functools
+
+import chex
 import formulas
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from every import every
 
 from functional_dl import activations
 from functional_dl.activations import ACTIVATIONS, Kink
@@ -41,12 +45,8 @@ def exact_derivatives(entry, z):
 def test_value_and_derivative_against_the_formula(name):
     entry = ACTIVATIONS[name]
     z = jnp.array(POINTS)
-    ours = zip(
-        POINTS,
-        *(np.asarray(jax.jit(f)(z)) for f in (entry.fun, entry.prime, jax.vmap(jax.grad(entry.fun)))),
-        strict=True,
-    )
-    for z, value, prime, grad in ours:
+    found = jax.jit(lambda z: (entry.fun(z), entry.prime(z), jax.vmap(jax.grad(entry.fun))(z)))(z)
+    for z, value, prime, grad in zip(POINTS, *map(np.asarray, found), strict=True):
         flushed = 4 * TINY * (1 + abs(z)) ** 2
         if is_kink(entry, z):
             exact_value = float(formulas.function(entry.formula, "z")(z))
@@ -67,39 +67,56 @@ def test_mixing_value_and_jacobian_against_the_formula(name, z):
     f = formulas.function(entry.formula, "z")
     tolerance = 8 * EPS * (1 + max(z) - min(z))
     value = np.array([float(v) for v in f(z)])
-    assert np.all(np.abs(entry.fun(jnp.array(z)) - value) <= tolerance * np.abs(value) + TINY)
+    out, prime, reverse = jax.jit(lambda z: (entry.fun(z), entry.prime(z), jax.jacrev(entry.fun)(z)))(jnp.array(z))
+    assert np.all(np.abs(out - value) <= tolerance * np.abs(value) + TINY)
     jacobian = np.array(
         [[float(formulas.partial(lambda v: f(v)[i], z, j)) for j in range(len(z))] for i in range(len(z))]
     )
-    np.testing.assert_allclose(entry.prime(jnp.array(z)), jacobian, rtol=0, atol=tolerance)
-    np.testing.assert_allclose(jax.jit(jax.jacrev(entry.fun))(jnp.array(z)), jacobian, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(prime, jacobian, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(reverse, jacobian, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_every_dtype_keeps_its_dtype_and_shape_and_its_accuracy(name, dtype):
+def test_every_dtype_keeps_its_dtype_and_shape_and_its_accuracy(name):
     entry = ACTIVATIONS[name]
-    z = jnp.array([[-20.0, -4.5, -1.25, -0.5], [0.5, 1.5, 4.5, 20.0]], dtype)
-    wide = z.astype(jnp.float64)
-    eps = float(jnp.finfo(dtype).eps)
-    for fun, order in ((entry.fun, 0), (entry.prime, 1)):
-        out, expected = jax.jit(fun)(z), jax.jit(fun)(wide)
-        assert out.dtype == dtype
+    points = [jnp.array([[-20.0, -4.5, -1.25, -0.5], [0.5, 1.5, 4.5, 20.0]], dtype) for dtype in DTYPES]
+
+    def everything(points):
+        for z in points:
+            wide = z.astype(jnp.float64)
+            for fun in (entry.fun, entry.prime):
+                slope = jax.vmap(jax.vmap(jax.grad(fun)))(wide) if entry.elementwise else None
+                yield fun(z), fun(wide), slope
+
+    def judge(case):
+        z, fun, order, (out, expected, slope) = case
+        eps = float(jnp.finfo(z.dtype).eps)
+        assert out.dtype == z.dtype
         assert out.shape == (z.shape if entry.elementwise or not order else (*z.shape, 4))
-        assert jax.eval_shape(fun, jnp.zeros((0, 3), dtype)).shape[:2] == (0, 3)
+        assert jax.eval_shape(fun, jnp.zeros((0, 3), z.dtype)).shape[:2] == (0, 3)
         if not entry.elementwise:
             spread = 24.5  # largest difference of two logits, the condition of a softmax
-            assert np.all(np.abs(out.astype(jnp.float64) - expected) <= 4 * eps * (spread + np.abs(expected)))
-            continue
-        condition = np.abs(wide * jax.jit(jax.vmap(jax.vmap(jax.grad(fun))))(wide))
-        tolerance = 8 * eps * (np.abs(expected) + condition) + 8 * float(jnp.finfo(dtype).tiny)
-        assert np.all(np.abs(out.astype(jnp.float64) - expected) <= tolerance)
+            assert np.all(np.abs(out.astype(np.float64) - expected) <= 4 * eps * (spread + np.abs(expected)))
+            return
+        condition = np.abs(z.astype(np.float64) * slope)
+        tolerance = 8 * eps * (np.abs(expected) + condition) + 8 * float(jnp.finfo(z.dtype).tiny)
+        assert np.all(np.abs(out.astype(np.float64) - expected) <= tolerance)
+
+    places = [(np.asarray(z), fun, order) for z in points for order, fun in enumerate((entry.fun, entry.prime))]
+    found = jax.device_get(jax.jit(lambda points: list(everything(points)))(points))
+    every(
+        [(*place, figures) for place, figures in zip(places, found, strict=True)],
+        judge,
+        name=lambda case: f"{case[0].dtype}, derivative of order {case[2]}",
+    )
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_no_finite_input_gives_nan(name, dtype):
-    entry = ACTIVATIONS[name]
+def all_three(entry, z):
+    out, pullback = jax.vjp(entry.fun, z)
+    return out, entry.prime(z), pullback(jnp.ones_like(z))[0]
+
+
+def extremes(dtype):
     largest = float(jnp.finfo(dtype).max)
     sizes = [
         largest,
@@ -111,51 +128,82 @@ def test_no_finite_input_gives_nan(name, dtype):
         12.0,
         float(jnp.finfo(dtype).tiny),
     ]
-    z = jnp.array([0.0, -0.0, *sizes, *(-s for s in sizes)], dtype)
-
-    def all_three(z):
-        out, pullback = jax.vjp(entry.fun, z)
-        return out, entry.prime(z), pullback(jnp.ones_like(z))[0]
-
-    for out in (*jax.jit(all_three)(z), *(all_three(z) if dtype == jnp.float32 else ())):
-        assert not jnp.isnan(out).any()
+    return jnp.array([0.0, -0.0, *sizes, *(-s for s in sizes)], dtype)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_nan_stays_nan(name):
-    assert jnp.isnan(ACTIVATIONS[name].fun(jnp.array([jnp.nan]))).all()
+def test_no_finite_input_gives_nan(name):
+    points = [extremes(dtype) for dtype in DTYPES]
+    found = jax.jit(lambda points: [all_three(ACTIVATIONS[name], z) for z in points])(points)
+    for z, outs in zip(points, found, strict=True):
+        for what, out in zip(("value", "prime", "jax's derivative"), outs, strict=True):
+            assert not np.isnan(out).any(), f"{z.dtype}: {what}"
+
+
+def test_nan_stays_nan():
+    found = jax.jit(lambda z: {name: entry.fun(z) for name, entry in ACTIVATIONS.items()})(jnp.array([jnp.nan]))
+
+    def stays(name):
+        assert np.isnan(found[name]).all()
+
+    every(found, stays)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_jit_vmap_and_grad_agree(name):
     entry = ACTIVATIONS[name]
-    z = jax.random.normal(jax.random.key(1), (5, 4))
-    for fun in (entry.fun, entry.prime):
-        np.testing.assert_allclose(jax.jit(fun)(z), fun(z), rtol=4 * EPS, atol=4 * EPS)
-        np.testing.assert_allclose(jax.jit(jax.vmap(fun))(z), fun(z), rtol=4 * EPS, atol=4 * EPS)
-    ct = jax.random.normal(jax.random.key(2), (5, 4))
-    expected = jax.jit(lambda z: jax.vjp(entry.fun, z)[1](ct)[0])(z)
-    by_hand = ct * entry.prime(z) if entry.elementwise else jnp.einsum("nij,ni->nj", entry.prime(z), ct)
+    z, ct = (jax.random.normal(jax.random.key(seed), (5, 4)) for seed in (1, 2))
+
+    @jax.jit
+    def compiled(z, ct):
+        values = [(fun(z), jax.vmap(fun)(z)) for fun in (entry.fun, entry.prime)]
+        prime = entry.prime(z)
+        by_hand = ct * prime if entry.elementwise else jnp.einsum("nij,ni->nj", prime, ct)
+        return values, by_hand, jax.vjp(entry.fun, z)[1](ct)[0]
+
+    values, by_hand, expected = compiled(z, ct)
+    for fun, (out, mapped) in zip((entry.fun, entry.prime), values, strict=True):
+        eager = fun(z)
+        np.testing.assert_allclose(out, eager, rtol=4 * EPS, atol=4 * EPS)
+        np.testing.assert_allclose(mapped, eager, rtol=4 * EPS, atol=4 * EPS)
     np.testing.assert_allclose(by_hand, expected, rtol=1e-13, atol=1e-14)
+
+
+class TestVariants(chex.TestCase):
+    """What is held to its values elsewhere in compiled programs, operation by operation too."""
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_extremes(self):
+        for name in ("silu", "log_softmax"):
+            for out in self.variant(functools.partial(all_three, ACTIVATIONS[name]))(extremes(jnp.float32)):
+                assert not np.isnan(out).any(), name
 
 
 KINKS = [(name, kink) for name, entry in ACTIVATIONS.items() for kink in entry.kinks]
 
 
 @pytest.mark.parametrize(("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}")
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-def test_a_kink_has_its_stated_convention(name, kink, dtype):
+def test_a_kink_has_its_stated_convention(name, kink):
     entry = ACTIVATIONS[name]
-    z = jnp.array(kink.location, dtype)
-    value = jnp.array(kink.value, dtype)
-    tolerance = 2 * float(jnp.finfo(dtype).eps) * abs(kink.value)
-    for taken in (jax.grad(entry.fun)(z), entry.prime(z), jax.jit(jax.grad(entry.fun))(z)):
-        assert abs(float(taken) - float(value)) <= tolerance
-    assert kink.jax is not None
-    assert (
-        abs(float(jax.grad(getattr(jax.nn, name))(z)) - kink.jax)
-        <= tolerance + 1e-6 * abs(kink.jax) * (dtype != jnp.float64) + 2 * tolerance
-    )
+    points = [jnp.array(kink.location, dtype) for dtype in DTYPES]
+
+    @jax.jit
+    def slopes(points):
+        return [(jax.grad(entry.fun)(z), entry.prime(z), jax.grad(getattr(jax.nn, name))(z)) for z in points]
+
+    def judge(case):
+        z, (*ours, jaxs) = case
+        value = float(jnp.array(kink.value, z.dtype))
+        tolerance = 2 * float(jnp.finfo(z.dtype).eps) * abs(kink.value)
+        eager = (jax.grad(entry.fun)(z),) if name in ("relu", "elu") else ()
+        for taken in (*ours, *eager):
+            assert abs(float(taken) - value) <= tolerance
+        assert kink.jax is not None
+        assert (
+            abs(float(jaxs) - kink.jax) <= tolerance + 1e-6 * abs(kink.jax) * (z.dtype != jnp.float64) + 2 * tolerance
+        )
+
+    every(zip(points, slopes(points), strict=True), judge, name=lambda case: str(case[0].dtype))
 
 
 @pytest.mark.parametrize(("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}")
@@ -198,10 +246,15 @@ def test_gelu_forms_are_jaxs(ours, theirs):
     np.testing.assert_allclose(ACTIVATIONS[ours].fun(z), theirs(z), rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", [n for n in ACTIVATIONS if hasattr(jax.nn, n) and "gelu" not in n])
-def test_values_are_jax_nns(name):
+def test_values_are_jax_nns():
+    names = [name for name in ACTIVATIONS if hasattr(jax.nn, name) and "gelu" not in name]
     z = jnp.array([[-7.0, -3.0, -0.5, 0.0], [0.25, 1.0, 6.0, 7.0]])
-    np.testing.assert_allclose(ACTIVATIONS[name].fun(z), getattr(jax.nn, name)(z), rtol=1e-6, atol=1e-15)
+    found = jax.jit(lambda z: {name: (ACTIVATIONS[name].fun(z), getattr(jax.nn, name)(z)) for name in names})(z)
+
+    def judge(name):
+        np.testing.assert_allclose(*found[name], rtol=1e-6, atol=1e-15)
+
+    every(names, judge)
 
 
 @pytest.mark.parametrize(("fun", "prime"), [

@@ -18,6 +18,7 @@ from architecture import (
     reader_faults,
     room,
 )
+from every import every
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = modules(ROOT, PACKAGE)
@@ -28,10 +29,13 @@ def is_package(path: Path) -> bool:
     return path.name == "__init__.py"
 
 
-@pytest.mark.parametrize("module", ALL)
-def test_imports_follow_the_arrows(module):
+def follows_the_arrows(module):
     faults = arrow_faults(ALL[module].read_text(), module, is_package(ALL[module]))
     assert not faults, "\n".join(map(str, faults))
+
+
+def test_imports_follow_the_arrows():
+    every(ALL, follows_the_arrows)
 
 
 def test_no_module_imports_itself_through_others():

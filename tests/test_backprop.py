@@ -3,11 +3,11 @@
 import ast
 import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.tree_util import tree_map
 
 from functional_dl import backprop, losses
 from functional_dl.activations import ACTIVATIONS
@@ -54,10 +54,12 @@ def reference(params, x, y, activation, loss, output=None):
 
 
 def assert_equal_to_jax(params, y, activation, loss, output=None):
-    ours = jax.jit(lambda p: backprop.gradients(p, X, y, activation, loss, output=output))(params)
-    theirs = jax.jit(lambda p: reference(p, X, y, activation, loss, output))(params)
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    tree_map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), ours, theirs)
+    @jax.jit
+    def both(params):
+        ours = backprop.gradients(params, X, y, activation, loss, output=output)
+        return ours, reference(params, X, y, activation, loss, output)
+
+    chex.assert_trees_all_close(*both(params), rtol=1e-12, atol=1e-14)
 
 
 def params_of(sizes):
@@ -133,7 +135,7 @@ def test_float32_a_missing_bias_and_a_loss_of_ones_own():
     params, y = params_of((4, 3)), target("real")
     _, grads, _ = backprop.gradients(params, X, y, loss=narrow)
     expected = jax.grad(lambda p: losses.huber(mlp.apply(p, X), y, 0.1).mean())(params)
-    tree_map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15), grads, expected)
+    chex.assert_trees_all_close(grads, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_no_derivative_is_taken_by_jax():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from architecture import PACKAGE, modules, room
 from borrowed_derivatives import DIFFERENTIATION, HAND_DERIVED, differentiation_faults, private_faults
+from every import every
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = modules(ROOT, PACKAGE)
@@ -12,16 +13,22 @@ ALL = OURS | modules(ROOT, "experiments")
 HAND_WRITTEN = {name: path for name, path in OURS.items() if room(name) in HAND_DERIVED}
 
 
-@pytest.mark.parametrize("module", ALL)
-def test_nothing_private_to_jax_is_used(module):
+def uses_public_names(module):
     faults = private_faults(ALL[module].read_text(), module)
     assert not faults, "\n".join(map(str, faults))
 
 
-@pytest.mark.parametrize("module", HAND_WRITTEN)
-def test_derivatives_are_written_by_hand(module):
+def is_written_by_hand(module):
     faults = differentiation_faults(HAND_WRITTEN[module].read_text(), module)
     assert not faults, "\n".join(map(str, faults))
+
+
+def test_nothing_private_to_jax_is_used():
+    every(ALL, uses_public_names)
+
+
+def test_derivatives_are_written_by_hand():
+    every(HAND_WRITTEN, is_written_by_hand)
 
 
 BORROWED_DERIVATIVES = [
@@ -77,22 +84,31 @@ BORROWED_DERIVATIVES = [
 ]
 
 
-@pytest.mark.parametrize("source", BORROWED_DERIVATIVES)
-def test_borrowed_derivative_is_found(source):
+def is_found(source):
     assert differentiation_faults(source, f"{PACKAGE}.reverse.rules.planted")
 
 
-@pytest.mark.parametrize("name", sorted(DIFFERENTIATION))
-def test_every_banned_name_is_found(name):
+def test_borrowed_derivatives_are_found():
+    every(BORROWED_DERIVATIVES, is_found, name=repr)
+
+
+def is_banned(name):
     base, _, last = name.rpartition(".")
     assert differentiation_faults(f"from {base} import {last}", f"{PACKAGE}.reverse.rules.planted")
     assert differentiation_faults(f"import jax\njax{name[3:]}(f)", f"{PACKAGE}.reverse.rules.planted")
 
 
-@pytest.mark.parametrize("module", HAND_WRITTEN)
-def test_borrowed_derivative_is_found_in_every_real_file(module):
+def test_every_banned_name_is_found():
+    every(sorted(DIFFERENTIATION), is_banned)
+
+
+def is_found_at_the_end_of(module):
     source = HAND_WRITTEN[module].read_text()
     assert differentiation_faults(f"{source}\n\ndef planted(f, x):\n    import jax\n    jax.vjp(f, x)\n", module)
+
+
+def test_borrowed_derivative_is_found_in_every_real_file():
+    every(HAND_WRITTEN, is_found_at_the_end_of)
 
 
 OWN_DERIVATIVES = [

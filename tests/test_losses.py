@@ -1,16 +1,21 @@
 """Every loss of the table: its formula at 120 digits, JAX's derivative, its kinks, its refusals."""
 
+import functools
+
+import chex
 import formulas
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from every import every
 
 from functional_dl import losses
 from functional_dl.losses import LOSSES, Loss
 
 EPS = np.finfo(np.float64).eps
+DTYPES = (jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16)
 SCALAR = [name for name, entry in LOSSES.items() if not entry.reduces]
 REDUCING = [name for name, entry in LOSSES.items() if entry.reduces]
 POINTS = {
@@ -36,14 +41,15 @@ def examples(entry: Loss):
     return jnp.array([p for p, _ in pairs]), jnp.array([t for _, t in pairs])
 
 
-def value_prime_grad(entry: Loss, pred, target):
-    """The loss, its hand derivative and JAX's, for all examples in one program."""
+def all_three(entry: Loss, pred, target):
+    """The loss, its hand derivative and JAX's."""
+    out, pullback = jax.vjp(lambda p: entry.fun(p, target), pred)
+    return out, entry.prime(pred, target), pullback(jnp.ones_like(out))[0]
 
-    def all_three(pred, target):
-        out, pullback = jax.vjp(lambda p: entry.fun(p, target), pred)
-        return out, entry.prime(pred, target), pullback(jnp.ones_like(out))[0]
 
-    return (np.asarray(v) for v in jax.jit(all_three)(pred, target))
+def value_prime_grad(entry: Loss, *examples):
+    """The three of each (pred, target), all in one program."""
+    return jax.device_get(jax.jit(lambda examples: [all_three(entry, *example) for example in examples])(examples))
 
 
 # p - t is rounded once, p itself enters exactly: the error is some ulps of the terms, 1 + |l| + |p l'|.
@@ -53,8 +59,8 @@ def test_value_and_derivative_against_the_formula(name):
     formula = formulas.function(entry.formula, "p", "t")
     kinks = {kink.location for kink in entry.kinks}
     pred, target = examples(entry)
-    for p, t, value, prime, grad in zip(pred, target, *value_prime_grad(entry, pred, target), strict=True):
-        p, t = float(p), float(t)
+    [found] = value_prime_grad(entry, (pred, target))
+    for p, t, value, prime, grad in zip(pred.tolist(), target.tolist(), *found, strict=True):
         at_kink = (p, t) in kinks or (p == t and "pred = target" in {kink.where for kink in entry.kinks})
         expected = float(formula(p, t))
         if at_kink:
@@ -71,8 +77,8 @@ def test_reducing_value_and_gradient_against_the_formula(name):
     entry = LOSSES[name]
     formula = formulas.function(entry.formula, "p", "t")
     pred, target = examples(entry)
-    for p, t, value, prime, grad in zip(pred, target, *value_prime_grad(entry, pred, target), strict=True):
-        p, t = np.asarray(p), np.asarray(t)
+    [found] = value_prime_grad(entry, (pred, target))
+    for p, t, value, prime, grad in zip(np.asarray(pred), np.asarray(target), *found, strict=True):
         expected = float(formula(p, t))
         gradient = np.array([float(formulas.partial(lambda v: formula(v, t), p, i)) for i in range(p.size)])
         # A sum of terms that cancel (KL near p = t): ulps of the largest logarithm, or of the largest |p|.
@@ -82,8 +88,13 @@ def test_reducing_value_and_gradient_against_the_formula(name):
         np.testing.assert_allclose(grad, gradient, rtol=16 * EPS, atol=8 * EPS * (1 + np.abs(p).max()))
 
 
-def drawn(entry: Loss, dtype, shape=(4, 3)):
+def drawn(entry: Loss, dtype):
     """Random predictions and targets of the entry's domains."""
+    return drawn_from(entry.pred, entry.target, dtype)
+
+
+@functools.cache
+def drawn_from(pred, target, dtype, shape=(4, 3)):
     draw = {
         "real": lambda key: 3 * jax.random.normal(key, shape, dtype),
         "unit": lambda key: jax.random.uniform(key, shape, dtype, 0.1, 0.9),
@@ -94,34 +105,53 @@ def drawn(entry: Loss, dtype, shape=(4, 3)):
     }
     draw["vector"] = draw["real"]
     keys = jax.random.split(jax.random.key(3))
-    return draw[entry.pred](keys[0]), draw[entry.target](keys[1])
+    return jax.jit(lambda keys: (draw[pred](keys[0]), draw[target](keys[1])))(keys)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", LOSSES)
-def test_shape_and_dtype(name, dtype):
+def test_shape_and_dtype(name):
     entry = LOSSES[name]
-    pred, target = drawn(entry, dtype)
-    loss, prime, grad = value_prime_grad(entry, pred, target)
-    assert loss.shape == ((4,) if entry.reduces else (4, 3))
-    assert prime.shape == grad.shape == (4, 3)
-    assert loss.dtype == prime.dtype == grad.dtype == dtype
-    wide = [v.astype(jnp.float64) for v in (pred, target)]
-    eps = float(jnp.finfo(dtype).eps)
-    # Entries of size up to 10 and derivatives up to 25 (1/p at 0.04): some ulps of the terms' sizes.
-    for ours, exact in zip((loss, prime, grad), value_prime_grad(entry, *wide), strict=True):
-        tolerance = 16 * eps * (10 + np.abs(exact))
-        assert np.all(np.abs(ours.astype(np.float64) - exact) <= tolerance)
+    examples = [drawn(entry, dtype) for dtype in DTYPES]
+    wide = [tuple(v.astype(jnp.float64) for v in example) for example in examples]
+    found = value_prime_grad(entry, *examples, *wide)
+
+    def judge(case):
+        dtype, (loss, prime, grad), exact = case
+        assert loss.shape == ((4,) if entry.reduces else (4, 3))
+        assert prime.shape == grad.shape == (4, 3)
+        assert loss.dtype == prime.dtype == grad.dtype == dtype
+        eps = float(jnp.finfo(dtype).eps)
+        # Entries of size up to 10 and derivatives up to 25 (1/p at 0.04): some ulps of the terms' sizes.
+        for ours, expected in zip((loss, prime, grad), exact, strict=True):
+            tolerance = 16 * eps * (10 + np.abs(expected))
+            assert np.all(np.abs(ours.astype(np.float64) - expected) <= tolerance)
+
+    cases = zip(DTYPES, found[: len(DTYPES)], found[len(DTYPES) :], strict=True)
+    every(cases, judge, name=lambda case: case[0].__name__)
+
+
+class TestVariants(chex.TestCase):
+    """What is held to its values elsewhere in compiled programs, operation by operation too."""
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_derivatives(self):
+        for name in ("huber", "softmax_cross_entropy"):
+            example = drawn(LOSSES[name], jnp.float32)
+            [expected] = value_prime_grad(LOSSES[name], [v.astype(jnp.float64) for v in example])
+            found = self.variant(functools.partial(all_three, LOSSES[name]))(*example)
+            for ours, exact in zip(found, expected, strict=True):
+                assert np.all(
+                    np.abs(np.float64(ours) - exact) <= 16 * np.finfo(np.float32).eps * (10 + np.abs(exact))
+                ), name
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_vmap_is_the_batch(name):
     entry = LOSSES[name]
-    pred, target = drawn(entry, jnp.float64)
-    for fun in (entry.fun, entry.prime):
-        np.testing.assert_allclose(
-            jax.jit(jax.vmap(fun))(pred, target), jax.jit(fun)(pred, target), rtol=8 * EPS, atol=8 * EPS
-        )
+    example = drawn(entry, jnp.float64)
+    both = jax.jit(lambda *example: [(jax.vmap(fun)(*example), fun(*example)) for fun in (entry.fun, entry.prime)])
+    for mapped, batch in both(*example):
+        np.testing.assert_allclose(mapped, batch, rtol=8 * EPS, atol=8 * EPS)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -162,8 +192,9 @@ def test_sigmoid_cross_entropy_at_any_size(dtype):
     eps = float(jnp.finfo(dtype).eps)
     one = formulas.function("log1p(exp(-z))", "z")
     slope = formulas.function("-1/(1 + exp(z))", "z")
-    value, prime, grad = value_prime_grad(LOSSES["sigmoid_cross_entropy"], z, jnp.ones_like(z))
-    mirrored, mirrored_prime, _ = value_prime_grad(LOSSES["sigmoid_cross_entropy"], -z, jnp.zeros_like(z))
+    (value, prime, grad), (mirrored, mirrored_prime, _) = value_prime_grad(
+        LOSSES["sigmoid_cross_entropy"], (z, jnp.ones_like(z)), (-z, jnp.zeros_like(z))
+    )
     np.testing.assert_array_equal(value, mirrored)
     np.testing.assert_array_equal(prime, -mirrored_prime)
     for i, v in enumerate(EXTREME):
@@ -177,13 +208,15 @@ def test_sigmoid_cross_entropy_at_any_size(dtype):
 
 
 @pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "focal"])
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.float16, jnp.bfloat16], ids=lambda d: d.__name__)
-def test_binary_losses_of_logits_never_give_nan(name, dtype):
-    largest = float(jnp.finfo(dtype).max)
-    z = jnp.array([-np.inf, -largest, -largest / 4, -80.0, 80.0, largest / 4, largest, np.inf], dtype)
-    for t in (0.0, 0.5, 1.0):
-        for out in value_prime_grad(LOSSES[name], z, jnp.full_like(z, t)):
-            assert not np.isnan(out).any()
+def test_binary_losses_of_logits_never_give_nan(name):
+    examples = []
+    for dtype in DTYPES:
+        largest = float(jnp.finfo(dtype).max)
+        z = jnp.array([-np.inf, -largest, -largest / 4, -80.0, 80.0, largest / 4, largest, np.inf], dtype)
+        examples += [(z, jnp.full_like(z, t)) for t in (0.0, 0.5, 1.0)]
+    for (z, t), outs in zip(examples, value_prime_grad(LOSSES[name], *examples), strict=True):
+        for what, out in zip(("value", "prime", "jax's derivative"), outs, strict=True):
+            assert not np.isnan(out).any(), f"{z.dtype}, target {t[0]}: {what}"
 
 
 def test_softmax_cross_entropy_at_any_size():
@@ -201,7 +234,7 @@ def test_softmax_cross_entropy_at_any_size():
         labels = jnp.full(4, label)
         one_hot = jax.nn.one_hot(labels, 3, dtype=jnp.float64)
         for target in (labels, one_hot):
-            value, prime, grad = value_prime_grad(LOSSES["softmax_cross_entropy"], logits, target)
+            [(value, prime, grad)] = value_prime_grad(LOSSES["softmax_cross_entropy"], (logits, target))
             np.testing.assert_allclose(value, expected[:, label], rtol=4 * EPS)
             np.testing.assert_allclose(grad[[0, 2, 3]], (p - one_hot)[np.array([0, 2, 3])], rtol=0, atol=2 * EPS)
             np.testing.assert_allclose(prime[[0, 2, 3]], (p - one_hot)[np.array([0, 2, 3])], rtol=0, atol=2 * EPS)
@@ -276,8 +309,10 @@ def test_losses_that_are_one_another():
 def test_parameters_reach_the_derivative(name, parameters):
     pred, target = drawn(LOSSES[name], jnp.float64)
     fun, prime = LOSSES[name].fun, LOSSES[name].prime
-    grad = jax.grad(lambda p: fun(p, target, *parameters).sum())(pred)
-    np.testing.assert_allclose(prime(pred, target, *parameters), grad, rtol=1e-13, atol=1e-14)
+    by_hand, grad = jax.jit(
+        lambda p: (prime(p, target, *parameters), jax.grad(lambda p: fun(p, target, *parameters).sum())(p))
+    )(pred)
+    np.testing.assert_allclose(by_hand, grad, rtol=1e-13, atol=1e-14)
 
 
 def test_the_quantile_loss_is_least_at_the_quantile():

@@ -1,7 +1,9 @@
 """Penalties: values, subgradients, proximal maps as minimisers; the lasso is scikit-learn's, ridge closed."""
 
 import itertools
+import operator
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,7 +59,7 @@ def test_values():
 def test_the_subgradient_is_jax_grads_and_supports_the_penalty_from_below(name, select):
     penalty, subgradient, _, one = PENALTIES[name]
     g = subgradient(PARAMS, select=select)
-    tree_map(np.testing.assert_array_equal, g, jax.grad(lambda p: penalty(p, select=select))(PARAMS))
+    chex.assert_trees_all_equal(g, jax.grad(lambda p: penalty(p, select=select))(PARAMS))
     if select:
         assert not g["layers"][0]["bias"].any()
         return
@@ -97,7 +99,7 @@ def test_traced_steps_dtypes_and_mixed_trees(name):
         assert (out["a"].dtype, out["b"].dtype) == (jnp.float32, jnp.bfloat16)
     stacked = jax.vmap(prox, in_axes=(None, 0))(PARAMS, jnp.array([0.25, 1.0]))
     for i, step in enumerate((0.25, 1.0)):
-        tree_map(lambda s, u: np.testing.assert_allclose(s[i], u, rtol=2 * EPS), stacked, prox(PARAMS, step))
+        chex.assert_trees_all_close(tree_map(operator.itemgetter(i), stacked), prox(PARAMS, step), rtol=2 * EPS)
 
 
 @each

@@ -1,5 +1,6 @@
 """Pytrees as vectors: the axioms, norms at the ends of the range, names of leaves."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +13,7 @@ X = {"a": jnp.array([3.0, -4.0]), "b": [jnp.array(12.0), jnp.zeros((0, 2))]}
 Y = {"a": jnp.array([1.0, 2.0]), "b": [jnp.array(-1.0), jnp.zeros((0, 2))]}
 
 
-def same(x, y):
-    assert jax.tree.structure(x) == jax.tree.structure(y)
-    tree_map(np.testing.assert_array_equal, x, y)
+same = chex.assert_trees_all_equal
 
 
 def test_vector_space():

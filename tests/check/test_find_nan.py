@@ -36,11 +36,10 @@ def value_and_gradient(fun, args):
         return jnp.sum(jnp.asarray(fun(*args), jnp.float32))
 
     floating = tuple(i for i, x in enumerate(args) if x.dtype == np.float32)
-    value = fun(*args)
     try:
-        return value, jax.grad(total, floating)(*args)
+        return jax.jit(lambda *args: (fun(*args), jax.grad(total, floating)(*args)))(*args)
     except ValueError:  # a while_loop, of which the value is enough
-        return value, ()
+        return jax.jit(fun)(*args), ()
 
 
 @pytest.mark.parametrize("name", CASES)

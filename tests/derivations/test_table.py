@@ -1,7 +1,7 @@
 """The table of derivations, tested itself: topics, lines, LaTeX, errors, and how a derivation shows itself."""
 
-import ast
 import itertools
+import operator
 import re
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from architecture import MAY_IMPORT
 from borrowed_derivatives import HAND_DERIVED, differentiation_faults
+from every import every
 
 from functional_dl import check, derivations
 from functional_dl.derivations import Limit, Oracle, Step
-from functional_dl.derivations.families import load
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = [derivations.get(name) for name in derivations.names()]
+NAME = operator.attrgetter("name")
 
 TOPICS = [
     "sigmoid",
@@ -101,18 +102,7 @@ def test_every_topic_is_there():
     assert set(TOPICS) <= set(derivations.names())
 
 
-def test_every_family_is_verified_by_a_test():
-    named = [
-        family
-        for path in sorted(Path(__file__).parent.glob("test_*.py"))
-        for found in re.findall(r"^FAMILIES = (\(.*\))$", path.read_text(), re.MULTILINE)
-        for family in ast.literal_eval(found)
-    ]
-    assert sorted(named) == sorted(load())
-
-
-@pytest.mark.parametrize("derivation", ALL, ids=lambda d: d.name)
-def test_entry_is_whole(derivation):
+def whole(derivation):
     assert len(derivation.steps) >= 3
     for text in (derivation.title, derivation.statement, derivation.source):
         assert text.strip()
@@ -132,7 +122,8 @@ def test_entry_is_whole(derivation):
     assert not kinked or derivation.kinks
 
 
-LATEX_PAIRS = {"{": "}", r"\left": r"\right", r"\begin": r"\end"}
+def test_every_entry_is_whole():
+    every(ALL, whole, NAME)
 
 
 def latex_faults(text: str) -> list[str]:
@@ -156,8 +147,7 @@ def latex_faults(text: str) -> list[str]:
     return faults
 
 
-@pytest.mark.parametrize("derivation", ALL, ids=lambda d: d.name)
-def test_latex_is_well_formed(derivation):
+def well_formed(derivation):
     for text in (derivation.statement, *(step.latex for step in derivation.steps)):
         assert not latex_faults(text), text
     for step in derivation.steps:
@@ -166,10 +156,17 @@ def test_latex_is_well_formed(derivation):
             assert not latex_faults(part), part
 
 
-@pytest.mark.parametrize("derivation", ALL, ids=lambda d: d.name)
-def test_mathematics_in_words_stands_between_dollars(derivation):
+def between_dollars(derivation):
     for text in (*(step.reason for step in derivation.steps), *derivation.notes, *derivation.kinks):
         assert not re.search(r"[\^_{\\\\]", re.sub(r"\$[^$]*\$|`[^`]*`", "", text)), text
+
+
+def test_latex_is_well_formed():
+    every(ALL, well_formed, NAME)
+
+
+def test_mathematics_in_words_stands_between_dollars():
+    every(ALL, between_dollars, NAME)
 
 
 @pytest.mark.parametrize("text", ["{a", "a}b{", r"\left( a", r"\begin{cases} a", "a $b$", r"sin x", "a\nb"])

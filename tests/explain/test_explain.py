@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,8 +61,7 @@ def test_the_packages_own_network():
     assert any(step.source[0].startswith("layers.py") for step in shown.steps)
     assert "apply" in [group.name for group in shown.groups]
     gradient, *_ = module(shown.to_python())["value_and_vjp"](params, x, targets, shown.recipe.ct)[1]
-    for actual, expected in zip(jax.tree.leaves(gradient), jax.tree.leaves(reverse.grad(loss)(params, x, targets))):
-        np.testing.assert_allclose(actual, expected, rtol=1e-14, atol=1e-16)
+    chex.assert_trees_all_close(gradient, jax.jit(reverse.grad(loss))(params, x, targets), rtol=1e-14, atol=1e-16)
 
 
 def module(text):

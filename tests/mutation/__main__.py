@@ -30,6 +30,7 @@ SCORE = 0.98
 def worker(family: str, start: int, log: Path | None, only: set[int] | None = None) -> None:
     """Judges a family's mutants from number `start` on (of `only`); prints a line of JSON before and after each."""
     sys.path.insert(0, str(HERE.parent))
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # no mutant is met again
     import conftest  # noqa: F401 - strict set-up
     import jax
 

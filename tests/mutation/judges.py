@@ -1,34 +1,25 @@
-"""The judges of tests/reverse/test_rules.py, quickest first, as one question: does a mutant survive?
+"""The judges of tests/reverse/judges.py, quickest first, as one question: does a mutant survive?
 
 What a probe cannot show (programs outside jit, references, users' derivatives, ends of a domain) is shown by tests that
 are written by hand.  These judge last, in a pytest within this process.
 """
 
 import contextlib
+import functools
 import io
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest import mock
+from typing import Any
 
 import jax
-import numpy as np
-import oracles
 import pytest
 
 from functional_dl.reverse.rule import Rule
 from tests.mutation.mutants import Mutant, planted, users
-from tests.reverse import test_rules
+from tests.reverse.judges import JUDGES, Case, Judge, computed, questions
 
-REVERSE = Path(test_rules.__file__).parent
-JUDGES: tuple[tuple[Callable, list], ...] = (
-    (test_rules.test_equals_jax, test_rules.CASES),
-    (test_rules.test_other_shapes, test_rules.SHAPE_CASES),
-    (test_rules.test_equals_differences_and_the_adjoint, test_rules.ADJOINT_CASES),
-    (test_rules.test_second_order_equals_jax, test_rules.SECOND_ORDER_CASES),
-    (test_rules.test_is_linear_in_the_cotangent_and_unchanged_by_vmap, test_rules.BATCH_CASES),
-    (test_rules.test_equals_multiple_precision, test_rules.EXACT_CASES),
-)
+REVERSE = Path(__file__).parents[1] / "reverse"
 CHEAP = ("float64", "complex128")
 
 # Family, or function of one -> the tests by hand that it is held by: file, and which of its tests (pytest's -k).
@@ -60,55 +51,31 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-_answers: dict = {}
+@functools.cache
+def theirs(case: Case, judge: Judge) -> Any:
+    """What the judge holds the rule to: the same for every mutant, and computed once."""
+    return computed(case, {"theirs": judge.theirs})["theirs"]
 
 
-def judge(fun, args, *cts):
-    """oracles.judge, whose part in JAX is the same for every mutant and computed once."""
-    key = (fun, *[(x.dtype.name, x.shape, np.asarray(x).tobytes()) for x in args])
-
-    @jax.jit
-    def references(args, leaves):
-        full = [oracles.with_floating(ct, floating) for ct, floating in zip(cts, leaves)]
-        return [(oracles.reference(fun, args, ct), oracles.magnitudes(fun, args, ct)) for ct in full]
-
-    @jax.jit
-    def ours(args, leaves):
-        return [oracles.ours(fun, args, oracles.with_floating(ct, floating)) for ct, floating in zip(cts, leaves)]
-
-    leaves = [oracles.floating_leaves(ct) for ct in cts]
-    if key not in _answers:
-        _answers[key] = references(args, leaves)
-    return [(bars, *known) for bars, known in zip(ours(args, leaves), _answers[key])]
-
-
-def questions(rules: list[Rule]) -> Iterator[tuple[Callable, tuple]]:
-    """Judges and cases of these rules: the default tests, then the other dtypes of the first."""
-    primitives = {rule.primitive for rule in rules}
-    for test, cases in JUDGES:
-        own = [c for c in cases if c.values[0].primitive in primitives and not c.marks]
-        for case in sorted(own, key=lambda c: c.values[2] not in CHEAP):
-            yield test, case.values
-    for case in test_rules.CASES:
-        if case.values[0].primitive in primitives and case.marks:
-            yield in_the_campaign, case.values
-
-
-def in_the_campaign(*case):
-    test_rules.test_equals_jax(*case)
+def asked(rules: list[Rule]) -> Iterator[tuple[Case, Judge]]:
+    """Cases and judges of these rules: the default tests, judge after judge, then JAX in the dtypes left over."""
+    own = list(dict.fromkeys(rules))
+    now, later = ([(c, judge) for c, judges in questions(own, late) for judge in judges] for late in (False, True))
+    yield from sorted(now, key=lambda pair: (JUDGES.index(pair[1]), pair[0].dtype not in CHEAP))
+    yield from ((case, judge) for case, judge in later if judge is JUDGES[0])
 
 
 def death(mutant: Mutant, asks: Callable[[], None] = lambda: None) -> str | None:
     """What kills the mutant, a judge or an error; None if it survives.  `asks` is called before each question."""
     rules = users(mutant.module)[mutant.function]
-    with planted(mutant), mock.patch.object(oracles, "judge", judge), warnings.catch_warnings():
+    with planted(mutant), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for test, case in questions(rules):
+        for case, judge in asked(rules):
             asks()
             try:
-                test(*case)
+                judge.compare(case, computed(case, {"ours": judge.ours})["ours"], theirs(case, judge))
             except AssertionError:
-                return test.__name__
+                return judge.name
             except Exception as e:
                 return type(e).__name__
         return failing_by_hand(mutant.module, mutant.function, asks)

@@ -66,14 +66,16 @@ def test_derivative_has_its_digits(name):
     args = [jnp.float64(x) for x in point]
     with mpmath.workdps(50):
         expected = float(derivative(mpmath, *map(mpmath.mpf, point)))
-    ours, jaxs = (float(grad(fun, position)(*args)) for grad in (reverse.grad, jax.grad))
+    ours, jaxs = map(float, jax.jit(lambda *args: [d.grad(fun, position)(*args) for d in (reverse, jax)])(*args))
     print(f"\n{name}: true {expected!r}, ours {ours!r}, jax.grad {jaxs!r}")
     assert abs(ours - expected) <= ULPS * np.spacing(abs(expected))
+    if name in ("acosh near 1", "x**y at 0**0, x", "log_softmax with a masked entry"):
+        assert abs(float(reverse.grad(fun, position)(*args)) - expected) <= ULPS * np.spacing(abs(expected))
 
 
 def test_power_twice_at_exponent_zero():
     """d2/dx dy x^y = x^(y-1) (1 + y log x) = 1/x and d2/dy2 x^y = x^y log(x)^2 at y = 0."""
-    hessian = reverse.hessian(lax.pow, (0, 1))(4.0, 0.0)
+    hessian = jax.jit(reverse.hessian(lax.pow, (0, 1)))(4.0, 0.0)
     np.testing.assert_allclose(hessian, [[0.0, 0.25], [0.25, np.log(4.0) ** 2]], rtol=1e-14)
 
 
@@ -121,5 +123,5 @@ def test_pivoted_qr_of_a_wide_matrix():
 
     h = 1e-5
     steps = h * jnp.eye(15).reshape(15, 3, 5)
-    differences = jnp.stack([weighted(x + s) - weighted(x - s) for s in steps]).reshape(3, 5) / (2 * h)
-    np.testing.assert_allclose(reverse.grad(weighted)(x), differences, rtol=1e-7, atol=1e-7)
+    differences = jax.jit(lambda x: jax.lax.map(lambda s: weighted(x + s) - weighted(x - s), steps))(x) / (2 * h)
+    np.testing.assert_allclose(jax.jit(reverse.grad(weighted))(x), differences.reshape(3, 5), rtol=1e-7, atol=1e-7)

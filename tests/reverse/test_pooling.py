@@ -33,9 +33,11 @@ def test_pooling_equals_jax_even_where_entries_tie(kind, strides, padding):
         return jnp.sum(jnp.sin(y) * jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
     x = jnp.asarray(IMAGE)
-    np.testing.assert_allclose(reverse.grad(loss)(x), jax.grad(loss)(x), rtol=1e-13, atol=1e-15)
-    ours, theirs = (jax.jit(g(loss)).lower(x).compile().cost_analysis()["flops"] for g in (reverse.grad, jax.grad))
-    assert ours <= theirs
+    ours, theirs = (jax.jit(grad(loss)).lower(x).compile() for grad in (reverse.grad, jax.grad))
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-13, atol=1e-15)
+    assert ours.cost_analysis()["flops"] <= theirs.cost_analysis()["flops"]
+    if (strides, padding) == ((2, 2), "SAME"):
+        np.testing.assert_allclose(reverse.grad(loss)(x), theirs(x), rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +66,16 @@ def test_dilated_and_cut_extrema_against_slices(options, sign):
         return best(best(a, b), c)
 
     x = jnp.asarray(np.random.default_rng(1).permutation(9) * 0.25)
-    ct = jnp.cos(jnp.arange(fun(x).size, dtype=x.dtype))
-    np.testing.assert_array_equal(fun(x), slices(x))
-    np.testing.assert_allclose(reverse.vjp(fun, x)[1](ct)[0], jax.vjp(slices, x)[1](ct)[0], rtol=1e-14)
+
+    @jax.jit
+    def both(x):
+        (out, pull), (expected, expected_pull) = reverse.vjp(fun, x), jax.vjp(slices, x)
+        ct = jnp.cos(jnp.arange(out.size, dtype=x.dtype))
+        return (out, pull(ct)[0]), (expected, expected_pull(ct)[0])
+
+    (out, bar), (expected_out, expected) = both(x)
+    np.testing.assert_array_equal(out, expected_out)
+    np.testing.assert_allclose(bar, expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("reverse_order", [False, True])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from every import every
 from jax import lax
 
 from functional_dl import reverse
@@ -30,11 +31,19 @@ def _type(x):
     return (x.dtype, x.shape) if x.dtype == jax.float0 else (x.dtype, x.shape, jax.typeof(x).weak_type)
 
 
-def _judge(fun, *args):
+def _both(fun, *args):
     (out, pull), (expected_out, expected_pull) = reverse.vjp(fun, *args), jax.vjp(fun, *args)
-    assert _type(out) == _type(expected_out)
     ct = jnp.ones_like(out)
-    bars, expected = pull(ct), expected_pull(ct)
+    return (out, pull(ct)), (expected_out, expected_pull(ct))
+
+
+def _judge(fun, *args):
+    _compare(_both(fun, *args))
+
+
+def _compare(both):
+    (out, bars), (expected_out, expected) = both
+    assert _type(out) == _type(expected_out)
     assert [_type(bar) for bar in bars] == [_type(bar) for bar in expected]
     for bar, other in zip(bars, expected):
         if bar.dtype != jax.float0:
@@ -47,13 +56,18 @@ def _judge(fun, *args):
 @_standard
 def test_every_floating_dtype(dtype):
     x = jnp.asarray(VALUES).astype(dtype)
-    for other in DTYPES:
-        _judge(lambda x: x.astype(other), x)
+    programs = {f"to {np.dtype(other).name}": (lambda x, other=other: x.astype(other), x) for other in DTYPES}
     for fun in (lax.add, lax.mul, lax.div)[: 3 if x.dtype.itemsize > 1 else 2]:  # JAX squares the divisor: too large
-        _judge(fun, x, x)
+        programs[fun.__name__] = (fun, x, x)
     for preferred in (None, jnp.float32):
         if preferred is None or not jnp.issubdtype(dtype, jnp.complexfloating):
-            _judge(lambda x, y: lax.dot(x, y, preferred_element_type=preferred), x, x.T)
+            programs[f"dot to {preferred}"] = (functools.partial(lax.dot, preferred_element_type=preferred), x, x.T)
+    found = jax.jit(lambda arrays: {name: _both(programs[name][0], *own) for name, own in arrays.items()})(
+        {name: arrays for name, (_, *arrays) in programs.items()}
+    )
+    every(programs, lambda name: _compare(found[name]))
+    for name in ("to float32", "mul") if dtype in (jnp.bfloat16, jnp.complex64) else ():
+        _judge(*programs[name])
 
 
 INTEGERS = ("int4", "uint4", "int8", "uint8", "int32", "int64", "uint64", "bool")

@@ -6,7 +6,6 @@ reference never sees the batch: it is JAX's pullback of the unmapped program, en
 is shared.
 """
 
-import functools
 from dataclasses import dataclass
 
 import jax
@@ -100,23 +99,28 @@ def draw(variant: Variant, probe, dtype, seed):
     return tuple(args)
 
 
-def by_entry(variant: Variant, probe, judge, args, ct):
-    """judge(fun, entry's arguments, entry's cotangent) -> one array per argument, for each entry, put together as the
-    cotangents of the enlarged program are."""
+def references(variant: Variant, probe, args, ct):
+    """oracles.references of each entry, put together as the cotangents of the enlarged program are."""
     rank, sizes = len(variant.sizes), variant.sizes
-    fun = functools.partial(judge, probe.fun)
+
+    def of_entry(args, ct):
+        return oracles.references(probe.fun, args, ct)[0]
+
     if variant.entries:
-        return _mapped(fun, rank)(args, ct)
+        return _mapped(of_entry, rank)(args, ct)
     axes = _axes(variant, len(probe.shapes))
     entries = [
         jnp.broadcast_to(x, (*sizes, *x.shape)) if axis is None else _first(x, rank) if axis else x
         for axis, x in zip(axes, args)
     ]
-    bars = _mapped(fun, rank)(tuple(entries), ct)
     summed = tuple(range(rank))
-    return [
-        jnp.sum(bar, summed) if axis is None else _last(bar, rank) if axis else bar for axis, bar in zip(axes, bars)
-    ]
+
+    def together(bars):
+        return [
+            jnp.sum(bar, summed) if axis is None else _last(bar, rank) if axis else bar for axis, bar in zip(axes, bars)
+        ]
+
+    return tuple(map(together, _mapped(of_entry, rank)(tuple(entries), ct)))
 
 
 def _mapped(fun, rank):

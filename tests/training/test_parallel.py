@@ -2,6 +2,7 @@
 
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,8 +45,7 @@ def single():
 def test_sharded_equals_single(single, mesh):
     sharded = run(mesh=MESHES[mesh]())
     np.testing.assert_allclose(sharded.history["loss"], single.history["loss"], rtol=1e-11)
-    for a, b in zip(jax.tree_util.tree_leaves(sharded.params), jax.tree_util.tree_leaves(single.params)):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    chex.assert_trees_all_close(sharded.params, single.params, rtol=1e-9, atol=1e-12)
     devices = 2 if mesh == "two devices" else 8
     assert all(len(leaf.devices()) == devices for leaf in jax.tree_util.tree_leaves(sharded.params))
     assert all(leaf.is_fully_replicated for leaf in jax.tree_util.tree_leaves(sharded.params))
