@@ -36,14 +36,14 @@ def drawn(seed):
 
 
 BATCH = stacked([drawn(seed) for seed in range(PROGRAMS)])
-SOLVE = jax.vmap(lambda data: qp_layer.solution(**data))
+SOLVE = jax.jit(jax.vmap(lambda data: qp_layer.solution(**data)))
 
 
 def loss(data):
     return jnp.sin(qp_layer.solution(**data)) @ jnp.asarray(WEIGHTS, data["q"].dtype)
 
 
-GRADIENTS = jax.vmap(jax.grad(loss))
+GRADIENTS = jax.jit(jax.vmap(jax.grad(loss)))
 
 
 def direction(seed):
@@ -91,10 +91,10 @@ def _moved(name, moves):
 def test_modes_agree():
     """In reverse, forward, and by hand."""
     expected, along = GRADIENTS(BATCH), direction(0)
-    by_hand = jax.vmap(reverse.grad(loss))(BATCH)
+    by_hand = jax.jit(jax.vmap(reverse.grad(loss)))(BATCH)
     for name in NAMES:
         np.testing.assert_allclose(by_hand[name], expected[name], atol=1e-11)
-    _, forward = jax.jvp(jax.vmap(loss), (BATCH,), (along,))
+    _, forward = jax.jit(lambda batch, along: jax.jvp(jax.vmap(loss), (batch,), (along,)))(BATCH, along)
     slopes = sum(jnp.sum(expected[name] * along[name], axis=range(1, along[name].ndim)) for name in NAMES)
     np.testing.assert_allclose(forward, slopes, rtol=1e-9)
 
