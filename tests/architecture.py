@@ -5,7 +5,6 @@ the repository's own files (no fault allowed) and planted violations (each must 
 """
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 COMMAND_LINE = f"{PACKAGE}.__main__"
 READER = f"{PACKAGE}.jaxprs"
+EQUATIONS = "eq" + "ns"  # in two parts, for this file is looked at too
 
 # Inside reverse: {latex, values, program, trace, rule} <- sweep <- rules <- api.  Other files are of the last tier.
 REVERSE_TIERS = {"latex": 0, "values": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
@@ -174,20 +174,17 @@ def import_graph(sources: dict[str, tuple[str, bool]]) -> dict[str, set[str]]:
 
 
 def reader_faults(source: str, module: str) -> list[Fault]:
-    """Places that read a jaxpr's list of equations by themselves: the attribute's name, as such or in a string."""
-    if module == READER:
-        return []
+    """Places that read a jaxpr's list of equations by themselves, by its name as an attribute or in a string."""
+
+    def reads(node):
+        text = getattr(node, "value", None)
+        return getattr(node, "attr", None) == EQUATIONS or (isinstance(text, str) and EQUATIONS in text)
+
     return [
         Fault(module, node.lineno, f"only {READER} reads a jaxpr's equations")
         for node in ast.walk(ast.parse(source))
-        if _names(node).intersection({"eq" + "ns"})
+        if module != READER and reads(node)
     ]
-
-
-def _names(node: ast.AST) -> set[str]:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return set(re.findall(r"\w+", node.value))
-    return {getattr(node, "attr", ""), getattr(node, "id", ""), getattr(node, "arg", "") or ""}
 
 
 def init_faults(source: str) -> list[Fault]:
