@@ -6,6 +6,9 @@ import jax
 from jaxtyping import Array as Array  # the array type of every signature: Float[Array, "batch d"]
 from jaxtyping import Float, PRNGKeyArray
 
+__all__ = ["Array", "Key", "Params", "PyTree", "Scalar"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 Scalar: TypeAlias = Float[Array, ""]
 PyTree: TypeAlias = Any
 Params: TypeAlias = PyTree

@@ -12,6 +12,9 @@ import numpy as np
 
 from functional_dl.aliases import Array
 
+__all__ = ["array", "concrete", "function", "lookup", "one_of", "pair", "positive", "real", "whole", "within"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 def concrete(x) -> np.ndarray | None:
     """The numbers of x, or None while JAX traces it."""

@@ -33,6 +33,9 @@ from functional_dl.arguments import array, real
 from functional_dl.losses import Loss
 from functional_dl.models import mlp
 
+__all__ = ["gradients", "output_delta", "through"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 def gradients(
     params: Params,

@@ -7,6 +7,9 @@ from jax.nn import initializers
 from functional_dl.aliases import Array
 from functional_dl.arguments import lookup
 
+__all__ = ["INITIALIZERS", "get"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 # (key, shape, dtype) -> weights; the last two axes are (in, out), a convolution's window stands before them.
 INITIALIZERS: dict[str, Callable[..., Array]] = {
     "glorot_normal": initializers.glorot_normal(),  # variance 2 / (in + out): Glorot and Bengio 2010

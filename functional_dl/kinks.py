@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+__all__ = ["Kink"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 @dataclass(frozen=True)
 class Kink:

@@ -27,6 +27,9 @@ from functional_dl import initializers
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import array, real, whole, within
 
+__all__ = ["Layer", "affine", "apply_mask", "dense", "dropout"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 class Layer(NamedTuple):
     """A layer: init(key) -> params, apply(params, *inputs) -> output."""

@@ -15,6 +15,20 @@ from functional_dl.aliases import Array, Params, Scalar
 from functional_dl.arguments import concrete, within
 from functional_dl.tree import map_with_name, path_name
 
+__all__ = [
+    "Select",
+    "elastic_net",
+    "gradient_l2",
+    "l1",
+    "l2",
+    "prox_elastic_net",
+    "prox_l1",
+    "prox_l2",
+    "subgradient_elastic_net",
+    "subgradient_l1",
+]
+__dir__ = __all__.copy  # what dir() and completion show
+
 Select = Callable[[str], bool]
 
 

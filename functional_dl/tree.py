@@ -8,6 +8,21 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves, tree_map
 
 from functional_dl.aliases import Array, PyTree
 
+__all__ = [
+    "add",
+    "add_scaled",
+    "map_with_name",
+    "norm",
+    "path_name",
+    "path_names",
+    "scale",
+    "size",
+    "subtract",
+    "vdot",
+    "zeros_like",
+]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 def add(x: PyTree, y: PyTree) -> PyTree:
     """x + y, leaf by leaf.  Raises ValueError where the trees differ in structure."""

@@ -176,13 +176,13 @@ def import_graph(sources: dict[str, tuple[str, bool]]) -> dict[str, set[str]]:
 
 
 def init_faults(source: str) -> list[Fault]:
-    """Lines of the package's __init__ that are more than a docstring, imports, __all__ and __version__."""
+    """Lines of the package's __init__ that are more than a docstring, imports, __all__, __dir__ and __version__."""
     faults = []
     for position, node in enumerate(ast.parse(source).body):
         docstring = position == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         constant = (
             isinstance(node, ast.Assign)
-            and [getattr(target, "id", None) for target in node.targets] in (["__all__"], ["__version__"])
+            and [getattr(target, "id", None) for target in node.targets] in (["__all__"], ["__dir__"], ["__version__"])
             and not any(isinstance(part, ast.Call) for part in ast.walk(node.value))
         )
         if not (docstring or constant or isinstance(node, ast.Import | ast.ImportFrom)):

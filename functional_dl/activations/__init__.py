@@ -94,3 +94,4 @@ __all__ = [
     "tanh",
     "tanh_prime",
 ]
+__dir__ = __all__.copy  # what dir() and completion show

@@ -92,3 +92,4 @@ __all__ = [
     "squared_hinge",
     "squared_hinge_prime",
 ]
+__dir__ = __all__.copy  # what dir() and completion show

@@ -3,3 +3,4 @@
 from functional_dl.models import linear, logistic, mlp
 
 __all__ = ["linear", "logistic", "mlp"]
+__dir__ = __all__.copy  # what dir() and completion show

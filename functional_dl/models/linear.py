@@ -7,6 +7,9 @@ from jaxtyping import Float
 from functional_dl import layers
 from functional_dl.aliases import Array, Key, Params
 
+__all__ = ["apply", "init"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 def init(
     key: Key,

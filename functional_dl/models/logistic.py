@@ -8,6 +8,9 @@ from functional_dl import layers
 from functional_dl.activations import sigmoid, softmax
 from functional_dl.aliases import Array, Key, Params
 
+__all__ = ["apply", "init", "probabilities"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 def init(
     key: Key,

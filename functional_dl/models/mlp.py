@@ -13,6 +13,9 @@ from functional_dl import activations, layers
 from functional_dl.activations import Activation
 from functional_dl.aliases import Array, Key, Params
 
+__all__ = ["apply", "init", "per_layer"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 Function = str | Activation | Callable[[Array], Array]
 
 

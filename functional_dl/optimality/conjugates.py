@@ -15,6 +15,9 @@ from jax.scipy.special import xlogy
 from functional_dl import arguments
 from functional_dl.aliases import Array
 
+__all__ = ["CONJUGATES", "Conjugate", "conjugate", "quadratic"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 class Conjugate(NamedTuple):
     """A convex function, its conjugate, and how the second follows from the first.

@@ -10,6 +10,9 @@ from jax import lax
 from functional_dl import tree
 from functional_dl.aliases import Array, PyTree, Scalar
 
+__all__ = ["FirstOrder", "projected_gradient", "proximal_gradient"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 class FirstOrder(NamedTuple):
     """What a first-order method ended with.

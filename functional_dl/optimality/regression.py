@@ -27,6 +27,9 @@ from functional_dl import arguments, penalties
 from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import reachable
 
+__all__ = ["LinearFit", "lasso", "logistic", "ridge"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 class LinearFit(NamedTuple):
     """A fitted linear model x -> x . weights + bias.

@@ -25,6 +25,9 @@ from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import longest_step, reachable
 
+__all__ = ["KERNELS", "SVM", "fit_dual", "fit_primal", "linear", "polynomial", "rbf"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 def linear(x, z):
     """x . z"""

@@ -1,17 +1,25 @@
 """Reverse-mode differentiation with every rule written by hand: a drop-in for jax.vjp, jax.grad and their kin."""
 
-from functional_dl.reverse import rules as rules
-from functional_dl.reverse.api import checkpoint as checkpoint
-from functional_dl.reverse.api import grad as grad
-from functional_dl.reverse.api import hessian as hessian
-from functional_dl.reverse.api import jacobian as jacobian
-from functional_dl.reverse.api import jacrev as jacrev
-from functional_dl.reverse.api import value_and_grad as value_and_grad
-from functional_dl.reverse.api import vjp as vjp
-from functional_dl.reverse.checkpointed import checkpointed_scan as checkpointed_scan
-from functional_dl.reverse.rule import RULES as RULES
-from functional_dl.reverse.rule import UNSUPPORTED as UNSUPPORTED
-from functional_dl.reverse.rule import ZERO as ZERO
-from functional_dl.reverse.rule import Probe as Probe
-from functional_dl.reverse.rule import Rule as Rule
-from functional_dl.reverse.rule import vjp_rule as vjp_rule
+from functional_dl.reverse import rules
+from functional_dl.reverse.api import checkpoint, grad, hessian, jacobian, jacrev, value_and_grad, vjp
+from functional_dl.reverse.checkpointed import checkpointed_scan
+from functional_dl.reverse.rule import RULES, UNSUPPORTED, ZERO, Probe, Rule, vjp_rule
+
+__all__ = [
+    "RULES",
+    "UNSUPPORTED",
+    "ZERO",
+    "Probe",
+    "Rule",
+    "checkpoint",
+    "checkpointed_scan",
+    "grad",
+    "hessian",
+    "jacobian",
+    "jacrev",
+    "rules",
+    "value_and_grad",
+    "vjp",
+    "vjp_rule",
+]
+__dir__ = __all__.copy  # what dir() and completion show

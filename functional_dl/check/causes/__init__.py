@@ -8,6 +8,9 @@ import pkgutil
 
 from functional_dl.check.evidence import Evidence, Hypothesis
 
+__all__ = ["hypotheses"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     """Every cause that fits the evidence, the best first."""

@@ -4,6 +4,9 @@ import functools
 import importlib
 import pkgutil
 
+__all__ = ["load"]
+__dir__ = __all__.copy  # what dir() and completion show
+
 
 @functools.cache
 def load() -> dict[str, tuple]:
