@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from functional_dl.activations import normalised, rectifiers, saturating, smooth
 from functional_dl.activations.rectifiers import SELU_ALPHA, SELU_SCALE
 from functional_dl.aliases import Array
-from functional_dl.arguments import lookup
+from functional_dl.arguments import described, lookup
 from functional_dl.kinks import Kink
+
+Name: TypeAlias = Literal[
+    "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "celu", "softplus", "gelu", "gelu_tanh", "silu",
+    "mish", "hard_tanh", "relu6", "hard_sigmoid", "softsign", "softmax", "log_softmax",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,5 +155,5 @@ def get(activation: str | Activation | Callable[..., Array]) -> Activation:
     if isinstance(activation, Activation):
         return activation
     if not isinstance(activation, str):
-        raise TypeError(f"activation: expected a name or an Activation, got {type(activation).__name__}")
+        raise TypeError(f"activation: expected a name or an Activation, got {described(activation)}")
     return lookup("activation", activation, ACTIVATIONS)

@@ -24,6 +24,7 @@ from functional_dl.calculus.gradients import (
     steepest_ascent,
 )
 from functional_dl.calculus.limits import Limit, limit, limit_of_sequence
+from functional_dl.calculus.points import Side
 from functional_dl.calculus.taylor import taylor
 from functional_dl.check.numeric import Estimate
 
@@ -34,6 +35,7 @@ __all__ = [
     "Estimate",
     "Limit",
     "Paths",
+    "Side",
     "Sides",
     "chain_rule",
     "compose",

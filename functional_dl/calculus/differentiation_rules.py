@@ -8,11 +8,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from functional_dl import arguments
 from functional_dl.aliases import Scalar
 from functional_dl.calculus.points import check_number, real_point
 
 
 def _value_and_slope(f: Callable, x) -> tuple[Scalar, Scalar]:
+    arguments.function("f, g", f)
     check_number(f, x)
     return jax.jvp(f, (x,), (jnp.ones_like(x),))
 
@@ -53,6 +55,7 @@ def power_rule(f: Callable, n: float, x) -> Scalar:
     with jax.enable_x64(True):
         x = _at("x", x)
         u, du = _value_and_slope(f, x)
+        arguments.number("n", n)
         return jnp.zeros_like(u) if n == 0 else n * u ** (n - 1) * du
 
 

@@ -50,12 +50,11 @@ def verify(derivation: Record, key: Key | None = None, points: int = 3, oracles:
     Returns:
       Verification; `passed`, `first_wrong`, `print(report)`.
     Raises:
-      ValueError: points is not positive.
+      ValueError: points is not positive.  TypeError: key is no PRNG key.
     """
-    if points < 1:
-        raise ValueError(f"points: expected a positive number, got {points}")
+    points = arguments.whole("points", points)
     with jax.enable_x64(True):
-        key = jax.random.key(0) if key is None else key
+        key = jax.random.key(0) if key is None else arguments.key("key", key)
         draw = jax.jit(derivation.draw)
         drawn = [draw(jax.random.fold_in(key, i)) for i in range(points)]
         if derivation.also is not None:

@@ -117,6 +117,7 @@ def regularity(
 
 
 def _search(problem_of_theta, x0, tolerance, max_iterations):
+    arguments.function("problem_of_theta", problem_of_theta)
     """theta -> (x, lambda, mu, which inequalities are strongly active), vectors."""
 
     @jax.jit

@@ -70,16 +70,22 @@ class Flat(NamedTuple):
         return np.flatnonzero(np.isfinite(self.lower)), np.flatnonzero(np.isfinite(self.upper))
 
 
+def check_problem(problem: Problem) -> None:
+    """Raises TypeError where `problem` is none: an objective alone, say."""
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem: expected a Problem, got {arguments.described(problem)}")
+
+
 def flatten(problem: Problem, x0: PyTree) -> Flat:
     """The same problem over one real vector.
 
     Raises:
       TypeError: x0 is not real and floating; ValueError: the objective is not a scalar, bounds do not fit or cross.
     """
+    check_problem(problem)
+    for name, leaf in zip(tree.path_names(x0), jax.tree.leaves(x0)):
+        arguments.floating_leaf(f"x[{name}]" if name else "x", leaf)
     x0 = jax.tree.map(jnp.asarray, x0)
-    for leaf in jax.tree.leaves(x0):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(f"x: expected arrays of real floating numbers, got dtype {leaf.dtype}")
     vector, unflatten = ravel_pytree(x0)
     shape = jax.eval_shape(problem.objective, x0)
     if getattr(shape, "shape", None) != ():
@@ -175,6 +181,7 @@ def _constraint(fun, x0, dtype):
 
 def lagrangian(problem: Problem) -> Callable[[PyTree, PyTree, PyTree], Scalar]:
     """L(x, lambda, mu) = f(x) + lambda . h(x) + mu . g(x) as a function of pytrees (None for no constraint)."""
+    check_problem(problem)
 
     def value(x, eq_multipliers=None, ineq_multipliers=None):
         flat = flatten(problem, x)

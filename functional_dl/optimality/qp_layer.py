@@ -115,8 +115,8 @@ def layer(
         raise ValueError(f"lower, upper: expected lower < upper, got {lower} and {upper}")
 
     def init(key: Key) -> Params:
-        of_rows, of_equalities = jax.random.split(key)
-        unit = jnp.zeros((), float if dtype is None else dtype).dtype
+        of_rows, of_equalities = jax.random.split(arguments.key("key", key))
+        unit = arguments.floating_dtype("dtype", dtype)
         draw = lambda key, rows: jax.random.normal(key, (rows, n), unit) / n**0.5
         return {
             "curvature": jnp.eye(n, dtype=unit),

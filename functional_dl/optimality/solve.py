@@ -1,7 +1,7 @@
 """Solve a constrained problem, and call it solved only if a certificate says so."""
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from functional_dl.optimality.problem import Problem, flatten
 from functional_dl.optimality.restoration import restore
 from functional_dl.optimality.verdict import Certificate
 
+Method: TypeAlias = Literal["interior_point", "sqp", "augmented_lagrangian"]
 METHODS = {
     "interior_point": interior_point.minimise,
     "sqp": sqp.minimise,
@@ -49,7 +50,7 @@ class Solution(NamedTuple):
 def solve(
     problem: Problem,
     x0: PyTree,
-    method: str = "interior_point",
+    method: Method = "interior_point",
     tolerance: float = 1e-8,
     max_iterations: int = 500,
     starts: int | None = None,

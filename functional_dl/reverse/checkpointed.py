@@ -45,6 +45,7 @@ def checkpointed_scan(f: Callable, init, xs=None, length: int | None = None, *, 
       ValueError: slots or length is too small, or lengths differ.
     Numerics: a step that is run again gives the same bits only if XLA compiles it the same way.
     """
+    arguments.function("f", f)
     slots = arguments.whole("slots", slots, 1)
     leaves = tree_leaves(xs)
     lengths = {leaf.shape[0] for leaf in leaves} | ({length} if length is not None else set())

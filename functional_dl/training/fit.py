@@ -103,7 +103,7 @@ def fit(
     examples = validate.common_length(data)
     validate.finite_data(data)
     batch_size = validate.batch_size(batch_size, examples)
-    key = validate.key(key)
+    key = arguments.key("key", key)
     optimizers.check(optimizer, params)
     chunk = _every("report_every", report_every, steps, 50)
     checkpoint_every = _every("checkpoint_every", checkpoint_every, steps, 10)
