@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from functional_dl import tree
+from functional_dl import arguments, tree
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.calculus.points import (
     argument_names,

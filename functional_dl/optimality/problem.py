@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from functional_dl import arguments
+from functional_dl import arguments, tree
 from functional_dl.aliases import Array, PyTree, Scalar
 
 LARGE = 1000  # with more variables no matrix is formed but the rows of general constraints

@@ -3,6 +3,7 @@
 from functional_dl.reverse import rules
 from functional_dl.reverse.api import checkpoint, grad, hessian, jacobian, jacrev, value_and_grad, vjp
 from functional_dl.reverse.checkpointed import checkpointed_scan
+from functional_dl.reverse.pullback import Pullback
 from functional_dl.reverse.rule import RULES, UNSUPPORTED, ZERO, Probe, Rule, vjp_rule
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "UNSUPPORTED",
     "ZERO",
     "Probe",
+    "Pullback",
     "Rule",
     "checkpoint",
     "checkpointed_scan",
