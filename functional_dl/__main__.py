@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from functional_dl import arguments
+
 try:
     import tyro
 except ImportError:
-    sys.exit("The command line needs tyro: pip install tyro")
+    sys.exit(arguments.missing("tyro", "the command line", "cli"))
 
 
 @dataclass(frozen=True)

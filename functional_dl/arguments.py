@@ -27,6 +27,7 @@ __all__ = [
     "function",
     "key",
     "lookup",
+    "missing",
     "nearest",
     "number",
     "one_of",
@@ -205,6 +206,11 @@ def function(name: str, value: Any) -> None:
     """
     if not callable(value):
         raise TypeError(f"{name}: expected a function, got {value!r} ({type(value).__name__})")
+
+
+def missing(module: str, user: str, extra: str) -> str:
+    """What is said where an optional package is not installed: who needs it, and which extra brings it."""
+    return f"{user} needs {module}, which is not installed: pip install 'functional_dl[{extra}]'"
 
 
 def key(name: str, value: Any) -> Key:

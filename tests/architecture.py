@@ -5,6 +5,7 @@ the repository's own files (no fault allowed) and planted violations (each must 
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ PACKAGE = "functional_dl"
 IMPORTERS = {"import_module", "__import__"}
 
 # Room -> the rooms it may import, besides itself.  A room that is not here may not exist.
-BASE = {"aliases", "arguments", "kinks", "tree"}
+BASE = {"aliases", "arguments", "estimates", "jaxprs", "kinks", "tree"}
 FORMULAS = {"activations", "losses", "penalties"}
 MAY_IMPORT: dict[str, set[str]] = {
     "aliases": set(),
     "arguments": {"aliases"},
+    "estimates": {"aliases", "arguments"},
+    "jaxprs": {"aliases", "arguments"},
     "kinks": {"aliases", "arguments"},
     "tree": {"aliases", "arguments"},
     "activations": BASE,
@@ -31,23 +34,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": BASE,
     "derivations": BASE | FORMULAS | {"layers", "backprop", "reverse", "check"},
     "explain": BASE | {"reverse", "check"},
-    "calculus": BASE | {"check"},  # its estimates are check's: one meaning of "value and error" in the package
+    "calculus": BASE,
     "integrals": BASE | {"calculus"},
     "optimality": BASE | {"calculus", "penalties"},
     "training": BASE | FORMULAS | {"layers", "models"},
 }
-# One file of check may read the sweep, to find the equation where a NaN was born.
-# Two files of calculus give a user's program another meaning (power series; numbers of many digits): they walk
-# through it by reverse.trace, the one reader of jaxprs, and use none of its differentiation.
-EXCEPTIONS: dict[str, set[str]] = {
-    f"{PACKAGE}.check.find_nan": {"reverse"},
-    f"{PACKAGE}.calculus.taylor": {"reverse"},
-    f"{PACKAGE}.calculus.program": {"reverse"},
-}
 COMMAND_LINE = f"{PACKAGE}.__main__"
+READER = f"{PACKAGE}.jaxprs"
 
-# Inside reverse: {values, program, trace, rule} <- sweep <- rules <- api.  A file named nowhere is of the last tier.
-REVERSE_TIERS = {"values": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
+# Inside reverse: {latex, values, program, trace, rule} <- sweep <- rules <- api.  Other files are of the last tier.
+REVERSE_TIERS = {"latex": 0, "values": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
 REVERSE_LAST_TIER = 3
 
 
@@ -117,19 +113,19 @@ def arrow_faults(source: str, module: str, is_package: bool = False) -> list[Fau
         if top == "tests" or (top == "experiments" and module.split(".")[0] == PACKAGE):
             message = f"nothing in {module.split('.')[0]} may import {top}"
         elif top == PACKAGE and here is not None and module != COMMAND_LINE:
-            message = _room_fault(module, here, found) or _reverse_fault(module, found)
+            message = _room_fault(here, found) or _reverse_fault(module, found)
         if message:
             faults.append(Fault(module, found.line, message))
     return faults
 
 
-def _room_fault(module: str, here: str, found: Import) -> str | None:
+def _room_fault(here: str, found: Import) -> str | None:
     if found.target == f"{PACKAGE}.__version__":
         return None
     there = room(found.target)
     if there in (None, "*") or found.bound == PACKAGE:
         return f"import rooms by name: `from {PACKAGE} import room`"
-    if there == here or there in MAY_IMPORT.get(here, set()) | EXCEPTIONS.get(module, set()):
+    if there == here or there in MAY_IMPORT.get(here, set()):
         return None
     return f"{here} may not import {there}"
 
@@ -173,6 +169,23 @@ def import_graph(sources: dict[str, tuple[str, bool]]) -> dict[str, set[str]]:
                 targets.add(target)
         graph[module] = targets
     return graph
+
+
+def reader_faults(source: str, module: str) -> list[Fault]:
+    """Places that read a jaxpr's list of equations by themselves: the attribute's name, as such or in a string."""
+    if module == READER:
+        return []
+    return [
+        Fault(module, node.lineno, f"only {READER} reads a jaxpr's equations")
+        for node in ast.walk(ast.parse(source))
+        if _names(node).intersection({"eq" + "ns"})
+    ]
+
+
+def _names(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return set(re.findall(r"\w+", node.value))
+    return {getattr(node, "attr", ""), getattr(node, "id", ""), getattr(node, "arg", "") or ""}
 
 
 def init_faults(source: str) -> list[Fault]:

@@ -296,7 +296,7 @@ def test_lists_integers_and_numpy_arrays_are_read():
     assert losses.huber(1, 3).dtype == jnp.float64
     assert losses.squared_error(np.ones(2, np.float32), np.arange(2)).dtype == jnp.float32
     assert float(losses.softmax_cross_entropy([0.0, 0.0], 1)) == np.log(2.0)
-    with pytest.raises(TypeError, match="target: expected an array of numbers, got .* .str"):
+    with pytest.raises(TypeError, match="target: expected an array of numbers, got 'one'"):
         losses.huber(1.0, "one")
 
 

@@ -1,12 +1,20 @@
 """The project's own files agree with each other: versions, locks, licence."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 import functional_dl
+from functional_dl import arguments, explain
+from functional_dl.check import precise
+from functional_dl.explain.inline import environment
+from functional_dl.integrals import rules
+from functional_dl.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -35,9 +43,20 @@ def test_lock_has_hashes_and_no_urls(lock):
             assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry.splitlines()[0]
 
 
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def requirements(*extras: str) -> set[str]:
+    """What extras bring, those that they name included."""
+    found = set()
+    for requirement in [r for extra in extras for r in EXTRAS[extra]]:
+        inner = re.fullmatch(r"functional_dl\[([\w,]+)\]", requirement)
+        found |= requirements(*inner[1].split(",")) if inner else {requirement}
+    return found
+
+
 def test_lock_holds_everything_that_the_two_commands_need():
-    extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["experiments"], *extras["test"]]
+    wanted = [*PROJECT["dependencies"], *requirements("experiments", "test")]
     locked = pins("requirements.lock")
     for requirement in wanted:
         name, bound = re.fullmatch(r"([\w.-]+)>=([\d.]+)", requirement).groups()
@@ -57,9 +76,47 @@ def test_locks_agree_where_both_pin():
 
 
 def test_dependencies_are_lower_bounds():
-    extras = PROJECT["optional-dependencies"]
-    for requirement in [*PROJECT["dependencies"], *extras["experiments"], *extras["test"], *extras["dev"]]:
+    for requirement in [*PROJECT["dependencies"], *requirements("experiments", "test", "dev")]:
         assert re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+", requirement)
+
+
+IMPORTED_AS = {"orbax-checkpoint": "orbax", "jinja2": "jinja2"}
+USES = {  # an optional package -> what needs it
+    "jinja2": lambda: environment(),
+    "networkx": lambda: explain.explain(jnp.sin, 1.0, check=False).graph,
+    "orbax-checkpoint": lambda: checkpoint._orbax(),
+    "quadax": lambda: rules.quadax(),
+    "mpmath": lambda: precise.partial_derivative(lambda mp, x: mp.sin(x), (1.0,)),
+}
+
+
+@pytest.mark.parametrize("package", USES)
+def test_what_is_missing_is_named_with_the_extra_that_brings_it(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, IMPORTED_AS.get(package, package), None)
+    with pytest.raises(ImportError, match=f"needs {package}, which is not installed") as caught:
+        USES[package]()
+    extra = re.search(r"pip install 'functional_dl\[(\w+)\]'", str(caught.value))[1]
+    assert any(requirement.startswith(package) for requirement in requirements(extra))
+    assert any(requirement.startswith(package) for requirement in requirements("all"))
+
+
+def test_the_command_line_names_its_extra():
+    code = "import sys; sys.modules['tyro'] = None; import functional_dl.__main__"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == arguments.missing("tyro", "the command line", "cli")
+
+
+def test_no_optional_package_is_there_for_nothing():
+    """Each is imported by a file of the package or of the experiments, or is a tool of the tests."""
+    tools = {"pytest", "pytest-xdist", "playwright", "hypothesis", "scipy", "beartype", "clarabel"}
+    text = "\n".join(
+        path.read_text() for room in ("functional_dl", "experiments") for path in (ROOT / room).rglob("*.py")
+    )
+    names = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements("experiments", "test")} - tools
+    imported = {name: {"scikit-learn": "sklearn", "orbax-checkpoint": "orbax"}.get(name, name) for name in names}
+    unused = [n for n, m in imported.items() if not re.search(rf'(import|from) {m}\b|import_module\("{m}"\)', text)]
+    assert not unused
 
 
 def test_version_is_stated_once_and_repeated_right():

@@ -26,7 +26,7 @@ from functional_dl.calculus.gradients import (
 from functional_dl.calculus.limits import Limit, limit, limit_of_sequence
 from functional_dl.calculus.points import Side
 from functional_dl.calculus.taylor import taylor
-from functional_dl.check.numeric import Estimate
+from functional_dl.estimates import Estimate
 
 __all__ = [
     "Ascent",

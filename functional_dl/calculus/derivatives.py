@@ -13,7 +13,7 @@ from functional_dl.calculus import differences
 from functional_dl.calculus.points import Side, shape_of
 from functional_dl.calculus.program import primitives
 from functional_dl.calculus.taylor import point
-from functional_dl.check.numeric import Estimate
+from functional_dl.estimates import Estimate
 
 Method: TypeAlias = Literal["richardson", "complex_step", "central", "forward", "backward"]
 DIRECTIONS: dict[Side, int] = {"both": 0, "left": -1, "right": 1}

@@ -9,7 +9,7 @@ import numpy as np
 
 from functional_dl.calculus.wide import Arithmetic, Wide, is_rounded, moved
 from functional_dl.calculus.wide_array_rules import RULES
-from functional_dl.reverse.trace import open_jaxpr, primitive_names, scan_sizes, staged, walk
+from functional_dl.jaxprs import Interpreter, open_jaxpr, primitive_names, staged
 
 MOST_ROUNDS = 2000  # of a loop
 MOST_BITS = 40000
@@ -57,22 +57,25 @@ class Program:
         """
         arithmetic = Arithmetic(bits)
         start = np.array(Wide(arithmetic, x(arithmetic.mp), arithmetic.mp.zero), object)
-        interpreter = _Interpreter(self, arithmetic, seed)
         try:
             with jax.enable_x64(True):
-                out = interpreter.wide(walk(self.jaxpr, [start], interpreter.apply)[0])[()]
+                out = _Digits(self, arithmetic, seed).run(self.jaxpr, [start])[0][()]
         except (NotImplementedError, TypeError, AttributeError, MemoryError) as error:
             raise NotReadable(str(error)) from error
         return out.v, (arithmetic.inf if arithmetic.ambiguous else out.e)
 
 
-class _Interpreter:
+class _Digits(Interpreter):
+    """Floating numbers are object arrays of Wide numbers; integers and booleans are NumPy's."""
+
+    most_rounds = MOST_ROUNDS
+
     def __init__(self, program: Program, arithmetic: Arithmetic, seed: int):
         self.program, self.arithmetic, self.seed = program, arithmetic, seed
 
-    def wide(self, x):
-        """x as an object array of Wide numbers, if it holds floating numbers; integers and booleans as they are."""
-        x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    def constant(self, value, aval=None):
+        """A number of the program's, as exact as it is written."""
+        x = value if isinstance(value, np.ndarray) else np.asarray(value)
         if x.dtype == object or x.dtype.kind in "biu":
             return x
         if x.dtype.kind != "f":
@@ -86,53 +89,18 @@ class _Interpreter:
             out[index] = number
         return out
 
-    def apply(self, primitive, operands, params):
-        operands = [self.wide(x) for x in operands]
-        loop = {"cond": self.cond, "scan": self.scan, "while": self.loop}.get(primitive.name)
-        if loop is not None:
-            return loop(operands, params)
+    def apply(self, eqn, operands):
+        primitive, params = eqn.primitive, eqn.params
         if not any(x.dtype == object for x in operands):
             if primitive.name == "convert_element_type" and np.dtype(params["new_dtype"]).kind == "f":
-                return [self.wide(operands[0].astype(np.float64))]
-            outs = primitive.bind(*operands, **params)
-            return [np.asarray(y) for y in (outs if primitive.multiple_results else [outs])]
+                return [self.constant(operands[0].astype(np.float64))]
+            return [self.constant(y) for y in super().apply(eqn, operands)]
         rule = RULES.get(primitive.name)
         if rule is None:
             raise NotImplementedError(f"no rule of many digits for '{primitive}'")
         return rule(self.arithmetic, primitive, operands, params)
 
-    def cond(self, operands, params):
-        index, *rest = operands
-        branches = params["branches"]
-        return walk(branches[int(np.clip(int(index), 0, len(branches) - 1))], rest, self.apply)
-
-    def scan(self, operands, params):
-        consts, carry = scan_sizes(params, operands)
-        if params["length"] > MOST_ROUNDS:
-            raise NotImplementedError(f"a loop of more than {MOST_ROUNDS} rounds")
-        fixed, state, xs = operands[:consts], operands[consts : consts + carry], operands[consts + carry :]
-        rounds = range(params["length"])
-        stacked = []
-        for i in reversed(rounds) if params["reverse"] else rounds:
-            here = [np.asarray(x[i]) if x.dtype != object else _row(x, i) for x in xs]
-            outs = [self.wide(y) for y in walk(params["jaxpr"], [*fixed, *state, *here], self.apply)]
-            state = outs[:carry]
-            stacked.append(outs[carry:])
-        if params["reverse"]:
-            stacked.reverse()
-        return [*state, *(np.stack(ys) for ys in zip(*stacked))]
-
-    def loop(self, operands, params):
-        before, inside = params["cond_nconsts"], params["body_nconsts"]
-        test, body, state = operands[:before], operands[before : before + inside], operands[before + inside :]
-        for _ in range(MOST_ROUNDS):
-            if not bool(np.asarray(walk(params["cond_jaxpr"], [*test, *state], self.apply)[0])):
-                return state
-            state = [self.wide(y) for y in walk(params["body_jaxpr"], [*body, *state], self.apply)]
-        raise NotImplementedError(f"a loop of more than {MOST_ROUNDS} rounds")
-
-
-def _row(x, i):
-    out = np.empty(x.shape[1:], object)
-    out[...] = x[i]
-    return out
+    def row(self, eqn, x, t):
+        out = np.empty(x.shape[1:], x.dtype)
+        out[...] = x[t]
+        return out

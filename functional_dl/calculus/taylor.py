@@ -13,7 +13,7 @@ from functional_dl.aliases import PyTree, Scalar
 from functional_dl.calculus.points import Side
 from functional_dl.calculus.series import Series, constant
 from functional_dl.calculus.series_branches import BRANCHES, RULES
-from functional_dl.reverse.trace import scan_sizes, staged, walk
+from functional_dl.jaxprs import Interpreter, staged
 
 AGREE = 1e-9  # relative difference above which the coefficients of the two sides are different numbers
 ROUNDING = 1e-13
@@ -89,63 +89,56 @@ def _germ(jaxpr, x0, order, direction):
     line = constant(x0, order)
     if order:
         line = line.at[1].set(jnp.full_like(x0, direction))
-    branched: list = []
+    germs = _Germs(order)
+    coefficients = [germs.coefficients(y) for y in germs.run(jaxpr, [Series(line)])]
+    if direction < 0:
+        coefficients = [_mirrored(c) for c in coefficients]
+    return coefficients, germs.branched
 
-    def apply(primitive, operands, params):
+
+class _Germs(Interpreter):
+    """What depends on x is a Series, all else an array."""
+
+    def __init__(self, order: int):
+        self.order, self.branched = order, False
+
+    def coefficients(self, x):
+        return x.c if isinstance(x, Series) else constant(x, self.order)
+
+    def takes_apart(self, eqn, operands):
+        return eqn.primitive.name != "while" and any(isinstance(x, Series) for x in operands)
+
+    def apply(self, eqn, operands):
+        primitive = eqn.primitive
         if not any(isinstance(x, Series) for x in operands):
-            outs = primitive.bind(*operands, **params)
-            return list(outs) if primitive.multiple_results else [outs]
-        if primitive.name == "cond":
-            return _cond(operands, params)
-        if primitive.name == "scan":
-            return _scan(operands, params)
+            return super().apply(eqn, operands)
         rule = RULES.get(primitive.name)
         if rule is None:
             raise NotImplementedError(
                 f"taylor: no recurrence for the primitive '{primitive}'; there are recurrences for "
                 f"{', '.join(sorted(RULES))}"
             )
-        if primitive.name in BRANCHES:
-            branched.append(primitive)
-        return rule(primitive, operands, params, order)
+        self.branched |= primitive.name in BRANCHES
+        return rule(primitive, operands, eqn.params, self.order)
 
-    def _cond(operands, params):
+    def cond(self, eqn, operands):
+        """Every branch is run: x_0 may be a tracer of vmap."""
         index, *rest = operands
-        results = [walk(branch, rest, apply) for branch in params["branches"]]
-        chosen = []
-        for cases in zip(*results):
-            if any(isinstance(c, Series) for c in cases):
-                cases = [c.c if isinstance(c, Series) else constant(c, order) for c in cases]
-                chosen.append(Series(jax.lax.select_n(_index(index, len(cases)), *cases)))
-            else:
-                chosen.append(jax.lax.select_n(_index(index, len(cases)), *map(jnp.asarray, cases)))
-        return chosen
+        results = [self.run(branch, rest) for branch in eqn.params["branches"]]
+        return [self.chosen(_index(index, len(cases)), cases) for cases in zip(*results)]
 
-    def _scan(operands, params):
-        """A loop of known length, round by round."""
-        consts, carry = scan_sizes(params, operands)
-        fixed, state, xs = operands[:consts], operands[consts : consts + carry], operands[consts + carry :]
-        rounds = range(params["length"])
-        stacked: list = []
-        for i in reversed(rounds) if params["reverse"] else rounds:
-            here = [Series(x.c[:, i]) if isinstance(x, Series) else x[i] for x in xs]
-            outs = walk(params["jaxpr"], [*fixed, *state, *here], apply)
-            state = outs[:carry]
-            stacked.append(outs[carry:])
-        if params["reverse"]:
-            stacked.reverse()
-        return [*state, *(_stack(ys) for ys in zip(*stacked))]
+    def chosen(self, which, cases):
+        if any(isinstance(c, Series) for c in cases):
+            return Series(jax.lax.select_n(which, *map(self.coefficients, cases)))
+        return jax.lax.select_n(which, *map(jnp.asarray, cases))
 
-    def _stack(ys):
-        if any(isinstance(y, Series) for y in ys):
-            return Series(jnp.stack([y.c if isinstance(y, Series) else constant(y, order) for y in ys], axis=1))
-        return jnp.stack(ys)
+    def row(self, eqn, x, t):
+        return Series(x.c[:, t]) if isinstance(x, Series) else x[t]
 
-    outs = walk(jaxpr, [Series(line)], apply)
-    coefficients = [y.c if isinstance(y, Series) else constant(y, order) for y in outs]
-    if direction < 0:
-        coefficients = [_mirrored(c) for c in coefficients]
-    return coefficients, bool(branched)
+    def stack(self, eqn, rows, aval):
+        if any(isinstance(y, Series) for y in rows):
+            return Series(jnp.stack([self.coefficients(y) for y in rows], axis=1))
+        return jnp.stack(rows) if rows else jnp.zeros(aval.shape, aval.dtype)
 
 
 def _index(index, cases: int):

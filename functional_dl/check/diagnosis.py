@@ -130,7 +130,7 @@ def _piecewise_linear(evidence) -> bool:
 def _has_conditions(evidence) -> bool:
     """Whether fun chooses between cases; where its equations are not known, it may."""
     found = simulation.of(evidence)
-    return found is None or any(site.name in CHOOSING for site in found.program.sites)
+    return found is None or any(site.name in CHOOSING for site in found.program.steps)
 
 
 def _off(evidence, n, index) -> float:

@@ -1,7 +1,7 @@
-"""A function as a flat list of equations, and what its readers (here and in walk.py) know of jaxprs.
+"""A function as a flat list of applied primitives.
 
 Calls (jit, checkpoint, custom rules) are replaced by what they call, and short scans by their steps, so that every use
-of every value is an equation's operand.
+of every value is an operand of a step.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,41 +12,88 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import source_info_util
-from jax.extend.core import Literal, jaxpr_as_fun
 
-LONGEST = 600  # equations; a longer program is not taken apart
+from functional_dl.jaxprs import Interpreter, bind, equations, function_of, source_of, traced_function
+
+LONGEST = 600  # steps; a longer program is not taken apart
 _LIBRARY = "/".join(jax.__file__.replace("\\", "/").split("/")[:-1]) + "/"
-# calls -> the parameter that holds what they call
-CALLS = {
-    "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat": "jaxpr",
-    "remat2": "jaxpr", "checkpoint": "jaxpr", "custom_vmap_call": "call",
-}  # fmt: skip
-CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
-INLINED = CALLS | CUSTOM
 
 
 @dataclass(frozen=True)
-class Site:
-    """One equation: values of `outs` = fun(*values of `ins`); names are numbers.  `source` is the user's line, `params`
-    the primitive's own."""
+class Step:
+    """A primitive, applied: values of `outs` = fun(*values of `ins`); names of values are numbers.  `source` is the
+    user's line, `params` the primitive's own."""
 
     name: str
     fun: Callable
     ins: tuple[int, ...]
     outs: tuple[int, ...]
-    source: str = ""
-    params: dict | None = None
+    source: str
+    params: dict
 
 
-@dataclass(frozen=True)
-class Listing:
-    """A program: `inputs` and `outputs` are names; `constants` maps names to fixed values."""
+class Listing(Interpreter):
+    """The steps of a program: an interpreter whose values are names.
 
-    sites: tuple[Site, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    constants: dict
+    Attributes:
+      steps: in order.
+      constants: name -> value, for what no step makes (and is no input).
+      inputs, outputs: names.
+    """
+
+    def __init__(self):
+        self.steps: list[Step] = []
+        self.constants: dict[int, Any] = {}
+        self.inputs: list[int] = []
+        self.outputs: list[int] = []
+        self.count = 0
+        self.outer = ""  # the line of equations that have none of their own, being the library's
+
+    def new(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+    def constant(self, value, aval=None) -> int:
+        name = self.new()
+        self.constants[name] = value
+        return name
+
+    def line(self, eqn) -> str:
+        return self.outer or source_of(eqn)
+
+    def call(self, eqn, inner, operands):
+        before, self.outer = self.outer, self.outer or (source_of(eqn) if is_library(inner) else "")
+        outs = super().call(eqn, inner, operands)
+        self.outer = before
+        return outs
+
+    def takes_apart(self, eqn, operands):
+        return eqn.primitive.name == "scan" and scan_equations(eqn.params) <= LONGEST // 4
+
+    def apply(self, eqn, operands):
+        name, source = eqn.primitive.name, self.line(eqn)
+        return self.add(Step(name, applied(eqn), tuple(operands), self.names(len(eqn.outvars)), source, eqn.params))
+
+    def names(self, count: int) -> tuple[int, ...]:
+        return tuple(self.new() for _ in range(count))
+
+    def add(self, step: Step) -> tuple[int, ...]:
+        if len(self.steps) >= LONGEST:
+            raise _TooLong
+        self.steps.append(step)
+        return step.outs
+
+    def moving(self, name: str, fun: Callable, operands: Sequence[int], eqn) -> int:
+        """One result of a step that no equation stands for: it moves values in and out of a loop."""
+        return self.add(Step(name, fun, tuple(operands), self.names(1), self.line(eqn), {}))[0]
+
+    def row(self, eqn, x, t):
+        return self.moving("step", lambda v: [lax.index_in_dim(v, t, keepdims=False)], [x], eqn)
+
+    def stack(self, eqn, rows, aval):
+        if not rows:
+            return self.constant(jnp.zeros(aval.shape, aval.dtype))
+        return self.moving("stack", lambda *v: [jnp.stack(v)], rows, eqn)
 
 
 class _TooLong(Exception):
@@ -54,97 +101,21 @@ class _TooLong(Exception):
 
 
 def listing(fun: Callable, args: Sequence) -> Listing | None:
-    """The equations of fun at arguments of the given types; None where there are too many."""
-    closed = jax.make_jaxpr(fun)(*args)
-    builder = _Builder()
-    inputs = [builder.new() for _ in args]
+    """The steps of fun at arguments of the given types; None where there are too many."""
+    found = Listing()
+    found.inputs = [found.new() for _ in args]
     try:
-        outputs = builder.inline(closed, inputs)
+        found.outputs = found.run(jax.make_jaxpr(fun)(*args), found.inputs)
     except _TooLong:
         return None
-    return Listing(tuple(builder.sites), tuple(inputs), tuple(outputs), builder.constants)
-
-
-class _Builder:
-    def __init__(self):
-        self.sites: list[Site] = []
-        self.constants: dict[int, Any] = {}
-        self.count = 0
-
-    def new(self) -> int:
-        self.count += 1
-        return self.count - 1
-
-    def constant(self, value) -> int:
-        name = self.new()
-        self.constants[name] = value
-        return name
-
-    def add(self, name, fun, ins, outs, source="", params=None) -> None:
-        if len(self.sites) >= LONGEST:
-            raise _TooLong
-        self.sites.append(Site(name, fun, tuple(ins), tuple(outs), source, params))
-
-    def inline(self, closed, inputs, outer: str = "") -> list[int]:
-        """Adds a jaxpr's equations, its inputs being the given names; returns its outputs' names.
-
-        outer: the line of equations that have none of their own, being the library's.
-        """
-        jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
-        names = dict(zip(jaxpr.constvars, [self.constant(c) for c in consts]))
-        names |= dict(zip(jaxpr.invars, inputs))
-
-        def read(atom):
-            return self.constant(atom.val) if isinstance(atom, Literal) else names[atom]
-
-        for eqn in jaxpr.eqns:
-            ins = [read(atom) for atom in eqn.invars]
-            name, source = eqn.primitive.name, outer or source_of(eqn)
-            if name in INLINED and INLINED[name] in eqn.params:
-                inner = eqn.params[INLINED[name]]
-                outs = self.inline(inner, ins, outer or (source if is_library(inner) else ""))
-            elif name == "scan" and scan_equations(eqn.params) <= LONGEST // 4:
-                outs = self._unroll(eqn, ins, outer)
-            else:
-                outs = [self.new() for _ in eqn.outvars]
-                self.add(name, applied(eqn), ins, outs, source, eqn.params)
-            names |= dict(zip(eqn.outvars, outs))
-        return [read(atom) for atom in jaxpr.outvars]
-
-    def _unroll(self, eqn, ins, outer):
-        params = eqn.params
-        num_consts, num_carry = scan_sizes(params, ins)
-        consts, carry, xs = ins[:num_consts], ins[num_consts : num_consts + num_carry], ins[num_consts + num_carry :]
-        steps = range(params["length"])
-        rows: list[list[int]] = []
-        for t in reversed(steps) if params["reverse"] else steps:
-            row = []
-            for x in xs:
-                name = self.new()
-                self.add("step", lambda v, t=t: [lax.index_in_dim(v, t, keepdims=False)], [x], [name])
-                row.append(name)
-            outs = self.inline(params["jaxpr"], [*consts, *carry, *row], outer)
-            carry, ys = outs[:num_carry], outs[num_carry:]
-            rows.append(ys)
-        if params["reverse"]:
-            rows.reverse()
-        stacked = []
-        for i, var in enumerate(eqn.outvars[num_carry:]):
-            name = self.new()
-            shape, dtype = var.aval.shape, var.aval.dtype
-            fun = (lambda *v: [jnp.stack(v)]) if rows else (lambda shape=shape, dtype=dtype: [jnp.zeros(shape, dtype)])
-            self.add("stack", fun, [row[i] for row in rows], [name])
-            stacked.append(name)
-        return [*carry, *stacked]
+    return found
 
 
 def applied(eqn) -> Callable:
     """The equation as a function of its operands' values; its outputs are a list."""
-    params = eqn.params if "subfuns" in eqn.params else eqn.primitive.get_bind_params(eqn.params)
 
     def fun(*values):
-        outs = eqn.primitive.bind(*values, **params)
-        return list(outs) if eqn.primitive.multiple_results else [outs]
+        return bind(eqn.primitive, values, eqn.params)
 
     return _linear_solve(fun, eqn.params) if eqn.primitive.name == "custom_linear_solve" else fun
 
@@ -168,46 +139,27 @@ def _linear_solve(fun: Callable, params: dict) -> Callable:
 
 def moved_product(params: dict, consts: Sequence, consts_dot: Sequence, y: Sequence) -> Sequence:
     """dA y of a custom_linear_solve."""
-    matvec = jaxpr_as_fun(params["jaxprs"].matvec)
+    matvec = function_of(params["jaxprs"].matvec)
     own = slice(0, params["const_lengths"].matvec)
     return jax.jvp(lambda *consts: matvec(*consts, *y), tuple(consts[own]), tuple(consts_dot[own]))[1]
 
 
-def scan_sizes(params: dict, operands: Sequence) -> tuple[int, int]:
-    """How many of a scan's operands are constants, and how many the carry; the rest are scanned over."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].update(list(operands)).unpack()  # from JAX 0.11 on
-    return len(list(consts)), len(list(carry))
-
-
 def scan_equations(params: dict) -> int:
     """How many equations all steps of a scan have together."""
-    inner = params["jaxpr"]
-    return params["length"] * len(getattr(inner, "jaxpr", inner).eqns)
-
-
-def source_of(eqn) -> str:
-    """The user's file and line of an equation."""
-    place = source_info_util.summarize(eqn.source_info).split(" ")[0]
-    parts = place.split(":")
-    return ":".join(parts[:2]) if len(parts) > 2 else place
+    return params["length"] * len(equations(params["jaxpr"]))
 
 
 def is_library(inner) -> bool:
     """Whether the called function is JAX's own."""
-    info = getattr(getattr(inner, "jaxpr", inner), "debug_info", None)
-    place = str(getattr(info, "func_src_info", "") or "")
-    return _LIBRARY in place.replace("\\", "/")
+    return _LIBRARY in traced_function(inner)[1].replace("\\", "/")
 
 
 def run(program: Listing, args: Sequence, apply: Callable | None = None) -> dict[int, Any]:
-    """All values of the program by name; apply(position, site, values) -> outs replaces an equation."""
+    """All values of the program by name; apply(position, step, values) -> outs replaces a step."""
     values = dict(program.constants) | dict(zip(program.inputs, args))
-    for n, site in enumerate(program.sites):
-        operands = [values[i] for i in site.ins]
-        outs = site.fun(*operands) if apply is None else apply(n, site, operands)
-        values |= dict(zip(site.outs, outs))
+    for n, step in enumerate(program.steps):
+        operands = [values[i] for i in step.ins]
+        values |= dict(zip(step.outs, step.fun(*operands) if apply is None else apply(n, step, operands)))
     return values
 
 

@@ -78,7 +78,7 @@ def _single_uses(evidence, simulation, responses) -> list[Hypothesis]:
     """A value is used many times, by the steps of a loop say, and one use alone counts, or only those from one on."""
     uses: dict[int, list[int]] = {}
     for m, (n, j) in enumerate(simulation.edges):
-        uses.setdefault(simulation.program.sites[n].ins[j], []).append(m)
+        uses.setdefault(simulation.program.steps[n].ins[j], []).append(m)
     for members in uses.values():
         if len(members) < 3:
             continue
@@ -86,7 +86,7 @@ def _single_uses(evidence, simulation, responses) -> list[Hypothesis]:
         for place, m in enumerate(members):
             if _close(evidence, list(total - responses[m])):
                 what = {0: "the first", len(members) - 1: "the last"}.get(place, f"number {place + 1}")
-                sites = [simulation.program.sites[simulation.edges[other][0]] for other in members]
+                sites = [simulation.program.steps[simulation.edges[other][0]] for other in members]
                 message = (
                     f"Of {len(members)} uses of a value {what} alone counts: that in "
                     f"{where(simulation.edges[m][0], sites[place])}. Uses must be added."
@@ -122,12 +122,12 @@ def _terms(simulation, responses):
     terms, names = [], []
     by_value: dict[int, np.ndarray] = {}
     for (n, j), response in zip(simulation.edges, responses):
-        site = simulation.program.sites[n]
+        site = simulation.program.steps[n]
         terms.append(response)
         names.append(f"operand {j} of {where(n, site)}")
         by_value[site.ins[j]] = by_value.get(site.ins[j], 0) + response
     for name, total in by_value.items():
-        made = [(n, s) for n, s in enumerate(simulation.program.sites) if name in s.outs]
+        made = [(n, s) for n, s in enumerate(simulation.program.steps) if name in s.outs]
         terms.append(total)
         names.append(f"the result of {where(*made[0])}" if made else "an argument")
     return terms, names

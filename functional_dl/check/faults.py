@@ -18,7 +18,7 @@ LINEAR = {
 def faults_of(program: equations.Listing, values: dict, dependent: set[int]) -> list[Fault]:
     """The faults that the equations may have which depend on the inputs."""
     found = []
-    for n, site in enumerate(program.sites):
+    for n, site in enumerate(program.steps):
         operands = [values[i] for i in site.ins]
         if not dependent.intersection(site.ins) or not any(equations.is_floating(v) for v in operands):
             continue

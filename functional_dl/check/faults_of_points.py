@@ -30,7 +30,7 @@ SLIPS = {
 def points(n, site, program, values):
     """The derivative of a nonlinear equation evaluated at another value of the same shape."""
     found = []
-    made = {name: m for m, s in enumerate(program.sites) for name in s.outs}
+    made = {name: m for m, s in enumerate(program.steps) for name in s.outs}
     for j, name in enumerate(site.ins):
         x = values[name]
         if not equations.is_floating(x) or (site.name in ("integer_pow",) and x.ndim == 0):
@@ -47,7 +47,7 @@ def points(n, site, program, values):
                 "wrong_point",
                 0.95,
                 v,
-                f"the result of {where(made[o], program.sites[made[o]])}" if o in made else "an argument",
+                f"the result of {where(made[o], program.steps[made[o]])}" if o in made else "an argument",
                 ("point", j, made[o] - n if o in made else -1 - o),
             )
             for _, o, v in others

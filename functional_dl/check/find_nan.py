@@ -1,16 +1,18 @@
 """find_nan: the equation, forward or backward, that turned finite numbers into NaN or infinity."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.check import mechanisms
+from functional_dl.check import equations, mechanisms
+from functional_dl.check.equations import Step
 from functional_dl.check.function import is_inexact
-from functional_dl.check.walk import Step, Walk
+from functional_dl.check.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -234,12 +236,11 @@ class _Mended(Walk):
     """The walk again, with a step (and those of its name and source line) replaced."""
 
     def __init__(self, walk: Walk, step: Step, repair: Callable):
-        self.values = {i: walk.values[i] for i in [*walk.given]}
-        self.inputs, self.outputs, self.given = walk.inputs, walk.outputs, walk.given
-        self.steps = []
-        for old in walk.steps:
+        self.inputs, self.outputs, self.constants = walk.inputs, walk.outputs, walk.constants
+
+        def mended(old):
             same = old.name == step.name and old.source == step.source
-            fun = (lambda *v, old=old: repair(old, *v)) if same else old.fun
-            outs = fun(*[self.values[i] for i in old.ins])
-            self.values |= dict(zip(old.outs, outs))
-            self.steps.append(Step(old.name, fun, old.ins, old.outs, old.source, old.params))
+            return replace(old, fun=partial(repair, old)) if same else old
+
+        self.steps = [mended(old) for old in walk.steps]
+        self.values = equations.run(self, [walk.values[name] for name in walk.inputs])

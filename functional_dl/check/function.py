@@ -12,6 +12,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from functional_dl.check.compiling import jit
+from functional_dl.jaxprs import all_equations
 
 _WIDE = {"f": np.dtype("float64"), "c": np.dtype("complex128"), "V": np.dtype("float64")}
 
@@ -158,13 +159,8 @@ class Function:
 
 def _floats(jaxpr) -> set:
     """The floating dtypes of all that a jaxpr and those within it compute."""
-    found = set()
-    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        found |= {v.aval.dtype for v in eqn.outvars if hasattr(v.aval, "dtype") and is_inexact(v.aval)}
-        for inner in jax.tree.leaves(tuple(eqn.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
-            if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
-                found |= _floats(inner)
-    return found
+    avals = [var.aval for eqn in all_equations(jaxpr) for var in eqn.outvars]
+    return {aval.dtype for aval in avals if hasattr(aval, "dtype") and is_inexact(aval)}
 
 
 def pairing(ct: Sequence, values: Sequence) -> float:

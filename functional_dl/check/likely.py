@@ -96,7 +96,7 @@ def _kind(evidence, actual, expected):
         yield "wrong_branch", 0.4
         return
     found = simulation.of(evidence)
-    names = {site.name for site in found.program.sites} if found is not None else set()
+    names = {site.name for site in found.program.steps} if found is not None else set()
     if names & REPEATS:
         yield "overwrite", 0.3
         yield "missing_reduction", 0.2

@@ -9,13 +9,14 @@ Source: Ridders, Accurate computation of F'(x) and F'(x)F''(x), Adv. Eng. Softw.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.check.function import Function, is_complex, is_inexact, pairing, widen
+from functional_dl.estimates import Estimate
 
 # h, relative to the size of x: wide ones, where smooth functions are judged; then far narrower ones, so that a
 # pole, a kink or a bend as near as 1e-8 is not overlooked
@@ -24,13 +25,6 @@ FEWEST = 5  # of them, below which a function is evaluated too coarsely to be di
 SAFETY = 4.0
 UNSEEN = 1e-4
 EPS = float(np.finfo(np.float64).eps)
-
-
-class Estimate(NamedTuple):
-    """A value (array or pytree) and a bound of its error, of the same form."""
-
-    value: Any
-    error: Any
 
 
 class Slopes(NamedTuple):

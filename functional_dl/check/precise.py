@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from functional_dl import arguments
+
 DIGITS = 50
 
 
@@ -27,10 +29,12 @@ def partial_derivative(exact: Callable, primals: Sequence, argument: int = 0, di
     Returns:
       The derivative in float64, of the primals' broadcast shape.
     Raises:
-      ModuleNotFoundError: mpmath is not installed.
+      ImportError: mpmath is not installed.
     """
-    import mpmath
-
+    try:
+        import mpmath
+    except ImportError as error:
+        raise ImportError(arguments.missing("mpmath", "a derivative of many digits", "calculus")) from error
     mp = mpmath.mp.clone()
     mp.dps = 3 * digits  # a difference costs a third of the digits
     arrays = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in primals))

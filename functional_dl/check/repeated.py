@@ -33,7 +33,7 @@ def _kinds(simulation) -> dict[tuple, list[int]]:
 
 
 def _kind(simulation, n) -> tuple:
-    site = simulation.program.sites[n]
+    site = simulation.program.steps[n]
     return (site.name, *[np.shape(simulation.values[i]) for i in site.ins])
 
 

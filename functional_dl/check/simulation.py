@@ -79,14 +79,14 @@ class Simulation:
             n: v if jnp.issubdtype(jax.typeof(v).dtype, jax.dtypes.extended) else np.asarray(v)
             for n, v in jit(lambda *args: equations.run(program, args), 0)(*self.point).items()
         }
-        uses = [(n, j) for n, site in enumerate(program.sites) for j, name in enumerate(site.ins)]
-        floating = [(n, j) for n, j in uses if equations.is_floating(self.values[program.sites[n].ins[j]])]
+        uses = [(n, j) for n, site in enumerate(program.steps) for j, name in enumerate(site.ins)]
+        floating = [(n, j) for n, j in uses if equations.is_floating(self.values[program.steps[n].ins[j]])]
         depends = self._dependent()
-        self.edges = [(n, j) for n, j in floating if program.sites[n].ins[j] in depends][: 2 * FAULTS]
+        self.edges = [(n, j) for n, j in floating if program.steps[n].ins[j] in depends][: 2 * FAULTS]
 
     def _dependent(self) -> set[int]:
         found = set(self.program.inputs)
-        for site in self.program.sites:
+        for site in self.program.steps:
             if found.intersection(site.ins):
                 found.update(site.outs)
         return found
@@ -118,7 +118,7 @@ class Simulation:
 
     def _can_be_given(self, fault: Fault) -> bool:
         """Whether the fault alone can be put in its equation's place, and gives tangents of the right types."""
-        site = self.program.sites[fault.site]
+        site = self.program.steps[fault.site]
         operands = [self.values[i] for i in site.ins]
         places = [j for j, x in enumerate(operands) if equations.is_floating(x)]
 
@@ -198,7 +198,7 @@ class Simulation:
         """(fault, cotangents) of programs with one forward equation changed: a backward pass that computes fun anew,
         wrongly.  One program computes them all: change m is in place where w_m is 1."""
         changes: list[tuple[int, str, str, Callable]] = []
-        for n, site in enumerate(self.program.sites):
+        for n, site in enumerate(self.program.steps):
             changes += [(n, *c) for c in changes_of(site, [self.values[i] for i in site.ins])]
         changes = changes[:CHANGES]
         if not changes:
@@ -227,7 +227,7 @@ class Simulation:
         return [
             (
                 Fault(n, cause, f"The cotangent is right for a forward pass where {what} in "
-                      f"{where(n, self.program.sites[n])}.", push_forward, 0.93),
+                      f"{where(n, self.program.steps[n])}.", push_forward, 0.93),
                 [leaf[m] for leaf in found],
             )
             for m, (n, cause, what, _) in enumerate(changes)

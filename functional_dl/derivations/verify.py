@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import tree_leaves, tree_structure
 
-from functional_dl import check, reverse
+from functional_dl import arguments, check, reverse
 from functional_dl.aliases import Key
 from functional_dl.check import precise
 from functional_dl.derivations.limits import (

@@ -14,7 +14,7 @@ from jax import lax
 from jax.extend.core.primitives import cond_p, remat_p, scan_p, while_p
 
 from functional_dl.explain.program import Entry
-from functional_dl.reverse.trace import function_of, open_jaxpr, scan_sizes
+from functional_dl.jaxprs import function_of, open_jaxpr, scan_parts, taken, while_parts
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,15 @@ def _scan(entry: Entry, cts: list) -> Body | None:
     length, jaxpr, reverse = params["length"], params["jaxpr"], params["reverse"]
     if length == 0:
         return None
-    num_consts, num_carry = scan_sizes(
-        {k: v for k, v in params.items() if k not in ("jaxpr", "length", "reverse", "unroll")}, entry.operands
-    )
-    consts = entry.operands[:num_consts]
-    carry = entry.operands[num_consts : num_consts + num_carry]
-    xs = entry.operands[num_consts + num_carry :]
+    consts, carry, xs = scan_parts(params, entry.operands)
+    num_consts, num_carry = len(consts), len(carry)
     last = 0 if reverse else length - 1
     if length > 1:
         step = function_of(jaxpr)
         before = [x[1:] if reverse else x[:-1] for x in xs]
         carry, _ = lax.scan(
             lambda state, x: (step(*consts, *state, *x)[:num_carry], None),
-            list(carry),
+            carry,
             before,
             length=length - 1,
             reverse=reverse,
@@ -79,21 +75,19 @@ def _scan(entry: Entry, cts: list) -> Body | None:
 
 def _while(entry: Entry, cts: list) -> Body | None:
     p = entry.params
-    first = p["cond_nconsts"] + p["body_nconsts"]
-    cond_consts, consts = entry.operands[: p["cond_nconsts"]], entry.operands[p["cond_nconsts"] : first]
+    cond_consts, consts, init = while_parts(p, entry.operands)
     goes_on, step = function_of(p["cond_jaxpr"]), function_of(p["body_jaxpr"])
-    init = entry.operands[first:]
     if open_jaxpr(p["cond_jaxpr"])[0].outvars[0].aval.shape:
         return None
     count, _ = lax.while_loop(
         lambda loop: goes_on(*cond_consts, *loop[1])[0],
         lambda loop: (loop[0] + 1, step(*consts, *loop[1])),
-        (0, list(init)),
+        (0, init),
     )
     trips = int(count)
     if trips == 0:
         return None
-    state = lax.fori_loop(0, trips - 1, lambda _, state: step(*consts, *state), list(init))
+    state = lax.fori_loop(0, trips - 1, lambda _, state: step(*consts, *state), init)
     active = [s is not None for s in entry.slots[p["cond_nconsts"] :]]
     for i, slot in enumerate(entry.out_slots):
         active[len(consts) + i] = active[len(consts) + i] or slot is not None
@@ -106,10 +100,10 @@ def _cond(entry: Entry, cts: list) -> Body | None:
     branches = entry.params["branches"]
     if isinstance(entry.operands[0], jax.core.Tracer):
         return None
-    taken = branches[min(max(int(entry.operands[0]), 0), len(branches) - 1)]
     values = entry.operands[1:]
     active = [s is not None for s in entry.slots[1:]]
-    return Body(taken, values, active, cts, list(range(1, len(entry.operands))), ["const"] * len(values), 1)
+    outer = list(range(1, len(entry.operands)))
+    return Body(taken(branches, entry.operands[0]), values, active, cts, outer, ["const"] * len(values), 1)
 
 
 def _checkpoint(entry: Entry, cts: list) -> Body | None:

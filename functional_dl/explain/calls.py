@@ -12,7 +12,7 @@ from jax.extend.core.primitives import (
     custom_vjp_call_p,
 )
 
-from functional_dl.reverse.trace import function_of, open_jaxpr
+from functional_dl.jaxprs import called, function_of, open_jaxpr, traced_function
 from functional_dl.reverse.values import instantiate
 
 CUSTOM = {custom_jvp_call_p, custom_vjp_call_p}
@@ -24,7 +24,7 @@ def called_name(primitive: Primitive, params: dict) -> str:
         return ""
     if params.get("name"):
         return str(params["name"])
-    inner = params.get("call_jaxpr", params.get("fun_jaxpr", params.get("jaxpr")))
+    inner = called(primitive, params)
     return traced_function(inner)[0] if inner is not None else ""
 
 
@@ -32,14 +32,6 @@ def function_name(fun) -> str:
     """The name of a function in a parameter of JAX's."""
     where = str(getattr(getattr(fun, "debug_info", None), "func_src_info", "") or "")
     return where.partition(" at ")[0].rsplit(".", 1)[-1]
-
-
-def traced_function(jaxpr) -> tuple[str, str]:
-    """Name and file of the Python function that a jaxpr was traced from; ("", "") where it is not known."""
-    info = getattr(open_jaxpr(jaxpr)[0], "debug_info", None)
-    where = str(getattr(info, "func_src_info", "") or "")
-    name, _, place = where.partition(" at ")
-    return name.rsplit(".", 1)[-1], place.rsplit(":", 1)[0]
 
 
 class Again:

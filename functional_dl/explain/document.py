@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functional_dl.explain import overview
 from functional_dl.explain.explanation import Explanation, Step
-from functional_dl.explain.latex import escape
 from functional_dl.explain.ledger import quantity, share
+from functional_dl.reverse.latex import escape
 
 HEAD = r"""\documentclass[a4paper]{article}
 \usepackage[T1]{fontenc}

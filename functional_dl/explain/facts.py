@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.explain import latex
 from functional_dl.explain.explanation import Meeting
-from functional_dl.explain.naming import Name, bar
+from functional_dl.explain.naming import Name
 from functional_dl.explain.program import Entry
 from functional_dl.explain.recording import Recording
+from functional_dl.reverse import latex
+from functional_dl.reverse.latex import bar
 from functional_dl.reverse.program import Residual
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from functional_dl.reverse.trace import open_jaxpr
+from functional_dl.jaxprs import called, equations, programs
 
 MOVES = {
     "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "concatenate", "pad", "rev", "slice",
@@ -38,7 +38,7 @@ DECOMPOSITIONS = {
 
 def count(jaxpr: Any) -> int:
     """Operations of a jaxpr (closed or open); a loop's body counts once a trip, of branches the dearest."""
-    return sum(of_equation(eqn) for eqn in open_jaxpr(jaxpr)[0].eqns)
+    return sum(of_equation(eqn) for eqn in equations(jaxpr))
 
 
 def of_equation(eqn: Any) -> int:
@@ -51,7 +51,7 @@ def of_equation(eqn: Any) -> int:
     special = SPECIAL.get(name)
     if special is not None:
         return int(special(eqn))
-    inner = [value for value in eqn.params.values() if hasattr(open_jaxpr(value)[0], "eqns")]
+    inner = programs(eqn.params)
     if inner:
         return sum(count(jaxpr) for jaxpr in inner)
     return sum(_size(var) for var in eqn.outvars)
@@ -157,7 +157,7 @@ def _fft(eqn) -> int:
 
 
 def _custom(eqn) -> int:
-    inner = eqn.params.get("call_jaxpr", eqn.params.get("fun_jaxpr"))
+    inner = called(eqn.primitive, eqn.params)
     return count(inner) if inner is not None else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from functional_dl import arguments
 from functional_dl.explain.explanation import Explanation, Step
 
 
@@ -20,7 +21,7 @@ def build(explanation: Explanation) -> Any:
     try:
         import networkx
     except ImportError as error:
-        raise ImportError("The graph needs networkx: pip install networkx") from error
+        raise ImportError(arguments.missing("networkx", "a computational graph", "pages")) from error
 
     class Graph(networkx.MultiDiGraph):
         """A computational graph."""

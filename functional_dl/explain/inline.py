@@ -12,6 +12,8 @@ import re
 from importlib import resources
 from typing import Any
 
+from functional_dl import arguments
+
 PACKAGE = "functional_dl.explain"
 FONT = "Temml.woff2"
 
@@ -81,7 +83,7 @@ def environment() -> Any:
     try:
         import jinja2
     except ImportError as error:
-        raise ImportError("The page needs jinja2: pip install jinja2") from error
+        raise ImportError(arguments.missing("jinja2", "an HTML page", "pages")) from error
     return jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         loader=jinja2.FunctionLoader(lambda name: asset(f"templates/{name}")),

@@ -18,10 +18,10 @@ GREEK = {
 SHORT = {"weight": "W", "weights": "W", "kernel": "K", "bias": "b", "params": "p"}
 RESERVED = {"jax", "jnp", "np", "lax", "ct", "value_and_vjp", "out", "primitives", *keyword.kwlist, *dir(builtins)}
 BY_PRIMITIVE = {
-    "dot_general": "product", "broadcast_in_dim": "spread", "reduce_sum": "total", "reduce_max": "greatest",
-    "reduce_min": "least", "convert_element_type": "cast", "select_n": "choice", "integer_pow": "power",
+    "dot_general": "product", "broadcast_in_dim": "broadcast", "reduce_sum": "total", "reduce_max": "maximum",
+    "reduce_min": "minimum", "convert_element_type": "cast", "select_n": "select", "integer_pow": "power",
     "conv_general_dilated": "convolved", "custom_jvp_call": "called", "custom_vjp_call": "called",
-    "transpose": "turned", "reshape": "reshaped", "add_any": "sum", "exp": "e", "neg": "negated",
+    "transpose": "transposed", "reshape": "reshaped", "add_any": "sum", "exp": "e", "neg": "negated",
 }  # fmt: skip
 
 
@@ -94,18 +94,6 @@ def latex_of(name: str, ndim: int = 0) -> str:
         return base
     subscript = ",".join(part if part.isdigit() or len(part) == 1 else f"\\mathrm{{{part}}}" for part in rest)
     return f"{base}_{{{subscript}}}"
-
-
-def bar(latex: str) -> str:
-    r"""The cotangent's LaTeX: \bar over the name, its indices beside it."""
-    match = re.match(r"(\\mathrm\{[^{}]*\}|\\[a-z]+|[A-Za-z])(.*)$", latex)
-    if match is None:
-        return f"\\overline{{{latex}}}"
-    base, indices = match.groups()
-    if len(base) == 1:
-        return f"\\bar {base}{indices}" if indices else f"\\bar {base}"
-    over = "\\overline" if base.startswith("\\mathrm") else "\\bar"
-    return f"{over}{{{base}}}{indices}"
 
 
 def argument_name(path: str) -> str:

@@ -16,7 +16,7 @@ from jax.extend.core import Literal
 from jax.tree_util import tree_leaves, tree_unflatten
 
 from functional_dl.explain.literals import plain, show, typed
-from functional_dl.reverse.trace import open_jaxpr
+from functional_dl.jaxprs import called, interpret, needed, open_jaxpr, solver_of
 
 PRINTERS: dict[str, Callable] = {}
 
@@ -174,51 +174,55 @@ class Printer:
             load()
 
     def program(
-        self, jaxpr, consts: Sequence[str], args: Sequence[str], block: Block, outermost=False, hint: Hint | None = None
+        self,
+        jaxpr,
+        consts: Sequence[str],
+        args: Sequence[str],
+        block: Block,
+        outermost=False,
+        hint: Hint | None = None,
+        outvars: Sequence | None = None,
     ) -> list[str]:
-        """Prints a program's equations with these names for constants and arguments; returns its results' names."""
+        """Prints a program's equations with these names for constants and arguments; returns its results' names.
+
+        outvars: the variables that are its results; those of the jaxpr, by default.
+        """
         inner = open_jaxpr(jaxpr)[0]
-        env: dict = dict(zip(inner.constvars, consts)) | dict(zip(inner.invars, args))
-        equations = needed(inner)
+        lines = needed(inner, outvars, lambda eqn: eqn.effects and eqn.primitive.name not in SAYS)
         if hint is not None:
-            self.known |= hint.names_for(equations)
-        for eqn in equations:
+            self.known |= hint.names_for(lines)
+
+        def printed(eqn, texts):
             if outermost and self.note is not None:
                 self.note(block, eqn)
-            self.equation(eqn, env, block)
-        return [self.read(atom, env) for atom in inner.outvars]
+            return self.equation(eqn, texts, block)
 
-    def read(self, atom, env) -> str:
-        if not isinstance(atom, Literal):
-            return env[atom]
-        if np.ndim(atom.val) == 0:
-            return typed(atom.val, atom.aval.dtype)
-        return self.constant(atom.val)
+        known = dict(zip(inner.constvars, consts))
+        return interpret(inner, args, printed, self.literal, consts=(), known=known, only=lines, outvars=outvars)
+
+    def literal(self, value, aval) -> str:
+        return typed(value, aval.dtype) if np.ndim(value) == 0 else self.constant(value)
 
     def constant(self, value) -> str:
         raise NotImplementedError(f"to_python: an array {jnp.shape(value)} stands inside of a program")
 
-    def equation(self, eqn, env: dict, block: Block) -> None:
+    def equation(self, eqn, texts: list[str], block: Block) -> Sequence[str]:
+        """Prints an equation; returns its outputs' names."""
         name = eqn.primitive.name
-        inline = INLINED.get(name)
-        texts = [env[a] if not isinstance(a, Literal) else self.read(a, env) for a in eqn.invars]
-        if inline is not None:
-            program, chosen = inline(eqn, texts)
+        program, chosen = INLINED[name](eqn, texts) if name in INLINED else (called(eqn.primitive, eqn.params), texts)
+        if program is not None:
             consts = [self.hold(c, block) for c in open_jaxpr(program)[1]]
-            env |= dict(zip(eqn.outvars, self.program(program, consts, chosen, block)))
-            return
+            return self.program(program, consts, chosen, block)
         if name in ALIASES:
-            env |= dict(zip(eqn.outvars, texts))
-            return
+            return texts
         printer = PRINTERS.get(name)
         if printer is None:
             raise NotImplementedError(f"to_python: no printer for the primitive '{name}'")
         line = Line(eqn, list(eqn.invars), texts, self, block)
         text = printer(line)
         outs = line.outs or [self.name_of(var) for var in eqn.outvars]
-        env |= dict(zip(eqn.outvars, outs))
         if text is None:
-            return
+            return outs
         if not outs:
             block.add(text)
         elif eqn.primitive.multiple_results:
@@ -230,6 +234,7 @@ class Printer:
             block.add(f"{targets} = {text}")
         else:
             block.add(f"{outs[0]} = {text}")
+        return outs
 
     def hold(self, value, block: Block) -> str:
         """The name of a constant of an inner program."""
@@ -243,29 +248,6 @@ class Printer:
 SAYS = {"debug_print", "debug_callback"}  # effects that no result depends on
 
 
-def needed(jaxpr) -> list:
-    """The equations that the results depend on, and those that change something."""
-    live = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
-    kept = []
-    for eqn in reversed(jaxpr.eqns):
-        if (eqn.effects and eqn.primitive.name not in SAYS) or not live.isdisjoint(eqn.outvars):
-            kept.append(eqn)
-            live.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
-    return kept[::-1]
-
-
-def _inner(name: str) -> Callable:
-    return lambda eqn, texts: (eqn.params[name], texts)
-
-
-def _solve(eqn, texts) -> tuple[Any, list[str]]:
-    """Of a linear solve the solver alone: its other programs are for derivatives."""
-    lengths = eqn.params["const_lengths"]
-    before = lengths.matvec + lengths.vecmat
-    after = before + lengths.solve + lengths.transpose_solve
-    return eqn.params["jaxprs"].solve, [*texts[before : before + lengths.solve], *texts[after:]]
-
-
 def _object(eqn, texts) -> tuple[Any, list[str]]:
     """A primitive that is an object (from JAX 0.12 on), as the operations that it stands for."""
     prim = eqn.params["_prim"]
@@ -273,15 +255,11 @@ def _object(eqn, texts) -> tuple[Any, list[str]]:
     return expanded(*[jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]), texts
 
 
+# What stands for other programs than those it calls.
 INLINED: dict[str, Callable] = {
-    "jit": _inner("jaxpr"), "pjit": _inner("jaxpr"), "closed_call": _inner("call_jaxpr"),
-    "eval_jaxpr": _inner("call_jaxpr"), "call_hi_primitive": _object,
-    "custom_jvp_call": _inner("call_jaxpr"), "custom_vjp_call": lambda eqn, texts: (
-        eqn.params.get("call_jaxpr", eqn.params.get("fun_jaxpr")), texts
-    ),
-    "remat": _inner("jaxpr"), "remat2": _inner("jaxpr"), "checkpoint": _inner("jaxpr"), "composite": _inner("jaxpr"),
-    "custom_linear_solve": _solve,
-}  # fmt: skip
+    "custom_linear_solve": lambda eqn, texts: solver_of(eqn.params, texts),
+    "call_hi_primitive": _object,
+}
 
 
 ALIASES = {"stop_gradient", "name", "sharding_constraint", "reshard", "copy", "copy_p", "device_put"}

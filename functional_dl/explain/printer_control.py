@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from functional_dl.explain.literals import show
 from functional_dl.explain.printer import LONG, Line, printers
-from functional_dl.reverse.trace import open_jaxpr, scan_sizes
+from functional_dl.jaxprs import open_jaxpr, scan_sizes, while_parts
 
 STACKED = "_all"  # what a value of each step is called, stacked over the steps
-LAYOUT = ("jaxpr", "length", "reverse", "unroll")
 
 
 def tuple_of(names) -> str:
@@ -26,7 +25,7 @@ def _unpack(block, names: list[str], source: str) -> None:
 
 def _scan(line: Line) -> str | None:
     p, printer = line.params, line.printer
-    consts, carry = scan_sizes({k: v for k, v in p.items() if k not in LAYOUT}, list(line.texts))
+    consts, carry = scan_sizes(p, line.texts)
     args = line.args
     step, state, item = (printer.names.new(name) for name in ("step", "state", "item"))
     block = line.block.function(f"def {step}({state}, {item}):")
@@ -76,21 +75,15 @@ def _assign_pair(line: Line, call: str, carry: int) -> str | None:
 
 def _while(line: Line) -> str:
     p, names = line.params, line.printer.names
-    args = line.args
-    first = p["cond_nconsts"]
-    second = first + p["body_nconsts"]
+    cond_consts, consts, init = while_parts(p, line.args)
     goes_on, step, state = names.new("goes_on"), names.new("step"), names.new("state")
-    count = len(args) - second
-    for function, jaxpr, outer in (
-        (goes_on, p["cond_jaxpr"], args[:first]),
-        (step, p["body_jaxpr"], args[first:second]),
-    ):
+    for function, jaxpr, outer in ((goes_on, p["cond_jaxpr"], cond_consts), (step, p["body_jaxpr"], consts)):
         block = line.block.function(f"def {function}({state}):")
-        own = [names.new("s") for _ in range(count)]
+        own = [names.new("s") for _ in init]
         _unpack(block, own, state)
         results = line.printer.program(jaxpr, _consts(line, jaxpr), [*outer, *own], block)
         block.add(f"return {results[0] if function == goes_on else tuple_of(results)}")
-    return f"lax.while_loop({goes_on}, {step}, {tuple_of(args[second:])})"
+    return f"lax.while_loop({goes_on}, {step}, {tuple_of(init)})"
 
 
 def _cond(line: Line) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functional_dl.explain.literals import Source, plain, show
 from functional_dl.explain.printer import Line, printers
-from functional_dl.reverse.trace import open_jaxpr
+from functional_dl.jaxprs import open_jaxpr
 
 
 def _named(numbers, kind: str) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functional_dl.explain.literals import Source, show
 from functional_dl.explain.printer import Line, printers
-from functional_dl.reverse.trace import open_jaxpr
+from functional_dl.jaxprs import open_jaxpr
 
 
 def _spec(spec) -> str:

@@ -1,4 +1,4 @@
-"""A function as a list of entries, one a primitive applied, each with its own way back.  The room's reader of jaxprs.
+"""A function as a list of entries, one a primitive applied, each with its own way back.
 
 A `Notebook` is the tape of the hand-written reverse mode, which notes besides its equations what they belong to: which
 primitive the user's program applied, to which values, where.  Calls of compiled functions are entered (what they call
@@ -9,7 +9,7 @@ them again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,23 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import Literal, Primitive
-from jax.extend.core.primitives import (
-    closed_call_p,
-    convert_element_type_p,
-    jit_p,
-)
+from jax.extend.core import Primitive
+from jax.extend.core.primitives import convert_element_type_p
 
 from functional_dl.explain import sources
-from functional_dl.explain.calls import CUSTOM, applicable_again, called_name, function_name, traced_function
-from functional_dl.reverse.rule import Rule, rule_of
-from functional_dl.reverse.trace import Tape, bind_params, open_jaxpr
+from functional_dl.explain.calls import CUSTOM, applicable_again, called_name, function_name
+from functional_dl.jaxprs import PLAIN, bind, called, programs, traced_function
+from functional_dl.reverse.latex import Latex
+from functional_dl.reverse.rule import Rule, Unsupported, entry_of, rule_of
+from functional_dl.reverse.trace import Tape
 from functional_dl.reverse.values import as_array
-
-ENTERED = {jit_p: "jaxpr", closed_call_p: "call_jaxpr"}
-
-
-NAMED = {"eval_jaxpr": "call_jaxpr"}  # by name: JAX 0.12's
 
 
 @dataclass(eq=False)
@@ -70,6 +63,12 @@ class Entry:
         return rule_of(self.primitive)
 
     @property
+    def latex(self) -> Latex | None:
+        """The primitive's formulas, as its rule states them."""
+        known = entry_of(self.primitive)
+        return None if known is None or isinstance(known, Unsupported) else known.latex
+
+    @property
     def active(self) -> list[int]:
         """Positions of the operands that are differentiated, where an output is."""
         if all(s is None for s in self.out_slots):
@@ -79,14 +78,11 @@ class Entry:
     @property
     def body_is_in_params(self) -> bool:
         """Whether the equation holds a program."""
-        return self.alone is not None or any(hasattr(open_jaxpr(v)[0], "eqns") for v in self.params.values())
+        return self.alone is not None or bool(programs(self.params))
 
     def apply(self, *operands) -> list:
         """The equation at other operands."""
-        if self.alone is not None:
-            return list(self.alone(*operands))
-        outs = self.primitive.bind(*operands, **bind_params(self.primitive, self.params))
-        return list(outs) if self.primitive.multiple_results else [outs]
+        return list(self.alone(*operands)) if self.alone else bind(self.primitive, operands, self.params)
 
 
 @dataclass
@@ -165,9 +161,9 @@ class Notebook(Tape):
         return (*own, *place.frames), [*place.path, *inner]
 
     def enter_or_note(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
-        inner = ENTERED.get(primitive) or NAMED.get(primitive.name)
+        inner = called(primitive, params, PLAIN)
         if inner is not None and not self.works_on_references(values):
-            return self.enter(params[inner], params.get("name", ""), values, slots, frames, path)
+            return self.enter(inner, params.get("name", ""), values, slots, frames, path)
         before, alone, label = len(self.entries), None, ""
         if primitive in CUSTOM and "subfuns" in params:
             label = function_name(params["subfuns"][0])
@@ -197,28 +193,13 @@ class Notebook(Tape):
         )
         self.entered.append(place)
         try:
-            return self.replay_noting(*open_jaxpr(jaxpr), values, slots)
+            return self.replay(jaxpr, values, slots, self.noted)
         finally:
             self.entered.pop()
 
-    def replay_noting(self, jaxpr, consts, values: Sequence, slots: Sequence) -> tuple[list, list]:
-        """As `replay`, with each equation's own place in the source."""
-        env: dict = {var: (const, None) for var, const in zip(jaxpr.constvars, consts)}
-        env |= dict(zip(jaxpr.invars, zip(values, slots)))
-
-        def read(atom):
-            return (atom.val, None) if isinstance(atom, Literal) else env[atom]
-
-        for eqn in jaxpr.eqns:
-            operands = [read(atom) for atom in eqn.invars]
-            frames, path = self.here(eqn.source_info)
-            with eqn.ctx.manager:
-                outs, out_slots = self.enter_or_note(
-                    eqn.primitive, [v for v, _ in operands], [s for _, s in operands], eqn.params, frames, path
-                )
-            env |= dict(zip(eqn.outvars, zip(outs, out_slots)))
-        results = [read(atom) for atom in jaxpr.outvars]
-        return [value for value, _ in results], [slot for _, slot in results]
+    def noted(self, eqn, values, slots) -> tuple[list, list]:
+        """As `apply`, for an equation of a called program, with its own place in the source."""
+        return self.enter_or_note(eqn.primitive, values, slots, eqn.params, *self.here(eqn.source_info))
 
     def note_entry(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
         if primitive is convert_element_type_p and self.is_written(values[0]):

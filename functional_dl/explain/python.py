@@ -26,6 +26,7 @@ from functional_dl.explain.naming import RESERVED, identifier
 from functional_dl.explain.printer import Block, Hint, Names, Printer
 from functional_dl.explain.source_layout import lay_out
 from functional_dl.explain.tracing import Plan, Traced, matched
+from functional_dl.jaxprs import equations
 
 FEW = 64  # numbers: a constant of no more is written out
 
@@ -85,8 +86,9 @@ class _Module:
         leaf_names = self.unpack(body)
         ct_names = self.cotangent_names(body)
         consts = [self.constant(value) for value in self.traced.consts]
-        jaxpr = _Pruned(self.traced.jaxpr, [*self.traced.outs, *self.traced.bars])
-        results = printer.program(jaxpr, consts, [*leaf_names, *ct_names], body, outermost=True)
+        wanted = [*self.traced.outs, *self.traced.bars]
+        arguments = [*leaf_names, *ct_names]
+        results = printer.program(self.traced.jaxpr, consts, arguments, body, outermost=True, outvars=wanted)
         self.scope = ""
         self.finish(body, results)
         self.imports = printer.imports
@@ -149,7 +151,7 @@ class _Module:
             counts[key] = counts.get(key, 0) + 1
             if name and not isinstance(var, Literal):
                 known.setdefault(var, f"{name}_bar_{counts[key]}")
-        for eqn in self.traced.jaxpr.eqns:
+        for eqn in equations(self.traced.jaxpr):
             scope = str(eqn.source_info.name_stack).split("/")
             for part in scope:
                 if part.startswith("meet_") and len(eqn.outvars) == 1:
@@ -248,13 +250,6 @@ class _Module:
             data = f'zlib.decompress(base64.b85decode("{packed}"))'
             self.constants.append(f"{name} = jnp.asarray(np.frombuffer({data}, {dtype}).reshape({show(array.shape)}))")
         return name
-
-
-class _Pruned:
-    """A jaxpr with fewer results."""
-
-    def __init__(self, jaxpr, outvars):
-        self.constvars, self.invars, self.eqns, self.outvars = jaxpr.constvars, jaxpr.invars, jaxpr.eqns, outvars
 
 
 def _scope(eqn) -> str | None:

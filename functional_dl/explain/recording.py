@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax.extend.core import take_current_trace
 
 from functional_dl.explain import sources
-from functional_dl.explain.calls import traced_function
 from functional_dl.explain.program import Notebook, Place
-from functional_dl.reverse.trace import open_jaxpr, record
+from functional_dl.jaxprs import traced_function
+from functional_dl.reverse.trace import record
 
 
 @dataclass
@@ -52,7 +52,7 @@ def run(fun: Callable, values: Sequence, active: Sequence[bool], stop, scoped: b
     return outs, Recording(notebook, program, residuals, inputs, numbers, list(program.outputs))
 
 
-def run_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool]):
+def run_jaxpr(jaxpr, values: Sequence, active: Sequence[bool]):
     """As `run`, for a jaxpr: the program inside a loop or branch."""
     with take_current_trace() as parent:
         notebook = Notebook(parent)
@@ -63,7 +63,7 @@ def run_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool]):
     function, file = traced_function(jaxpr)
     users = bool(file) and sources.is_users(file)
     notebook.entered.append(Place((), [], function if users else "", file if users else ""))
-    outs, out_slots = notebook.replay_noting(open_jaxpr(jaxpr)[0], consts, values, slots)
+    outs, out_slots = notebook.replay(jaxpr, values, slots, notebook.noted)
     outs = [y if hasattr(y, "shape") else jnp.asarray(y) for y in outs]
     program, residuals = notebook.close(slots, out_slots)
     numbers = [_output_number(notebook, y) for y in outs]

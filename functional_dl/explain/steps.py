@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.explain import backward, bodies, checks, flops, groups, latex, sources, summaries
+from functional_dl.explain import backward, bodies, checks, flops, groups, sources, summaries
 from functional_dl.explain import recording as recording_of
 from functional_dl.explain.explanation import Check, Step, Value
 from functional_dl.explain.facts import (
@@ -26,6 +26,8 @@ from functional_dl.explain.facts import (
 from functional_dl.explain.naming import Name, Namer, argument_name, latex_of, name_values
 from functional_dl.explain.program import Entry
 from functional_dl.explain.recording import Recording
+from functional_dl.jaxprs import argument_names
+from functional_dl.reverse import latex
 from functional_dl.reverse.values import is_reference
 
 
@@ -132,7 +134,7 @@ class Maker:
             active if any(ct is not None for ct in out_cts) else (),
             entry.label,
         )
-        forward, back = latex.equations(entry.primitive.name, terms)
+        forward, back = latex.equations(entry.latex, terms)
         inner = bodies.body_of(entry, out_cts)
         body, arguments = self.body(entry, inner, names) if inner is not None else ((), ())
         trips = inner.trips if inner is not None else 1
@@ -181,8 +183,7 @@ class Maker:
 
     def body(self, entry: Entry, inner: bodies.Body, names) -> tuple[tuple[Step, ...], tuple[int, ...]]:
         """The steps of the program inside of an equation, and the ids of its arguments."""
-        _, consts = latex_consts(inner)
-        _, recording = recording_of.run_jaxpr(inner.jaxpr, consts, inner.values, inner.active)
+        _, recording = recording_of.run_jaxpr(inner.jaxpr, inner.values, inner.active)
         inputs = []
         words = _argument_words(inner)
         for i, kind in enumerate(inner.kinds):
@@ -201,17 +202,8 @@ class Maker:
         return tuple(part.steps), tuple(part.offset + number for number in recording.inputs)
 
 
-def latex_consts(inner: bodies.Body):
-    from functional_dl.reverse.trace import open_jaxpr
-
-    return open_jaxpr(inner.jaxpr)
-
-
 def _argument_words(inner: bodies.Body) -> list[str]:
     """Names of a body's arguments, as its function calls them where JAX knows."""
-    from functional_dl.reverse.trace import open_jaxpr
-
-    info = getattr(open_jaxpr(inner.jaxpr)[0], "debug_info", None)
-    known = [str(n or "") for n in (getattr(info, "arg_names", None) or ())]
+    known = argument_names(inner.jaxpr)
     known = [""] * (len(inner.kinds) - len(known)) + known[-len(inner.kinds) :]
     return [argument_name(word) if word else kind for word, kind in zip(known, inner.kinds)]

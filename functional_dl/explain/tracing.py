@@ -17,7 +17,7 @@ from jax.tree_util import (
 
 from functional_dl.explain import backward
 from functional_dl.explain import recording as recording_of
-from functional_dl.reverse.trace import open_jaxpr
+from functional_dl.jaxprs import open_jaxpr
 from functional_dl.reverse.values import instantiate, is_differentiable, is_reference
 
 

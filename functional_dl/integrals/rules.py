@@ -7,13 +7,15 @@ import importlib
 import jax
 import numpy as np
 
+from functional_dl import arguments
+
 
 def quadax():
     """The module quadax.  Raises ImportError with what to install."""
     try:
         return importlib.import_module("quadax")
     except ImportError as error:
-        raise ImportError("functional_dl.integrals needs quadax: pip install 'functional_dl[integrals]'") from error
+        raise ImportError(arguments.missing("quadax", "integrate under jit or vmap", "calculus")) from error
 
 
 @functools.lru_cache(maxsize=256)

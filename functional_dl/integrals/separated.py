@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import qr
 
 from functional_dl.integrals.panels import ORDER, Panels
 
@@ -142,6 +141,8 @@ def _basis(matrix):
 
 def _large_determinant(basis):
     """Rows whose square submatrix has a determinant that no exchange of a row makes 5 % larger."""
+    from scipy.linalg import qr  # heavy to load, and seldom needed
+
     rank = basis.shape[1]
     chosen = np.asarray(qr(basis.T, mode="r", pivoting=True)[-1])[:rank]
     for _ in range(4 * rank):

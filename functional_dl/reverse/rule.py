@@ -11,16 +11,19 @@ the transpose, not the adjoint, which is JAX's convention.)  The function return
   a thunk        a function without arguments that computes it: it is called only where x_i_bar is wanted;
   None           zero.
 
-Every primitive stands in at most one of three tables: RULES (it has a rule), ZERO (its derivative is zero wherever it
-exists; the reason is kept) and UNSUPPORTED (no derivative is offered; the reason is kept and is what the user reads).
+PRIMITIVES is the one table: primitive -> `Rule`, `Zero` (the derivative is zero wherever it exists; the reason is kept)
+or `Unsupported` (no derivative is offered; the reason is kept and is what the user reads).  On a rule stands everything
+that is known of its primitive: formula, derivation, LaTeX, probes, what it reads.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jax.extend.core import Primitive
+
+from functional_dl.reverse.latex import Latex, Text, as_latex
 
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 COMPLEX = ("complex128", "complex64")
@@ -72,6 +75,9 @@ class Rule:
       forward: for primitives that hold programs of their own: `forward(tape, values, slots, **params)` records the
         program and returns its outputs' values and slots (see trace.Tape).  Then there is no `formula`.
       derivation: the docstring.
+      latex: the formulas forward and backward, as they are shown to a reader; None for general ones.
+      stateful: the operands' slots do not tell whether the rule is needed: it works on references.
+      takes_references: a loop, branch or call whose program may work on the caller's references.
     """
 
     primitive: Primitive
@@ -81,6 +87,9 @@ class Rule:
     reads: tuple[tuple[bool, ...], ...] = ((True, True),)
     forward: Any = None
     derivation: str = ""
+    latex: Latex | None = None
+    stateful: bool = False
+    takes_references: bool = False
 
     def kept(self, wanted: tuple[bool, ...]) -> list[bool]:
         """Which of (out, *primals) to keep where the cotangents of the wanted primals will be asked for."""
@@ -92,16 +101,59 @@ def _last(sequence, i):
     return sequence[min(i, len(sequence) - 1)]
 
 
-RULES: dict[Primitive, Rule] = {}
-ZERO: dict[Primitive, str] = {}
-UNSUPPORTED: dict[Primitive, str] = {}
-STATEFUL: set[Primitive] = set()  # of these, the operands' slots do not tell whether the rule is needed: references
-TAKES_REFERENCES: set[Primitive] = set()  # loops, branches and calls whose programs may work on the caller's references
-REFUSALS: dict[Primitive, type[Exception]] = {}  # the error that an unsupported primitive raises
+@dataclass(frozen=True)
+class Zero:
+    """The derivative is zero wherever it exists: the outputs are constants to the sweep.
+
+    Attributes:
+      reason: why.
+      latex: the formula forward.
+    """
+
+    reason: str
+    latex: Latex | None = None
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """No derivative is offered; a user who needs one gets `error` with the reason."""
+
+    reason: str
+    error: type[Exception] = NotImplementedError
+
+
+PRIMITIVES: dict[Primitive, Rule | Zero | Unsupported] = {}
+
+
+class Rules(Mapping[Primitive, Rule]):
+    """The primitives of PRIMITIVES that have a rule."""
+
+    def __getitem__(self, primitive: Primitive) -> Rule:
+        entry = PRIMITIVES[primitive]
+        if not isinstance(entry, Rule):
+            raise KeyError(primitive)
+        return entry
+
+    def __iter__(self) -> Iterator[Primitive]:
+        return (primitive for primitive, entry in PRIMITIVES.items() if isinstance(entry, Rule))
+
+    def __len__(self) -> int:
+        return sum(isinstance(entry, Rule) for entry in PRIMITIVES.values())
+
+    def __repr__(self) -> str:
+        return f"RULES: rules of {len(self)} primitives, RULES[primitive] -> Rule(primitive, vjp, probes, ...)"
+
+
+RULES = Rules()
 LATE: dict[str, Callable[[], None]] = {}  # beginning of primitives' names -> what registers their rules
 
 
-def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | tuple[str, ...] | None = None):
+def vjp_rule(
+    primitive: Primitive,
+    *probes: Probe,
+    reads: str | tuple[str, ...] | None = None,
+    latex: Latex | tuple[Text, ...] | None = None,
+):
     """Decorator: registers the function as the rule of `primitive` and returns it.
 
     The function's docstring is the derivation.  A rule without a derivation or a probe is refused.
@@ -112,6 +164,8 @@ def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | tuple[str, ...] 
       reads: names of the arguments, among `out` and the primals, whose values the formula reads, separated by blanks;
         "" where it reads shapes and dtypes alone.  A tuple of such texts, one for each primal, says what each
         primal's cotangent reads: for z = x y, ("y", "x").  By default all values are kept.
+      latex: (right-hand side of y = ..., that of each primal's cotangent, ...), in the notation of reverse.latex:
+        for y = log x, (r"\\ln <x>", r"<c> / <x>").
     Raises:
       TypeError: primitive is not a jax primitive, or a probe is not a Probe.
       ValueError: no derivation, no probe, a second rule for the primitive, or a name in reads that is no argument.
@@ -121,25 +175,28 @@ def vjp_rule(primitive: Primitive, *probes: Probe, reads: str | tuple[str, ...] 
     def register(formula):
         derivation = derivation_of(primitive, formula)
         mask = _read_mask(formula, reads)
-        RULES[primitive] = Rule(primitive, evaluated(formula), probes, formula, mask, derivation=derivation)
+        vjp = evaluated(formula)
+        PRIMITIVES[primitive] = Rule(
+            primitive, vjp, probes, formula, mask, derivation=derivation, latex=as_latex(latex)
+        )
         return formula
 
     return register
 
 
-def zero_derivative(reason: str, *primitives: Primitive) -> None:
-    """Enters primitives whose derivative is zero wherever it exists: their outputs are constants to the sweep."""
-    for primitive in primitives:
+def zero_derivative(reason: str, *primitives: Primitive, latex: Mapping[Primitive, Text] | None = None) -> None:
+    """Enters primitives whose derivative is zero wherever it exists; of some, the formula forward."""
+    formulas = latex or {}
+    for primitive in (*primitives, *formulas):
         _check_unclaimed(primitive)
-        ZERO[primitive] = reason
+        PRIMITIVES[primitive] = Zero(reason, as_latex(formulas.get(primitive)))
 
 
 def unsupported(reason: str, *primitives: Primitive, error: type[Exception] = NotImplementedError) -> None:
     """Enters primitives for which no derivative is offered; a user who needs one gets `error` with the reason."""
     for primitive in primitives:
         _check_unclaimed(primitive)
-        UNSUPPORTED[primitive] = reason
-        REFUSALS[primitive] = error
+        PRIMITIVES[primitive] = Unsupported(reason, error)
 
 
 def late_rules(*beginnings: str):
@@ -155,16 +212,27 @@ def late_rules(*beginnings: str):
     return register
 
 
-def rule_of(primitive: Primitive) -> Rule | None:
-    """The rule of a primitive, if it has one."""
-    rule = RULES.get(primitive)
-    if rule is None and LATE and primitive not in ZERO:
+def entry_of(primitive: Primitive) -> Rule | Zero | Unsupported | None:
+    """What the table says of a primitive; late rules are registered first."""
+    entry = PRIMITIVES.get(primitive)
+    if entry is None and LATE:
         for fun in {fun for name, fun in LATE.items() if primitive.name.startswith(name)}:
             for name in [name for name in LATE if LATE[name] is fun]:
                 del LATE[name]
             fun()
-            rule = RULES.get(primitive)
-    return rule
+            entry = PRIMITIVES.get(primitive)
+    return entry
+
+
+def rule_of(primitive: Primitive) -> Rule | None:
+    """The rule of a primitive, if it has one."""
+    entry = entry_of(primitive)
+    return entry if isinstance(entry, Rule) else None
+
+
+def is_constant(primitive: Primitive) -> bool:
+    """Whether the primitive's outputs are constants to the sweep."""
+    return isinstance(PRIMITIVES.get(primitive), Zero)
 
 
 def check_registration(primitive, probes: Sequence) -> None:
@@ -181,9 +249,9 @@ def check_registration(primitive, probes: Sequence) -> None:
 
 
 def _check_unclaimed(primitive: Primitive) -> None:
-    for name, table in (("RULES", RULES), ("ZERO", ZERO), ("UNSUPPORTED", UNSUPPORTED)):
-        if primitive in table:
-            raise ValueError(f"{primitive}: the primitive stands in the table {name} already.")
+    if primitive in PRIMITIVES:
+        kind = type(PRIMITIVES[primitive]).__name__
+        raise ValueError(f"{primitive}: the primitive stands in the table already, as {kind}.")
 
 
 def derivation_of(primitive, fun) -> str:

@@ -17,9 +17,11 @@ from jax.extend.core import Primitive
 from jax.extend.core.primitives import add_jaxvals_p
 from jax.tree_util import Partial
 
+from functional_dl.jaxprs import equations, open_jaxpr
+from functional_dl.reverse.latex import Latex, Text, as_latex
 from functional_dl.reverse.program import Program
-from functional_dl.reverse.rule import RULES, Probe, Rule, check_registration, derivation_of
-from functional_dl.reverse.trace import open_jaxpr, record, record_call, record_jaxpr
+from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
+from functional_dl.reverse.trace import record, record_call, record_jaxpr
 from functional_dl.reverse.values import is_differentiable
 
 
@@ -55,14 +57,20 @@ def forward(fun, values: Sequence, active: Sequence[bool]):
     return outs, aux, Partial(Backward(program), residuals)
 
 
-def forward_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool], apply=None):
+def forward_jaxpr(jaxpr, values: Sequence, active: Sequence[bool], apply=None, consts: Sequence | None = None):
     """As `forward`, for a jaxpr, whose outputs are all differentiated: their values and the pullback."""
-    outs, program, residuals = record_jaxpr(jaxpr, consts, values, active, apply)
+    outs, program, residuals = record_jaxpr(jaxpr, values, active, apply, consts)
     return outs, Partial(Backward(program), residuals)
 
 
-def call_rule(primitive: Primitive, *probes: Probe):
-    """Decorator for primitives that hold programs, or that record more than one equation: see rule.vjp_rule.
+def call_rule(
+    primitive: Primitive,
+    *probes: Probe,
+    latex: Latex | tuple[Text, ...] | None = None,
+    stateful: bool = False,
+    takes_references: bool = False,
+):
+    """Decorator for primitives that hold programs, or that record more than one equation: see rule.vjp_rule and Rule.
 
     The function is `forward(tape, values, slots, **params) -> (values, slots)`: it records into the caller's tape.  Its
     docstring is the derivation.
@@ -76,7 +84,16 @@ def call_rule(primitive: Primitive, *probes: Probe):
             return tuple(backward(program, residuals, ct if primitive.multiple_results else [ct]))
 
         derivation = derivation_of(primitive, forward)
-        RULES[primitive] = Rule(primitive, vjp, probes, forward=forward, derivation=derivation)
+        PRIMITIVES[primitive] = Rule(
+            primitive,
+            vjp,
+            probes,
+            forward=forward,
+            derivation=derivation,
+            latex=as_latex(latex),
+            stateful=stateful,
+            takes_references=takes_references,
+        )
         return forward
 
     return register
@@ -88,15 +105,14 @@ SMALL = 8  # equations: a program no larger than this joins the caller's, rather
 def call_jaxpr(tape, primitive, jaxpr, values: Sequence, slots: Sequence) -> tuple[list, list]:
     """Records a call of a program: its equations one by one where it is small or works on a reference of the caller's,
     else compiled as a unit."""
-    program, consts = open_jaxpr(jaxpr)
-    small = len(program.eqns) <= (SMALL if is_traced(values) else 1)
-    if small or any(id(v) in tape.contents for v in [*values, *consts]):
-        return tape.replay(program, consts, values, slots)
+    small = len(equations(jaxpr)) <= (SMALL if is_traced(values) else 1)
+    if small or any(id(v) in tape.contents for v in [*values, *open_jaxpr(jaxpr)[1]]):
+        return tape.replay(jaxpr, values, slots)
     return compiled_call(tape, primitive, _replay, values, slots, jaxpr=jaxpr)
 
 
 def _replay(tape, values, slots, *, jaxpr):
-    return tape.replay(*open_jaxpr(jaxpr), values, slots)
+    return tape.replay(jaxpr, values, slots)
 
 
 def is_traced(values: Sequence) -> bool:

@@ -1,4 +1,4 @@
-"""Function -> tape of equations -> Program.  The one reader of jaxprs, and the one place that touches JAX's tracing.
+"""Function -> tape of equations -> Program.  The one place that touches JAX's tracing.
 
 A `Tape` runs a program forward under the surrounding trace (so operations execute, are staged into a jit, are batched:
 whatever was going on before) and writes down each equation that depends on a differentiated input.  Values carry a
@@ -26,12 +26,13 @@ from typing import Any
 import jax
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import Literal, Primitive, jaxpr_as_fun, set_current_trace, take_current_trace
+from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
 from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 
+from functional_dl.jaxprs import MARKED, bind, called, equations, interpret, open_jaxpr
 from functional_dl.reverse.program import Call, Equation, Program, Residual
-from functional_dl.reverse.rule import REFUSALS, RULES, STATEFUL, TAKES_REFERENCES, UNSUPPORTED, ZERO, rule_of
+from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, rule_of
 from functional_dl.reverse.values import as_array, is_differentiable, is_reference
 
 # A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
@@ -43,105 +44,9 @@ def is_zero_marker(ct) -> bool:
     return isinstance(ct, SymbolicZero) or (type(ct).__name__ == "Zero" and hasattr(ct, "aval"))
 
 
-def primitive_of(fun: Callable, *args) -> Primitive:
-    """The primitive that fun applies first: for primitives that JAX gives no public name."""
-    return jax.make_jaxpr(fun)(*args).jaxpr.eqns[0].primitive
-
-
 def implementation(primitive: Primitive) -> Callable:
     """The program of other primitives by which JAX defines this one."""
     return primitive.impl
-
-
-def bind_params(primitive: Primitive, params: dict) -> dict:
-    """The parameters that `bind` takes, from those of a jaxpr's equation, which holds functions as jaxprs."""
-    if "subfuns" in params:
-        return params
-    return primitive.get_bind_params(params)
-
-
-def primitive_named(name: str, fun: Callable, *args) -> Primitive:
-    """The primitive of that name in the trace of fun, at any depth."""
-    jaxprs = [jax.make_jaxpr(fun)(*args).jaxpr]
-    for jaxpr in jaxprs:
-        for eqn in jaxpr.eqns:
-            if eqn.primitive.name == name:
-                return eqn.primitive
-            inner = [open_jaxpr(value)[0] for value in eqn.params.values()]
-            jaxprs.extend(value for value in inner if hasattr(value, "eqns"))
-    raise LookupError(f"JAX {jax.__version__} applies no primitive {name!r} where it is looked for: {jaxprs[0]}")
-
-
-def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
-    """A jaxpr and its constants; newer JAX keeps both in one object."""
-    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
-
-
-def scan_sizes(params: dict, operands: Sequence) -> tuple[int, int]:
-    """How many of a scan's operands are constants, and how many the carry; the rest are scanned over."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].update(list(operands)).unpack()  # from JAX 0.11 on
-    return len(list(consts)), len(list(carry))
-
-
-def function_of(jaxpr) -> Callable:
-    """The function of flat arguments, and with a flat list of results, that a closed jaxpr is."""
-    return jaxpr_as_fun(jaxpr)
-
-
-# Primitives that call a program, and where it stands among their parameters; derivatives of the caller's own are not
-# read.
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
-
-
-def staged(fun: Callable, *args):
-    """The program of fun at arguments of these types, without evaluating it: its jaxpr and the tree of its outputs."""
-    jaxpr, out = jax.make_jaxpr(fun, return_shape=True)(*args)
-    return jaxpr, jax.tree_util.tree_structure(out)
-
-
-def walk(jaxpr, values: Sequence, apply: Callable) -> list:
-    """The outputs of a program under another meaning of its primitives: numbers of many digits, power series, ...
-
-    Args:
-      jaxpr: as `staged` gives it, or as a primitive's parameter.
-      values: what its inputs stand for.
-      apply: `apply(primitive, operands, params)` -> list of outputs.  Programs that are merely called are walked
-      through.
-    """
-    jaxpr, consts = open_jaxpr(jaxpr)
-    env = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, values))
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        key = CALLS.get(eqn.primitive.name)
-        outs = walk(eqn.params[key], operands, apply) if key else apply(eqn.primitive, operands, eqn.params)
-        env.update(zip(eqn.outvars, outs))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def primitive_names(jaxpr) -> set[str]:
-    """The primitives of a program, at any depth."""
-    names = set()
-    for eqn in open_jaxpr(jaxpr)[0].eqns:
-        names.add(eqn.primitive.name)
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                if hasattr(open_jaxpr(inner)[0], "eqns"):
-                    names |= primitive_names(inner)
-    return names
 
 
 def writes_to(jaxpr) -> set[int]:
@@ -155,36 +60,40 @@ def writes_to(jaxpr) -> set[int]:
 
 def active_outputs(jaxpr, active: Sequence[bool]) -> list[bool]:
     """Which outputs of a jaxpr can depend differentiably on the active inputs."""
+    jaxpr, _ = open_jaxpr(jaxpr)
     live = {var for var, a in zip(jaxpr.invars, active) if a}
-    for eqn in jaxpr.eqns:
-        if eqn.primitive in ZERO:
+    for eqn in equations(jaxpr):
+        if is_constant(eqn.primitive):
             continue
         operands = [not isinstance(atom, Literal) and atom in live for atom in eqn.invars]
         if not any(operands):
             continue
         live.update(atom for atom in eqn.invars if is_reference(atom.aval))  # it may be written to
-        inner = eqn.params.get("jaxpr") if eqn.primitive.name in ("jit", "pjit", "closed_call", "remat2") else None
-        outs = active_outputs(open_jaxpr(inner)[0], operands) if inner is not None else [True] * len(eqn.outvars)
+        inner = called(eqn.primitive, eqn.params, MARKED)
+        outs = active_outputs(inner, operands) if inner is not None else [True] * len(eqn.outvars)
         outvars = [var for var, out in zip(eqn.outvars, outs) if out]
         live.update(var for var in outvars if is_differentiable(var.aval) or is_reference(var.aval))
     return [not isinstance(atom, Literal) and atom in live for atom in jaxpr.outvars]
 
 
-def hoistable(jaxpr, invariant: int) -> tuple[list, list]:
-    """Of a loop's body: the equations that depend on its first `invariant` inputs alone, and which of their outputs
-    the rest of the body uses.  An equation with effects stays where it is, and so does one that makes a reference."""
+def hoistable(jaxpr, invariant: int) -> tuple[list, list, list]:
+    """Of a loop's body: the equations that depend on its first `invariant` inputs alone, the others, and which outputs
+    of the first the others use.  An equation with effects stays where it is, and so does one that makes a
+    reference."""
+    jaxpr, _ = open_jaxpr(jaxpr)
     fixed = set(jaxpr.constvars) | set(jaxpr.invars[:invariant])
-    hoisted, used = [], set()
-    for eqn in jaxpr.eqns:
+    hoisted, others, used = [], [], set()
+    for eqn in equations(jaxpr):
         atoms = [atom for atom in eqn.invars if not isinstance(atom, Literal)]
         stays = eqn.effects or any(is_reference(var.aval) for var in eqn.outvars)
         if not stays and all(atom in fixed for atom in atoms):
             hoisted.append(eqn)
             fixed.update(eqn.outvars)
         else:
+            others.append(eqn)
             used.update(atoms)
     used.update(atom for atom in jaxpr.outvars if not isinstance(atom, Literal))
-    return hoisted, [var for eqn in hoisted for var in eqn.outvars if var in used]
+    return hoisted, others, [var for eqn in hoisted for var in eqn.outvars if var in used]
 
 
 class RecordTracer(Tracer):
@@ -317,9 +226,10 @@ class Tape:
     def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
         holds = self.holds_differentiated(values)
-        active = any(s is not None for s in slots) or primitive in STATEFUL or holds
+        entry = PRIMITIVES.get(primitive)
+        active = any(s is not None for s in slots) or holds or (isinstance(entry, Rule) and entry.stateful)
         rule = rule_of(primitive) if active else None
-        if rule is not None and rule.forward is not None and (not holds or primitive in STATEFUL | TAKES_REFERENCES):
+        if rule is not None and rule.forward is not None and (not holds or rule.stateful or rule.takes_references):
             return rule.forward(self, values, slots, **params)
         if holds:
             raise NotImplementedError(
@@ -327,12 +237,11 @@ class Tape:
                 f"({summarize(current_source())}); read it before, and pass its value."
             )
         try:
-            outs = primitive.bind(*values, **bind_params(primitive, params))
+            outs = bind(primitive, values, params)
         except NotImplementedError as error:
-            if not active or rule is not None or primitive in ZERO:
+            if not active or rule is not None or is_constant(primitive):
                 raise
             raise NotImplementedError(no_rule_message(primitive)) from error
-        outs = list(outs) if primitive.multiple_results else [outs]
         return self.note(primitive, rule, params, values, slots, outs)
 
     def place(self) -> Any:
@@ -346,21 +255,22 @@ class Tape:
     def apply_saved(self, primitive: Primitive, values: list, slots: list, params: dict, saved) -> tuple[list, list]:
         """As `apply`, for an equation whose outputs are known: the next ones of the iterator `saved`."""
         rule = rule_of(primitive) if any(s is not None for s in slots) else None
-        avals = jax.eval_shape(lambda *xs: primitive.bind(*xs, **bind_params(primitive, params)), *values)
-        outs = [next(saved) for _ in (avals if primitive.multiple_results else [avals])]
+        outs = [next(saved) for _ in jax.eval_shape(lambda *xs: bind(primitive, xs, params), *values)]
         if rule is not None and rule.forward is not None:
             return rule.forward(self, values, slots, **params)
         return self.note(primitive, rule, params, values, slots, outs)
 
     def note(self, primitive, rule, params, values, slots, outs) -> tuple[list, list]:
         """Records outs = primitive(*values) if an operand has a slot and an output a tangent space."""
-        if primitive in ZERO or all(s is None for s in slots):
+        if is_constant(primitive) or all(s is None for s in slots):
             return outs, [None] * len(outs)
         out_slots = self.new_slots(outs)
         if all(s is None for s in out_slots):
             return outs, out_slots
         if rule is None:
-            raise REFUSALS.get(primitive, NotImplementedError)(no_rule_message(primitive))
+            entry = PRIMITIVES.get(primitive)
+            error = entry.error if isinstance(entry, Unsupported) else NotImplementedError
+            raise error(no_rule_message(primitive))
         source = self.place()
         values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
         self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
@@ -375,37 +285,21 @@ class Tape:
         return outs, out_slots
 
     def replay(
-        self, jaxpr, consts, values: Sequence, slots: Sequence, apply=None, known=None, done: Sequence = ()
+        self, jaxpr, values: Sequence, slots: Sequence, apply: Callable | None = None, **parts
     ) -> tuple[list, list]:
         """Runs a jaxpr's equations through the tape: the caller's program continues inside the callee's.
 
         Args:
-          apply: what to do with an equation, `Tape.apply` by default.
-          known: variables that are known already, with value and slot.
-          done: equations that are left out; what the others read of their outputs is known.
+          apply: what to do with an equation, `apply(eqn, values, slots)`; `Tape.apply` by default.
+          **parts: as for `interpret`; what is `known` has pairs of value and slot.
         """
-        apply = apply or self.apply
-        env: dict = dict(known or {})
-        left_out = {id(eqn) for eqn in done}
-        for var, const in zip(jaxpr.constvars, consts):
-            env[var] = (const, None)
-        for var, value, slot in zip(jaxpr.invars, values, slots):
-            env[var] = (value, slot)
 
-        def read(atom):
-            return (atom.val, None) if isinstance(atom, Literal) else env[atom]
+        def equation(eqn, operands):
+            values, slots = [value for value, _ in operands], [slot for _, slot in operands]
+            outs = self.apply(eqn.primitive, values, slots, eqn.params) if apply is None else apply(eqn, values, slots)
+            return zip(*outs)
 
-        for eqn in jaxpr.eqns:
-            if id(eqn) in left_out:
-                continue
-            operands = [read(atom) for atom in eqn.invars]
-            with eqn.ctx.manager:
-                outs, out_slots = apply(
-                    eqn.primitive, [value for value, _ in operands], [slot for _, slot in operands], eqn.params
-                )
-            for var, out, slot in zip(eqn.outvars, outs, out_slots):
-                env[var] = (out, slot)
-        results = [read(atom) for atom in jaxpr.outvars]
+        results = interpret(jaxpr, list(zip(values, slots)), equation, lambda value, _: (value, None), **parts)
         return [value for value, _ in results], [slot for _, slot in results]
 
     def run(self, fun: Callable, values: Sequence, slots: Sequence) -> tuple[list, list]:
@@ -480,17 +374,18 @@ def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: boo
     return outs, aux, program, residuals
 
 
-def record_jaxpr(jaxpr, consts, values: Sequence, active: Sequence[bool], apply=None):
+def record_jaxpr(jaxpr, values: Sequence, active: Sequence[bool], apply=None, consts: Sequence | None = None):
     """As `record`, for a jaxpr, whose outputs are all differentiated: outputs' values, Program, residuals.
 
     Args:
-      apply: what to do with an equation, `apply(tape, primitive, values, slots, params)`; Tape.apply by default.
+      apply: what to do with an equation, `apply(tape, eqn, values, slots)`; Tape.apply by default.
+      consts: the jaxpr's constants, where they are not its own.
     """
-    return record_call(functools.partial(_replay, jaxpr, consts, apply), values, active)
 
+    def body(tape, values, slots):
+        return tape.replay(jaxpr, values, slots, apply and functools.partial(apply, tape), consts=consts)
 
-def _replay(jaxpr, consts, apply, tape, values, slots):
-    return tape.replay(jaxpr, consts, values, slots, apply and functools.partial(apply, tape))
+    return record_call(body, values, active)
 
 
 def record_call(body: Callable, values: Sequence, active: Sequence[bool]):
@@ -506,10 +401,10 @@ def record_call(body: Callable, values: Sequence, active: Sequence[bool]):
 
 def no_rule_message(primitive: Primitive) -> str:
     """What a user is told who differentiates through a primitive without a rule."""
-    reason = UNSUPPORTED.get(primitive)
+    entry = PRIMITIVES.get(primitive)
     where = summarize(current_source())
-    if reason is not None:
-        return f"Differentiation rule for '{primitive}' not implemented ({where}): {reason}"
+    if isinstance(entry, Unsupported):
+        return f"Differentiation rule for '{primitive}' not implemented ({where}): {entry.reason}"
     return (
         f"Differentiation rule for '{primitive}' not implemented ({where}). State one with "
         f"@functional_dl.reverse.vjp_rule({primitive}_p, Probe(...)), or wrap the function in jax.custom_vjp."

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from functional_dl import tree
+from functional_dl import arguments, tree
 from functional_dl.aliases import PyTree
 
 
@@ -105,8 +105,5 @@ def _orbax():
     try:
         import orbax.checkpoint as ocp
     except ImportError as error:
-        raise ImportError(
-            "checkpoint_dir: checkpoints need orbax-checkpoint; "
-            "install it with: pip install 'functional_dl[experiments]'"
-        ) from error
+        raise ImportError(arguments.missing("orbax-checkpoint", "checkpoint_dir", "training")) from error
     return ocp

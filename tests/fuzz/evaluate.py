@@ -1,14 +1,14 @@
 """Evaluation of a jaxpr one equation at a time, loops and branches in Python.
 
-To compile a program costs a hundred times what it costs to run it.  Here the common primitives run in NumPy, and the
-others through JAX, which compiles each once for the few shapes that there are.
+How a program is read is the package's (functional_dl.jaxprs); what its primitives mean is said here anew.  To compile a
+program costs a hundred times what it costs to run it.  Here the common primitives run in NumPy, and the others through
+JAX, which compiles each once for the few shapes that there are.
 """
 
 import jax
 import numpy as np
-from jax.extend.core import Literal
 
-from functional_dl.reverse.trace import scan_sizes
+from functional_dl.jaxprs import Interpreter, solver_of, staged
 
 FAST = {np.dtype(name) for name in ("float64", "float32", "complex128", "int32", "int64", "bool")}
 
@@ -146,17 +146,6 @@ NUMPY = {name: _function(fun) for name, fun in NUMPY.items()} | {
     "dynamic_update_slice": _dynamic_update_slice,
 }
 
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
-
 
 def stepwise(fun):
     """fun, traced once for arguments of each type, and evaluated equation by equation."""
@@ -166,83 +155,24 @@ def stepwise(fun):
         leaves = jax.tree.leaves(args)
         kind = tuple(jax.typeof(x) for x in leaves)
         if kind not in traced:
-            traced[kind] = jax.make_jaxpr(fun, return_shape=True)(*args)
-        closed, shape = traced[kind]
+            traced[kind] = staged(fun, *args)
+        jaxpr, tree = traced[kind]
         with np.errstate(all="ignore"):
-            return jax.tree.unflatten(jax.tree.structure(shape), evaluate(closed, *leaves))
+            return jax.tree.unflatten(tree, EVALUATION.run(jaxpr, leaves))
 
     return evaluated
 
 
-def evaluate(closed, *args) -> list:
-    jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
-    env = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, args, strict=True))
+class Evaluation(Interpreter):
+    """Values are arrays of NumPy's or JAX's."""
 
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        env.update(zip(eqn.outvars, _apply(eqn, [read(atom) for atom in eqn.invars]), strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _apply(eqn, operands):
-    name, params = eqn.primitive.name, eqn.params
-    if name in CALLS:
-        return evaluate(params[CALLS[name]], *operands)
-    if name in LOOPS:
-        return LOOPS[name](operands, eqn)
-    if name in NUMPY and all(v.aval.dtype in FAST for v in (*eqn.invars, eqn.outvars[0])):
-        return [np.asarray(NUMPY[name](*map(np.asarray, operands), **params), eqn.outvars[0].aval.dtype)]
-    outs = eqn.primitive.bind(*operands, **params)
-    return outs if eqn.primitive.multiple_results else [outs]
+    def apply(self, eqn, operands):
+        name, params = eqn.primitive.name, eqn.params
+        if name == "custom_linear_solve":
+            return self.run(*solver_of(params, operands))
+        if name in NUMPY and all(v.aval.dtype in FAST for v in (*eqn.invars, eqn.outvars[0])):
+            return [np.asarray(NUMPY[name](*map(np.asarray, operands), **params), eqn.outvars[0].aval.dtype)]
+        return super().apply(eqn, operands)
 
 
-def _cond(operands, eqn):
-    index, *rest = operands
-    branches = eqn.params["branches"]
-    return evaluate(branches[min(max(int(index), 0), len(branches) - 1)], *rest)
-
-
-def _while(operands, eqn):
-    p = eqn.params
-    first, second = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
-    cond_consts, body_consts, state = operands[:first], operands[first:second], operands[second:]
-    while True:
-        going = evaluate(p["cond_jaxpr"], *cond_consts, *state)[0]
-        if not np.any(going):
-            return state
-        after = evaluate(p["body_jaxpr"], *body_consts, *state)
-        state = [new if not going.ndim else _chosen(going, new, old) for new, old in zip(after, state)]
-
-
-def _chosen(going, new, old):
-    """A loop under vmap: those that have finished stand still."""
-    return np.where(np.reshape(going, going.shape + (1,) * (new.ndim - going.ndim)), new, old)
-
-
-def _scan(operands, eqn):
-    p = eqn.params
-    num_consts, num_carry = scan_sizes(p, operands)
-    consts, carry, xs = (
-        operands[:num_consts],
-        operands[num_consts : num_consts + num_carry],
-        operands[num_consts + num_carry :],
-    )
-    rows = [None] * p["length"]
-    for i in reversed(range(p["length"])) if p["reverse"] else range(p["length"]):
-        outs = evaluate(p["jaxpr"], *consts, *carry, *[x[i] for x in xs])
-        carry, rows[i] = outs[:num_carry], outs[num_carry:]
-    avals = [v.aval for v in eqn.outvars[num_carry:]]
-    stacked = [np.stack(column) for column in zip(*rows)] if rows else [np.zeros(a.shape, a.dtype) for a in avals]
-    return [*carry, *stacked]
-
-
-def _linear_solve(operands, eqn):
-    lengths = eqn.params["const_lengths"]
-    start = lengths.matvec + lengths.vecmat
-    total = sum(lengths)
-    return evaluate(eqn.params["jaxprs"].solve, *operands[start : start + lengths.solve], *operands[total:])
-
-
-LOOPS = {"cond": _cond, "while": _while, "scan": _scan, "custom_linear_solve": _linear_solve}
+EVALUATION = Evaluation()

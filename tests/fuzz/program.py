@@ -167,16 +167,5 @@ def arguments(program: Program, seed: int = 0) -> tuple:
     return tuple(one(kind) for kind in program.inputs.values())
 
 
-def primitives(jaxpr) -> Iterator[str]:
-    """Names of a jaxpr's primitives, those of inner jaxprs included."""
-    for eqn in jaxpr.eqns:
-        yield eqn.primitive.name
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    yield from primitives(inner)
-
-
 def trace(program: Program):
-    return jax.make_jaxpr(function(program))(*arguments(program)).jaxpr
+    return jax.make_jaxpr(function(program))(*arguments(program))

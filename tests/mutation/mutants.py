@@ -301,13 +301,13 @@ def planted(mutant: Mutant):
             changed = dataclasses.replace(rule, formula=function, vjp=table.evaluated(function))
         else:
             changed = dataclasses.replace(rule, forward=function)
-        reverse.RULES[rule.primitive] = changed
+        reverse.PRIMITIVES[rule.primitive] = changed
     setattr(module, mutant.function, function)
     sweep._compiled_forward.cache_clear()
     try:
         yield
     finally:
         setattr(module, mutant.function, original)
-        reverse.RULES.update(replaced)
+        reverse.PRIMITIVES.update(replaced)
         del module.__dict__["__scaled"]
         sweep._compiled_forward.cache_clear()

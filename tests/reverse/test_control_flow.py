@@ -10,6 +10,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from functional_dl import reverse
+from functional_dl.jaxprs import equations
 
 M = jnp.linspace(0.2, 1.3, 6).reshape(2, 3)
 W = jnp.sin(jnp.arange(9.0)).reshape(3, 3)
@@ -205,8 +206,8 @@ def test_a_policy_may_say_where_a_value_is_saved():
 
 def test_a_loop_computes_what_does_not_change_once():
     program = jax.make_jaxpr(lambda w, xs: reverse.vjp(invariant_work, w, xs)[0])(W, XS)
-    loops = [eqn.params["jaxpr"] for eqn in program.eqns if eqn.primitive.name == "scan"]
-    steps = {eqn.primitive.name for body in loops for eqn in body.eqns}
+    loops = [eqn.params["jaxpr"] for eqn in equations(program) if eqn.primitive.name == "scan"]
+    steps = {eqn.primitive.name for body in loops for eqn in equations(body)}
     assert "dot_general" in steps
     assert "exp" not in steps
 

@@ -1,4 +1,4 @@
-"""What a user writes in a day, with the types that a strict checker infers: pyright accepts every line (pyproject.toml).
+"""What a user writes in a day, with the types that a strict checker infers: pyright accepts every line.
 
 `assert_type` holds the inferred types at checking time; `main` runs all calls and hands out a few values.
 """

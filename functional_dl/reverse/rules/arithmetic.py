@@ -17,6 +17,8 @@ from jax.extend.core.primitives import (
     sub_p,
 )
 
+from functional_dl.reverse import latex
+from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import times, unbroadcast, zeros_like
 from functional_dl.reverse.values import is_inexact
@@ -34,6 +36,7 @@ def _wider(dtype):
     Probe(lambda x, y: lax.add(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), dtypes=ALL),
     Probe(lax.add, shapes=((2, 1), (2, 3)), dtypes=ALL),
     reads="",
+    latex=("<0> + <1>", "<c>", "<c>"),
 )
 def add_vjp(ct, out, x, y, **_):
     """z = x + y,  dz = dx + dy  =>  x_bar = z_bar,  y_bar = z_bar."""
@@ -44,6 +47,7 @@ def add_vjp(ct, out, x, y, **_):
     add_jaxvals_p,
     Probe(add_jaxvals_p.bind, shapes=((3,), (3,)), dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x + y),
     reads="",
+    latex=("<0> + <1>", "<c>", "<c>"),
 )
 def add_jaxvals_vjp(ct, out, x, y, **_):
     """z = x + y (the sum of two cotangents)  =>  x_bar = z_bar,  y_bar = z_bar."""
@@ -56,13 +60,14 @@ def add_jaxvals_vjp(ct, out, x, y, **_):
     Probe(lambda x, y: lax.sub(lax.reduce_sum(y, (0,)), x), shapes=((2, 3), (2,)), dtypes=ALL),
     Probe(lax.sub, shapes=((2, 3), (1, 3)), dtypes=ALL),
     reads="",
+    latex=("<0> - <1>", "<c>", "-<c>"),
 )
 def sub_vjp(ct, out, x, y, **_):
     """z = x - y,  dz = dx - dy  =>  x_bar = z_bar,  y_bar = -z_bar."""
     return lambda: unbroadcast(ct, x), lambda: unbroadcast(lax.neg(ct), y)
 
 
-@vjp_rule(neg_p, Probe(lax.neg, dtypes=ALL, elementwise=True, exact=lambda mp, x: -x), reads="")
+@vjp_rule(neg_p, Probe(lax.neg, dtypes=ALL, elementwise=True, exact=lambda mp, x: -x), reads="", latex=("-<x>", "-<c>"))
 def neg_vjp(ct, out, x, **_):
     """y = -x  =>  x_bar = -y_bar."""
     return (lax.neg(ct),)
@@ -77,6 +82,7 @@ def neg_vjp(ct, out, x, **_):
     Probe(lambda x, y: lax.mul(x, y, out_dtype=_wider(x.dtype)), shapes=((2, 3), (2, 1))),
     Probe(lambda x, y: lax.mul(x, y, out_dtype=_wider(x.dtype)), shapes=((1, 3), (2, 3))),
     reads=("y", "x"),
+    latex=(r"<0> \odot <1>", r"<c> \odot <1>", r"<c> \odot <0>"),
 )
 def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
     """z = x y,  dz = y dx + x dy  =>  x_bar = y z_bar,  y_bar = x z_bar."""
@@ -94,6 +100,7 @@ def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
     Probe(lambda x, y: lax.div(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), low=0.5, dtypes=ALL),
     Probe(lax.div, shapes=((2, 1), (2, 3)), low=0.5, dtypes=ALL),
     reads=("y", "out y"),
+    latex=(r"<0> / <1>", r"<c> / <1>", r"-<c> \odot <y> / <1>"),
 )
 def div_vjp(ct, out, x, y, **_):
     """z = x / y,  dz = dx / y - (x / y) dy / y  =>  x_bar = z_bar / y,  y_bar = -z z_bar / y."""
@@ -103,7 +110,12 @@ def div_vjp(ct, out, x, y, **_):
     )
 
 
-@vjp_rule(square_p, Probe(lax.square, dtypes=ALL, elementwise=True, exact=lambda mp, x: x * x), reads="x")
+@vjp_rule(
+    square_p,
+    Probe(lax.square, dtypes=ALL, elementwise=True, exact=lambda mp, x: x * x),
+    reads="x",
+    latex=("<x>^2", r"2\, <c> \odot <x>"),
+)
 def square_vjp(ct, out, x, **_):
     """y = x^2,  dy = 2 x dx  =>  x_bar = 2 x y_bar."""
     return (lax.mul(ct, times(2, x)),)
@@ -113,6 +125,7 @@ def square_vjp(ct, out, x, **_):
     sqrt_p,
     Probe(lax.sqrt, low=0.25, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.sqrt(x)),
     reads="out",
+    latex=(r"\sqrt{<x>}", r"\frac{<c>}{2 <y>}"),
 )
 def sqrt_vjp(ct, out, x, **_):
     """y = sqrt x,  dy = dx / (2 sqrt x)  =>  x_bar = y_bar / (2 y);  at 0 the slope is +inf."""
@@ -123,6 +136,7 @@ def sqrt_vjp(ct, out, x, **_):
     rsqrt_p,
     Probe(lax.rsqrt, low=0.25, dtypes=ALL, elementwise=True, exact=lambda mp, x: 1 / mp.sqrt(x)),
     reads="out x",
+    latex=(r"\frac{1}{\sqrt{<x>}}", r"-\tfrac12\, <c> \odot \frac{<y>}{<x>}"),
 )
 def rsqrt_vjp(ct, out, x, **_):
     """y = x^(-1/2),  dy = -1/2 x^(-3/2) dx  =>  x_bar = -1/2 (y / x) y_bar."""
@@ -134,10 +148,20 @@ def rsqrt_vjp(ct, out, x, **_):
     Probe(lax.cbrt, low=0.25, elementwise=True, exact=lambda mp, x: mp.cbrt(x)),
     Probe(lax.cbrt, low=-2.0, high=-0.25, elementwise=True, exact=lambda mp, x: -mp.cbrt(-x)),
     reads="out",
+    latex=(r"\sqrt[3]{<x>}", r"\frac{<c>}{3 <y>^2}"),
 )
 def cbrt_vjp(ct, out, x, **_):
     """y = x^(1/3),  dy = dx / (3 x^(2/3))  =>  x_bar = y^-2 / 3 y_bar;  at 0 the slope is +inf."""
     return (lax.mul(ct, times(1 / 3, lax.integer_pow(out, -2))),)
+
+
+def _power_latex(terms: Terms) -> str:
+    return f"<x>^{{{terms.params['y']}}}"
+
+
+def _power_bar_latex(terms: Terms) -> str:
+    n = terms.params["y"]
+    return r"2\, <c> \odot <x>" if n == 2 else f"{latex.number(n)}\\, <c> \\odot <x>^{{{n - 1}}}"
 
 
 @vjp_rule(
@@ -157,6 +181,7 @@ def cbrt_vjp(ct, out, x, **_):
     Probe(lambda x: lax.integer_pow(x, 1), dtypes=ALL),
     Probe(lambda x: lax.integer_pow(x, 2), dtypes=ALL),
     reads="x",
+    latex=(_power_latex, _power_bar_latex),
 )
 def integer_pow_vjp(ct, out, x, *, y, **_):
     """y = x^n for a fixed integer n,  dy = n x^(n-1) dx  =>  x_bar = n x^(n-1) y_bar;  zero for n = 0."""
@@ -174,6 +199,7 @@ def integer_pow_vjp(ct, out, x, *, y, **_):
     Probe(lax.pow, shapes=((2, 1), (2, 3)), low=0.25, dtypes=ALL),
     Probe(lax.pow, shapes=((2, 3), (1, 3)), low=0.25, dtypes=ALL),
     reads=("x y", "out x"),
+    latex=(r"<0>^{<1>}", r"<c> \odot <1> \odot <0>^{<1> - 1}", r"<c> \odot <y> \odot \ln <0>"),
 )
 def pow_vjp(ct, out, x, y, **_):
     """z = x^y,  dz = y x^(y-1) dx + x^y log(x) dy  =>  x_bar = y x^(y-1) z_bar,  y_bar = z log(x) z_bar.

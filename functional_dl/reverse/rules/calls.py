@@ -19,21 +19,23 @@ from jax.extend.core.primitives import (
     remat_p,
 )
 
+from functional_dl.jaxprs import PLAIN, bind, bind_params, called
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
+from functional_dl.reverse.latex import CALL_BAR, Terms, bars, call, escape, jacobian
+from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, bind_params, is_zero_marker, open_jaxpr
+from functional_dl.reverse.trace import active_outputs, is_zero_marker
 from functional_dl.reverse.values import as_array, instantiate
-
-TAKES_REFERENCES.update({jit_p, closed_call_p, remat_p})
 
 
 @call_rule(
     jit_p,
     Probe(lambda x: jax.jit(lambda y: lax.sin(y))(x), elementwise=True, exact=lambda mp, x: mp.sin(x)),
     Probe(lambda x, y: jax.jit(lambda x, y: _power_tower(x, y))(x, y), shapes=((3,), (3,)), low=0.5, high=1.5),
+    latex=(call, CALL_BAR),
+    takes_references=True,
 )
 def jit_forward(tape, values, slots, *, jaxpr, **_):
     """y = f(x), compiled  =>  x_bar = (df/dx)^T y_bar, compiled: f's equations forward, then f's equations backward."""
@@ -47,15 +49,44 @@ def _power_tower(x, y):
     return x
 
 
-@call_rule(closed_call_p, Probe(lambda x: _closed_sine(x)))
+@call_rule(
+    closed_call_p,
+    Probe(lambda x: _closed_sine(x)),
+    latex=(call, CALL_BAR),
+    takes_references=True,
+)
 def closed_call_forward(tape, values, slots, *, call_jaxpr, **_):
     """y = f(x)  =>  x_bar = (df/dx)^T y_bar: f's equations join the caller's."""
-    return tape.replay(*open_jaxpr(call_jaxpr), values, slots)
+    return tape.replay(call_jaxpr, values, slots)
 
 
 def _closed_sine(x):
     jaxpr = jax.make_jaxpr(lambda y: lax.sin(y))(jax.ShapeDtypeStruct(x.shape, x.dtype))
-    return closed_call_p.bind(x, **closed_call_p.get_bind_params({"call_jaxpr": jaxpr}))[0]
+    return bind(closed_call_p, [x], {"call_jaxpr": jaxpr})[0]
+
+
+_NAMED = {  # functions of jax.nn and its kin that readers know by name: forward, and backward by the user's own rule
+    "relu": (r"\max(<x>, 0)", r"<c> \odot [<x> > 0]"),
+    "relu6": (r"\min(\max(<x>, 0), 6)", r"<c> \odot [0 < <x> < 6]"),
+    "softmax": (call, r"<y> \odot \left(<c> - \textstyle\sum <c> \odot <y>\right)"),
+    "logsumexp": (call, r"<c> \odot \operatorname{softmax}(<x>)"),
+}
+
+
+def _custom_latex(terms: Terms) -> str:
+    text = _NAMED.get(terms.label.strip("_"), (call,))[0]
+    return text(terms) if callable(text) else text
+
+
+def _custom_bar_latex(terms: Terms) -> str:
+    known = _NAMED.get(terms.label.strip("_"))
+    return known[1] if known else jacobian(terms)
+
+
+def _user_bar_latex(terms: Terms) -> str:
+    """A cotangent that the user's own backward pass returns."""
+    name = escape(terms.label.strip("_") or "f")
+    return f"\\operatorname{{{name}{{\\text{{-}}}}bwd}}_{{{terms.place}}}({bars(terms)})"
 
 
 @jax.custom_jvp
@@ -66,7 +97,11 @@ def _cube(x):
 _cube.defjvp(lambda primals, tangents: (_cube(primals[0]), 3.0 * primals[0] * primals[0] * tangents[0]))
 
 
-@call_rule(custom_jvp_call_p, Probe(lambda x: _cube(x), elementwise=True, exact=lambda mp, x: x**3))
+@call_rule(
+    custom_jvp_call_p,
+    Probe(lambda x: _cube(x), elementwise=True, exact=lambda mp, x: x**3),
+    latex=(_custom_latex, _custom_bar_latex),
+)
 def custom_jvp_forward(tape, values, slots, **params):
     """y = f(x) with the user's (x, x_dot) -> (y, y_dot), linear in x_dot: y_dot = A x_dot  =>  x_bar = A^T y_bar.
 
@@ -118,6 +153,7 @@ _damped_sine.defvjp(
     custom_vjp_call_p,
     Probe(lambda x: _scaled_sine(x), elementwise=True, forward=False, exact=lambda mp, x: 2 * mp.sin(x)),
     Probe(lambda x: _damped_sine(x), dtypes=("float64",), forward=False),
+    latex=(_custom_latex, _user_bar_latex),
 )
 def custom_vjp_forward(tape, values, slots, **params):
     """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns."""
@@ -157,6 +193,8 @@ def _is_float0(x):
     Probe(lambda x: jax.checkpoint(lambda y: jax.jit(_twice)(y))(x), shapes=((2, 2),), dtypes=("float64",)),
     Probe(lambda x: jax.checkpoint(_twice, policy=jax.checkpoint_policies.everything_saveable)(x), shapes=((2, 2),)),
     Probe(lambda x: jax.checkpoint(_twice, policy=jax.checkpoint_policies.dots_saveable)(x), shapes=((2, 2),)),
+    latex=(call, CALL_BAR + r" \quad (f \text{ computed again})"),
+    takes_references=True,
 )
 def checkpoint_forward(tape, values, slots, *, jaxpr, prevent_cse=True, policy=None, **_):
     """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again before its way back.
@@ -165,31 +203,28 @@ def checkpoint_forward(tape, values, slots, *, jaxpr, prevent_cse=True, policy=N
     A program that works on the caller's references is not run twice: its equations join the caller's.
     """
     if holds_references(values):
-        return tape.replay(*open_jaxpr(jaxpr), values, slots)
+        return tape.replay(jaxpr, values, slots)
     saved: list = []
 
-    def keep(primitive, operands, _, params):
-        if primitive in INLINED:
-            inner, consts = open_jaxpr(params[INLINED[primitive]])
-            return tape.replay(inner, consts, operands, [None] * len(operands), keep)
-        outs, out_slots = tape.apply(primitive, operands, [None] * len(operands), params)
-        if policy is not None and _saves(policy, primitive, operands, params):
+    def keep(eqn, operands, unslotted):
+        inner = called(eqn.primitive, eqn.params, PLAIN)
+        if inner is not None:
+            return tape.replay(inner, operands, unslotted, keep)
+        outs, out_slots = tape.apply(eqn.primitive, operands, unslotted, eqn.params)
+        if policy is not None and _saves(policy, eqn, operands):
             saved.extend(outs)
         return outs, out_slots
 
-    outs, _ = tape.replay(*open_jaxpr(jaxpr), values, [None] * len(values), keep)
+    outs, _ = tape.replay(jaxpr, values, [None] * len(values), keep)
     active = tuple(s is not None for s in slots)
     pull_back = functools.partial(_recompute_and_pull_back, jaxpr, active, prevent_cse, policy)
-    out_slots = [tape.new_slot() if a else None for a in active_outputs(open_jaxpr(jaxpr)[0], active)]
+    out_slots = [tape.new_slot() if a else None for a in active_outputs(jaxpr, active)]
     return tape.call(remat_p, pull_back, (list(values), saved), slots, outs, out_slots)
 
 
-INLINED = {jit_p: "jaxpr", closed_call_p: "call_jaxpr"}
-
-
-def _saves(policy, primitive, operands, params) -> bool:
+def _saves(policy, eqn, operands) -> bool:
     """A policy answers True or False, or with an object that says where to keep the value: here, on the device."""
-    answer = policy(primitive, *[jax.typeof(x) for x in operands], **params)
+    answer = policy(eqn.primitive, *[jax.typeof(x) for x in operands], **eqn.params)
     return answer if isinstance(answer, bool) else type(answer).__name__ != "RecomputeType"
 
 
@@ -210,13 +245,13 @@ def _recompute_and_pull_back(jaxpr, active, prevent_cse, policy, residuals, cts)
         cts = [None if ct is None else next(present) for ct in cts]
     kept = iter(saved)
 
-    def recompute(tape, primitive, operands, slots, params):
-        if primitive in INLINED:
-            inner, consts = open_jaxpr(params[INLINED[primitive]])
-            return tape.replay(inner, consts, operands, slots, functools.partial(recompute, tape))
-        if policy is not None and _saves(policy, primitive, operands, params):
-            return tape.apply_saved(primitive, operands, slots, params, kept)
-        return tape.apply(primitive, operands, slots, params)
+    def recompute(tape, eqn, operands, slots):
+        inner = called(eqn.primitive, eqn.params, PLAIN)
+        if inner is not None:
+            return tape.replay(inner, operands, slots, functools.partial(recompute, tape))
+        if policy is not None and _saves(policy, eqn, operands):
+            return tape.apply_saved(eqn.primitive, operands, slots, eqn.params, kept)
+        return tape.apply(eqn.primitive, operands, slots, eqn.params)
 
-    _, pull_back = sweep.forward_jaxpr(*open_jaxpr(jaxpr), values, active, recompute)
+    _, pull_back = sweep.forward_jaxpr(jaxpr, values, active, recompute)
     return pull_back(cts)

@@ -7,14 +7,14 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import cond_p
 
+from functional_dl.jaxprs import function_of, taken
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
+from functional_dl.reverse.latex import Terms, bar
+from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import function_of, open_jaxpr, record_jaxpr, writes_to
+from functional_dl.reverse.trace import record_jaxpr, writes_to
 from functional_dl.reverse.values import instantiate
-
-TAKES_REFERENCES.add(cond_p)
 
 
 def _switch(i):
@@ -35,12 +35,28 @@ def _zero(x):
     return lax.convert_element_type(lax.mul(lax.floor(lax.reduce_sum(x, (0,))), x.dtype.type(0)), np.int32)
 
 
+def _cond_latex(terms: Terms) -> str:
+    index, *operands = terms.xs
+    count = len(terms.params["branches"])
+    cases = r" \\ ".join(f"f_{{{i}}}({', '.join(operands)}) & {index} = {i}" for i in range(count))
+    return f"\\begin{{cases}} {cases} \\end{{cases}}"
+
+
+def _cond_bar_latex(terms: Terms) -> str:
+    index, count = terms.xs[0], len(terms.params["branches"])
+    ct = bar(terms.ys[0]) if len(terms.ys) == 1 else r"\bar y"
+    cases = r" \\ ".join(f"(\\partial f_{{{i}}} / \\partial <s>)^{{\\top}} {ct} & {index} = {i}" for i in range(count))
+    return f"\\begin{{cases}} {cases} \\end{{cases}}"
+
+
 @call_rule(
     cond_p,
     Probe(_switch(0), shapes=((3,), (3,))),
     Probe(_switch(1), shapes=((3,), (3,))),
     Probe(_switch(2), shapes=((3,), (3,))),
     Probe(lambda x: lax.cond(lax.reduce_sum(x, (0,)) > 0, lambda y: lax.sin(y), lambda y: lax.square(y), x)),
+    latex=(_cond_latex, _cond_bar_latex),
+    takes_references=True,
 )
 def cond_forward(tape, values, slots, *, branches, **_):
     """y = f_i(x)  =>  x_bar = (df_i/dx)^T y_bar for the branch i that was taken; the index has no cotangent."""
@@ -49,8 +65,7 @@ def cond_forward(tape, values, slots, *, branches, **_):
         if holds_references(values):
             return _cond_on_contents(tape, values, slots, branches)
         return _staged_cond(tape, values, slots, branches=branches)
-    taken = branches[min(max(int(index), 0), len(branches) - 1)]
-    return sweep.call_jaxpr(tape, cond_p, taken, values[1:], slots[1:])
+    return sweep.call_jaxpr(tape, cond_p, taken(branches, index), values[1:], slots[1:])
 
 
 def _cond_on_contents(tape, values, slots, branches):
@@ -74,7 +89,7 @@ class _Branch:
 
     def __init__(self, jaxpr, active, operands):
         def forward(*args):
-            outs, self.program, residuals = record_jaxpr(*open_jaxpr(jaxpr), args, active)
+            outs, self.program, residuals = record_jaxpr(jaxpr, args, active)
             positions = {id(arg): i for i, arg in enumerate(args)}
             self.operands = [positions.get(id(r)) for r in residuals]  # None: a value of the branch's own
             return outs, [r for r, i in zip(residuals, self.operands) if i is None]
@@ -94,7 +109,7 @@ class _Branch:
             self.places.append(free[0])
 
     def run(self, pool: list, *operands):
-        results = jax.core.eval_jaxpr(*open_jaxpr(self.staged), *operands)
+        results = function_of(self.staged)(*operands)
         kept = dict(zip(self.places, results[self.out_count :]))
         return results[: self.out_count], [
             kept[i] if i in kept else lax.full(shape, 0, dtype) for i, (shape, dtype) in enumerate(pool)

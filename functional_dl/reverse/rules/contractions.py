@@ -5,6 +5,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import dot_general_p
 
+from functional_dl.reverse.latex import Terms, bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 
 ALL = FLOATS + COMPLEX
@@ -16,6 +17,118 @@ def _dot(dimension_numbers):
 
 def _wider(dtype):
     return "float64" if dtype == jnp.float64 else "float32"
+
+
+INDICES = "ijklmnopqrstuvwabcdefgh"
+
+
+def _parts(terms: Terms):
+    (left, right), (left_batch, right_batch) = terms.params["dimension_numbers"]
+    return tuple(left), tuple(right), tuple(left_batch), tuple(right_batch)
+
+
+def _matrix_case(terms: Terms) -> str | None:
+    """How the operands enter a product of matrices and vectors: "" or "T" for each; None for other contractions."""
+    left, right, left_batch, right_batch = _parts(terms)
+    a, b = (len(shape) for shape in terms.shapes[:2])
+    if len(left) != 1 or left_batch != tuple(range(len(left_batch))) or right_batch != left_batch:
+        return None
+    batch = len(left_batch)
+    if b - batch not in (1, 2) or (a - batch not in (1, 2) and not (batch == 0 and left[0] == a - 1)):
+        return None
+    left_transposed = left[0] != a - 1
+    right_transposed = b - batch == 2 and right[0] != batch
+    return ("T" if left_transposed else "-") + ("T" if right_transposed else "-")
+
+
+def _transposed(name: str, transposed: bool) -> str:
+    if not transposed:
+        return name
+    return f"{{{name}}}^{{\\top}}" if "^" in name or "'" in name else f"{name}^{{\\top}}"
+
+
+def _dot_latex(terms: Terms) -> str:
+    case = _matrix_case(terms)
+    a, b = terms.xs[:2]
+    if case is None:
+        return _sum(terms, a, b)
+    if len(terms.shapes[0]) == len(terms.shapes[1]) == 1:
+        return f"\\langle {a}, {b} \\rangle"
+    return f"{_transposed(a, case[0] == 'T')}\\, {_transposed(b, case[1] == 'T')}"
+
+
+def _dot_bar_latex(terms: Terms) -> str:
+    case = _matrix_case(terms)
+    a, b = terms.xs[:2]
+    c = bar(terms.ys[0])
+    if case is None:
+        return _sum_back(terms, a, b, c)
+    vectors = len(terms.shapes[0]) == 1, len(terms.shapes[1]) == 1
+    if all(vectors):
+        return f"{c}\\, {b}" if terms.place == 0 else f"{c}\\, {a}"
+    if terms.place == 0:
+        if vectors[1]:  # y = A v
+            return f"{_outer(c, b)}" if case[0] == "-" else _outer(b, c)
+        if vectors[0]:  # y = v B
+            return f"{c}\\, {_transposed(b, case[1] == '-')}" if case[1] == "T" else f"{b}\\, {c}"
+        product = f"{c}\\, {_transposed(b, case[1] == '-')}"
+        return product if case[0] == "-" else f"{_transposed(b, case[1] == 'T')}\\, {_transposed(c, True)}"
+    if vectors[1]:
+        return f"{_transposed(a, case[0] == '-')}\\, {c}"
+    if vectors[0]:
+        return _outer(a, c) if case[1] == "-" else _outer(c, a)
+    product = f"{_transposed(a, case[0] == '-')}\\, {c}"
+    if case[1] == "T":
+        return f"{_transposed(c, True)}\\, {_transposed(a, case[0] == 'T')}"
+    return product
+
+
+def _outer(u: str, v: str) -> str:
+    return f"{u}\\, {_transposed(v, True)}"
+
+
+def _letters(terms: Terms) -> tuple[str, str, str, str]:
+    """Indices of A, B and C, and those that are summed."""
+    left, right, left_batch, right_batch = _parts(terms)
+    supply = iter(INDICES)
+    a: list[str] = [""] * len(terms.shapes[0])
+    b: list[str] = [""] * len(terms.shapes[1])
+    for i, j in zip(left_batch, right_batch):
+        a[i] = b[j] = next(supply)
+    batch = "".join(a[i] for i in left_batch)
+    for i in range(len(a)):
+        if not a[i] and i not in left:
+            a[i] = next(supply)
+    for j in range(len(b)):
+        if not b[j] and j not in right:
+            b[j] = next(supply)
+    summed = ""
+    for i, j in zip(left, right):
+        a[i] = b[j] = next(supply)
+        summed += a[i]
+    free = "".join(x for i, x in enumerate(a) if i not in left_batch and i not in left)
+    other = "".join(x for j, x in enumerate(b) if j not in right_batch and j not in right)
+    return "".join(a), "".join(b), batch + free + other, summed
+
+
+def _at(name: str, letters: str) -> str:
+    if not letters:
+        return name
+    return f"{{{name}}}_{{{letters}}}" if any(c in name for c in "^_'") else f"{name}_{{{letters}}}"
+
+
+def _sum(terms: Terms, a: str, b: str) -> str:
+    i, j, k, summed = _letters(terms)
+    total = f"\\textstyle\\sum_{{{summed}}} " if summed else ""
+    return f"\\Big[{total}{_at(a, i)}\\, {_at(b, j)}\\Big]_{{{k}}}"
+
+
+def _sum_back(terms: Terms, a: str, b: str, c: str) -> str:
+    i, j, k, _ = _letters(terms)
+    own, other, name = (i, j, b) if terms.place == 0 else (j, i, a)
+    summed = "".join(letter for letter in k if letter not in own)
+    total = f"\\textstyle\\sum_{{{summed}}} " if summed else ""
+    return f"\\Big[{total}{_at(c, k)}\\, {_at(name, other)}\\Big]_{{{own}}}"
 
 
 @vjp_rule(
@@ -32,6 +145,7 @@ def _wider(dtype):
         shapes=((2, 3), (3, 4)),
     ),
     reads=("y", "x"),
+    latex=(_dot_latex, _dot_bar_latex),
 )
 def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_element_type, **_):
     """z_{b m n} = sum_k x_{b m k} y_{b k n},  with b batch, k contracted, m and n free axes

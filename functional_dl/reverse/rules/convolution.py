@@ -12,6 +12,7 @@ from typing import Any
 from jax import lax
 from jax.extend.core.primitives import conv_general_dilated_p
 
+from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import zeros_like
 
@@ -54,6 +55,11 @@ def _apart(n, step):
     return (n - 1) * step
 
 
+def _stride(terms: Terms) -> str:
+    strides = terms.params.get("window_strides", ())
+    return f"_{{\\downarrow {strides[0]}}}" if any(s != 1 for s in strides) else ""
+
+
 @vjp_rule(
     conv_general_dilated_p,
     _probe((2, 3, 5), (4, 3, 2), dtypes=ALL),
@@ -77,6 +83,11 @@ def _apart(n, step):
     _probe((1, 0, 3), (2, 0, 2)),
     Probe(_wide_sum, shapes=((1, 2, 4), (2, 2, 3))),
     reads=("w", "x"),
+    latex=(
+        lambda t: f"<0> \\star{_stride(t)} <1>",
+        lambda t: "<c> \\ast <1>" + (r"\quad(\text{with } <c> \text{ dilated by the stride})" if _stride(t) else ""),
+        r"<0> \star <c>",
+    ),
 )
 def conv_general_dilated_vjp(
     ct,

@@ -6,6 +6,7 @@ Stated for the direction 0, 1, ..., n - 1; `reverse` mirrors the axis.
 from jax import lax
 from jax.extend.core.primitives import cumlogsumexp_p, cummax_p, cummin_p, cumprod_p, cumsum_p
 
+from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.sweep import call_rule
@@ -46,7 +47,20 @@ def _probes(fun, dtypes=FLOATS, **options):
     )
 
 
-@vjp_rule(cumsum_p, *_probes(lax.cumsum, ALL), reads="")
+def _along(terms: Terms) -> str:
+    return "_{s \\ge t}" if terms.params.get("reverse") else "_{s \\le t}"
+
+
+def _against(terms: Terms) -> str:
+    return "_{s \\le t}" if terms.params.get("reverse") else "_{s \\ge t}"
+
+
+@vjp_rule(
+    cumsum_p,
+    *_probes(lax.cumsum, ALL),
+    reads="",
+    latex=(lambda t: f"\\textstyle\\sum{_along(t)} <x>_s", lambda t: f"\\textstyle\\sum{_against(t)} <c>_s"),
+)
 def cumsum_vjp(ct, out, x, *, axis, reverse):
     """y_j = sum_{i <= j} x_i  =>  x_i_bar = sum_{j >= i} y_j_bar: the running sum from the other end."""
     return (lax.cumsum(ct, axis, not reverse),)
@@ -57,6 +71,10 @@ def cumsum_vjp(ct, out, x, *, axis, reverse):
     *_probes(lax.cumprod, ALL),
     Probe(lambda x: lax.cumprod(lax.mul(x, lax.round(x))), shapes=((6,),), low=-1.0, high=1.0),
     reads="out x",
+    latex=(
+        lambda t: f"\\textstyle\\prod{_along(t)} <x>_s",
+        lambda t: f"\\textstyle\\sum{_against(t)} <c>_s \\prod_{{r \\ne t}} <x>_r",
+    ),
 )
 def cumprod_vjp(ct, out, x, *, axis, reverse):
     """y_j = prod_{i <= j} x_i = y_{j-1} x_j  =>  with s_j the whole cotangent of y_j,
@@ -74,6 +92,10 @@ def cumprod_vjp(ct, out, x, *, axis, reverse):
     *_probes(lax.cumlogsumexp),
     Probe(lambda x: lax.cumlogsumexp(lax.mul(x, number(300, x))), shapes=((5,),), dtypes=("float64", "float32")),
     reads="out x",
+    latex=(
+        lambda t: f"\\ln \\textstyle\\sum{_along(t)} e^{{<x>_s}}",
+        lambda t: f"\\textstyle\\sum{_against(t)} <c>_s\\, e^{{<x>_t - <y>_s}}",
+    ),
 )
 def cumlogsumexp_vjp(ct, out, x, *, axis, reverse):
     """y_j = log sum_{i <= j} exp x_i = log(exp y_{j-1} + exp x_j)  =>  with s_j the whole cotangent of y_j,
@@ -97,7 +119,11 @@ def _record_tree(pairwise, tape, values, slots, axis, reverse):
     return tape.run(lambda x: [lax.associative_scan(pairwise, x, axis=axis, reverse=reverse)], values, slots)
 
 
-@call_rule(cummax_p, *_probes(lax.cummax, distinct=0.1))
+@call_rule(
+    cummax_p,
+    *_probes(lax.cummax, distinct=0.1),
+    latex=(lambda t: f"\\max{_along(t)} <x>_s", lambda t: f"\\textstyle\\sum{_against(t)} <c>_s\\, [<x>_t = <y>_s]"),
+)
 def cummax_forward(tape, values, slots, *, axis, reverse):
     """y_j = max_{i <= j} x_i, taken as a tree of z = max(l, r)  =>  l_bar = 1(l > r) z_bar, r_bar = 1(r > l) z_bar.
 
@@ -107,7 +133,11 @@ def cummax_forward(tape, values, slots, *, axis, reverse):
     return _record_tree(lax.max, tape, values, slots, axis, reverse)
 
 
-@call_rule(cummin_p, *_probes(lax.cummin, distinct=0.1))
+@call_rule(
+    cummin_p,
+    *_probes(lax.cummin, distinct=0.1),
+    latex=(lambda t: f"\\min{_along(t)} <x>_s", lambda t: f"\\textstyle\\sum{_against(t)} <c>_s\\, [<x>_t = <y>_s]"),
+)
 def cummin_forward(tape, values, slots, *, axis, reverse):
     """y_j = min_{i <= j} x_i, taken as a tree of z = min(l, r)  =>  l_bar = 1(l < r) z_bar, r_bar = 1(r < l) z_bar.
 

@@ -14,6 +14,7 @@ from jax import lax
 from jax.extend.core.primitives import eig_p, eigh_p, qr_p, svd_p
 from jax.lax import linalg
 
+from functional_dl.reverse.latex import Latex
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import is_complex, over, times, zeros_like
 from functional_dl.reverse.rules.matrices import (
@@ -81,6 +82,11 @@ def pivoted_qr(x):
     Probe(lambda x: linalg.qr(_spread(x), full_matrices=False)[1], shapes=((3, 3),), dtypes=LAPACK),
     Probe(lambda x: linalg.qr(_spread(x), full_matrices=False)[0], shapes=((2, 2, 4),), dtypes=("float64",)),
     Probe(_qr(full=True), shapes=((2, 3, 2),), dtypes=("float64",)),
+    latex=Latex(
+        r"<x> = Q R",
+        (r"\left(\bar Q + Q \operatorname{copyltu}(M)\right) R^{-\top}, \quad M = R \bar R^{\top} - \bar Q^{\top} Q",),
+        whole=True,
+    ),
 )
 def qr_forward(tape, values, slots, *, pivoting, full_matrices, **params):
     """A = Q R,  Q^H Q = I, R upper with real diagonal (m >= n).  With C = dA R^-1 and B = Q^H C:
@@ -177,6 +183,14 @@ def _eigh_probe(x, **options):
     Probe(lambda x: linalg.eigh(_spread(x)), shapes=((3, 3),), dtypes=("float64",)),
     Probe(lambda x: linalg.eigh(_spread(x))[1], shapes=((3, 3),), dtypes=("float64", "complex128")),
     Probe(lambda x: linalg.eigh(_spread(x))[0], shapes=((3, 3),), dtypes=REAL),
+    latex=Latex(
+        r"<x> = V \operatorname{diag}(w)\, V^{\top}",
+        (
+            r"V \left(\operatorname{diag}(\bar w) + F \odot (V^{\top} \bar V)\right) V^{\top}, "
+            r"\quad F_{ij} = \tfrac{1}{w_j - w_i}",
+        ),
+        whole=True,
+    ),
 )
 def eigh_forward(tape, values, slots, *, subset_by_index=None, **params):
     """A V = V diag(w),  V^H V = I,  A Hermitian.  With M = V^H dA V and F_ij = 1 / (w_j - w_i), F_ii = 0:
@@ -231,6 +245,15 @@ def _svd_left(x):
     Probe(lambda x: linalg.svd(_spread(x), full_matrices=True)[::2], shapes=((3, 3),), dtypes=("float64",)),
     Probe(_svd_left, shapes=((3, 2),), dtypes=REAL),
     Probe(lambda x: linalg.svd(_spread(x), full_matrices=False)[1:], shapes=((2, 3),), dtypes=("float64",)),
+    latex=Latex(
+        r"<x> = U \operatorname{diag}(s)\, V^{\top}",
+        (
+            r"U \left(\operatorname{diag}(\bar s) + (F \odot (U^{\top} \bar U - \bar U^{\top} U)) S "
+            r"+ S (F \odot (V^{\top} \bar V - \bar V^{\top} V))\right) V^{\top} + \dots, "
+            r"\quad F_{ij} = \tfrac{1}{s_j^2 - s_i^2}",
+        ),
+        whole=True,
+    ),
 )
 def svd_forward(tape, values, slots, *, full_matrices, compute_uv, subset_by_index=None, **params):
     """A = U S V^H,  U and V with orthonormal columns.  With M = U^H dA V, F_ij = 1 / (s_j^2 - s_i^2), F_ii = 0:
@@ -316,6 +339,11 @@ def _eig_vectors(x, left=True, right=True):
     Probe(_eig_vectors, shapes=((3, 3),), low=-0.5, high=0.5, dtypes=("float64", "complex128")),
     Probe(functools.partial(_eig_vectors, right=False), shapes=((2, 2, 2),), high=0.5, low=-0.5, dtypes=("float64",)),
     Probe(lambda x: _eig_vectors(x, left=False)[1], shapes=((3, 3),), high=0.5, low=-0.5, dtypes=("float64",)),
+    latex=Latex(
+        r"<x> V = V \operatorname{diag}(w)",
+        (r"V^{-\top} \left(\operatorname{diag}(\bar w) + F \odot (V^{\top} \bar V)\right) V^{\top}",),
+        whole=True,
+    ),
 )
 def eig_forward(
     tape, values, slots, *, compute_left_eigenvectors, compute_right_eigenvectors, enable_eigvec_derivs=False, **params

@@ -34,6 +34,12 @@ def _probe(kind, shape, lengths, dtypes):
     _probe("IRFFT", (2, 3, 3), (2, 3, 5), COMPLEX),
     _probe("FFT", (0, 3), (3,), COMPLEX),
     reads="",
+    latex=(
+        lambda t: (
+            f"\\mathcal{{F}}_{{\\text{{{str(t.params.get('fft_type', 'fft')).rsplit('.', 1)[-1].lower()}}}}}(<x>)"
+        ),
+        r"\mathcal{F}^{\top}(<c>)",
+    ),
 )
 def fft_vjp(ct, out, x, *, fft_type, fft_lengths, **_):
     """FFT:  y_k = sum_n x_n e^(-2 pi i k n / N),  a symmetric matrix  =>  x_bar = FFT(y_bar).  IFFT alike.

@@ -11,22 +11,22 @@ import jax
 from jax import lax
 from jax.extend.core.primitives import reduce_p, reduce_window_p
 
+from functional_dl.jaxprs import open_jaxpr
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.rules.windows import dilate_and_pad, window_entries
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr
 
 ALL = FLOATS + COMPLEX
 
 
 def _pairwise(jaxpr, consts):
     """r as a function of two lists of arrays of one shape, entry by entry."""
-    jaxpr, own = open_jaxpr(jaxpr)
+    consts = [*open_jaxpr(jaxpr)[1], *consts]
 
     def numbers(left, right):
-        outs, _ = sweep.forward_jaxpr(jaxpr, [*own, *consts], [*left, *right], [False] * len([*left, *right]))
+        outs, _ = sweep.forward_jaxpr(jaxpr, [*left, *right], [False] * len([*left, *right]), consts=consts)
         return outs
 
     def arrays(left, right):
@@ -74,6 +74,7 @@ def _reduce_pair(reducer, initial, axes):
     Probe(_reduce_pair(_complex_product, (1, 0), (1,)), shapes=((2, 5), (2, 5))),
     Probe(_reduce_pair(_larger_pair, (-10, 0), (0,)), shapes=((4,), (4,)), distinct=0.1),
     Probe(lambda x: lax.reduce(x, number(1, x), _product, (0,)), shapes=((0, 2),)),
+    latex=(r"\operatorname{fold}(<x>)", r"<c> \odot \partial \operatorname{fold}(<x>) / \partial <s>"),
 )
 def reduce_forward(tape, values, slots, *, jaxpr, dimensions, **_):
     """y = r(r(x_1, x_2), r(x_3, x_4))  =>  (x_1_bar, x_2_bar) = (dr/d(x_1, x_2))^T m_bar, with m_bar the cotangent of
@@ -125,6 +126,10 @@ def window_complex_product(x, window_dimensions, **options):
     _window_probe(window_product, (5,), (3,), base_dilation=(2,), window_dilation=(2,), padding=[(-1, 3)]),
     _window_probe(window_complex_product, (6,), (3,), window_strides=(2,)),
     _window_probe(window_product, (2,), (3,)),
+    latex=(
+        r"\operatorname{fold}_{\text{window}}(<x>)",
+        r"\textstyle\sum_{\text{windows over it}} <c> \odot \partial \operatorname{fold} / \partial <s>",
+    ),
 )
 def reduce_window_forward(
     tape,

@@ -12,17 +12,18 @@ from jax.custom_derivatives import linear_call
 from jax.extend.core.primitives import device_put_p, name_p, sharding_constraint_p
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse import sweep
+from functional_dl.reverse.latex import listed, own_bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules import calls as calls  # remat_opt stands in the forward pass of a custom_vjp
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr, primitive_of
 from functional_dl.reverse.values import as_array, instantiate
 
 ALL = FLOATS + COMPLEX
 
 
-@vjp_rule(name_p, Probe(lambda x: checkpoint_name(lax.sin(x), "sine"), dtypes=ALL), reads="")
+@vjp_rule(name_p, Probe(lambda x: checkpoint_name(lax.sin(x), "sine"), dtypes=ALL), reads="", latex=("<x>", "<c>"))
 def name_vjp(ct, out, x, **_):
     """y = x, under a name that checkpoint policies ask for  =>  x_bar = y_bar."""
     return (ct,)
@@ -33,13 +34,18 @@ def _everywhere(x):
     return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
 
 
-@vjp_rule(sharding_constraint_p, Probe(_everywhere, dtypes=ALL), reads="")
+@vjp_rule(sharding_constraint_p, Probe(_everywhere, dtypes=ALL), reads="", latex=("<x>", "<c>"))
 def sharding_constraint_vjp(ct, out, x, **params):
     """y = x, placed on devices in a given way  =>  x_bar = y_bar, placed in the same way."""
     return (sharding_constraint_p.bind(ct, **params),)
 
 
-@vjp_rule(device_put_p, Probe(lambda x: jax.device_put(lax.sin(x), jax.devices()[0]), dtypes=ALL), reads="")
+@vjp_rule(
+    device_put_p,
+    Probe(lambda x: jax.device_put(lax.sin(x), jax.devices()[0]), dtypes=ALL),
+    reads="",
+    latex=(listed, own_bar),
+)
 def device_put_vjp(cts, outs, *xs, devices, srcs, copy_semantics):
     """y_i = x_i, moved to other devices  =>  x_i_bar = y_i_bar, moved back."""
     if not cts:
@@ -60,7 +66,7 @@ _MESH = AbstractMesh((1,), ("devices",), axis_types=(AxisType.Explicit,))
 reshard_p = primitive_of(lambda x: jax.sharding.reshard(x, NamedSharding(_MESH, PartitionSpec(None))), _one)
 
 
-@vjp_rule(reshard_p, Probe(_explicit, dtypes=("float64",), order=1, smooth=False), reads="")
+@vjp_rule(reshard_p, Probe(_explicit, dtypes=("float64",), order=1, smooth=False), reads="", latex=("<x>", "<c>"))
 def reshard_vjp(ct, out, x, **_):
     """y = x with its axes laid over the mesh in another way  =>  x_bar = y_bar, laid as x was."""
     sharding = jax.typeof(x).sharding if not hasattr(x, "sharding") else x.sharding
@@ -80,12 +86,16 @@ composite_p = primitive_of(named_product, _one)
 @call_rule(
     composite_p,
     Probe(functools.partial(named_product), order=1, forward=False),
+    latex=(
+        lambda t: f"\\operatorname{{{t.label.replace('_', ' ') or 'f'}}}({', '.join(t.xs)})",
+        r"(\partial <y> / \partial <s>)^{\top} <c>",
+    ),
 )
 def composite_forward(tape, values, slots, *, jaxpr=None, call_jaxpr=None, **_):
     """y = f(x), a named unit for the compiler  =>  x_bar = (df/dx)^T y_bar: f's equations join the caller's.
     (JAX refuses to differentiate it.)"""
     program = call_jaxpr if jaxpr is None else jaxpr  # its name depends on the version of JAX
-    return tape.replay(*open_jaxpr(program), values, slots)
+    return tape.replay(program, values, slots)
 
 
 @custom_vmap
@@ -106,12 +116,13 @@ custom_vmap_p = primitive_of(mapped_sine, _one)
 @call_rule(
     custom_vmap_p,
     Probe(functools.partial(mapped_sine), elementwise=True, order=1, forward=False, exact=lambda mp, x: mp.sin(x)),
+    latex=(r"f(<x>)", r"(\partial f / \partial <s>)^{\top} <c>"),
 )
 def custom_vmap_forward(tape, values, slots, *, call, **_):
     """y = f(x), with a user's rule for batches  =>  x_bar = (df/dx)^T y_bar, equation by equation.
     (JAX's reverse mode refuses it.)
     """
-    return tape.replay(*open_jaxpr(call), values, slots)
+    return tape.replay(call, values, slots)
 
 
 def _scale(factor, x):
@@ -128,6 +139,7 @@ linear_call_p = primitive_of(_scale, _one, _one)
 @call_rule(
     linear_call_p,
     Probe(functools.partial(tripled), elementwise=True, order=1, forward=False, exact=lambda mp, x: 3 * x),
+    latex=(r"A <x>", r"A^{\top} <c>"),
 )
 def linear_call_forward(tape, values, slots, *, callee, transpose_thunk, num_callee_consts, num_res):
     """y = A(r) x, with the user's program for A(r)^T  =>  x_bar = A(r)^T y_bar by that program.
@@ -135,7 +147,7 @@ def linear_call_forward(tape, values, slots, *, callee, transpose_thunk, num_cal
     r has no cotangent: the user states A's transpose, not its derivative (nor does JAX differentiate in r).
     """
     values = [v if hasattr(v, "shape") else jnp.asarray(v) for v in values]  # as a jaxpr's, not Python's numbers
-    outs, _ = tape.replay(*open_jaxpr(callee), values, [None] * len(values))
+    outs, _ = tape.replay(callee, values, [None] * len(values))
     fixed = num_callee_consts + num_res
     if any(s is not None for s in slots[:fixed]):
         raise NotImplementedError(
@@ -150,7 +162,7 @@ def _linear_call_pull_back(transpose_thunk, fixed, num_callee_consts, residuals,
     values, outs = residuals
     transpose, consts = transpose_thunk()
     args = [*consts, *values[num_callee_consts:], *[instantiate(ct, out) for ct, out in zip(cts, outs)]]
-    bars, _ = sweep.forward_jaxpr(*open_jaxpr(transpose), args, [False] * len(args))
+    bars, _ = sweep.forward_jaxpr(transpose, args, [False] * len(args))
     return [*[None] * fixed, *[None if bar is None else as_array(bar) for bar in bars]]
 
 
@@ -169,8 +181,12 @@ def rematerialised_sine(x):
 remat_opt_p = primitive_of(rematerialised_sine, _one)
 
 
-@call_rule(remat_opt_p, Probe(functools.partial(rematerialised_sine), order=1, forward=False))
+@call_rule(
+    remat_opt_p,
+    Probe(functools.partial(rematerialised_sine), order=1, forward=False),
+    latex=(r"f(<x>)", r"(\partial f / \partial <s>)^{\top} <c>"),
+)
 def remat_opt_forward(tape, values, slots, *, fwd_jaxpr, **_):
     """The forward pass of a custom_vjp, which the compiler may drop where its residuals are unused  =>  of y = fwd(x):
     x_bar = (d fwd / dx)^T y_bar, equation by equation."""
-    return tape.replay(*open_jaxpr(fwd_jaxpr), values, slots)
+    return tape.replay(fwd_jaxpr, values, slots)

@@ -8,11 +8,26 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import dynamic_slice_p, dynamic_update_slice_p, gather_p, slice_p
 
+from functional_dl.jaxprs import primitive_of
+from functional_dl.reverse.latex import Terms, bars
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import zeros_like
-from functional_dl.reverse.trace import primitive_of
 
 ALL = FLOATS + COMPLEX
+
+
+def _slice_latex(terms: Terms) -> str:
+    p = terms.params
+    strides = p.get("strides") or [1] * len(p["start_indices"])
+    parts = []
+    for size, low, high, stride in zip(terms.shapes[0], p["start_indices"], p["limit_indices"], strides):
+        whole = low == 0 and high == size and stride == 1
+        parts.append(":" if whole else f"{low}{{:}}{high}" + (f"{{:}}{stride}" if stride != 1 else ""))
+    return f"[{', '.join(parts)}]"
+
+
+def _block_latex(terms: Terms) -> str:
+    return f"[{', '.join(terms.xs[1 if terms.params.get('slice_sizes') else 2 :])}]"
 
 
 @vjp_rule(
@@ -21,6 +36,7 @@ ALL = FLOATS + COMPLEX
     Probe(lambda x: lax.slice(x, (1,), (7,), (3,)), shapes=((8,),), dtypes=ALL),
     Probe(lambda x: lax.slice(x, (1,), (1,)), shapes=((3,),)),
     reads="",
+    latex=(lambda t: f"<x>{_slice_latex(t)}", lambda t: f"\\operatorname{{pad}}(<c>) \\text{{ at }} {_slice_latex(t)}"),
 )
 def slice_vjp(ct, out, x, *, start_indices, limit_indices, strides, **_):
     """y_i = x_{start + i stride}  =>  x_bar is y_bar at these places and 0 elsewhere."""
@@ -41,6 +57,7 @@ split_p = primitive_of(lambda x: lax.split(x, (1, 1)), np.zeros(2, np.float32))
     Probe(lambda x: lax.split(x, (2, 0, 1), 1), shapes=((2, 3),), dtypes=ALL),
     Probe(lambda x: lax.split(x, (2, 1))[0], shapes=((3, 2),)),
     reads="",
+    latex=(r"\operatorname{split}(<x>)", lambda t: f"\\operatorname{{concat}}({bars(t)})"),
 )
 def split_vjp(cts, outs, x, *, axis, **_):
     """(y_1, ..., y_n) = x cut along an axis  =>  x_bar = (y_1_bar, ..., y_n_bar) joined along it."""
@@ -57,6 +74,7 @@ if tile_p is not None and str(tile_p) == "tile":
         Probe(lambda x: lax.tile(x, (1, 2)), shapes=((3, 0),)),
         Probe(lambda x: lax.tile(x, (0,)), shapes=((3,),)),
         reads="",
+        latex=(r"\operatorname{tile}(<x>)", r"\textstyle\sum_{\text{copies}} <c>"),
     )
     def tile_vjp(ct, out, x, *, reps, **_):
         """y lays r_i copies of x side by side along axis i  =>  x_bar = sum of y_bar over the copies."""
@@ -70,6 +88,7 @@ if tile_p is not None and str(tile_p) == "tile":
     Probe(lambda x: lax.dynamic_slice(x, (9, -9), (2, 3)), shapes=((4, 5),), dtypes=ALL),  # clamped to (2, 0)
     Probe(lambda x: lax.dynamic_slice(x, (1,), (0,)), shapes=((3,),)),
     reads="indices",
+    latex=(lambda t: f"<x>{_block_latex(t)}", lambda t: f"\\operatorname{{pad}}(<c>) \\text{{ at }} {_block_latex(t)}"),
 )
 def dynamic_slice_vjp(ct, out, x, *indices, **_):
     """y_i = x_{s + i}, with s moved until the block lies inside x
@@ -83,6 +102,11 @@ def dynamic_slice_vjp(ct, out, x, *indices, **_):
     Probe(lambda x, u: lax.dynamic_update_slice(x, u, (9, -9)), shapes=((4, 5), (2, 3)), dtypes=ALL),
     Probe(lambda x, u: lax.dynamic_update_slice(x, u, (1,)), shapes=((3,), (0,))),
     reads="indices",
+    latex=(
+        lambda t: f"<0> \\text{{ with }} <1> \\text{{ at }} {_block_latex(t)}",
+        lambda t: f"<c> \\text{{ with }} 0 \\text{{ at }} {_block_latex(t)}",
+        lambda t: f"<c>{_block_latex(t)}",
+    ),
 )
 def dynamic_update_slice_vjp(ct, out, x, update, *indices, **_):
     """y is x with the block at s (moved until it lies inside x) replaced by u
@@ -141,6 +165,7 @@ _BATCHED = _numbers((2,), (1,), (1,), (0,), (0,))
     Probe(lambda x: x[jnp.array([[1, -1], [1, 0]]), ::2, None], shapes=((3, 4),), dtypes=ALL),
     Probe(lambda x: jnp.take(x, jnp.array([0, 1, 1]), axis=1, mode="wrap"), shapes=((2, 3),), dtypes=ALL),
     reads="indices",
+    latex=(r"<0>[<1>]", r"\textstyle\sum_{k :\, <1>_k = i} <c>_k \quad (\text{at each place } i)"),
 )
 def gather_vjp(
     ct, out, x, indices, *, dimension_numbers, slice_sizes, indices_are_sorted, unique_indices, mode, fill_value

@@ -23,6 +23,7 @@ from jax.extend.core.primitives import (
 from jax.lax import linalg
 
 from functional_dl.reverse import sweep
+from functional_dl.reverse.latex import Latex, Terms, bar
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.algebra import is_complex, times
 from functional_dl.reverse.rules.matrices import (
@@ -40,7 +41,6 @@ from functional_dl.reverse.rules.matrices import (
     triu,
 )
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr
 from functional_dl.reverse.values import instantiate
 
 _LOWER_TRIANGLE = jax.__version_info__ >= (0, 11)  # where cholesky's cotangent stands: see its rule
@@ -66,6 +66,10 @@ def _half(a):
     Probe(lambda x: linalg.cholesky(_definite(x)), shapes=((2, 2, 2),), dtypes=LAPACK),
     Probe(lambda x: linalg.cholesky(_definite(x)), shapes=((0, 0),), dtypes=REAL),
     reads="l",
+    latex=(
+        r"L, \quad L L^{\top} = <x>",
+        r"\tfrac12 \left(S + S^{\top}\right), \quad S = L^{-\top} \Phi(L^{\top} <c>)\, L^{-1}",
+    ),
 )
 def cholesky_vjp(ct, l, a, **_):
     """A = L L^H  =>  L^-1 dA L^-H = L^-1 dL + (L^-1 dL)^H,  a lower triangle plus its H  =>  dL = L Phi(L^-1 dA L^-H),
@@ -100,6 +104,24 @@ def _solve_probe(left, lower, transpose_a=False, conjugate_a=False, unit=False):
     return solve
 
 
+def _triangle_latex(terms: Terms) -> str:
+    a, b = terms.xs[:2]
+    transposed = f"{a}^{{\\top}}" if terms.params.get("transpose_a") else a
+    return f"{transposed}^{{-1}} {b}" if terms.params.get("left_side") else f"{b}\\, {transposed}^{{-1}}"
+
+
+def _triangle_bar_latex(terms: Terms) -> str:
+    a, b, y = terms.xs[0], bar(terms.xs[1]), terms.ys[0]
+    left = terms.params.get("left_side")
+    if terms.place == 1:
+        transposed = a if terms.params.get("transpose_a") else f"{a}^{{\\top}}"
+        return f"{transposed}^{{-1}} <c>" if left else f"<c>\\, {transposed}^{{-1}}"
+    product = f"{b}\\, {y}^{{\\top}}" if left else f"{y}^{{\\top}} {b}"
+    if terms.params.get("transpose_a"):
+        product = f"({product})^{{\\top}}"
+    return f"-\\operatorname{{tri}}({product})"
+
+
 @vjp_rule(
     triangular_solve_p,
     *[
@@ -116,6 +138,7 @@ def _solve_probe(left, lower, transpose_a=False, conjugate_a=False, unit=False):
     Probe(_solve_probe(True, True, False, False, True), shapes=((2, 2), (2, 3)), dtypes=LAPACK),
     Probe(_solve_probe(True, True, True, True, False), shapes=((2, 2), (2, 3)), dtypes=("complex128", "complex64")),
     reads=("a out", "a"),
+    latex=(_triangle_latex, _triangle_bar_latex),
 )
 def triangular_solve_vjp(ct, out, a, b, *, left_side, lower, transpose_a, conjugate_a, unit_diagonal):
     """op(A) X = B,  op(A) dX + d op(A) X = dB  =>  b_bar = op(A)^-T X_bar,  op_bar = -b_bar X^T.
@@ -152,6 +175,14 @@ def triangular_solve_vjp(ct, out, a, b, *, left_side, lower, transpose_a, conjug
     Probe(lambda x: linalg.lu(_dominant(x)), shapes=((1, 4, 2),), dtypes=("float64",)),
     Probe(lambda x: linalg.lu(lax.rev(_dominant(x), (0,))), shapes=((2, 4),), dtypes=LAPACK),
     reads="outs",
+    latex=Latex(
+        r"P <x> = L U",
+        (
+            r"P^{\top} L^{-\top} M U^{-\top}, "
+            r"\quad M = \operatorname{tril}(L^{\top} \bar L) + \operatorname{triu}(\bar U U^{\top})",
+        ),
+        whole=True,
+    ),
 )
 def lu_vjp(cts, outs, a, **_):
     """P A = L U,  L unit lower, U upper:  L^-1 dL + dU U^-1 = L^-1 P dA U^-1 = X,  where the first term is strictly
@@ -210,6 +241,13 @@ def _shifted(x, by):
         dtypes=REAL,
     ),
     reads=("out dl d du", "out dl d du", "out dl d du", "dl d du"),
+    latex=(
+        r"T^{-1} <3>, \quad T = \operatorname{tridiag}(<0>, <1>, <2>)",
+        r"-\operatorname{lower}(v\, <y>^{\top}), \quad v = T^{-\top} <c>",
+        r"-\operatorname{diag}(v\, <y>^{\top}), \quad v = T^{-\top} <c>",
+        r"-\operatorname{upper}(v\, <y>^{\top}), \quad v = T^{-\top} <c>",
+        r"T^{-\top} <c>",
+    ),
 )
 def tridiagonal_solve_vjp(ct, out, dl, d, du, b, **params):
     """M X = B,  M_{i,i-1} = dl_i,  M_{ii} = d_i,  M_{i,i+1} = du_i  =>  b_bar = M^-T X_bar,  M_bar = -b_bar X^T, so
@@ -265,6 +303,7 @@ def _solved_with_a_report(d, b):
         dtypes=("float64",),
     ),
     Probe(_solved_with_a_report, shapes=((3,), (3,)), dtypes=("float64",)),
+    latex=(r"A^{-1} b", r"A^{-\top} <c> \text{ through the system's entries and } b"),
 )
 def linear_solve_forward(tape, values, slots, *, const_lengths, jaxprs):
     """A(theta) x = b,  solved by the user's `solve`  =>  A dx + dA x = db  =>
@@ -298,7 +337,7 @@ def _solve_pull_back(const_lengths, jaxprs, active, residuals, cts):
     theta_bar: list = [None] * count
     if any(active[:count]):
         wanted = (*active[:count], *[False] * len(x))
-        _, pull = sweep.forward_jaxpr(*open_jaxpr(jaxprs.matvec), [*consts.matvec, *x], wanted)
+        _, pull = sweep.forward_jaxpr(jaxprs.matvec, [*consts.matvec, *x], wanted)
         theta_bar = pull([lax.neg(bar) for bar in b_bar])[:count]
     return [*theta_bar, *[None] * (start - count), *b_bar]
 

@@ -12,11 +12,13 @@ import numpy as np
 from jax import lax
 from jax.tree_util import tree_leaves, tree_unflatten
 
+from functional_dl.jaxprs import primitive_named
 from functional_dl.reverse import sweep
+from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import zeros_like
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import is_zero_marker, primitive_named
+from functional_dl.reverse.trace import is_zero_marker
 from functional_dl.reverse.values import instantiate, is_differentiable
 
 
@@ -217,4 +219,5 @@ if jax.__version_info__ >= (0, 12):
         Probe(_linear_root, shapes=((2, 2), (2,)), low=-0.5, high=0.5, dtypes=("float64",)),
         Probe(lambda x: jnp.ldexp(x, np.array([1, -2, 3])), exact=None),
         Probe(lambda x: jnp.frexp(x)[0], low=1.1, high=1.9),
+        latex=(call, CALL_BAR),
     )(object_forward)

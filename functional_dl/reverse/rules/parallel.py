@@ -24,11 +24,12 @@ from jax.extend.core.primitives import (
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from jax.tree_util import tree_flatten, tree_unflatten
 
+from functional_dl.jaxprs import equations, open_jaxpr, primitive_of
 from functional_dl.reverse import sweep
+from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.reductions import expand
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr, primitive_of
 from functional_dl.reverse.values import instantiate
 
 AXIS = "devices"
@@ -45,7 +46,7 @@ def _inside(body, check_vma=True):
         check_vma=check_vma,
     )
     closed = jax.make_jaxpr(mapped)(jax.ShapeDtypeStruct((1,), np.float32))
-    return open_jaxpr(closed.jaxpr.eqns[0].params["jaxpr"])[0].eqns[-1].primitive
+    return equations(equations(closed)[0].params["jaxpr"])[-1].primitive
 
 
 shard_map_p = primitive_of(
@@ -90,6 +91,7 @@ def _on_devices(body, out=SPLIT, check_vma=True):
         shapes=((4, 2), (2,)),
         dtypes=("float64",),
     ),
+    latex=(call, CALL_BAR + r" \quad \text{on each device}"),
 )
 def shard_map_forward(tape, values, slots, *, subfuns=None, **params):
     """y = f of each device's shards, joined  =>  x_bar = the pullback of f at each device's shards of y_bar, joined.
@@ -107,9 +109,10 @@ def shard_map_forward(tape, values, slots, *, subfuns=None, **params):
         return list(store["tree"])
 
     closed = jax.make_jaxpr(staged)(*values)
-    [eqn] = [e for e in closed.jaxpr.eqns if e.primitive is shard_map_p]
-    known = dict(zip(closed.jaxpr.invars, zip(values, slots)))
-    known |= dict(zip(closed.jaxpr.constvars, zip(*tape.trace.lower(closed.consts))))  # what f closes over
+    [eqn] = [e for e in equations(closed) if e.primitive is shard_map_p]
+    jaxpr, consts = open_jaxpr(closed)
+    known = dict(zip(jaxpr.invars, zip(values, slots)))
+    known |= dict(zip(jaxpr.constvars, zip(*tape.trace.lower(consts))))  # what f closes over
     operands = [known.get(v, (getattr(v, "val", None), None)) for v in eqn.invars]
     if all(slot is None for _, slot in operands):
         outs = shard_map_p.bind(*values, subfuns=subfuns, **params)
@@ -134,7 +137,7 @@ class _Shards:
     """The forward and the backward program of one shard_map."""
 
     def __init__(self, params, active):
-        self.jaxpr, self.consts = open_jaxpr(params["jaxpr"])
+        self.jaxpr = params["jaxpr"]
         self.in_specs, self.out_specs = tuple(params["in_specs"]), tuple(params["out_specs"])
         self.mesh, self.check_vma = params["mesh"], params["check_vma"]
         self.axes = tuple(a for a in self.mesh.axis_names if a in params["newly_manual_axes"])
@@ -152,7 +155,7 @@ class _Shards:
         )
 
     def run(self, *args):
-        outs, pull = sweep.forward_jaxpr(self.jaxpr, self.consts, args, self.active)
+        outs, pull = sweep.forward_jaxpr(self.jaxpr, args, self.active)
         residuals, self.residual_tree = tree_flatten(pull)
         self.scalars = tuple(np.ndim(r) == 0 for r in residuals)
         self.residual_specs = tuple(self.spec(r) for r in residuals)
@@ -186,7 +189,7 @@ class _Shards:
             for i, ct in zip(present, cts):
                 all_cts[i] = ct if self.check_vma else self.share(ct, self.left_out(self.out_specs[i]))
             bars = tree_unflatten(self.residual_tree, residuals)(all_cts)
-            bars = [instantiate(bars[i], self.jaxpr.invars[i].aval) for i in wanted]
+            bars = [instantiate(bars[i], open_jaxpr(self.jaxpr)[0].invars[i].aval) for i in wanted]
             if self.check_vma:
                 return bars
             return [
@@ -218,6 +221,7 @@ def _sum_of_rows_and_devices(x):
     _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec(), check_vma=False),
     _collective(_sum_of_rows_and_devices, out=PartitionSpec(), check_vma=False),
     reads="",
+    latex=(r"\textstyle\sum_{\text{devices}} <x>", r"\textstyle\sum_{\text{devices}} <c>"),
 )
 def psum_vjp(ct, out, x, *, axes, **params):
     """y = sum of x over the devices, which all get it; unchecked types count y's copies one by one  =>
@@ -228,7 +232,12 @@ def psum_vjp(ct, out, x, *, axes, **params):
     return (psum_p.bind(ct, axes=named, **params),)
 
 
-@vjp_rule(psum_invariant_p, _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec()), reads="")
+@vjp_rule(
+    psum_invariant_p,
+    _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec()),
+    reads="",
+    latex=(r"\textstyle\sum_{\text{devices}} <x>", "<c>"),
+)
 def psum_invariant_vjp(ct, out, x, *, axes, **_):
     """y = sum of x over the devices, one value  =>  x_bar = y_bar on every device."""
     return (pvary_p.bind(ct, axes=axes),)
@@ -238,6 +247,7 @@ def psum_invariant_vjp(ct, out, x, *, axes, **_):
     pvary_p,
     Probe(_on_devices(lambda x, w: lax.mul(x, lax.broadcast(w, (x.shape[0],)))), shapes=((4, 2), (2,))),
     reads="",
+    latex=("<x>", r"\textstyle\sum_{\text{devices}} <c>"),
 )
 def pvary_vjp(ct, out, x, *, axes, **_):
     """y = x, one value, copied to every device  =>  x_bar = sum of y_bar over the devices."""
@@ -250,6 +260,7 @@ def pvary_vjp(ct, out, x, *, axes, **_):
         lambda x: lax.ppermute(x, AXIS, [(i, (i + 1) % lax.axis_size(AXIS)) for i in range(lax.axis_size(AXIS))])
     ),
     reads="",
+    latex=(r"<x>_{\pi(\text{device})}", r"<c>_{\pi^{-1}(\text{device})}"),
 )
 def ppermute_vjp(ct, out, x, *, perm, axis_name, **_):
     """Device j gets x of device i for each (i, j), else 0  =>  device i gets y_bar of device j."""
@@ -261,6 +272,7 @@ def ppermute_vjp(ct, out, x, *, perm, axis_name, **_):
     _collective(lambda x: lax.mul(lax.sin(lax.all_gather(x, AXIS, tiled=True)), lax.all_gather(x, AXIS, tiled=True))),
     _collective(lambda x: lax.all_gather(x, AXIS, axis=1)),
     reads="",
+    latex=(r"(<x>_d)_{d}", r"\textstyle\sum_{\text{devices}} <c>[\text{own part}]"),
 )
 def all_gather_vjp(ct, out, x, *, all_gather_dimension, axis_name, axis_index_groups=None, tiled, **_):
     """Every device gets all x, joined  =>  device i gets the sum over the devices of the i-th part of y_bar."""
@@ -274,6 +286,7 @@ def all_gather_vjp(ct, out, x, *, all_gather_dimension, axis_name, axis_index_gr
     reduce_scatter_p,
     _collective(lambda x: lax.psum_scatter(lax.sin(x), AXIS, scatter_dimension=1, tiled=True)),
     reads="",
+    latex=(r"\textstyle\sum_{\text{devices}} <x> [\text{own part}]", r"(<c>_d)_{d}"),
 )
 def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_groups=None, tiled, **_):
     """Device i gets the i-th part of the sum of x over the devices  =>  every device gets all y_bar, joined."""
@@ -285,6 +298,7 @@ def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_g
     all_to_all_p,
     _collective(lambda x: lax.all_to_all(x, AXIS, split_axis=1, concat_axis=0, tiled=True)),
     reads="",
+    latex=(r"\operatorname{alltoall}(<x>)", r"\operatorname{alltoall}^{-1}(<c>)"),
 )
 def all_to_all_vjp(ct, out, x, *, axis_name, split_axis, concat_axis, axis_index_groups=None, tiled, **_):
     """y: part j of device i becomes part i of device j  =>  x_bar is y_bar exchanged back, the axes' roles swapped."""

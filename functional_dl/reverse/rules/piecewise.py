@@ -19,15 +19,18 @@ from jax.extend.core.primitives import (
     sign_p,
 )
 
+from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.algebra import number, times, unbroadcast, zeros_like
 
 zero_derivative(
     "piecewise constant: the derivative is 0 wherever it exists, and 0 is the convention at the jumps",
-    ceil_p,
-    floor_p,
-    round_p,
-    sign_p,
+    latex={
+        ceil_p: r"\lceil <x> \rceil",
+        floor_p: r"\lfloor <x> \rfloor",
+        round_p: r"\operatorname{round} <x>",
+        sign_p: r"\operatorname{sign} <x>",
+    },
 )
 
 
@@ -37,6 +40,7 @@ zero_derivative(
     Probe(lax.abs, low=-2.0, high=-0.25, elementwise=True, exact=lambda mp, x: abs(x)),
     Probe(lax.abs, dtypes=COMPLEX),
     reads="out x",
+    latex=(r"|<x>|", r"<c> \odot \operatorname{sign} <x>"),
 )
 def abs_vjp(ct, out, x, **_):
     """y = |x|  =>  x_bar = sign(x) y_bar for real x;  kink at 0, where the slope is taken to be +1.
@@ -69,6 +73,7 @@ def _winners_bar(ct, x, y, extremum, before):
     Probe(lax.max, shapes=((2, 3), (2, 1))),
     Probe(lambda x: lax.max(x, lax.neg(lax.neg(x)))),
     reads="x y",
+    latex=(r"\max(<0>, <1>)", r"<c> \odot [<0> > <1>]", r"<c> \odot [<1> > <0>]"),
 )
 def max_vjp(ct, out, x, y, **_):
     """z = max(x, y)  =>  x_bar = 1(x > y) z_bar,  y_bar = 1(y > x) z_bar;  at a tie each takes half."""
@@ -82,6 +87,7 @@ def max_vjp(ct, out, x, y, **_):
     Probe(lax.min, shapes=((2, 3), (1, 3))),
     Probe(lambda x: lax.min(x, lax.neg(lax.neg(x)))),
     reads="x y",
+    latex=(r"\min(<0>, <1>)", r"<c> \odot [<0> < <1>]", r"<c> \odot [<1> < <0>]"),
 )
 def min_vjp(ct, out, x, y, **_):
     """z = min(x, y)  =>  x_bar = 1(x < y) z_bar,  y_bar = 1(y < x) z_bar;  at a tie each takes half."""
@@ -99,6 +105,12 @@ def clamped_between(a, x, b):
     Probe(lambda a, x, b: lax.clamp(lax.min(a, b), x, lax.max(a, b)), shapes=((5,), (5,), (5,))),
     Probe(functools.partial(clamped_between), shapes=((), (5,), ()), forward=False),
     reads="low x high",
+    latex=(
+        r"\min(\max(<1>, <0>), <2>)",
+        r"<c> \odot [<1> < <0> < <2>]",
+        r"<c> \odot [<0> < <1> < <2>]",
+        r"<c> \odot [\max(<1>, <0>) > <2>]",
+    ),
 )
 def clamp_vjp(ct, out, low, x, high, **_):
     """y = min(max(x, low), high)  =>  x_bar = 1(low < x < high) y_bar,  low_bar = 1(x < low < high) y_bar,
@@ -124,6 +136,22 @@ def only_case(x):
     return lax.select_n(lax.full(x.shape, False), x)
 
 
+def _cases_latex(terms: Terms) -> str:
+    which, *cases = terms.xs
+    if len(cases) == 2:
+        lines = f"{cases[1]} & \\text{{where }} {which} \\\\ {cases[0]} & \\text{{elsewhere}}"
+    else:
+        lines = r" \\ ".join(f"{case} & \\text{{where }} {which} = {i}" for i, case in enumerate(cases))
+    return f"\\begin{{cases}} {lines} \\end{{cases}}"
+
+
+def _case_bar_latex(terms: Terms) -> str:
+    which, count = terms.xs[0], len(terms.xs) - 1
+    if count == 2:
+        return f"<c> \\odot [{which}]" if terms.place == 2 else f"<c> \\odot [\\lnot {which}]"
+    return f"<c> \\odot [{which} = {terms.place - 1}]"
+
+
 @vjp_rule(
     select_n_p,
     Probe(
@@ -135,6 +163,7 @@ def only_case(x):
     Probe(lambda x, y, z: lax.select_n(jnp.array([2, 0, 1]), x, y, z), shapes=((3,), (3,), (3,))),
     Probe(functools.partial(only_case)),
     reads="which",
+    latex=(_cases_latex, "0", _case_bar_latex),
 )
 def select_n_vjp(ct, out, which, *cases, **_):
     """y = cases[which], entry by entry  =>  case_i_bar = 1(which = i) y_bar."""

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.rule import FLOATS, Probe, vjp_rule
-from functional_dl.reverse.trace import primitive_of
 
 _f32 = np.zeros((1, 1, 1), np.float32)
 ragged_dot_general_p = primitive_of(lax.ragged_dot, _f32[0], _f32, np.ones(1, np.int32))
@@ -46,6 +46,11 @@ _ROWS = _numbers(((1,), (1,)), ((), ()), (0,), (0,))
     _probe(((2, 4, 3), (4, 2, 2)), [1, 2], _numbers(((1,), (0,)), ((0,), (1,)), (1,), ())),
     _probe(((5, 3), (2, 3, 4)), [2, 3], _ROWS, ("float32",), preferred_element_type=np.float64),
     reads=("y group_sizes", "x group_sizes", ""),
+    latex=(
+        r"\big[<0>^{(g)}\, <1>_g\big]_{g}",
+        r"\big[<c>^{(g)}\, <1>_g^{\top}\big]_g",
+        r"\big[{<0>^{(g)}}^{\top}\, <c>^{(g)}\big]_g",
+    ),
 )
 def ragged_dot_general_vjp(
     ct, out, x, y, group_sizes, *, ragged_dot_dimension_numbers, precision, preferred_element_type, **_

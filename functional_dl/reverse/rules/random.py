@@ -15,9 +15,9 @@ from jax.extend.core.primitives import (
     threefry2x32_p,
 )
 
+from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.rule import Probe, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.algebra import number, plus
-from functional_dl.reverse.trace import primitive_of
 
 _KEY = 7  # any seed
 
@@ -34,6 +34,11 @@ def _sampler(log_space):
     Probe(_sampler(False), low=0.5, high=4.0, dtypes=("float64",), order=1, smooth=False),
     Probe(_sampler(True), low=0.5, high=4.0, dtypes=("float64",), order=1, smooth=False),
     reads="out a",
+    latex=(
+        r"\gamma \sim \operatorname{Gamma}(<1>)",
+        "0",
+        r"-<c> \odot \frac{\partial_{<1>} P(<1>, <y>)}{\partial_{<y>} P(<1>, <y>)}",
+    ),
 )
 def random_gamma_vjp(ct, out, key, a, *, log_space, **_):
     """z with P(a, z) = u at fixed u (P the regularised incomplete gamma integral, z ~ Gamma(a)):  the implicit function

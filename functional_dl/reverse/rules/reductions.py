@@ -5,6 +5,7 @@ from math import prod
 from jax import lax
 from jax.extend.core.primitives import reduce_max_p, reduce_min_p, reduce_prod_p, reduce_sum_p
 
+from functional_dl.reverse.latex import along_axes
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import zeros_like
 
@@ -23,6 +24,7 @@ def expand(y, shape, axes):
     Probe(lambda x: lax.reduce_sum(x, (0, 2)), shapes=((2, 3, 4),), dtypes=ALL),
     Probe(lambda x: lax.reduce_sum(x, (1,)), shapes=((2, 0),)),
     reads="",
+    latex=(along_axes(r"\sum"), r"\mathbf{1} \odot <c>"),
 )
 def reduce_sum_vjp(ct, out, x, *, axes, **_):
     """y = sum_i x_i,  dy = sum_i dx_i  =>  x_i_bar = y_bar for every i."""
@@ -37,6 +39,7 @@ def reduce_sum_vjp(ct, out, x, *, axes, **_):
     Probe(lambda x: lax.reduce_prod(x, (1,)), shapes=((3, 1),)),
     Probe(lambda x: lax.reduce_prod(x, (1,)), shapes=((3, 0),)),
     reads="x",
+    latex=(along_axes(r"\prod"), r"<c> \odot \textstyle\prod_{j \ne i} <x>_j"),
 )
 def reduce_prod_vjp(ct, out, x, *, axes, **_):
     """y = prod_i x_i  =>  x_i_bar = y_bar prod_{j != i} x_j, without a division, so that zeros are no exception.
@@ -87,6 +90,7 @@ def _chosen_bar(ct, out, x, axes):
     Probe(lambda x: lax.reduce_max(x, (0, 2)), shapes=((2, 3, 2),), distinct=0.1),
     Probe(lambda x: lax.reduce_max(lax.concatenate([x, x], 0), (0,)), shapes=((3,),), distinct=0.1),
     reads="out x",
+    latex=(along_axes(r"\max"), r"<c> \odot [<x> = <y>] \,/\, \#\{<x> = <y>\}"),
 )
 def reduce_max_vjp(ct, out, x, *, axes, **_):
     """y = max_i x_i  =>  x_i_bar = 1(x_i = y) y_bar;  entries that tie share y_bar equally (a convention)."""
@@ -99,6 +103,7 @@ def reduce_max_vjp(ct, out, x, *, axes, **_):
     Probe(lambda x: lax.reduce_min(x, (0, 2)), shapes=((2, 3, 2),), distinct=0.1),
     Probe(lambda x: lax.reduce_min(lax.concatenate([x, x], 0), (0,)), shapes=((3,),), distinct=0.1),
     reads="out x",
+    latex=(along_axes(r"\min"), r"<c> \odot [<x> = <y>] \,/\, \#\{<x> = <y>\}"),
 )
 def reduce_min_vjp(ct, out, x, *, axes, **_):
     """y = min_i x_i  =>  x_i_bar = 1(x_i = y) y_bar;  entries that tie share y_bar equally (a convention)."""

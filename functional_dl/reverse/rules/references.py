@@ -15,9 +15,9 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import get_p, swap_p
 
-from functional_dl.reverse.rule import STATEFUL, Probe
+from functional_dl.jaxprs import primitive_named
+from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import primitive_named
 from functional_dl.reverse.values import instantiate, is_reference, zeros
 
 _three = np.ones((3,), np.float32)
@@ -34,13 +34,12 @@ def _written(x):
 new_ref_p = primitive_named("new_ref", _written, _three)
 addupdate_p = primitive_named("addupdate", _written, _three)
 freeze_p = primitive_named("freeze", _written, _three)
-STATEFUL |= {new_ref_p, get_p, swap_p, addupdate_p, freeze_p}
 
 # JAX cannot take the second derivative; a test takes ours, against the same functions without references.
 _PROBE = Probe(_written, shapes=((3,),), dtypes=("float64", "float32"), order=1)
 
 
-@call_rule(new_ref_p, _PROBE)
+@call_rule(new_ref_p, _PROBE, latex=(r"\operatorname{ref}(<x>)", r"<c>"), stateful=True)
 def new_ref_forward(tape, values, slots, **params):
     """r holds x  =>  x_bar = the cotangent of what r holds."""
     ref = new_ref_p.bind(*values, **params)
@@ -48,13 +47,13 @@ def new_ref_forward(tape, values, slots, **params):
     return [ref], [None]
 
 
-@call_rule(freeze_p, _PROBE)
+@call_rule(freeze_p, _PROBE, latex=(r"<x>[\,]", r"<c>"), stateful=True)
 def freeze_forward(tape, values, slots, **params):
     """y = what r holds last  =>  r_bar = y_bar."""
     return [freeze_p.bind(*values, **params)], [_content(tape, values[0])]
 
 
-@call_rule(get_p, _PROBE)
+@call_rule(get_p, _PROBE, latex=(r"<x>[\,]", r"<c>"), stateful=True)
 def get_forward(tape, values, slots, **params):
     """y = r[i]  =>  r_bar gains y_bar at i."""
     ref, *index = values
@@ -71,7 +70,7 @@ def _get_pull_back(aval, params, index, cts):
     return [jax.ref.freeze(bar)]
 
 
-@call_rule(swap_p, _PROBE)
+@call_rule(swap_p, _PROBE, latex=(r"<x>[\,], \quad <x>[\,] := <1>", "<c>", r"\overline{<0>[\,]}"), stateful=True)
 def swap_forward(tape, values, slots, **params):
     """y = r[i], then r[i] = x  =>  x_bar = r_bar[i] of the later content; then r_bar[i] = y_bar."""
     ref, x, *index = values
@@ -91,7 +90,7 @@ def _swap_pull_back(aval, x_aval, params, index, cts):
     return [jax.ref.freeze(bar), x_bar]
 
 
-@call_rule(addupdate_p, _PROBE)
+@call_rule(addupdate_p, _PROBE, latex=(r"<0>[\,] \mathrel{+}= <1>", "<c>", r"\overline{<0>[\,]}"), stateful=True)
 def addupdate_forward(tape, values, slots, **params):
     """r[i] += x  =>  x_bar = r_bar[i]."""
     ref, _, *index = values

@@ -8,22 +8,14 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core.primitives import add_jaxvals_p, scan_p
 
+from functional_dl.jaxprs import function_of, open_jaxpr, scan_parts, scan_sizes
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
+from functional_dl.reverse.latex import Latex, Terms
+from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import (
-    active_outputs,
-    function_of,
-    hoistable,
-    open_jaxpr,
-    record_call,
-    scan_sizes,
-    writes_to,
-)
+from functional_dl.reverse.trace import active_outputs, hoistable, record_call, writes_to
 from functional_dl.reverse.values import instantiate, is_differentiable, zeros
-
-TAKES_REFERENCES.add(scan_p)
 
 
 def _recurrence(**options):
@@ -67,6 +59,57 @@ def _without_inputs(start, xs):
     return lax.scan(lambda state, _: (lax.sin(state), state), start, xs)
 
 
+LAYOUT = ("jaxpr", "length", "reverse", "unroll")
+
+
+def _sizes(terms: Terms) -> tuple[int, int]:
+    layout = {k: v for k, v in terms.params.items() if k not in LAYOUT}
+    return scan_sizes(layout, list(terms.xs))
+
+
+def _scan_latex(terms: Terms) -> str:
+    """(s_{t+1}, y_t) = f(c, s_t, x_t)."""
+    consts, carry = _sizes(terms)
+    states, items = terms.ys[:carry], terms.ys[carry:]
+    start, xs = terms.xs[consts : consts + carry], terms.xs[consts + carry :]
+    arguments = ["c"] if consts else []
+    arguments += ["s_t"] * bool(carry) + ["x_t"] * bool(xs)
+    left = ", ".join(["s_{t+1}"] * bool(carry) + ["y_t"] * bool(items))
+    left = f"({left})" if carry and items else left
+    length = terms.params["length"]
+    steps = f"t = {length - 1}, \\dots, 0" if terms.params["reverse"] else f"t = 0, \\dots, {length - 1}"
+    where = []
+    if consts:
+        where.append(f"c = ({', '.join(terms.xs[:consts])})")
+    if carry:
+        where.append(f"s_{{\\text{{start}}}} = ({', '.join(start)})")
+        where.append(f"({', '.join(states)}) = s_{{\\text{{end}}}}")
+    if xs:
+        where.append(f"x = ({', '.join(xs)})")
+    if items:
+        where.append(f"({', '.join(items)}) = y")
+    meaning = ", \\; ".join(where)
+    return f"{left} = f({', '.join(arguments)}), \\quad {steps}; \\qquad {meaning}"
+
+
+def _scan_bar_latex(terms: Terms) -> str:
+    consts, carry = _sizes(terms)
+    place = terms.place
+    ct = r"\begin{pmatrix} \bar s_{t+1} \\ \bar y_t \end{pmatrix}"
+    if not carry or carry == len(terms.ys):
+        ct = r"\bar s_{t+1}" if carry else r"\bar y_t"
+    if place < consts:
+        return (
+            f"\\textstyle\\sum_t \\left(\\frac{{\\partial f}}{{\\partial {terms.xs[place]}}}\\right)_t^{{\\top}} {ct}"
+        )
+    if place < consts + carry:
+        return (
+            r"\bar s_{\text{start}}, \qquad \bar s_t = \left(\frac{\partial f}{\partial s_t}\right)^{\top} "
+            f"{ct} \\; \\text{{against the direction of }} t"
+        )
+    return f"\\Big[\\left(\\frac{{\\partial f}}{{\\partial x_t}}\\right)^{{\\top}} {ct}\\Big]_t"
+
+
 @call_rule(
     scan_p,
     Probe(_recurrence(), shapes=((2,), (2,), (4, 2))),
@@ -77,6 +120,8 @@ def _without_inputs(start, xs):
     Probe(_of_the_weight, dtypes=("float64",)),
     Probe(_beside_an_invariant, low=0.1, high=0.9, dtypes=("float64",)),
     Probe(_without_inputs, shapes=((2,), (4, 2)), dtypes=("float64",)),
+    latex=Latex(_scan_latex, (_scan_bar_latex,), whole=True),
+    takes_references=True,
 )
 def scan_forward(tape, values, slots, **params):
     """(s_{t+1}, y_t) = f(c, s_t, x_t) for t = 0, ..., T-1.  Backward, from s_T_bar and the y_t_bar:
@@ -95,21 +140,16 @@ def scan_forward(tape, values, slots, **params):
 
 def _scan_on_contents(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
     """References are constants of the step; what they hold is carried."""
-    num_consts, num_carry = scan_sizes(layout, values)
     body = function_of(jaxpr)
 
     def program(values, contents):
-        consts, carry, xs = (
-            values[:num_consts],
-            values[num_consts : num_consts + num_carry],
-            values[num_consts + num_carry :],
-        )
+        consts, carry, xs = scan_parts(layout, values)
 
         def step(state, xs):
             carry, contents = state
             filled, held = with_references(consts, contents)
             outs = body(*filled, *carry, *xs)
-            return (outs[:num_carry], held()), outs[num_carry:]
+            return (outs[: len(carry)], held()), outs[len(carry) :]
 
         (carry, contents), ys = lax.scan(step, (carry, contents), xs, length=length, reverse=reverse, unroll=unroll)
         return [*carry, *ys], contents
@@ -119,13 +159,12 @@ def _scan_on_contents(tape, values, slots, *, jaxpr, length, reverse, unroll, **
 
 def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
     num_consts, num_carry = scan_sizes(layout, values)
-    body, closed = open_jaxpr(jaxpr)
-    values, slots, known, done = _hoist(tape, body, closed, num_consts, values, slots)
+    values, slots, known, equations = _hoist(tape, jaxpr, num_consts, values, slots)
     num_consts += len(known)
     parts = slice(0, num_consts), slice(num_consts, num_consts + num_carry), slice(num_consts + num_carry, None)
     consts, init, xs = (values[part] for part in parts)
-    active = _active(body, slots, parts, len(known))
-    step = _Step(body, closed, known, done, consts, active)
+    active = _active(jaxpr, slots, parts, len(known))
+    step = _Step(jaxpr, known, equations, consts, active)
     carry, (ys, kept) = lax.scan(step.forward, list(init), list(xs), length=length, reverse=reverse, unroll=unroll)
     outs = [*carry, *ys]
     avals = [jax.typeof(v) for v in values]
@@ -135,32 +174,20 @@ def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layou
     return tape.call(scan_p, pull_back, residuals, slots, outs, out_slots)
 
 
-def _hoist(tape, body, closed, num_consts, values, slots):
+def _hoist(tape, jaxpr, num_consts, values, slots):
     """Runs the equations that do not change from step to step in the caller; their outputs join the constants.
 
-    Returns values and slots, the variables that were joined, and the equations that were run.
+    Returns values and slots, the variables that were joined, and the equations that are left to the steps.
     """
-    equations, variables = hoistable(body, num_consts)
-    if not equations:
-        return values, slots, [], []
-    env = dict(zip(body.constvars, [(c, None) for c in closed]))
-    env |= dict(zip(body.invars[:num_consts], zip(values, slots)))
-
-    def read(atom):
-        return (atom.val, None) if hasattr(atom, "val") else env[atom]
-
-    for eqn in equations:
-        operands = [read(atom) for atom in eqn.invars]
-        with eqn.ctx.manager:
-            outs = tape.apply(eqn.primitive, [v for v, _ in operands], [s for _, s in operands], eqn.params)
-        env |= dict(zip(eqn.outvars, zip(*outs)))
+    hoisted, others, variables = hoistable(jaxpr, num_consts)
+    found, found_slots = tape.replay(jaxpr, values[:num_consts], slots[:num_consts], only=hoisted, outvars=variables)
     # an invariant that is a number or a NumPy array stays one: a step may close over it
-    values = [*values[:num_consts], *[env[v][0] for v in variables], *values[num_consts:]]
-    slots = [*slots[:num_consts], *[env[v][1] for v in variables], *slots[num_consts:]]
-    return values, slots, variables, equations
+    values = [*values[:num_consts], *found, *values[num_consts:]]
+    slots = [*slots[:num_consts], *found_slots, *slots[num_consts:]]
+    return values, slots, variables, others
 
 
-def _active(body, slots, parts, num_known):
+def _active(jaxpr, slots, parts, num_known):
     """Which inputs of the step are differentiated: a carry is, once any step makes it depend on one that is."""
     active = [s is not None for s in slots]
     consts, carry, _ = parts
@@ -168,9 +195,10 @@ def _active(body, slots, parts, num_known):
     while True:
         inputs = [*active[own], *active[consts.stop :]]
         if any(active[own.stop : consts.stop]):
-            outs = [is_differentiable(var.aval) for var in body.outvars]  # an invariant may reach any output
+            # an invariant may reach any output
+            outs = [is_differentiable(var.aval) for var in open_jaxpr(jaxpr)[0].outvars]
         else:
-            outs = active_outputs(body, inputs)
+            outs = active_outputs(jaxpr, inputs)
         merged = [a or b for a, b in zip(active[carry], outs)]  # the carries come first
         if merged == active[carry]:
             return active
@@ -180,8 +208,8 @@ def _active(body, slots, parts, num_known):
 class _Step:
     """One step, run forward, and where its residuals are: fixed, in x_t, or kept from step to step."""
 
-    def __init__(self, body, closed, known, done, consts, active):
-        self.body, self.closed, self.known, self.done = body, closed, known, done
+    def __init__(self, jaxpr, known, equations, consts, active):
+        self.jaxpr, self.known, self.equations = jaxpr, known, equations
         self.consts, self.active = consts, active
 
     def forward(self, carry, xs):
@@ -193,7 +221,7 @@ class _Step:
             own = slice(0, num_own), slice(num_own + num_known, None)
             own_values = [v for part in own for v in values[part]]
             own_slots = [s for part in own for s in slots[part]]
-            return tape.replay(self.body, self.closed, own_values, own_slots, known=known, done=self.done)
+            return tape.replay(self.jaxpr, own_values, own_slots, known=known, only=self.equations)
 
         outs, self.program, residuals = record_call(run, [*self.consts, *carry, *xs], self.active)
         fixed_ids = {id(c) for c in self.consts}

@@ -14,11 +14,11 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import scatter_add_p, scatter_max_p, scatter_min_p, scatter_mul_p, scatter_p
 
+from functional_dl.jaxprs import open_jaxpr, primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import number, zeros_like
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import open_jaxpr, primitive_of
 
 ALL = FLOATS + COMPLEX
 
@@ -111,6 +111,7 @@ def _probes(scatter, repeated=True, dtypes=FLOATS, clip="clip"):
     *_probes(lax.scatter_add, dtypes=ALL),
     Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].add(u), shapes=((4,), (4,)), dtypes=ALL),
     reads="indices",
+    latex=(r"<0>; \quad <y>[<1>] \mathrel{+}= <2>", "<c>", "0", "<c>[<1>]"),
 )
 def scatter_add_vjp(ct, out, x, indices, update, **params):
     """y_j = x_j + sum of u_i over the i with p(i) = j  =>  x_bar = y_bar,  u_i_bar = y_bar at p(i) (0 if dropped)."""
@@ -126,6 +127,7 @@ if hasattr(lax, "scatter_sub"):
         *_probes(lax.scatter_sub, dtypes=ALL),
         Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].subtract(u), shapes=((4,), (4,)), dtypes=ALL),
         reads="indices",
+        latex=(r"<0>; \quad <y>[<1>] \mathrel{-}= <2>", "<c>", "0", "-<c>[<1>]"),
     )
     def scatter_sub_vjp(ct, out, x, indices, update, **params):
         """y_j = x_j - sum of u_i over the i with p(i) = j  =>  x_bar = y_bar,  u_i_bar = -y_bar at p(i)."""
@@ -150,6 +152,7 @@ def bent_at(x, rows, **options):
     Probe(lambda x, u: x.at[::2, 1].set(u), shapes=((4, 3), (2,)), dtypes=ALL),
     Probe(functools.partial(bent_at, rows=(1, 1, -1, 9, 1)), shapes=((4,),), order=1, forward=False),
     Probe(functools.partial(bent_at, rows=(1, 3), unique_indices=True), shapes=((4, 2),), forward=False),
+    latex=(r"<0>; \quad <y>[<1>] = <2>", r"<c> \text{ with } 0 \text{ at } <1>", "0", "<c>[<1>]"),
 )
 def scatter_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
     """y_j = u_i for the i with p(i) = j, x_j where there is none
@@ -189,12 +192,11 @@ def scatter_forward(tape, values, slots, *, update_jaxpr, update_consts, **param
 
 def _applied_bar(ct, x, places, update, jaxpr, consts):
     """x_bar of y_j = f(f(...f(x_j))), f as often as j occurs among the places."""
-    jaxpr, own = open_jaxpr(jaxpr)
-    consts = [*own, *consts]
+    consts = [*open_jaxpr(jaxpr)[1], *consts]
 
     def slope(value):
         def one(z):
-            outs, pull_back = sweep.forward_jaxpr(jaxpr, consts, [z, number(0, z)], [True, False])
+            outs, pull_back = sweep.forward_jaxpr(jaxpr, [z, number(0, z)], [True, False], consts=consts)
             bar = pull_back([number(1, outs[0])])[0]
             return outs[0], zeros_like(z) if bar is None else bar
 
@@ -229,6 +231,12 @@ def scaled_at(x, factors, rows):
     Probe(functools.partial(scaled_at, rows=(2, 0, 2, 2)), shapes=((3, 2), (4, 2)), forward=False),
     Probe(functools.partial(scaled_at, rows=(1, 1)), shapes=((3,), (2,)), forward=False),
     reads=("indices update", "", "x indices update"),
+    latex=(
+        r"<0>; \quad <y>[<1>] \mathrel{\cdot}= <2>",
+        r"<c> \odot (1; \cdot <2> \text{ at } <1>)",
+        "0",
+        r"<c>[<1>] \odot (<y> / <2>)[<1>]",
+    ),
 )
 def scatter_mul_vjp(ct, out, x, indices, update, *, update_jaxpr, update_consts, **params):
     """y_j = x_j prod of u_i over the i with p(i) = j
@@ -313,6 +321,12 @@ def _extremal_forward(primitive, tape, values, slots, update_jaxpr, update_const
     scatter_min_p,
     *_probes(lax.scatter_min, clip="drop"),  # JAX loses the cotangents of clipped places
     Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].min(u), shapes=((4,), (4,)), distinct=0.01),
+    latex=(
+        r"<0>; \quad <y>[<1>] = \min(<y>[<1>], <2>)",
+        r"<c> \odot [<y> = <0>]",
+        "0",
+        r"<c>[<1>] \odot [<y>[<1>] = <2>]",
+    ),
 )
 def scatter_min_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
     """y_j = min of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,
@@ -324,6 +338,12 @@ def scatter_min_forward(tape, values, slots, *, update_jaxpr, update_consts, **p
     scatter_max_p,
     *_probes(lax.scatter_max, clip="drop"),  # JAX loses the cotangents of clipped places
     Probe(lambda x, u: x.at[jnp.array([1, 1, -1, 9])].max(u), shapes=((4,), (4,)), distinct=0.01),
+    latex=(
+        r"<0>; \quad <y>[<1>] = \max(<y>[<1>], <2>)",
+        r"<c> \odot [<y> = <0>]",
+        "0",
+        r"<c>[<1>] \odot [<y>[<1>] = <2>]",
+    ),
 )
 def scatter_max_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
     """y_j = max of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,

@@ -3,6 +3,8 @@
 Each is a 0-1 matrix A; its rule applies A^T.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -19,10 +21,26 @@ from jax.extend.core.primitives import (
     transpose_p,
 )
 
+from functional_dl.jaxprs import primitive_of
+from functional_dl.reverse.latex import Terms, dims, listed, own_bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.trace import primitive_of
 
 ALL = FLOATS + COMPLEX
+
+
+def _broadcast_bar_latex(terms: Terms) -> str:
+    kept = terms.params["broadcast_dimensions"]
+    inside, outside = terms.shapes[0], terms.out_shapes[0]
+    summed = [
+        axis
+        for axis in range(len(outside))
+        if axis not in kept or (inside[kept.index(axis)] == 1 and outside[axis] != 1)
+    ]
+    if not summed:
+        return r"\operatorname{reshape}(<c>)"
+    if len(summed) == len(outside):
+        return r"\textstyle\sum <c>"
+    return f"\\textstyle\\sum_{{\\text{{axis }}{', '.join(map(str, summed))}}} <c>"
 
 
 @vjp_rule(
@@ -33,6 +51,7 @@ ALL = FLOATS + COMPLEX
     Probe(lambda x: lax.broadcast_in_dim(x, (2, 3), ()), shapes=((),), dtypes=ALL),
     Probe(lambda x: lax.broadcast_in_dim(x, (0, 3), (1,)), shapes=((3,),)),
     reads="",
+    latex=(lambda t: f"\\operatorname{{broadcast}}_{{{dims(t.out_shapes[0])}}}(<x>)", _broadcast_bar_latex),
 )
 def broadcast_in_dim_vjp(ct, out, x, *dynamic_shape, shape, broadcast_dimensions, **_):
     """y repeats x along new axes and along axes of length 1  =>  x_bar = sum of y_bar over these axes."""
@@ -49,6 +68,10 @@ def broadcast_in_dim_vjp(ct, out, x, *dynamic_shape, shape, broadcast_dimensions
     Probe(lambda x: lax.reshape(x, (3, 0)), shapes=((0, 2),)),
     Probe(lambda x: lax.reshape(x, (4, 6), dimensions=(2, 0, 1)), shapes=((2, 3, 4),)),
     reads="",
+    latex=(
+        lambda t: f"\\operatorname{{reshape}}_{{{dims(t.out_shapes[0])}}}(<x>)",
+        lambda t: f"\\operatorname{{reshape}}_{{{dims(t.shapes[0])}}}(<c>)",
+    ),
 )
 def reshape_vjp(ct, out, x, *dynamic_shape, dimensions=None, **_):
     """The entries keep their row-major order, after the axes are transposed if `dimensions` says so
@@ -59,16 +82,37 @@ def reshape_vjp(ct, out, x, *dynamic_shape, dimensions=None, **_):
     return (lax.transpose(transposed, np.argsort(dimensions)), *[None] * len(dynamic_shape))
 
 
-@vjp_rule(squeeze_p, Probe(lambda x: lax.squeeze(x, (0, 2)), shapes=((1, 3, 1),), dtypes=ALL), reads="")
+@vjp_rule(
+    squeeze_p,
+    Probe(lambda x: lax.squeeze(x, (0, 2)), shapes=((1, 3, 1),), dtypes=ALL),
+    reads="",
+    latex=(
+        lambda t: f"\\operatorname{{reshape}}_{{{dims(t.out_shapes[0])}}}(<x>)",
+        lambda t: f"\\operatorname{{reshape}}_{{{dims(t.shapes[0])}}}(<c>)",
+    ),
+)
 def squeeze_vjp(ct, out, x, **_):
     """Axes of length 1 are dropped  =>  x_bar is y_bar in the shape of x."""
     return (lax.reshape(ct, x.shape),)
+
+
+def _transposed_latex(name: str, order: Sequence[int]) -> str:
+    return f"{name}^{{\\top}}" if tuple(order) == (1, 0) else f"{name}^{{({' '.join(map(str, order))})}}"
+
+
+def _transpose_latex(terms: Terms) -> str:
+    return _transposed_latex("<x>", terms.params["permutation"])
+
+
+def _transpose_bar_latex(terms: Terms) -> str:
+    return _transposed_latex("<c>", np.argsort(terms.params["permutation"]))
 
 
 @vjp_rule(
     transpose_p,
     Probe(lambda x: lax.transpose(x, (2, 0, 1)), shapes=((2, 3, 4),), dtypes=ALL),
     reads="",
+    latex=(_transpose_latex, _transpose_bar_latex),
 )
 def transpose_vjp(ct, out, x, *, permutation, **_):
     """y_{p(i)} = x_i  =>  x_bar is y_bar with the inverse permutation of axes."""
@@ -81,6 +125,10 @@ def transpose_vjp(ct, out, x, *, permutation, **_):
     Probe(lambda x, y: lax.concatenate([x, y, x], 0), shapes=((3,), (2,)), dtypes=ALL),
     Probe(lambda x, y: lax.concatenate([x, y], 0), shapes=((3,), (0,))),
     reads="",
+    latex=(
+        lambda t: f"\\operatorname{{concat}}({listed(t)})",
+        lambda t: f"<c>[\\text{{the part of }} {t.xs[t.place]}]",
+    ),
 )
 def concatenate_vjp(ct, out, *operands, dimension, **_):
     """y = (x_1, ..., x_n) joined along an axis  =>  x_i_bar is the part of y_bar where x_i stood."""
@@ -105,6 +153,7 @@ def concatenate_vjp(ct, out, *operands, dimension, **_):
         dtypes=ALL,
     ),
     reads="",
+    latex=(r"\operatorname{pad}(<0>, <1>)", r"<c>[\text{inside}]", r"\textstyle\sum <c>[\text{padding}]"),
 )
 def pad_vjp(ct, out, x, value, *, padding_config, **_):
     """y is x between copies of a value (before, after, and between its entries; a negative width cuts)
@@ -124,7 +173,12 @@ def pad_vjp(ct, out, x, value, *, padding_config, **_):
     return x_bar, value_bar
 
 
-@vjp_rule(rev_p, Probe(lambda x: lax.rev(x, (0, 2)), shapes=((2, 3, 4),), dtypes=ALL), reads="")
+@vjp_rule(
+    rev_p,
+    Probe(lambda x: lax.rev(x, (0, 2)), shapes=((2, 3, 4),), dtypes=ALL),
+    reads="",
+    latex=(r"\operatorname{reverse}(<x>)", r"\operatorname{reverse}(<c>)"),
+)
 def rev_vjp(ct, out, x, *, dimensions, **_):
     """y reads x backwards along some axes  =>  x_bar reads y_bar backwards along them."""
     return (lax.rev(ct, dimensions),)
@@ -136,6 +190,7 @@ def rev_vjp(ct, out, x, *, dimensions, **_):
     Probe(lambda x: lax.convert_element_type(x, "complex64"), dtypes=("complex128", "float32"), smooth=False),
     Probe(lambda x: lax.convert_element_type(x, "complex128"), dtypes=("float64", "complex64")),
     reads="",
+    latex=(lambda t: f"\\operatorname{{{t.params.get('new_dtype', 'cast')!s}}}(<x>)", r"\operatorname{cast}(<c>)"),
 )
 def convert_element_type_vjp(ct, out, x, **_):
     """y = x in another dtype  =>  x_bar = y_bar in the dtype of x;  of a real x the real part."""
@@ -148,13 +203,14 @@ def convert_element_type_vjp(ct, out, x, **_):
     reduce_precision_p,
     Probe(lambda x: lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7), order=1, smooth=False),
     reads="",
+    latex=(r"\operatorname{round}(<x>)", r"\operatorname{round}(<c>)"),
 )
 def reduce_precision_vjp(ct, out, x, *, exponent_bits, mantissa_bits, **_):
     """y = x rounded to fewer bits, differentiated as the identity  =>  x_bar = y_bar, rounded alike."""
     return (lax.reduce_precision(ct, exponent_bits, mantissa_bits),)
 
 
-@vjp_rule(copy_p, Probe(copy_p.bind, dtypes=ALL), reads="")
+@vjp_rule(copy_p, Probe(copy_p.bind, dtypes=ALL), reads="", latex=("<x>", "<c>"))
 def copy_vjp(ct, out, x, **_):
     """y = x  =>  x_bar = y_bar."""
     return (ct,)
@@ -167,6 +223,7 @@ optimization_barrier_p = primitive_of(lax.optimization_barrier, 0.0)
     optimization_barrier_p,
     Probe(lambda x, y: lax.optimization_barrier((x, y)), shapes=((3,), (2,)), dtypes=ALL),
     reads="",
+    latex=(listed, own_bar),
 )
 def optimization_barrier_vjp(cts, outs, *operands, **_):
     """(y_1, ..., y_n) = (x_1, ..., x_n), which the compiler may not look through  =>  x_i_bar = y_i_bar, alike."""

@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import approx_top_k_p, sort_p, top_k_p
 
+from functional_dl.reverse.latex import Terms, own_bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.sweep import call_rule
 
@@ -31,6 +32,12 @@ def _integers(x):
     return lax.round(x)
 
 
+def _sorted_latex(terms: Terms) -> str:
+    keys = terms.params.get("num_keys", 1)
+    ys = ", ".join(f"{x}[\\pi]" for x in terms.xs)
+    return f"{ys}, \\quad \\pi = \\operatorname{{argsort}}({', '.join(terms.xs[:keys])})"
+
+
 @call_rule(
     sort_p,
     Probe(lambda x: lax.sort(x, dimension=0), shapes=((5,),), distinct=0.1),
@@ -42,6 +49,7 @@ def _integers(x):
     Probe(lambda x: lax.sort((jnp.array([2, 0, 1, 0]), x), num_keys=1), shapes=((4,),), dtypes=FLOATS + COMPLEX),
     Probe(lambda x: x[jnp.argsort(x, descending=True)], shapes=((4,),), distinct=0.1),
     Probe(lambda x: lax.sort(x), shapes=((2, 0),)),
+    latex=(_sorted_latex, lambda t: f"{own_bar(t)}[\\pi^{{-1}}]"),
 )
 def sort_forward(tape, values, slots, *, dimension, is_stable, num_keys):
     """y_k = P x_k for every operand, with the permutation P that sorts the keys, constant in a neighbourhood
@@ -63,6 +71,7 @@ def sort_forward(tape, values, slots, *, dimension, is_stable, num_keys):
     Probe(lambda x: lax.top_k(x, 3, axis=0), shapes=((4, 2),), distinct=0.1),
     Probe(lambda x: lax.top_k(x, 0)[0], shapes=((3,),)),
     reads="outs",
+    latex=(r"<x>[\pi], \quad \pi = \operatorname{top}_k(<x>)", r"\text{put } <c0> \text{ at } \pi"),
 )
 def top_k_vjp(cts, outs, x, *, axis=-1, **_):
     """y_i = x_{p(i)}, with p(i) the place of the i-th largest  =>  x_bar is y_i_bar at p(i) and 0 elsewhere."""
@@ -75,6 +84,7 @@ def top_k_vjp(cts, outs, x, *, axis=-1, **_):
     Probe(lambda x: lax.approx_min_k(x, 2, reduction_dimension=0), shapes=((4, 2),), distinct=0.1),
     Probe(lambda x: lax.approx_max_k(x, 2, aggregate_to_topk=False)[0], shapes=((5,),), distinct=0.1),
     reads="outs",
+    latex=(r"<x>[\pi], \quad \pi \approx \operatorname{top}_k(<x>)", r"\text{put } <c0> \text{ at } \pi"),
 )
 def approx_top_k_vjp(cts, outs, x, *, reduction_dimension, **_):
     """y_i = x_{p(i)}, with p(i) the places that were found  =>  x_bar is y_i_bar at p(i) and 0 elsewhere."""

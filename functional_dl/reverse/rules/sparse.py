@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, late_rules
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import implementation, primitive_of
+from functional_dl.reverse.trace import implementation
 
 WIDE = ("float64", "float32", *COMPLEX)
 

@@ -68,6 +68,7 @@ def _weighted(c, log, inside):
     Probe(lax.lgamma, low=0.25, high=6.0, elementwise=True, exact=lambda mp, x: mp.log(abs(mp.gamma(x)))),
     Probe(lax.lgamma, low=-1.75, high=-1.25, elementwise=True, exact=lambda mp, x: mp.log(abs(mp.gamma(x)))),
     reads="x",
+    latex=(r"\ln \Gamma(<x>)", r"<c> \odot \psi(<x>)"),
 )
 def lgamma_vjp(ct, out, x, **_):
     """y = log |Gamma(x)|,  dy = Gamma'(x) / Gamma(x) dx = psi(x) dx  =>  x_bar = psi(x) y_bar."""
@@ -78,6 +79,7 @@ def lgamma_vjp(ct, out, x, **_):
     digamma_p,
     Probe(lax.digamma, low=0.25, high=6.0, elementwise=True, exact=lambda mp, x: mp.digamma(x)),
     reads="x",
+    latex=(r"\psi(<x>)", r"<c> \odot \psi_1(<x>)"),
 )
 def digamma_vjp(ct, out, x, **_):
     """y = psi(x)  =>  x_bar = psi'(x) y_bar,  psi' = the polygamma function of order 1."""
@@ -94,6 +96,7 @@ def _polygamma(order):
     Probe(_polygamma(2), low=0.5, high=6.0, elementwise=True, exact=lambda mp, x: mp.polygamma(2, x)),
     Probe(lambda x: lax.polygamma(lax.full((2, 3), 1, x.dtype), x), shapes=((2, 1),), low=0.5, high=6.0),
     reads="m x",
+    latex=(r"\psi_{<0>}(<1>)", "0", r"<c> \odot \psi_{<0> + 1}(<1>)"),
 )
 def polygamma_vjp(ct, out, m, x, **_):
     """y = psi^(m)(x)  =>  x_bar = psi^(m+1)(x) y_bar;  the order m, a whole number, has no derivative (nor in JAX)."""
@@ -131,6 +134,11 @@ def zeta_of_three(q, shape=None):
         forward=False,
     ),
     reads="s q",
+    latex=(
+        r"\zeta(<0>, <1>)",
+        r"<c> \odot \partial_{<0>} \zeta(<0>, <1>)",
+        r"-<c> \odot <0> \odot \zeta(<0> + 1, <1>)",
+    ),
 )
 def zeta_vjp(ct, out, s, q, **_):
     """y = sum_k (q + k)^-s  =>  q_bar = -s zeta(s + 1, q) y_bar.  (JAX offers no derivative of zeta.)"""
@@ -162,6 +170,11 @@ def _regularized(mp, a, x):
     Probe(lax.igamma, shapes=((2, 1), (2, 3)), low=0.5, high=4.0, order=1),
     Probe(lax.igamma, shapes=((2, 3), (1, 3)), low=0.5, high=4.0, order=1),
     reads="a x",
+    latex=(
+        r"P(<0>, <1>) = \tfrac{1}{\Gamma(<0>)} \int_0^{<1>} t^{<0> - 1} e^{-t}\, dt",
+        r"<c> \odot \partial_{<0>} P(<0>, <1>)",
+        r"<c> \odot <1>^{<0> - 1} e^{-<1>} / \Gamma(<0>)",
+    ),
 )
 def igamma_vjp(ct, out, a, x, **_):
     """P(a, x) = 1/Gamma(a) int_0^x t^(a-1) e^-t dt  =>  x_bar = x^(a-1) e^-x / Gamma(a) y_bar,  a_bar = dP/da y_bar,
@@ -187,6 +200,11 @@ def igamma_vjp(ct, out, a, x, **_):
     Probe(lax.igammac, shapes=((2, 1), (2, 3)), low=0.5, high=4.0, order=1),
     Probe(lax.igammac, shapes=((2, 3), (1, 3)), low=0.5, high=4.0, order=1),
     reads="a x",
+    latex=(
+        r"Q(<0>, <1>) = 1 - P(<0>, <1>)",
+        r"-<c> \odot \partial_{<0>} P(<0>, <1>)",
+        r"-<c> \odot <1>^{<0> - 1} e^{-<1>} / \Gamma(<0>)",
+    ),
 )
 def igammac_vjp(ct, out, a, x, **_):
     """Q(a, x) = 1 - P(a, x)  =>  a_bar and x_bar are those of P with the other sign; see igamma."""
@@ -222,6 +240,11 @@ def igamma_slope(x, shape=None):
         forward=False,
     ),
     reads="a x",
+    latex=(
+        r"\partial_{<0>} P(<0>, <1>)",
+        r"<c> \odot \partial_{<0>}^2 P(<0>, <1>)",
+        r"<c> \odot \partial_{<0>} \partial_{<1>} P(<0>, <1>)",
+    ),
 )
 def igamma_grad_a_vjp(ct, out, a, x, **_):
     """y = dP/da;  derivatives commute:  dy/dx = d/da [x^(a-1) e^-x / Gamma(a)] = density (log x - psi(a))
@@ -268,6 +291,12 @@ def _beta_density(a, b, x):
         high=0.9,
     ),
     reads="a b x",
+    latex=(
+        r"I_{<2>}(<0>, <1>)",
+        r"<c> \odot \partial_{<0>} I_{<2>}(<0>, <1>)",
+        r"<c> \odot \partial_{<1>} I_{<2>}(<0>, <1>)",
+        r"<c> \odot <2>^{<0> - 1} (1 - <2>)^{<1> - 1} / B(<0>, <1>)",
+    ),
 )
 def regularized_incomplete_beta_vjp(ct, out, a, b, x, **_):
     """I_x(a, b) = 1/B(a, b) int_0^x t^(a-1) (1-t)^(b-1) dt  =>  x_bar = x^(a-1) (1-x)^(b-1) / B(a, b) y_bar;
@@ -289,6 +318,7 @@ def regularized_incomplete_beta_vjp(ct, out, a, b, x, **_):
     ),
     Probe(lax.bessel_i0e, low=-6.0, high=-0.25),
     reads="out x",
+    latex=(r"e^{-|<x>|} I_0(<x>)", r"<c> \odot \left(e^{-|<x>|} I_1(<x>) - \operatorname{sign}(<x>)\, <y>\right)"),
 )
 def bessel_i0e_vjp(ct, out, x, **_):
     """y = e^-|x| I_0(x),  I_0' = I_1  =>  x_bar = (e^-|x| I_1(x) - sign(x) y) y_bar;  kink at 0, slope 0 taken."""
@@ -306,6 +336,10 @@ def _scaled_bessel(mp, x):
         for low, high in ((-1.2, -0.2), (0.2, 1.2), (2.0, 5.0))
     ],
     reads="out x",
+    latex=(
+        r"e^{-|<x>|} I_1(<x>)",
+        r"<c> \odot \left(e^{-|<x>|} I_0(<x>) - <y> \odot (\operatorname{sign}(<x>) + 1/<x>)\right)",
+    ),
 )
 def bessel_i1e_vjp(ct, out, x, **_):
     """y = e^-|x| I_1(x),  I_1' = I_0 - I_1 / x  =>  x_bar = (e^-|x| I_0(x) - y (sign(x) + 1/x)) y_bar;  1/2 at 0.
@@ -328,6 +362,7 @@ def next_up(x, shape=None):
     Probe(functools.partial(next_up), dtypes=("float64", "float32"), elementwise=True, forward=False, order=1),
     Probe(functools.partial(next_up, shape=(2, 3)), shapes=((2, 1),), dtypes=("float64",), forward=False, order=1),
     reads="",
+    latex=(r"\operatorname{nextafter}(<0>, <1>)", "<c>", "0"),
 )
 def nextafter_vjp(ct, out, x, y, **_):
     """z = x moved by one unit in the last place towards y, x but for rounding  =>  x_bar = z_bar,  y_bar = 0."""
@@ -347,6 +382,7 @@ def nextafter_vjp(ct, out, x, y, **_):
     Probe(lambda x, y: lax.rem(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), low=0.5),
     Probe(lax.rem, shapes=((2, 1), (2, 3)), low=0.5, dtypes=("float64",)),
     reads=("", "out x y"),
+    latex=(r"<0> \bmod <1>", "<c>", r"-<c> \odot \operatorname{trunc}(<0> / <1>)"),
 )
 def rem_vjp(ct, out, x, y, **_):
     """z = x - n y,  n = x / y rounded towards 0, locally constant  =>  x_bar = z_bar,  y_bar = -n z_bar.
@@ -369,6 +405,7 @@ if hasattr(primitives, "log2_p"):
         primitives.log2_p,
         Probe(lax.log2, low=0.1, dtypes=ALL, elementwise=True, exact=lambda mp, x: mp.log(x, 2)),
         reads="x",
+        latex=(r"\log_2 <x>", r"<c> / (<x> \ln 2)"),
     )
     def log2_vjp(ct, out, x, **_):
         """y = log x / log 2  =>  x_bar = y_bar / (x log 2)."""
@@ -381,6 +418,7 @@ if hasattr(primitives, "one_minus_square_p"):
         primitives.one_minus_square_p,
         Probe(primitives.one_minus_square_p.bind, dtypes=ALL, elementwise=True, exact=lambda mp, x: 1 - x * x),
         reads="x",
+        latex=("1 - <x>^2", r"-2\, <c> \odot <x>"),
     )
     def one_minus_square_vjp(ct, out, x, **_):
         """y = 1 - x^2  =>  x_bar = -2 x y_bar."""
@@ -394,6 +432,11 @@ if hasattr(primitives, "polynomial_p"):
         Probe(lambda x, a, b, c: lax.polynomial(x, [a, b, c]), shapes=((3,),) * 4, dtypes=ALL, elementwise=True),
         Probe(lambda x, a: lax.polynomial(x, [0.5, a, 2.0, 3.0]), shapes=((3,), ()), dtypes=ALL),
         reads="x coefficients",
+        latex=(
+            r"\textstyle\sum_k a_k <x>^k, \quad a = (<1>, \dots)",
+            r"<c> \odot \textstyle\sum_k k\, a_k <x>^{k - 1}",
+            lambda terms: f"<c> \\odot <x>^{{{terms.place - 1}}}",
+        ),
     )
     def polynomial_vjp(ct, out, x, *coefficients, **params):
         """y = sum_k a_k x^k  =>  x_bar = (sum_k k a_k x^(k-1)) y_bar,  a_k_bar = x^k y_bar."""

@@ -11,14 +11,14 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import add_jaxvals_p, select_n_p, while_p
 
+from functional_dl.jaxprs import function_of, open_jaxpr
 from functional_dl.reverse import sweep
-from functional_dl.reverse.rule import TAKES_REFERENCES, Probe
+from functional_dl.reverse.latex import Terms
+from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, function_of, open_jaxpr, record_call, writes_to
+from functional_dl.reverse.trace import active_outputs, record_call, writes_to
 from functional_dl.reverse.values import instantiate, zeros
-
-TAKES_REFERENCES.add(while_p)
 
 CHECKPOINTS = 32  # states kept on the way forward (even)
 DEPTH = 24  # more states on the way back: stretches of up to 2^DEPTH steps between checkpoints are halved this often
@@ -46,10 +46,25 @@ def counted_sines(weight, x):
     return lax.while_loop(lambda state: state[0] < 5, step, (np.int32(0), x))[1]
 
 
+def _while_latex(terms: Terms) -> str:
+    start = ", ".join(terms.xs[terms.params["cond_nconsts"] + terms.params["body_nconsts"] :])
+    return f"s_T, \\quad s_{{t+1}} = f(c, s_t) \\text{{ while }} g(s_t), \\quad s_0 = ({start})"
+
+
+def _while_bar_latex(terms: Terms) -> str:
+    if terms.place < terms.params["cond_nconsts"] + terms.params["body_nconsts"]:
+        jacobian = r"\left(\frac{\partial f}{\partial <s>}\right)_t^{\top}"
+        return rf"\textstyle\sum_{{t < T}} {jacobian} \bar s_{{t+1}}"
+    step = r"\bar s_t = \left(\frac{\partial f}{\partial s_t}\right)^{\top} \bar s_{t+1}"
+    return rf"\bar s_0, \qquad {step}, \quad t = T-1, \dots, 0"
+
+
 @call_rule(
     while_p,
     Probe(functools.partial(newton), low=1.0, high=3.0, dtypes=("float64", "float32")),
     Probe(functools.partial(counted_sines), shapes=((3,), (3,))),
+    latex=(_while_latex, _while_bar_latex),
+    takes_references=True,
 )
 def while_forward(tape, values, slots, **params):
     """s_{t+1} = f(c, s_t) while g(s_t), T steps.  Backward, from s_T_bar:
@@ -92,7 +107,7 @@ def _staged_while(tape, values, slots, *, cond_jaxpr, cond_nconsts, body_jaxpr, 
     cond_consts = values[:cond_nconsts]
     consts = values[cond_nconsts : cond_nconsts + body_nconsts]
     init = values[cond_nconsts + body_nconsts :]
-    active = _active(open_jaxpr(body_jaxpr)[0], slots[cond_nconsts:], body_nconsts)
+    active = _active(body_jaxpr, slots[cond_nconsts:], body_nconsts)
 
     step = _Step(cond_jaxpr, body_jaxpr, cond_nconsts, body_nconsts, active)
 
@@ -129,15 +144,15 @@ class _Step:
     """
 
     def __init__(self, cond_jaxpr, body_jaxpr, cond_nconsts, num_consts, active):
-        self.cond, self.body = open_jaxpr(cond_jaxpr), open_jaxpr(body_jaxpr)
+        self.cond, self.body = cond_jaxpr, body_jaxpr
         self.cond_nconsts, self.num_consts, self.active = cond_nconsts, num_consts, active
-        self.masked = bool(self.cond[0].outvars[0].aval.shape)
+        self.masked = bool(open_jaxpr(cond_jaxpr)[0].outvars[0].aval.shape)
 
     def unfinished(self, cond_consts, state):
-        return jax.core.eval_jaxpr(*self.cond, *cond_consts, *state)[0]
+        return function_of(self.cond)(*cond_consts, *state)[0]
 
     def run(self, cond_consts, consts, state):
-        after = jax.core.eval_jaxpr(*self.body, *consts, *state)
+        after = function_of(self.body)(*consts, *state)
         if not self.masked:
             return after
         mask = self.unfinished(cond_consts, state)
@@ -148,7 +163,7 @@ class _Step:
 
         def body(tape, values, slots):
             before = slice(self.num_consts, None)
-            after, after_slots = tape.replay(*self.body, values, slots)
+            after, after_slots = tape.replay(self.body, values, slots)
             if not self.masked:
                 return after, after_slots
             mask = self.unfinished(cond_consts, values[before])

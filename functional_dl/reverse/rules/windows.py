@@ -76,6 +76,7 @@ def _dilated_probes(fun, initial):
     _probe(lax.add, 0, (3,), (2,), padding=[(3, 0)]),
     _probe(lax.add, 0, (0,), (2,), padding=[(1, 2)]),
     reads="",
+    latex=(r"\textstyle\sum_{\text{window}} <x>", r"\textstyle\sum_{\text{windows over it}} <c>"),
 )
 def reduce_window_sum_vjp(
     ct, out, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation, **_
@@ -163,14 +164,26 @@ def _dilated_extrema(fun):
     )
 
 
-@vjp_rule(reduce_window_max_p, *_probes(lax.max, -jnp.inf), *_dilated_extrema(largest_of_windows), reads="x")
+@vjp_rule(
+    reduce_window_max_p,
+    *_probes(lax.max, -jnp.inf),
+    *_dilated_extrema(largest_of_windows),
+    reads="x",
+    latex=(r"\max_{\text{window}} <x>", r"\textstyle\sum_{\text{windows whose maximum it is}} <c>"),
+)
 def reduce_window_max_vjp(ct, out, x, **params):
     """y_o = max_k z_{o s + k t}  =>  y_o_bar is added to the cotangent of the entry that is the largest of its window;
     the first one where several tie (a convention)."""
     return (_to_the_chosen(ct, x, ge_p, **params),)
 
 
-@vjp_rule(reduce_window_min_p, *_probes(lax.min, jnp.inf), *_dilated_extrema(smallest_of_windows), reads="x")
+@vjp_rule(
+    reduce_window_min_p,
+    *_probes(lax.min, jnp.inf),
+    *_dilated_extrema(smallest_of_windows),
+    reads="x",
+    latex=(r"\min_{\text{window}} <x>", r"\textstyle\sum_{\text{windows whose minimum it is}} <c>"),
+)
 def reduce_window_min_vjp(ct, out, x, **params):
     """y_o = min_k z_{o s + k t}  =>  y_o_bar is added to the cotangent of the entry that is the smallest of its window;
     the first one where several tie (a convention)."""
@@ -200,6 +213,7 @@ _UNDILATED = {"base_dilation": (1,), "window_dilation": (1,)}
         distinct=0.1,
     ),
     reads="x",
+    latex=(r"<0>[\text{place of each window's extreme of } <1>]", r"\text{add } <c> \text{ at these places}", "0"),
 )
 def select_and_gather_add_vjp(ct, out, v, x, **params):
     """y_o = v at the place that window o of x chooses  =>  v_bar_i = sum of y_o_bar over the windows that chose i.
@@ -220,6 +234,7 @@ def select_and_gather_add_vjp(ct, out, v, x, **params):
         distinct=0.1,
     ),
     reads="x",
+    latex=(r"\text{add } <0> \text{ at each window's extreme of } <1>", r"<c>[\text{these places}]", "0"),
 )
 def select_and_scatter_add_vjp(ct, out, v, x, *, window_dimensions, **params):
     """y_i = sum of v_o over the windows o of x that choose i  =>  v_o_bar = y_bar at the place that window o chose.

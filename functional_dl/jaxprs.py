@@ -1,0 +1,342 @@
+"""The one reader of JAX's programs: opening a jaxpr, walking its equations, running it under any meaning of its values.
+
+`interpret` runs a jaxpr's equations in their order; what is done with one, and what values are, its caller says.  An
+`Interpreter` adds what every meaning shares: calls are entered, loops run step by step, of branches the one taken is
+run.  Its subclasses say what a primitive does to numbers of many digits, power series, names of values, arrays.
+
+What differs between versions of JAX in how a program is held is known here alone: no other file reads a jaxpr's list of
+equations.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import source_info_util
+from jax.extend.core import Literal, Primitive, jaxpr_as_fun
+
+__all__ = [
+    "CALLS",
+    "MARKED",
+    "PLAIN",
+    "Interpreter",
+    "all_equations",
+    "argument_names",
+    "bind",
+    "bind_params",
+    "called",
+    "equations",
+    "function_of",
+    "interpret",
+    "needed",
+    "open_jaxpr",
+    "primitive_named",
+    "primitive_names",
+    "primitive_of",
+    "programs",
+    "scan_parts",
+    "scan_sizes",
+    "solver_of",
+    "source_of",
+    "staged",
+    "taken",
+    "traced_function",
+    "while_parts",
+]
+__dir__ = __all__.copy  # what dir() and completion show
+
+# Primitives that call a program, by name -> the parameter that holds it: those that are a call and no more;
+PLAIN = {
+    "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr",
+    "eval_jaxpr": "call_jaxpr",  # from JAX 0.12 on
+}  # fmt: skip
+# with those that carry a mark (recompute it, map it by this rule) and whose derivative is the program's;
+MARKED = PLAIN | {"remat": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr", "composite": "jaxpr",
+                  "custom_vmap_call": "call"}  # fmt: skip
+# with those that have a derivative of their own, which is not read.
+CALLS = MARKED | {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
+    """A jaxpr and its constants; newer JAX keeps both in one object."""
+    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+def equations(jaxpr) -> Sequence:
+    """The equations of a jaxpr, closed or open."""
+    return open_jaxpr(jaxpr)[0].eqns
+
+
+def programs(params: Mapping[str, Any]) -> list:
+    """The jaxprs among an equation's parameters, also those that stand in a tuple."""
+    values = [v for value in params.values() for v in (value if isinstance(value, tuple | list) else (value,))]
+    return [value for value in values if hasattr(open_jaxpr(value)[0], "eqns")]
+
+
+def all_equations(jaxpr) -> Iterator:
+    """The equations of a jaxpr and of those within it."""
+    for eqn in equations(jaxpr):
+        yield eqn
+        for inner in programs(eqn.params):
+            yield from all_equations(inner)
+
+
+def primitive_names(jaxpr) -> set[str]:
+    """The primitives of a program, at any depth."""
+    return {eqn.primitive.name for eqn in all_equations(jaxpr)}
+
+
+def needed(jaxpr, outvars: Sequence | None = None, stays: Callable[[Any], Any] = lambda eqn: False) -> list:
+    """The equations that the results (or `outvars` of them) depend on, and those for which `stays` holds."""
+    jaxpr, kept = open_jaxpr(jaxpr)[0], []
+    live = {atom for atom in (jaxpr.outvars if outvars is None else outvars) if not isinstance(atom, Literal)}
+    for eqn in reversed(jaxpr.eqns):
+        if stays(eqn) or not live.isdisjoint(eqn.outvars):
+            kept.append(eqn)
+            live.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
+    return kept[::-1]
+
+
+def called(primitive: Primitive, params: Mapping[str, Any], table: Mapping[str, str] = CALLS) -> Any:
+    """The program that a call of the table calls; None for other equations."""
+    return params.get(table.get(primitive.name, ""))
+
+
+def scan_parts(params: Mapping[str, Any], operands: Sequence) -> tuple[list, list, list]:
+    """A scan's operands, or what stands for each: constants, carry, and what is scanned over."""
+    if "num_consts" in params:
+        first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
+        return list(operands[:first]), list(operands[first:second]), list(operands[second:])
+    consts, carry, xs = params["ft_in"].update(list(operands)).unpack()  # from JAX 0.11 on
+    return list(consts), list(carry), list(xs)
+
+
+def scan_sizes(params: Mapping[str, Any], operands: Sequence) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many the carry."""
+    consts, carry, _ = scan_parts(params, operands)
+    return len(consts), len(carry)
+
+
+def while_parts(params: Mapping[str, Any], operands: Sequence) -> tuple[list, list, list]:
+    """A while_loop's operands: constants of the condition, constants of the body, state."""
+    first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    return list(operands[:first]), list(operands[first:second]), list(operands[second:])
+
+
+def solver_of(params: Mapping[str, Any], operands: Sequence) -> tuple[Any, list]:
+    """Of a custom_linear_solve the program that solves, and its operands; the others are for derivatives."""
+    lengths = params["const_lengths"]
+    first = lengths.matvec + lengths.vecmat
+    return params["jaxprs"].solve, [*operands[first : first + lengths.solve], *operands[sum(lengths) :]]
+
+
+def taken(branches: Sequence, index) -> Any:
+    """The branch that cond takes: an index outside of them means the nearest."""
+    return branches[min(max(int(index), 0), len(branches) - 1)]
+
+
+def source_of(eqn) -> str:
+    """The user's file and line of an equation."""
+    place = source_info_util.summarize(eqn.source_info).split(" ")[0]
+    parts = place.split(":")
+    return ":".join(parts[:2]) if len(parts) > 2 else place
+
+
+def traced_function(jaxpr) -> tuple[str, str]:
+    """Name and file of the Python function that a jaxpr was traced from; ("", "") where it is not known."""
+    info = getattr(open_jaxpr(jaxpr)[0], "debug_info", None)
+    name, _, place = str(getattr(info, "func_src_info", "") or "").partition(" at ")
+    return name.rsplit(".", 1)[-1], place.rsplit(":", 1)[0]
+
+
+def argument_names(jaxpr) -> list[str]:
+    """What the Python function that a jaxpr was traced from calls its arguments, "" for one that is not known."""
+    info = getattr(open_jaxpr(jaxpr)[0], "debug_info", None)
+    return [str(name or "") for name in (getattr(info, "arg_names", None) or ())]
+
+
+# --- making and applying ----------------------------------------------------------------------------------------------
+
+
+def staged(fun: Callable, *args) -> tuple[Any, Any]:
+    """The program of fun at arguments of these types, without evaluating it: its jaxpr and the tree of its outputs."""
+    jaxpr, out = jax.make_jaxpr(fun, return_shape=True)(*args)
+    return jaxpr, jax.tree_util.tree_structure(out)
+
+
+def function_of(jaxpr) -> Callable[..., list]:
+    """The function of flat arguments, and with a flat list of results, that a closed jaxpr is."""
+    return jaxpr_as_fun(jaxpr)
+
+
+def primitive_of(fun: Callable, *args) -> Primitive:
+    """The primitive that fun applies first: for primitives that JAX gives no public name."""
+    return equations(jax.make_jaxpr(fun)(*args))[0].primitive
+
+
+def primitive_named(name: str, fun: Callable, *args) -> Primitive:
+    """The primitive of that name in the trace of fun, at any depth."""
+    jaxpr = jax.make_jaxpr(fun)(*args)
+    for eqn in all_equations(jaxpr):
+        if eqn.primitive.name == name:
+            return eqn.primitive
+    raise LookupError(f"JAX {jax.__version__} applies no primitive {name!r} where it is looked for: {jaxpr}")
+
+
+def bind_params(primitive: Primitive, params: dict) -> dict:
+    """The parameters that `bind` takes, from those of a jaxpr's equation, which holds functions as jaxprs."""
+    return params if "subfuns" in params else primitive.get_bind_params(params)
+
+
+def bind(primitive: Primitive, operands: Sequence, params: dict) -> list:
+    """An equation applied to operands: its outputs, always as a list."""
+    outs = primitive.bind(*operands, **bind_params(primitive, params))
+    return list(outs) if primitive.multiple_results else [outs]
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def interpret(
+    jaxpr,
+    values: Sequence,
+    apply: Callable[[Any, list], Iterable],
+    constant: Callable[[Any, Any], Any] = lambda value, aval: value,
+    *,
+    consts: Sequence | None = None,
+    known: Mapping | None = None,
+    only: Sequence | None = None,
+    outvars: Sequence | None = None,
+) -> list:
+    """The outputs of a program whose values are whatever its caller makes of them.
+
+    Args:
+      jaxpr: closed or open.
+      values: what its inputs stand for.
+      apply: `apply(eqn, operands)` -> what the equation's outputs are.
+      constant: `constant(value, aval)` -> what a literal or a constant of the program is.
+      consts: its constants, where they are not its own.
+      known: variables that have values already.
+      only: the equations to run; all, by default.
+      outvars: the variables whose values are wanted; the program's outputs, by default.
+    """
+    jaxpr, own = open_jaxpr(jaxpr)
+    env = dict(known or {})
+    for var, const in zip(jaxpr.constvars, own if consts is None else consts):
+        env[var] = constant(const, var.aval)
+    env.update(zip(jaxpr.invars, values))
+
+    def read(atom):
+        return constant(atom.val, atom.aval) if isinstance(atom, Literal) else env[atom]
+
+    for eqn in jaxpr.eqns if only is None else only:
+        operands = [read(atom) for atom in eqn.invars]
+        with eqn.ctx.manager:
+            outs = apply(eqn, operands)
+        env.update(zip(eqn.outvars, outs))
+    return [read(atom) for atom in (jaxpr.outvars if outvars is None else outvars)]
+
+
+class Interpreter:
+    """A meaning of programs: what their values are, and what primitives do to them.
+
+    As it stands, values are arrays and primitives do what they do.  A subclass says otherwise: `constant` and `apply`
+    for programs without loops, and for loops the methods below `cond`.
+
+    Attributes:
+      calls: the calls that are entered.
+      most_rounds: the most steps of a loop that are run.
+    """
+
+    calls: Mapping[str, str] = CALLS
+    most_rounds: float = float("inf")
+
+    def run(self, jaxpr, values: Sequence) -> list:
+        return interpret(jaxpr, values, self.equation, self.constant)
+
+    def constant(self, value, aval) -> Any:
+        """What a literal or a constant of the program is."""
+        return value
+
+    def apply(self, eqn, operands: list) -> Sequence:
+        """The outputs of an equation that is neither entered nor taken apart."""
+        return bind(eqn.primitive, operands, eqn.params)
+
+    def takes_apart(self, eqn, operands: list) -> bool:
+        """Whether a loop or branch is run step by step; if not, it is applied as a primitive."""
+        return True
+
+    def equation(self, eqn, operands: list) -> Sequence:
+        inner = called(eqn.primitive, eqn.params, self.calls)
+        if inner is not None:
+            return self.call(eqn, inner, operands)
+        control = {"scan": self.scan, "while": self.while_loop, "cond": self.cond}.get(eqn.primitive.name)
+        if control is not None and self.takes_apart(eqn, operands):
+            return control(eqn, operands)
+        return self.apply(eqn, operands)
+
+    def call(self, eqn, inner, operands: list) -> Sequence:
+        return self.run(inner, operands)
+
+    def scan(self, eqn, operands: list) -> list:
+        params = eqn.params
+        consts, carry, xs = scan_parts(params, operands)
+        self._allow(params["length"])
+        steps = range(params["length"])
+        rows: list = [None] * len(steps)
+        for t in reversed(steps) if params["reverse"] else steps:
+            outs = self.run(params["jaxpr"], [*consts, *carry, *[self.row(eqn, x, t) for x in xs]])
+            carry, rows[t] = outs[: len(carry)], outs[len(carry) :]
+        stacked = [
+            self.stack(eqn, [row[i] for row in rows], var.aval) for i, var in enumerate(eqn.outvars[len(carry) :])
+        ]
+        return [*carry, *stacked]
+
+    def while_loop(self, eqn, operands: list) -> list:
+        tests, consts, state = while_parts(eqn.params, operands)
+        rounds = 0
+        while True:
+            going = self.condition(eqn.params["cond_jaxpr"], [*tests, *state])
+            if not self.goes_on(going):
+                return state
+            rounds += 1
+            self._allow(rounds)
+            after = self.run(eqn.params["body_jaxpr"], [*consts, *state])
+            mapped = open_jaxpr(eqn.params["cond_jaxpr"])[0].outvars[0].aval.shape
+            state = [self.select(eqn, going, new, old) for new, old in zip(after, state)] if mapped else after
+
+    def cond(self, eqn, operands: list) -> list:
+        return self.run(taken(eqn.params["branches"], self.concrete(operands[0])), operands[1:])
+
+    def _allow(self, rounds: int) -> None:
+        if rounds > self.most_rounds:
+            raise NotImplementedError(f"a loop of more than {self.most_rounds} rounds")
+
+    def concrete(self, value) -> np.ndarray:
+        """The integers or booleans that a value is."""
+        return np.asarray(value)
+
+    def condition(self, jaxpr, values: list) -> Any:
+        """What the condition of a loop is."""
+        return self.run(jaxpr, values)[0]
+
+    def goes_on(self, going) -> bool:
+        """Whether a loop goes on, given what its condition is: under vmap, while it holds anywhere."""
+        return bool(np.any(self.concrete(going)))
+
+    def select(self, eqn, going, new, old) -> Any:
+        """The state after a step of a loop under vmap: where the condition does not hold, the state stands still."""
+        going = self.concrete(going)
+        return np.where(going.reshape(going.shape + (1,) * (np.ndim(new) - going.ndim)), new, old)
+
+    def row(self, eqn, x, t: int) -> Any:
+        """What a scan's step t sees of x."""
+        return x[t]
+
+    def stack(self, eqn, rows: list, aval) -> Any:
+        """What a scan makes of one result of each step; `aval` is its type."""
+        return np.stack(rows) if rows else self.constant(np.zeros(aval.shape, aval.dtype), aval)

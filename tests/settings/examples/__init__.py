@@ -1,0 +1,5 @@
+"""The smallest example of every public function, by "room.function"; ", how" after it names a second one."""
+
+from tests.settings.examples import calculus, derivatives, formulas, optimality
+
+EXAMPLES = formulas.EXAMPLES | calculus.EXAMPLES | optimality.EXAMPLES | derivatives.EXAMPLES

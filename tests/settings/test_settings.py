@@ -1,0 +1,115 @@
+"""Every public function's smallest example, under every setting that users have: no error, no warning, a right answer.
+
+What fails in a room that a later issue rebuilds stands in the ledger, with the issue's subject; an entry that no longer
+fails has to go.
+"""
+
+import types
+import warnings
+
+import jax
+import pytest
+
+import functional_dl
+from tests.settings.examples import EXAMPLES
+from tests.settings.ledger import AT_MOST, LEDGER
+from tests.settings.settings import SETTINGS, Setting, applied, values
+from tests.settings.values import Example, differences
+
+ROOMS = sorted({name.split(".")[0] for name in EXAMPLES})
+ONCE = {"default", "Explicit mesh"}  # settings under which heavy examples run outside of the campaign too
+
+
+def public_functions(name: str, module) -> dict:
+    """ "room.function" -> function, of a room and of those that its __all__ names inside it."""
+    found = {}
+    for public in module.__all__:
+        value = getattr(module, public)
+        if isinstance(value, types.ModuleType):
+            if value.__name__.startswith("functional_dl") and hasattr(value, "__all__"):
+                found |= public_functions(f"{name}.{public}", value)
+        elif isinstance(value, types.FunctionType) and value.__module__.startswith("functional_dl"):
+            found[f"{name}.{public}"] = value
+    return found
+
+
+def test_every_public_function_has_an_example():
+    rooms = {name: getattr(functional_dl, name) for name in dir(functional_dl)}
+    wanted = {}
+    for name, room in rooms.items():
+        if isinstance(room, types.ModuleType) and name not in ("aliases", "arguments", "kinks", "estimates", "jaxprs"):
+            wanted |= public_functions(name, room)
+    assert len(wanted) > 200
+    assert not {name for name in wanted if name not in EXAMPLES}
+    assert not {name for name in EXAMPLES if name.split(",")[0] not in wanted}
+
+
+def faults(example: Example, setting: Setting) -> list[str]:
+    """What goes wrong; nothing if the answer is right."""
+    try:
+        with applied(setting):
+            first = values(setting)
+            found = differences(*example.run(first), example.tolerance)
+            if setting.jitted:
+                found += _jitted(example, setting, first.made)
+                found += differences(*example.run(values(setting)), example.tolerance)
+            return found
+    except Exception as error:
+        return [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
+
+
+def _jitted(example: Example, setting: Setting, made: list) -> list[str]:
+    """The example with its arrays as a jitted function's arguments, where it can be traced at all."""
+    right = []
+
+    def program(arrays):
+        answer, expected = example.run(values(setting, list(arrays)))
+        right.append(expected)
+        return answer
+
+    try:
+        answer = jax.jit(program)(made)
+    except jax.errors.UnexpectedTracerError:
+        raise
+    except Exception:  # it asks for a value, calls NumPy or returns no arrays: it has to work afterwards
+        return []
+    return differences(answer, right[-1], example.tolerance)
+
+
+CASES = [
+    pytest.param(setting, room, heavy, marks=[pytest.mark.campaign] if heavy and setting not in ONCE else [])
+    for setting in SETTINGS
+    for room in ROOMS
+    for heavy in (False, True)
+    if any(name.split(".")[0] == room and example.heavy == heavy for name, example in EXAMPLES.items())
+]
+
+
+@pytest.mark.parametrize(("setting", "room", "heavy"), CASES)
+def test_examples(setting, room, heavy, record_property):
+    wrong, struck, count = [], [], 0
+    for name, example in EXAMPLES.items():
+        if name.split(".")[0] != room or example.heavy != heavy:
+            continue
+        count += 1
+        found = faults(example, SETTINGS[setting])
+        if found and (setting, name) not in LEDGER:
+            wrong.append(f"{name}: {'; '.join(found)}")
+        if not found and (setting, name) in LEDGER:
+            struck.append(name)
+    record_property("cases", count)
+    assert not wrong, f"under {setting}:\n" + "\n".join(wrong)
+    assert not struck, f"no longer fails under {setting}, strike it from the ledger: {struck}"
+
+
+def test_the_ledger_only_shrinks():
+    assert len(LEDGER) <= AT_MOST
+    assert all(setting in SETTINGS and name in EXAMPLES and reason for (setting, name), reason in LEDGER.items())
+
+
+def test_a_wrong_answer_an_error_and_a_warning_are_faults():
+    assert faults(Example(lambda v: (v.array([1.0]), [2.0])), SETTINGS["default"])
+    assert faults(Example(lambda v: (v.array([1.0]) + v.array([1.0, 2.0, 3.0])[:2][:1], {})), SETTINGS["default"])
+    assert "KeyError" in faults(Example(lambda v: ({}["a"], 1)), SETTINGS["default"])[0]
+    assert "care" in faults(Example(lambda v: (warnings.warn("care", stacklevel=1), None)), SETTINGS["default"])[0]
+    assert not faults(Example(lambda v: (v.array([1.0]), v.array([1.0]))), SETTINGS["Explicit mesh"])
