@@ -38,6 +38,10 @@ __all__ = [
     "training",
     "tree",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 __version__ = "0.1.0"

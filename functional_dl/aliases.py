@@ -7,7 +7,11 @@ from jaxtyping import Array as Array  # the array type of every signature: Float
 from jaxtyping import Float, PRNGKeyArray
 
 __all__ = ["Array", "Key", "Params", "PyTree", "Scalar"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 Scalar: TypeAlias = Float[Array, ""]
 PyTree: TypeAlias = Any

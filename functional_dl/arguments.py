@@ -38,7 +38,11 @@ __all__ = [
     "whole",
     "within",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 T = TypeVar("T")
 LISTED = 24  # a message lists as many names; of a longer table it gives the nearest
@@ -64,9 +68,12 @@ def array(name: str, x: Any) -> Array:
       TypeError: x is no array of numbers.
     """
     try:
-        return jnp.asarray(x)
+        if not isinstance(x, str | bytes):  # NumPy reads some strings as names of dtypes
+            return jnp.asarray(x)
+        cause = None
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected an array of numbers, got {described(x)}") from error
+        cause = error
+    raise TypeError(f"{name}: expected an array of numbers, got {described(x)}") from cause
 
 
 def real(name: str, x: Any) -> Array:

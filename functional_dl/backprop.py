@@ -34,7 +34,10 @@ from functional_dl.losses import Loss
 from functional_dl.models import mlp
 
 __all__ = ["gradients", "output_delta", "through"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def gradients(

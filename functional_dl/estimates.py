@@ -3,7 +3,10 @@
 from typing import Any, NamedTuple
 
 __all__ = ["Estimate"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 class Estimate(NamedTuple):

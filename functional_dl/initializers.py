@@ -9,7 +9,11 @@ from functional_dl.aliases import Array
 from functional_dl.arguments import lookup
 
 __all__ = ["INITIALIZERS", "Name", "get"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 Name: TypeAlias = Literal[
     "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "orthogonal", "zeros"

@@ -44,7 +44,11 @@ __all__ = [
     "traced_function",
     "while_parts",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 # Primitives that call a program, by name -> the parameter that holds it: those that are a call and no more;
 PLAIN = {

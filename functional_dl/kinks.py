@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 __all__ = ["Kink"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 @dataclass(frozen=True)

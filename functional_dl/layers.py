@@ -28,7 +28,10 @@ from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import array, entry, floating_dtype, number, real, whole, within
 
 __all__ = ["Layer", "affine", "apply_mask", "dense", "dropout"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 class Layer(NamedTuple):

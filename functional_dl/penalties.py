@@ -27,7 +27,11 @@ __all__ = [
     "subgradient_elastic_net",
     "subgradient_l1",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 Select = Callable[[str], bool]
 

@@ -21,7 +21,10 @@ __all__ = [
     "vdot",
     "zeros_like",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def add(x: PyTree, y: PyTree) -> PyTree:

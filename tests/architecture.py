@@ -195,9 +195,10 @@ def init_faults(source: str) -> list[Fault]:
         docstring = position == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         constant = (
             isinstance(node, ast.Assign)
-            and [getattr(target, "id", None) for target in node.targets] in (["__all__"], ["__dir__"], ["__version__"])
+            and [getattr(target, "id", None) for target in node.targets] in (["__all__"], ["__version__"])
             and not any(isinstance(part, ast.Call) for part in ast.walk(node.value))
         )
-        if not (docstring or constant or isinstance(node, ast.Import | ast.ImportFrom)):
+        shown = isinstance(node, ast.FunctionDef) and node.name == "__dir__" and len(node.body) == 1
+        if not (docstring or constant or shown or isinstance(node, ast.Import | ast.ImportFrom)):
             faults.append(Fault(PACKAGE, node.lineno, "only re-exports belong here"))
     return faults

@@ -95,4 +95,7 @@ __all__ = [
     "tanh",
     "tanh_prime",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

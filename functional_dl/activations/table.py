@@ -16,7 +16,7 @@ Name: TypeAlias = Literal[
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activation:
     """An activation and what is known about it.
 
@@ -38,6 +38,9 @@ class Activation:
     source: str
     formula: str
     elementwise: bool = True
+
+    def __repr__(self) -> str:
+        return f"Activation({self.fun.__name__}: {self.formula})"
 
 
 _SELU = SELU_SCALE * SELU_ALPHA

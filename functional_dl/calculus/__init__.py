@@ -61,4 +61,7 @@ __all__ = [
     "taylor",
     "total_derivative",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -46,6 +46,11 @@ class Chain:
             x = f(x)
         return x
 
+    def __repr__(self) -> str:
+        names = [getattr(f, "__name__", type(f).__name__) for f in self.functions]
+        shown = names if len(names) <= 8 else [*names[:3], f"... {len(names) - 6} more ...", *names[-3:]]
+        return f"compose({', '.join(shown)})"
+
     def values(self, x) -> list[Array]:
         """x, f_n(x), f_{n-1}(f_n(x)), ...: where the factors are taken, and the result."""
         with jax.enable_x64(True):

@@ -26,4 +26,7 @@ __all__ = [
     "find_nan",
     "subdifferential",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -12,4 +12,7 @@ from functional_dl.derivations.step import KINDS, Oracle, Step
 from functional_dl.derivations.table import get, names
 
 __all__ = ["KINDS", "Comparison", "Derivation", "Limit", "Oracle", "Step", "Verification", "get", "names"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

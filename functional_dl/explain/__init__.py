@@ -4,4 +4,7 @@ from functional_dl.explain.api import explain
 from functional_dl.explain.explanation import Check, Explanation, Group, Ledger, Meeting, Row, Step, Summary, Value
 
 __all__ = ["Check", "Explanation", "Group", "Ledger", "Meeting", "Row", "Step", "Summary", "Value", "explain"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

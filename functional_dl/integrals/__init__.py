@@ -53,4 +53,7 @@ __all__ = [
     "volume_of_revolution",
     "volume_under_surface",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -93,4 +93,7 @@ __all__ = [
     "squared_hinge",
     "squared_hinge_prime",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -18,7 +18,7 @@ Name: TypeAlias = Literal[
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loss:
     """A loss and what is known about it.
 
@@ -43,6 +43,9 @@ class Loss:
     pred: Domain = "real"
     target: Domain = "real"
     reduces: bool = False
+
+    def __repr__(self) -> str:
+        return f"Loss({self.fun.__name__}: {self.formula})"
 
     def __post_init__(self):
         for name in ("pred", "target"):

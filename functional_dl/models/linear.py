@@ -8,7 +8,10 @@ from functional_dl import initializers, layers
 from functional_dl.aliases import Array, Key, Params
 
 __all__ = ["apply", "init"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def init(

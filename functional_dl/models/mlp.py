@@ -16,7 +16,11 @@ from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import described, entry
 
 __all__ = ["apply", "init", "per_layer"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 Function: TypeAlias = activations.Name | Activation | Callable[[Array], Array]
 

@@ -44,4 +44,7 @@ __all__ = [
     "solve",
     "svm",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -16,7 +16,10 @@ from functional_dl import arguments
 from functional_dl.aliases import Array
 
 __all__ = ["CONJUGATES", "Conjugate", "Name", "conjugate", "quadratic"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 class Conjugate(NamedTuple):

@@ -11,7 +11,10 @@ from functional_dl import tree
 from functional_dl.aliases import Array, PyTree, Scalar
 
 __all__ = ["FirstOrder", "projected_gradient", "proximal_gradient"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 class FirstOrder(NamedTuple):

@@ -76,6 +76,13 @@ def check_problem(problem: Problem) -> None:
         raise TypeError(f"problem: expected a Problem, got {arguments.described(problem)}")
 
 
+def point(x0: PyTree) -> PyTree:
+    """x0 as arrays.  Raises TypeError where a leaf is not real and floating."""
+    for name, leaf in zip(tree.path_names(x0), jax.tree.leaves(x0)):
+        arguments.floating_leaf(f"x[{name}]" if name else "x", leaf)
+    return jax.tree.map(jnp.asarray, x0)
+
+
 def flatten(problem: Problem, x0: PyTree) -> Flat:
     """The same problem over one real vector.
 
@@ -83,9 +90,7 @@ def flatten(problem: Problem, x0: PyTree) -> Flat:
       TypeError: x0 is not real and floating; ValueError: the objective is not a scalar, bounds do not fit or cross.
     """
     check_problem(problem)
-    for name, leaf in zip(tree.path_names(x0), jax.tree.leaves(x0)):
-        arguments.floating_leaf(f"x[{name}]" if name else "x", leaf)
-    x0 = jax.tree.map(jnp.asarray, x0)
+    x0 = point(x0)
     vector, unflatten = ravel_pytree(x0)
     shape = jax.eval_shape(problem.objective, x0)
     if getattr(shape, "shape", None) != ():

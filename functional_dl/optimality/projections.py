@@ -24,7 +24,10 @@ __all__ = [
     "second_order_cone",
     "simplex",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def nonnegative(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:

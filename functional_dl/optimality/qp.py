@@ -28,7 +28,10 @@ from functional_dl.optimality.measures import largest, reachable
 from functional_dl.optimality.mehrotra import CONVERGED, INFEASIBLE, STUCK, UNBOUNDED
 
 __all__ = ["CONVERGED", "INFEASIBLE", "STUCK", "UNBOUNDED", "QPSolution", "solve"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 class QPSolution(NamedTuple):

@@ -31,7 +31,11 @@ from functional_dl.aliases import Array, Key, Params
 from functional_dl.optimality import qp, qp_active_set
 
 __all__ = ["QPLayer", "layer", "program", "solution"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 TOLERANCE = 1e-10  # tells apart limits that almost meet: the smaller of multiplier and slack is about its root
 

@@ -28,7 +28,10 @@ from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import reachable
 
 __all__ = ["LinearFit", "lasso", "logistic", "ridge"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 class LinearFit(NamedTuple):

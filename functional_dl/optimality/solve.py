@@ -12,7 +12,7 @@ from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
 from functional_dl.optimality.certificate import certify_flat, evaluate
 from functional_dl.optimality.measures import aside
-from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.problem import Problem, flatten, point
 from functional_dl.optimality.restoration import restore
 from functional_dl.optimality.verdict import Certificate
 
@@ -196,7 +196,7 @@ def _lower(flat, x, than):
 
 def _programs(problem, x0, minimise):
     """The compiled programs of a problem; kept for each structure of x and each method."""
-    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, x0))
+    leaves, structure = jax.tree.flatten(point(x0))
     return _compile(problem, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves), minimise)
 
 

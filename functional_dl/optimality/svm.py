@@ -27,7 +27,10 @@ from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import longest_step, reachable
 
 __all__ = ["KERNELS", "SVM", "KernelName", "fit_dual", "fit_primal", "linear", "polynomial", "rbf"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def linear(x, z):
@@ -53,7 +56,7 @@ KERNELS: dict[str, Callable[..., Array]] = {"linear": linear, "rbf": rbf, "polyn
 
 
 @register_pytree_node_class
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SVM:
     """A trained machine.
 
@@ -78,6 +81,11 @@ class SVM:
     x: Array
     y: Array
     kernel: Callable
+
+    def __repr__(self) -> str:
+        name = getattr(self.kernel, "__name__", type(self.kernel).__name__)
+        figures = f"dual_value={self.dual_value}, gap={self.gap}, converged={self.converged}"
+        return f"SVM({name} kernel, examples of shape {jnp.shape(self.x)}, {figures})"
 
     def decision(self, x: Float[Array, "m features"]) -> Float[Array, " m"]:
         """f(x) = sum_i alpha_i y_i k(x_i, x) + b."""

@@ -27,4 +27,7 @@ __all__ = [
     "vjp",
     "vjp_rule",
 ]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -21,6 +21,13 @@ class Pullback(Partial):
 
         def __call__(self, ct: PyTree, /) -> tuple[PyTree, ...]: ...
 
+    def __repr__(self) -> str:
+        static = self.func
+        if not isinstance(static, Static):  # within JAX's own functions on trees
+            return "Pullback(...)"
+        types = lambda avals: ", ".join(aval.str_short() for aval in avals[:6]) + (", ..." if len(avals) > 6 else "")
+        return f"Pullback of {static.name}: ({types(static.out_avals)}) -> ({types(static.in_avals)})"
+
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
         return (self.args, self.keywords), self.func
 

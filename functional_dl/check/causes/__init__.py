@@ -9,7 +9,10 @@ import pkgutil
 from functional_dl.check.evidence import Evidence, Hypothesis
 
 __all__ = ["hypotheses"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def hypotheses(evidence: Evidence) -> list[Hypothesis]:

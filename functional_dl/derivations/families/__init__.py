@@ -5,7 +5,10 @@ import importlib
 import pkgutil
 
 __all__ = ["load"]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 @functools.cache

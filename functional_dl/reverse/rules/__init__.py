@@ -4,7 +4,11 @@ import importlib
 import pkgutil
 
 __all__ = [module.name for module in pkgutil.iter_modules(__path__)]  # pyright: ignore[reportUnsupportedDunderAll]
-__dir__ = __all__.copy  # what dir() and completion show
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 for _name in __all__:
     importlib.import_module(f"{__name__}.{_name}")
