@@ -29,7 +29,7 @@ from experiments.drawing import attribution as drawing
 from experiments.framework import settings
 from experiments.framework.result import Check, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
-from functional_dl import integrals, losses, training
+from functional_dl import activations, integrals, losses, training
 from functional_dl.models import mlp
 
 CLAIM = (
@@ -51,7 +51,7 @@ class Config:
     """Test images a network."""
     hidden: tuple[int, ...] = (64, 32)
     """Widths of the hidden layers."""
-    activation: str = "gelu"
+    activation: activations.Name = "gelu"
     """Of the hidden layers; a smooth one, so that one call integrates over all images."""
     relu_images: int = 4
     """Images on which a ReLU network is asked, one by one."""
@@ -146,7 +146,7 @@ def _networks(config: Config):
     return params, (x[:, shown], y[:, shown]), np.asarray(accuracy)
 
 
-def _log_odds(params, x, activation: str):
+def _log_odds(params, x, activation: activations.Name):
     """(f, predicted classes): f(x) is the log-odds of the class predicted for the images given here."""
     logits = jax.vmap(partial(mlp.apply, activation=activation))
     chosen = jnp.argmax(logits(params, x), -1)

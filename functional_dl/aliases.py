@@ -6,6 +6,13 @@ import jax
 from jaxtyping import Array as Array  # the array type of every signature: Float[Array, "batch d"]
 from jaxtyping import Float, PRNGKeyArray
 
+__all__ = ["Array", "Key", "Params", "PyTree", "Scalar"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
+
 Scalar: TypeAlias = Float[Array, ""]
 PyTree: TypeAlias = Any
 Params: TypeAlias = PyTree

@@ -29,20 +29,26 @@ from jaxtyping import Float
 from functional_dl import activations, layers, losses
 from functional_dl.activations import Activation, sigmoid, softmax
 from functional_dl.aliases import Array, Params, Scalar
-from functional_dl.arguments import array, real
+from functional_dl.arguments import array, entry, real
 from functional_dl.losses import Loss
 from functional_dl.models import mlp
 from functional_dl.sharding import sharding_like
+
+__all__ = ["gradients", "output_delta", "through"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def gradients(
     params: Params,
     x: Float[Array, "n d"],
     y: Array,
-    activation: str | Activation | Sequence[str | Activation] = "relu",
-    loss: str | Loss = "softmax_cross_entropy",
+    activation: activations.Name | Activation | Sequence[activations.Name | Activation] = "relu",
+    loss: losses.Name | Loss = "softmax_cross_entropy",
     *,
-    output: str | Activation | None = None,
+    output: activations.Name | Activation | None = None,
 ) -> tuple[Scalar, Params, list[Array]]:
     """Loss, gradient and deltas of a dense network, by formulas (1) to (4).
 
@@ -65,14 +71,11 @@ def gradients(
       example), what (1) simplifies to, so a probability that underflows does no harm.
     Source: Rumelhart, Hinton, Williams 1986; Goodfellow, Bengio, Courville 2016, section 6.5.
     """
+    dense = entry("params", params, "layers")
     x = array("x", x)
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        x = real("x", x)
-    else:
-        x = real("x", x).astype(params["layers"][0]["weight"].dtype)
+    x = real("x", x) if jnp.issubdtype(x.dtype, jnp.floating) else real("x", x).astype(dense[0]["weight"].dtype)
     if x.ndim != 2 or x.shape[0] == 0:
         raise ValueError(f"x: expected shape (n, d) with n > 0, got {x.shape}")
-    dense = params["layers"]
     functions = [activations.get(f) for f in mlp.per_layer(activation, output, len(dense))]
     loss = losses.get(loss)
 

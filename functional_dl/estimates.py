@@ -8,6 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = ["Estimate", "extrapolated_rows"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 class Estimate(NamedTuple):
     """A value (array or pytree) and a bound of its error, of the same form."""

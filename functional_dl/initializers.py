@@ -1,12 +1,23 @@
 """How a layer's weights start: the rules of jax.nn.initializers, by name."""
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 from jax.nn import initializers
 
 from functional_dl.aliases import Array
 from functional_dl.arguments import lookup
 
+__all__ = ["INITIALIZERS", "Name", "get"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
+
+Name: TypeAlias = Literal[
+    "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "orthogonal", "zeros"
+]  # fmt: skip
 # (key, shape, dtype) -> weights; the last two axes are (in, out), a convolution's window stands before them.
 INITIALIZERS: dict[str, Callable[..., Array]] = {
     "glorot_normal": initializers.glorot_normal(),  # variance 2 / (in + out): Glorot and Bengio 2010
@@ -24,6 +35,6 @@ def get(initializer: str | Callable[..., Array]) -> Callable[..., Array]:
     """The initializer of that name; a function (key, shape, dtype) -> weights is returned as it is.
 
     Raises:
-      ValueError: no initializer has that name.
+      ValueError: no initializer has that name.  TypeError: it is neither a name nor a function.
     """
     return initializer if callable(initializer) else lookup("initializer", initializer, INITIALIZERS)

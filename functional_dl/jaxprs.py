@@ -16,6 +16,40 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive, jaxpr_as_fun
 
+__all__ = [
+    "CALLS",
+    "MARKED",
+    "PLAIN",
+    "Interpreter",
+    "all_equations",
+    "argument_names",
+    "bind",
+    "bind_params",
+    "called",
+    "equations",
+    "function_of",
+    "interpret",
+    "needed",
+    "open_jaxpr",
+    "primitive_named",
+    "primitive_names",
+    "primitive_of",
+    "programs",
+    "scan_parts",
+    "scan_sizes",
+    "solver_of",
+    "source_of",
+    "staged",
+    "taken",
+    "traced_function",
+    "while_parts",
+]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
+
 # A source line is the user's: frames of this file are passed over, as JAX passes over its own.
 source_info_util.register_exclusion(__file__)
 

@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 
+__all__ = ["Kink"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 @dataclass(frozen=True)
 class Kink:

@@ -23,9 +23,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from functional_dl import initializers
+from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.arguments import array, real, whole, within
+from functional_dl.arguments import array, entry, floating_dtype, number, real, whole, within
+
+__all__ = ["Layer", "affine", "apply_mask", "dense", "dropout"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 class Layer(NamedTuple):
@@ -39,7 +45,7 @@ def dense(
     in_features: int,
     out_features: int,
     *,
-    initializer: str | Callable[..., Array] = "glorot_uniform",
+    initializer: initializers.Name | Callable[..., Array] = "glorot_uniform",
     use_bias: bool = True,
     dtype=None,
 ) -> Layer:
@@ -58,14 +64,14 @@ def dense(
       W is the transpose of the W of texts that write y = W x.
     Raises:
       ValueError: a size is not positive; no such initializer; x or the weight does not fit.
+      TypeError: a size is no integer, dtype not floating; the key of `init` is no PRNG key (an integer is none).
     Source: Goodfellow, Bengio, Courville 2016, chapter 6.
     """
     shape = (whole("in_features", in_features), whole("out_features", out_features))
     make_weight = initializers.get(initializer)
 
     def init(key: Key) -> Params:
-        params_dtype = float if dtype is None else dtype
-        weight = make_weight(key, shape, jnp.zeros((), params_dtype).dtype)
+        weight = make_weight(arguments.key("key", key), shape, floating_dtype("dtype", dtype))
         bias = {"bias": jnp.zeros(out_features, weight.dtype)} if use_bias else {}
         return {"weight": weight, **bias}
 
@@ -76,9 +82,10 @@ def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     """x W + b for params {"weight": W, "bias": b}, or x W for {"weight": W}: `dense`'s apply.
 
     Raises:
-      ValueError: x's last axis is not W's first, or b's length not W's second.
+      ValueError: x's last axis is not W's first, or b's length not W's second; params lacks the weight.
+      TypeError: params is no dictionary, or x no array of real numbers.
     """
-    weight = params["weight"]
+    weight = array("params['weight']", entry("params", params, "weight"))
     if jnp.ndim(weight) != 2:
         raise ValueError(f"params['weight']: expected shape (in, out), got {jnp.shape(weight)}")
     x = array("x", x)
@@ -111,11 +118,13 @@ def dropout(key: Key | None, x: Float[Array, "..."], rate, deterministic: bool =
       y, same shape and dtype.
     Raises:
       ValueError: rate (where concrete) lies outside [0, 1); there is no key and something is to be dropped.
+      TypeError: key is no PRNG key (an integer is none), x no array of real numbers, rate no number.
     Kinks: none (linear in x).  Numerics: one rounding.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014.
     """
-    within("rate", rate, 0.0, 1.0, open_right=True)
+    within("rate", number("rate", rate), 0.0, 1.0, open_right=True)
     x = real("x", x)
+    key = None if key is None else arguments.key("key", key)
     traced = isinstance(rate, jax.core.Tracer)
     if deterministic or (not traced and rate == 0):
         return x
@@ -130,8 +139,8 @@ def apply_mask(mask: Bool[Array, "..."], x: Float[Array, "..."], rate) -> Float[
     Raises:
       ValueError: mask and x differ in shape; rate (where concrete) lies outside [0, 1).
     """
-    within("rate", rate, 0.0, 1.0, open_right=True)
-    mask, x = jnp.asarray(mask), array("x", x)
+    within("rate", number("rate", rate), 0.0, 1.0, open_right=True)
+    mask, x = array("mask", mask), array("x", x)
     if mask.shape != x.shape:
         raise ValueError(f"mask: expected the shape of x, {x.shape}, got {mask.shape}")
     x = real("x", x)

@@ -12,8 +12,26 @@ import jax.numpy as jnp
 from jax.tree_util import tree_leaves_with_path
 
 from functional_dl.aliases import Array, Params, Scalar
-from functional_dl.arguments import concrete, within
+from functional_dl.arguments import floating_leaf, function, number, within
 from functional_dl.tree import map_with_name, path_name
+
+__all__ = [
+    "Select",
+    "elastic_net",
+    "gradient_l2",
+    "l1",
+    "l2",
+    "prox_elastic_net",
+    "prox_l1",
+    "prox_l2",
+    "subgradient_elastic_net",
+    "subgradient_l1",
+]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 Select = Callable[[str], bool]
 
@@ -138,19 +156,26 @@ def _selected(name: str, leaf, select: Select | None) -> bool:
     """Whether the leaf counts; a leaf that counts has to be floating."""
     if select is not None and not select(name):
         return False
-    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-        raise TypeError(f"params[{name}]: expected a floating leaf, got dtype {jnp.result_type(leaf)}")
+    floating_leaf(f"params[{name}]" if name else "params", leaf)
     return True
 
 
 def _map(params: Params, select: Select | None, fun, otherwise=lambda w: w) -> Params:
+    _predicate(select)
+
     def leaf_map(name, leaf):
         return fun(jnp.asarray(leaf)) if _selected(name, leaf, select) else otherwise(leaf)
 
     return map_with_name(leaf_map, params)
 
 
+def _predicate(select: Select | None) -> None:
+    if select is not None:
+        function("select", select)
+
+
 def _total(params: Params, select: Select | None, fun) -> Scalar:
+    _predicate(select)
     named = ((path_name(path), leaf) for path, leaf in tree_leaves_with_path(params))
     terms = [fun(jnp.asarray(leaf)) for name, leaf in named if _selected(name, leaf, select)]
     if not terms:
@@ -166,14 +191,10 @@ def _as(number, like: Array) -> Array:
 
 
 def _step(step):
-    if jnp.ndim(step) != 0:
-        raise ValueError(f"step: expected a number, got shape {jnp.shape(step)}")
-    values = concrete(step)
-    if values is not None and not values >= 0:
-        raise ValueError(f"step: expected a number >= 0, got {step}")
+    within("step", number("step", step), 0.0, jnp.inf)
     return step
 
 
 def _ratio(l1_ratio):
-    within("l1_ratio", l1_ratio, 0.0, 1.0)
+    within("l1_ratio", number("l1_ratio", l1_ratio), 0.0, 1.0)
     return l1_ratio

@@ -8,6 +8,24 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves, tree_map
 
 from functional_dl.aliases import Array, PyTree
 
+__all__ = [
+    "add",
+    "add_scaled",
+    "map_with_name",
+    "norm",
+    "path_name",
+    "path_names",
+    "scale",
+    "size",
+    "subtract",
+    "vdot",
+    "zeros_like",
+]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 def add(x: PyTree, y: PyTree) -> PyTree:
     """x + y, leaf by leaf.  Raises ValueError where the trees differ in structure."""

@@ -188,7 +188,7 @@ def reader_faults(source: str, module: str) -> list[Fault]:
 
 
 def init_faults(source: str) -> list[Fault]:
-    """Lines of the package's __init__ that are more than a docstring, imports, __all__ and __version__."""
+    """Lines of the package's __init__ that are more than a docstring, imports, __all__, __dir__ and __version__."""
     faults = []
     for position, node in enumerate(ast.parse(source).body):
         docstring = position == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -197,6 +197,7 @@ def init_faults(source: str) -> list[Fault]:
             and [getattr(target, "id", None) for target in node.targets] in (["__all__"], ["__version__"])
             and not any(isinstance(part, ast.Call) for part in ast.walk(node.value))
         )
-        if not (docstring or constant or isinstance(node, ast.Import | ast.ImportFrom)):
+        shown = isinstance(node, ast.FunctionDef) and node.name == "__dir__" and len(node.body) == 1
+        if not (docstring or constant or shown or isinstance(node, ast.Import | ast.ImportFrom)):
             faults.append(Fault(PACKAGE, node.lineno, "only re-exports belong here"))
     return faults

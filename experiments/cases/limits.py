@@ -12,6 +12,8 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 
+from functional_dl.calculus import Side
+
 INF = math.inf
 NONE, SLOW = "none", "slow"
 DIGITS, NEAR = 320, 40  # digits, and a distance of 1e-40
@@ -37,7 +39,7 @@ class Case:
     fun: Callable
     x0: float
     true: Callable | float | str
-    side: str = "both"
+    side: Side = "both"
     word: str = ""
     deep: bool = False
     whole: bool = False

@@ -47,13 +47,14 @@ from functional_dl.activations.smooth import (
     softplus,
     softplus_prime,
 )
-from functional_dl.activations.table import ACTIVATIONS, Activation, get
+from functional_dl.activations.table import ACTIVATIONS, Activation, Name, get
 from functional_dl.kinks import Kink
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Kink",
+    "Name",
     "celu",
     "celu_prime",
     "elu",
@@ -94,3 +95,7 @@ __all__ = [
     "tanh",
     "tanh_prime",
 ]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from functional_dl.aliases import Array
-from functional_dl.arguments import real
+from functional_dl.arguments import number, real
 
 # Klambauer et al. 2017, the fixed point with mean 0 and variance 1.
 SELU_ALPHA = 1.6732632423543772848170429916717
@@ -72,13 +72,13 @@ def leaky_relu(z: Float[Array, "..."], negative_slope: float = 0.01) -> Float[Ar
     Kinks: at 0, s and 1; taken: 1, as jax.nn.leaky_relu does (PyTorch takes s).  Numerics: one rounding.
     Source: Maas, Hannun, Ng 2013.
     """
-    z = real("z", z)
+    z, negative_slope = real("z", z), number("negative_slope", negative_slope)
     return jnp.where(z >= 0, z, negative_slope * z)
 
 
 def leaky_relu_prime(z: Float[Array, "..."], negative_slope: float = 0.01) -> Float[Array, "..."]:
     """f'(z) = 1 for z >= 0, s below."""
-    z = real("z", z)
+    z, negative_slope = real("z", z), number("negative_slope", negative_slope)
     return jnp.where(z >= 0, jnp.ones_like(z), negative_slope)
 
 
@@ -91,13 +91,13 @@ def elu(z: Float[Array, "..."], alpha: float = 1.0) -> Float[Array, "..."]:
     Numerics: expm1, so a small z keeps its digits; e^z is not formed for z > 0.
     Source: Clevert, Unterthiner, Hochreiter 2016.
     """
-    z = real("z", z)
+    z, alpha = real("z", z), number("alpha", alpha)
     return jnp.where(z > 0, z, alpha * jnp.expm1(_left(z)))
 
 
 def elu_prime(z: Float[Array, "..."], alpha: float = 1.0) -> Float[Array, "..."]:
     """f'(z) = 1 for z > 0, alpha e^z below."""
-    z = real("z", z)
+    z, alpha = real("z", z), number("alpha", alpha)
     return jnp.where(z > 0, 1.0, alpha * jnp.exp(_left(z)))
 
 
@@ -126,13 +126,13 @@ def celu(z: Float[Array, "..."], alpha: float = 1.0) -> Float[Array, "..."]:
     Kinks: none for any alpha > 0.  Numerics: as elu.
     Source: Barron 2017.
     """
-    z = real("z", z)
+    z, alpha = real("z", z), number("alpha", alpha)
     return jnp.where(z > 0, z, alpha * jnp.expm1(_left(z) / alpha))
 
 
 def celu_prime(z: Float[Array, "..."], alpha: float = 1.0) -> Float[Array, "..."]:
     """f'(z) = 1 for z > 0, e^{z/alpha} below."""
-    z = real("z", z)
+    z, alpha = real("z", z), number("alpha", alpha)
     return jnp.where(z > 0, 1.0, jnp.exp(_left(z) / alpha))
 
 

@@ -2,15 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from functional_dl.activations import normalised, rectifiers, saturating, smooth
 from functional_dl.activations.rectifiers import SELU_ALPHA, SELU_SCALE
 from functional_dl.aliases import Array
-from functional_dl.arguments import lookup
+from functional_dl.arguments import described, lookup
 from functional_dl.kinks import Kink
 
+Name: TypeAlias = Literal[
+    "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "celu", "softplus", "gelu", "gelu_tanh", "silu",
+    "mish", "hard_tanh", "relu6", "hard_sigmoid", "softsign", "softmax", "log_softmax",
+]  # fmt: skip
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Activation:
     """An activation and what is known about it.
 
@@ -32,6 +38,9 @@ class Activation:
     source: str
     formula: str
     elementwise: bool = True
+
+    def __repr__(self) -> str:
+        return f"Activation({self.fun.__name__}: {self.formula})"
 
 
 _SELU = SELU_SCALE * SELU_ALPHA
@@ -149,5 +158,5 @@ def get(activation: str | Activation | Callable[..., Array]) -> Activation:
     if isinstance(activation, Activation):
         return activation
     if not isinstance(activation, str):
-        raise TypeError(f"activation: expected a name or an Activation, got {type(activation).__name__}")
+        raise TypeError(f"activation: expected a name or an Activation, got {described(activation)}")
     return lookup("activation", activation, ACTIVATIONS)

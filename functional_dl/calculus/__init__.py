@@ -1,32 +1,67 @@
 """The calculus of functions: limits, derivatives, gradients, the chain rule, Taylor series; each with honest errors."""
 
-from functional_dl.calculus.chain import Chain as Chain
-from functional_dl.calculus.chain import Paths as Paths
-from functional_dl.calculus.chain import compose as compose
-from functional_dl.calculus.chain import total_derivative as total_derivative
-from functional_dl.calculus.derivatives import Sides as Sides
-from functional_dl.calculus.derivatives import derivative as derivative
-from functional_dl.calculus.derivatives import one_sided_derivatives as one_sided_derivatives
-from functional_dl.calculus.differentials import Differential as Differential
-from functional_dl.calculus.differentials import differential as differential
-from functional_dl.calculus.differentiation_rules import chain_rule as chain_rule
-from functional_dl.calculus.differentiation_rules import inverse_rule as inverse_rule
-from functional_dl.calculus.differentiation_rules import power_rule as power_rule
-from functional_dl.calculus.differentiation_rules import product_rule as product_rule
-from functional_dl.calculus.differentiation_rules import quotient_rule as quotient_rule
-from functional_dl.calculus.differentiation_rules import sum_rule as sum_rule
-from functional_dl.calculus.gradients import Ascent as Ascent
-from functional_dl.calculus.gradients import curl as curl
-from functional_dl.calculus.gradients import directional_derivative as directional_derivative
-from functional_dl.calculus.gradients import divergence as divergence
-from functional_dl.calculus.gradients import gradient as gradient
-from functional_dl.calculus.gradients import hessian as hessian
-from functional_dl.calculus.gradients import jacobian as jacobian
-from functional_dl.calculus.gradients import laplacian as laplacian
-from functional_dl.calculus.gradients import partial as partial
-from functional_dl.calculus.gradients import steepest_ascent as steepest_ascent
-from functional_dl.calculus.limits import Limit as Limit
-from functional_dl.calculus.limits import limit as limit
-from functional_dl.calculus.limits import limit_of_sequence as limit_of_sequence
-from functional_dl.calculus.taylor import taylor as taylor
-from functional_dl.estimates import Estimate as Estimate
+from functional_dl.calculus.chain import Chain, Paths, compose, total_derivative
+from functional_dl.calculus.derivatives import Sides, derivative, one_sided_derivatives
+from functional_dl.calculus.differentials import Differential, differential
+from functional_dl.calculus.differentiation_rules import (
+    chain_rule,
+    inverse_rule,
+    power_rule,
+    product_rule,
+    quotient_rule,
+    sum_rule,
+)
+from functional_dl.calculus.gradients import (
+    Ascent,
+    curl,
+    directional_derivative,
+    divergence,
+    gradient,
+    hessian,
+    jacobian,
+    laplacian,
+    partial,
+    steepest_ascent,
+)
+from functional_dl.calculus.limits import Limit, limit, limit_of_sequence
+from functional_dl.calculus.points import Side
+from functional_dl.calculus.taylor import taylor
+from functional_dl.estimates import Estimate
+
+__all__ = [
+    "Ascent",
+    "Chain",
+    "Differential",
+    "Estimate",
+    "Limit",
+    "Paths",
+    "Side",
+    "Sides",
+    "chain_rule",
+    "compose",
+    "curl",
+    "derivative",
+    "differential",
+    "directional_derivative",
+    "divergence",
+    "gradient",
+    "hessian",
+    "inverse_rule",
+    "jacobian",
+    "laplacian",
+    "limit",
+    "limit_of_sequence",
+    "one_sided_derivatives",
+    "partial",
+    "power_rule",
+    "product_rule",
+    "quotient_rule",
+    "steepest_ascent",
+    "sum_rule",
+    "taylor",
+    "total_derivative",
+]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

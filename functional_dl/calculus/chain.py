@@ -1,8 +1,8 @@
 r"""The chain rule: (f_n o ... o f_1)' = f_n' ... f_1', its factors, its product from either end and what that costs."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from functional_dl import arguments
 from functional_dl.aliases import Array
 from functional_dl.calculus.points import real_point
 from functional_dl.precision import double
+
+Order: TypeAlias = Literal["forward", "reverse"]
 
 
 class Product(NamedTuple):
@@ -45,6 +47,11 @@ class Chain:
             x = f(x)
         return x
 
+    def __repr__(self) -> str:
+        names = [getattr(f, "__name__", type(f).__name__) for f in self.functions]
+        shown = names if len(names) <= 8 else [*names[:3], f"... {len(names) - 6} more ...", *names[-3:]]
+        return f"compose({', '.join(shown)})"
+
     def values(self, x) -> list[Array]:
         """x, f_n(x), f_{n-1}(f_n(x)), ...: where the factors are taken, and the result."""
         with double():
@@ -65,9 +72,9 @@ class Chain:
         costs = self.costs(x)
         return self.product(x, "reverse" if costs.reverse <= costs.forward else "forward").value
 
-    def product(self, x, order: str = "reverse") -> Product:
+    def product(self, x, order: Order = "reverse") -> Product:
         """The product from the input's end ("forward": J_n, then J_{n-1} J_n, ...) or from the output's ("reverse")."""
-        arguments.lookup("order", order, {"forward": 0, "reverse": 1})
+        arguments.choice("order", order, get_args(Order))
         values, factors = self.values(x), self.factors(x)
         with double():
             matrices = [j.reshape(out.size, v.size) for j, v, out in zip(factors, values, values[1:])]
@@ -124,8 +131,13 @@ def total_derivative(f: Callable, inner: tuple[Callable, ...], x) -> Paths:
       Paths(terms, total), each of shape (*value of f, *x).
     Raises: ValueError where inner is empty.
     """
+    arguments.function("f", f)
+    if not isinstance(inner, Sequence):
+        raise TypeError(f"inner: expected a sequence of functions, got {arguments.described(inner)}")
     if not inner:
         raise ValueError("inner: expected at least one function, got none")
+    for k, g in enumerate(inner):
+        arguments.function(f"inner[{k}]", g)
     with double():
         x = _array(real_point("x", x), "x")
         us = [_array(g(x), f"the value of inner function {k}") for k, g in enumerate(inner)]

@@ -1,7 +1,7 @@
 """The derivative from its definition, lim (f(x + h) - f(x)) / h, with an error that is not understated."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,14 @@ import numpy as np
 from functional_dl import arguments
 from functional_dl.aliases import Array
 from functional_dl.calculus import differences
-from functional_dl.calculus.points import shape_of
+from functional_dl.calculus.points import Side, shape_of
 from functional_dl.calculus.program import primitives
 from functional_dl.calculus.taylor import point
 from functional_dl.estimates import Estimate
 from functional_dl.precision import double
 
-METHODS = ("richardson", "complex_step", "central", "forward", "backward")
-DIRECTIONS = {"both": 0, "left": -1, "right": 1}
+Method: TypeAlias = Literal["richardson", "complex_step", "central", "forward", "backward"]
+DIRECTIONS: dict[Side, int] = {"both": 0, "left": -1, "right": 1}
 # what is no analytic function of a complex number, or is not a function of one at all
 NOT_ANALYTIC = {
     "abs", "sign", "max", "min", "clamp", "floor", "ceil", "round", "rem", "real", "imag", "conj", "sort", "argmax",
@@ -36,7 +36,7 @@ class Sides(NamedTuple):
     reason: str
 
 
-def derivative(f: Callable, x, method: str = "richardson", *, side: str = "both", order: int = 1) -> Estimate:
+def derivative(f: Callable, x, method: Method = "richardson", *, side: Side = "both", order: int = 1) -> Estimate:
     r"""f^(order)(x), for order 1 the limit of (f(x + h) - f(x)) / h.
 
     Args:
@@ -56,7 +56,7 @@ def derivative(f: Callable, x, method: str = "richardson", *, side: str = "both"
     Numerics: in float64, whatever the default, except where x is a tracer.
     Source: Ridders, Adv. Eng. Softw. 4 (1982) 75; Squire and Trapp, SIAM Review 40 (1998) 110.
     """
-    arguments.lookup("method", method, dict.fromkeys(METHODS))
+    arguments.choice("method", method, get_args(Method))
     direction = arguments.lookup("side", side, DIRECTIONS)
     order = arguments.whole("order", order)
     _fits(f, method, side, order)

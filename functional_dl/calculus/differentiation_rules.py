@@ -8,12 +8,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from functional_dl import arguments
 from functional_dl.aliases import Scalar
 from functional_dl.calculus.points import check_number, real_point
 from functional_dl.precision import double
 
 
 def _value_and_slope(f: Callable, x) -> tuple[Scalar, Scalar]:
+    arguments.function("f, g", f)
     check_number(f, x)
     return jax.jvp(f, (x,), (jnp.ones_like(x),))
 
@@ -54,6 +56,7 @@ def power_rule(f: Callable, n: float, x) -> Scalar:
     with double():
         x = _at("x", x)
         u, du = _value_and_slope(f, x)
+        arguments.number("n", n)
         return jnp.zeros_like(u) if n == 0 else n * u ** (n - 1) * du
 
 

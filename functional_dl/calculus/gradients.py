@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from functional_dl import tree
+from functional_dl import arguments, tree
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.calculus.points import (
     argument_names,
@@ -87,7 +87,7 @@ def _coordinate(x: PyTree, index, names: list[str]):
     if isinstance(index, int) and index < 0 and isinstance(x, tuple | list):
         path = str(len(x) + index)
     if path not in paths:
-        raise KeyError(f"index: expected one of {', '.join(paths)}; got {index!r}")
+        raise KeyError(arguments.unknown("index", index, [*paths, *names[: len(x)]] if type(x) is tuple else paths))
     k = paths.index(path)
     return leaves[k], lambda u: tree_unflatten(treedef, [*leaves[:k], u, *leaves[k + 1 :]])
 

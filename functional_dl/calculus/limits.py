@@ -15,11 +15,12 @@ import numpy as np
 
 from functional_dl import arguments
 from functional_dl.calculus import verdict
+from functional_dl.calculus.points import Side
 from functional_dl.calculus.program import NotReadable
 from functional_dl.calculus.samples import SECONDS, Approach, DeepSampler, FloatSampler, grid, sampler
 
 DEEP = 300.0  # log of 1/distance as far as which every function is evaluated: a distance of 1e-130
-SIDES = {"both": (-1, 1), "left": (-1,), "right": (1,)}
+SIDES: dict[Side, tuple[int, ...]] = {"both": (-1, 1), "left": (-1,), "right": (1,)}
 
 
 class Limit(NamedTuple):
@@ -41,7 +42,7 @@ class Limit(NamedTuple):
     reason: str
 
 
-def limit(f: Callable, x0, side: str = "both") -> Limit:
+def limit(f: Callable, x0, side: Side = "both") -> Limit:
     r"""lim f(x) as x -> x0: from the "left", from the "right", or from "both" sides, which must agree.
 
     Args:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from jax.tree_util import tree_leaves, tree_map, tree_structure
 
 from functional_dl import arguments, tree
 from functional_dl.aliases import PyTree
+
+Side: TypeAlias = Literal["both", "left", "right"]  # from where a point is approached
 
 
 def of_one_argument(f: Callable, x: PyTree) -> Callable:
@@ -104,6 +107,7 @@ def check_number(f: Callable, x: PyTree) -> None:
 
 def vector_field(f: Callable, x, sizes: tuple[int, ...] | None = None) -> int:
     """The dimension n of a field R^n -> R^n.  Raises ValueError where f is none at x."""
+    arguments.function("f", f)
     shape = jnp.shape(x) if not isinstance(x, tuple | list | dict) else None
     if shape is None or len(shape) != 1 or (sizes and shape[0] not in sizes):
         wanted = f" with n in {sizes}" if sizes else ""

@@ -1,6 +1,7 @@
 """Taylor coefficients by propagating power series through a program: one recurrence for each family of primitives."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +10,17 @@ from jax.tree_util import tree_map, tree_unflatten
 
 from functional_dl import arguments
 from functional_dl.aliases import PyTree, Scalar
+from functional_dl.calculus.points import Side
 from functional_dl.calculus.series import Series, constant
 from functional_dl.calculus.series_branches import BRANCHES, RULES
 from functional_dl.jaxprs import Interpreter, staged
 from functional_dl.precision import double
 
-SIDES = ("both", "left", "right")
 AGREE = 1e-9  # relative difference above which the coefficients of the two sides are different numbers
 ROUNDING = 1e-13
 
 
-def taylor(f: Callable, x0, order: int, side: str = "both") -> PyTree:
+def taylor(f: Callable, x0, order: int, side: Side = "both") -> PyTree:
     r"""Coefficients c_0, ..., c_order of f(x) = sum_k c_k (x - x_0)^k + o((x - x_0)^order), c_k = f^(k)(x_0) / k!.
 
     Args:
@@ -38,8 +39,9 @@ def taylor(f: Callable, x0, order: int, side: str = "both") -> PyTree:
     Numerics: a few roundings a coefficient; nothing is differenced.
     Source: Griewank, Walther, Evaluating Derivatives (2nd ed.), SIAM 2008, chapter 13.
     """
+    arguments.function("f", f)
     order = arguments.whole("order", order, 0)
-    arguments.lookup("side", side, dict.fromkeys(SIDES))
+    arguments.choice("side", side, get_args(Side))
     if arguments.concrete(x0) is None:
         return _taylor(f, x0, order, side)
     with double():

@@ -5,12 +5,14 @@
 `vjp`, the closed form as check.check_vjp takes it.
 """
 
-from functional_dl.derivations.derivation import Derivation as Derivation
-from functional_dl.derivations.limits import Limit as Limit
-from functional_dl.derivations.report import Comparison as Comparison
-from functional_dl.derivations.report import Verification as Verification
-from functional_dl.derivations.step import KINDS as KINDS
-from functional_dl.derivations.step import Oracle as Oracle
-from functional_dl.derivations.step import Step as Step
-from functional_dl.derivations.table import get as get
-from functional_dl.derivations.table import names as names
+from functional_dl.derivations.derivation import Derivation
+from functional_dl.derivations.limits import Limit
+from functional_dl.derivations.report import Comparison, Verification
+from functional_dl.derivations.step import KINDS, Oracle, Step
+from functional_dl.derivations.table import get, names
+
+__all__ = ["KINDS", "Comparison", "Derivation", "Limit", "Oracle", "Step", "Verification", "get", "names"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -9,7 +9,7 @@ from functional_dl.derivations.show import to_latex, to_markdown, to_text
 from functional_dl.derivations.verify import verify
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Derivation(Record):
     """A textbook result and the way to it, which can check itself and show itself.
 
@@ -19,6 +19,9 @@ class Derivation(Record):
     def verify(self, key: Key | None = None, points: int = 3) -> Verification:
         """Checks every line at random points in float64: see `functional_dl.derivations.verify.verify`."""
         return verify(self, key, points)
+
+    def __repr__(self) -> str:
+        return f"Derivation({self.name!r}: {self.title}, {len(self.steps)} lines)"
 
     def to_markdown(self) -> str:
         """The derivation as a page of Markdown with LaTeX between dollar signs."""

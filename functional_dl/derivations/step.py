@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
+from functional_dl import arguments
 from functional_dl.aliases import Key
 
-KINDS = {
+Kind: TypeAlias = Literal["equal", "limit", "at_most", "belongs"]
+Line: TypeAlias = Literal["first", "last", "both"]
+KINDS: dict[Kind, str] = {
     "equal": "equal to the line above",
     "limit": "limit of the line above, as h tends to 0",
     "at_most": "the line above is at most this one, entry by entry, and equal where equality is claimed",
     "belongs": "an element of the set of intervals [low, high] that the line above is",
 }
-LINES = ("first", "last", "both")
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,12 @@ class Step:
     latex: str
     reason: str
     evaluate: Callable[..., Any]
-    kind: str = "equal"
+    kind: Kind = "equal"
     chain: str = ""
     tight: Callable[[Key], tuple] | None = None
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"kind: expected one of {', '.join(KINDS)}; got {self.kind!r}")
+        arguments.choice("kind", self.kind, KINDS)
         if (self.kind == "at_most") != (self.tight is not None):
             raise ValueError(f"tight: belongs to lines of the kind at_most and to no other; got {self.kind!r}")
         if not callable(self.evaluate):
@@ -61,9 +62,8 @@ class Oracle:
     name: str
     evaluate: Callable[..., Any]
     chain: str = ""
-    line: str = "both"
+    line: Line = "both"
     tolerance: float = 2.0**-36
 
     def __post_init__(self):
-        if self.line not in LINES:
-            raise ValueError(f"line: expected one of {', '.join(LINES)}; got {self.line!r}")
+        arguments.choice("line", self.line, get_args(Line))

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import tree_leaves, tree_structure
 
-from functional_dl import check, reverse
+from functional_dl import arguments, check, reverse
 from functional_dl.aliases import Key
 from functional_dl.check import precise
 from functional_dl.derivations.limits import (
@@ -51,12 +51,11 @@ def verify(derivation: Record, key: Key | None = None, points: int = 3, oracles:
     Returns:
       Verification; `passed`, `first_wrong`, `print(report)`.
     Raises:
-      ValueError: points is not positive.
+      ValueError: points is not positive.  TypeError: key is no PRNG key.
     """
-    if points < 1:
-        raise ValueError(f"points: expected a positive number, got {points}")
+    points = arguments.whole("points", points)
     with double():
-        key = jax.random.key(0) if key is None else key
+        key = jax.random.key(0) if key is None else arguments.key("key", key)
         draw = jax.jit(derivation.draw)
         drawn = [draw(jax.random.fold_in(key, i)) for i in range(points)]
         if derivation.also is not None:

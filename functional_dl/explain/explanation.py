@@ -152,7 +152,7 @@ class Step:
     arguments: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Group:
     """A function or scope: some steps of its own, and further groups.
 
@@ -172,6 +172,9 @@ class Group:
     backward_flops: int
     bytes_kept: int
 
+    def __repr__(self) -> str:
+        return f"Group({'/'.join(self.path)}: {len(self.all_steps())} steps, {len(self.children)} groups)"
+
     def all_steps(self) -> tuple[int, ...]:
         """Indices of the steps in it and below, in forward order."""
         below = [i for child in self.children for i in child.all_steps()]
@@ -189,7 +192,7 @@ class Row:
     bytes_kept: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ledger:
     """What the value and its cotangents cost.
 
@@ -210,12 +213,18 @@ class Ledger:
     xla_flops: float | None
     rows: tuple[Row, ...]
 
+    def __repr__(self) -> str:
+        return (
+            f"Ledger({len(self.rows)} steps, {self.forward_flops} flops forward, {self.backward_flops} backward, "
+            f"{self.residual_bytes} bytes kept, {self.peak_bytes} at most)"
+        )
+
     def to_markdown(self) -> str:
         """A table of the steps with their share, and the totals."""
         return view("ledger", "to_markdown")(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """A function's value and cotangents, step by step.
 
@@ -291,3 +300,9 @@ class Explanation:
 
     def __str__(self) -> str:
         return view("overview")(self)
+
+    def __repr__(self) -> str:
+        checked = [step.check for step in self.all_steps().values() if step.check is not None]
+        parts = f"{len(self.inputs)} inputs, {len(self.steps)} steps, {len(self.outputs)} outputs"
+        passed = f"{sum(check.passed for check in checked)} of {len(checked)} checks passed"
+        return f"Explanation({self.name}: {parts}, {passed}; print it, or .to_html(path))"

@@ -30,6 +30,11 @@ def build(explanation: Explanation) -> Any:
             """The graph in Graphviz's language."""
             return to_dot(self)
 
+        def __repr__(self) -> str:
+            kinds = [str(kind) for _, kind in self.nodes(data="kind")]
+            counted = f"{kinds.count('value')} values, {kinds.count('step')} steps, {self.number_of_edges()} edges"
+            return f"Graph({self.name}: {counted})"
+
     graph = Graph(name=explanation.name)
     for value in explanation.values.values():
         graph.add_node(

@@ -8,14 +8,16 @@ Both are unbiased; the constant c changes the variance only.  With the control v
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Key, PyTree
-from functional_dl.arguments import lookup
+
+DistributionName: TypeAlias = Literal["bernoulli", "categorical", "exponential", "gamma", "gaussian"]
+Method: TypeAlias = Literal["pathwise", "score"]
 
 
 class Distribution(NamedTuple):
@@ -45,7 +47,7 @@ def _categorical(key, theta):
     return jax.random.categorical(key, theta["logits"])
 
 
-DISTRIBUTIONS = {
+DISTRIBUTIONS: dict[str, Distribution] = {
     # x = mean + scale z
     "gaussian": Distribution(
         lambda key, t: t["mean"] + t["scale"] * jax.random.normal(key, t["mean"].shape, t["mean"].dtype),
@@ -98,11 +100,11 @@ class ExpectationGradient(NamedTuple):
 
 def expectation_gradient(
     f: Callable,
-    distribution: str | Distribution,
+    distribution: DistributionName | Distribution,
     theta: dict,
     key: Key,
     *,
-    method: str = "pathwise",
+    method: Method = "pathwise",
     samples: int = 1024,
     control_variate: bool = True,
 ) -> ExpectationGradient:
@@ -118,15 +120,19 @@ def expectation_gradient(
       samples: at least 3.
       control_variate: for "score": subtract the mean of f over the other samples.
     Raises:
+      TypeError: key is no PRNG key, f no function.
       ValueError: another method or distribution; pathwise asked for where samples are discrete; parameters missing.
     Kinks: pathwise is biased where f jumps (it sees f' only); the score function is not.
     Source: Williams 1992 (score function), Kingma and Welling 2014 (pathwise), Mohamed et al. 2020.
     """
     arguments.function("f", f)
     samples = arguments.whole("samples", samples, 3)
-    family = lookup("distribution", distribution, DISTRIBUTIONS) if isinstance(distribution, str) else distribution
-    if method not in ("pathwise", "score"):
-        raise ValueError(f"method: expected pathwise or score, got {method!r}")
+    key = arguments.key("key", key)
+    if isinstance(distribution, Distribution):
+        family = distribution
+    else:
+        family = arguments.lookup("distribution", distribution, DISTRIBUTIONS)
+    arguments.choice("method", method, get_args(Method))
     if method == "pathwise" and not family.pathwise:
         raise ValueError('method: expected "score" for a discrete distribution: its samples do not move smoothly')
     if set(theta) != set(family.parameters):

@@ -70,8 +70,7 @@ def leibniz(f: Callable, a, b, theta, **settings) -> Integral:
     arguments.function("f", f)
     with double():
         for name, leaf in zip(tree.path_names(theta), jax.tree_util.tree_leaves(theta)):
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-                raise TypeError(f"theta[{name}]: expected floating numbers, got dtype {jnp.result_type(leaf)}")
+            arguments.floating_leaf(f"theta[{name}]" if name else "theta", leaf)
         theta = jax.tree_util.tree_map(lambda leaf: jnp.asarray(leaf, jnp.float64), theta)
         ends = [end if callable(end) else (lambda _, end=end: end) for end in (a, b)]
         lower, upper = (definite.bound(name, end(theta)) for name, end in zip(("a", "b"), ends))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,9 @@ from functional_dl.integrals import definite, host, substitution
 from functional_dl.integrals.definite import integrate
 from functional_dl.integrals.result import Integral
 from functional_dl.precision import double
+
+Axis: TypeAlias = Literal["x", "y"] | str  # or a line parallel to one, as "y=2"
+LINES = {"x": ("y", 0.0), "y": ("x", 0.0)}  # an axis -> the line it is: x is y = 0
 
 SAMPLES = 4096
 MOST_CROSSINGS = 64  # with more, the subdivision is left to find them
@@ -79,7 +82,7 @@ def volume_by_cross_sections(area: Callable, a, b, **settings) -> Integral:
     return integrate(area, a, b, **settings)
 
 
-def volume_of_revolution(f: Callable, a, b, axis: str = "x", *, inner: Callable | None = None, **settings) -> Integral:
+def volume_of_revolution(f: Callable, a, b, axis: Axis = "x", *, inner: Callable | None = None, **settings) -> Integral:
     r"""The volume swept by the region between a graph and the x axis (or between two graphs), turned about a line.
 
         about y = c, discs and washers:  pi int_a^b |(f - c)^2 - (inner - c)^2| dx
@@ -124,7 +127,7 @@ def arc_length(curve: Callable, a, b, **settings) -> Integral:
     return integrate(_speed("curve", curve), a, b, **settings)
 
 
-def surface_of_revolution(curve: Callable, a, b, axis: str = "x", **settings) -> Integral:
+def surface_of_revolution(curve: Callable, a, b, axis: Axis = "x", **settings) -> Integral:
     r"""The area swept by a curve turned about a line: 2 pi int distance(axis) ds.
 
     Args:
@@ -202,14 +205,14 @@ def _speed(name: str, curve: Callable) -> Callable:
 
 def _axis(axis) -> tuple[str, float]:
     """("x", c) for the line x = c, ("y", c) for y = c."""
-    lines = {"x": ("y", 0.0), "y": ("x", 0.0)}
-    if isinstance(axis, str) and axis in lines:
-        return lines[axis]
+    if isinstance(axis, str) and axis in LINES:
+        return LINES[axis]
     match = re.fullmatch(r"\s*([xy])\s*=\s*(\S+)\s*", axis) if isinstance(axis, str) else None
     try:
         return match.group(1), float(match.group(2))  # type: ignore[union-attr]
     except (AttributeError, ValueError):
-        raise ValueError(f'axis: expected "x", "y" or a line such as "y=2" or "x=-1", got {axis!r}') from None
+        message = arguments.unknown("axis", axis, [*LINES, "a line such as y=2 or x=-1"])
+        raise (ValueError if isinstance(axis, str) else TypeError)(message) from None
 
 
 def _beside(a, b, c, axis) -> None:

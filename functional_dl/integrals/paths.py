@@ -208,7 +208,11 @@ def smooth_grad(f: Callable, x: PyTree, key: Key, *, noise: float, samples: int 
     """
     arguments.function("f", f)
     noise, samples = definite.tolerance("noise", noise), arguments.whole("samples", samples, 2)
+    key = arguments.key("key", key)
     leaves, structure = jax.tree_util.tree_flatten(x)
+    for name, leaf in zip(tree.path_names(x), leaves):
+        arguments.floating_leaf(f"x[{name}]" if name else "x", leaf)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
 
     def one(key):
         keys = jax.random.split(key, max(1, len(leaves)))
@@ -239,9 +243,7 @@ def _alike(x: PyTree, baseline: PyTree) -> None:
         if jnp.shape(leaf) != jnp.shape(base):
             where = f"baseline[{name}]" if name else "baseline"
             raise ValueError(f"{where}: expected shape {jnp.shape(leaf)}, got {jnp.shape(base)}")
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            where = f"x[{name}]" if name else "x"
-            raise TypeError(f"{where}: expected floating numbers, got dtype {jnp.result_type(leaf)}")
+        arguments.floating_leaf(f"x[{name}]" if name else "x", leaf)
 
 
 def _one_number(f: Callable, x: PyTree) -> None:

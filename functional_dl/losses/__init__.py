@@ -48,12 +48,13 @@ from functional_dl.losses.regression import (
     squared_error,
     squared_error_prime,
 )
-from functional_dl.losses.table import LOSSES, Loss, get
+from functional_dl.losses.table import LOSSES, Loss, Name, get
 
 __all__ = [
     "LOSSES",
     "Kink",
     "Loss",
+    "Name",
     "absolute_error",
     "absolute_error_prime",
     "binary_cross_entropy",
@@ -92,3 +93,7 @@ __all__ = [
     "squared_hinge",
     "squared_hinge_prime",
 ]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 
 from functional_dl.activations import log_softmax, softmax, softplus
 from functional_dl.aliases import Array
-from functional_dl.arguments import array, concrete, pair, real, within
+from functional_dl.arguments import array, concrete, number, pair, real, within
 from functional_dl.losses.terms import ratio, weighted, xlogy
 
 
@@ -25,12 +25,13 @@ def binary_cross_entropy(probs: Float[Array, "..."], targets: Float[Array, "..."
     Returns:
       Loss per entry, in nats.
     Raises:
-      ValueError: the shapes differ; a concrete target lies outside [0, 1].
+      ValueError: the shapes differ; a concrete probability or target lies outside [0, 1].
     Kinks: none.
-    Numerics: 0 ln 0 = 0, so p = t = 0 and p = t = 1 give 0; p = 0 < t gives inf; p outside [0, 1] gives NaN.
+    Numerics: 0 ln 0 = 0, so p = t = 0 and p = t = 1 give 0; p = 0 < t gives inf; under jit, where values are not known,
+      p outside [0, 1] gives NaN.
     Source: Goodfellow, Bengio, Courville 2016, section 6.2.2.2.
     """
-    p, t = _probabilities(probs, targets)
+    p, t = _probabilities(probs, targets, 1.0)
     one_minus_p = 1 - p
     certain = (t == 1) & (p == 1)
     miss = jnp.where(certain, 0.0, (1 - t) * jnp.log1p(-jnp.where(certain, 0.0, p)))
@@ -39,7 +40,7 @@ def binary_cross_entropy(probs: Float[Array, "..."], targets: Float[Array, "..."
 
 def binary_cross_entropy_prime(probs, targets):
     """dl/dp = -t/p + (1 - t)/(1 - p), a quotient 0/0 being 0."""
-    p, t = _probabilities(probs, targets)
+    p, t = _probabilities(probs, targets, 1.0)
     return ratio(1 - t, 1 - p) - ratio(t, p)
 
 
@@ -117,7 +118,8 @@ def cross_entropy(probs: Float[Array, "... k"], targets: Float[Array, "... k"]) 
     Returns:
       Loss per example, shape (*batch,), in nats.
     Raises:
-      ValueError: the shapes differ, or have no class axis; a concrete target lies outside [0, 1].
+      ValueError: the shapes differ, or have no class axis; a concrete probability is negative, a concrete target
+        outside [0, 1].
     Kinks: none.  Numerics: 0 ln 0 = 0; p_i = 0 < t_i gives inf.
     Source: Goodfellow, Bengio, Courville 2016, section 3.13.
     """
@@ -184,8 +186,9 @@ def softmax_cross_entropy_prime(logits, targets):
     return softmax(z) * jnp.sum(t, -1, keepdims=True) - t
 
 
-def _probabilities(probs, targets) -> tuple[Array, Array]:
+def _probabilities(probs, targets, most: float) -> tuple[Array, Array]:
     p, t = pair("probs", probs, "targets", targets)
+    within("probs", p, 0.0, most, nan=True)
     within("targets", t, 0.0, 1.0)
     return p, t
 
@@ -197,7 +200,7 @@ def _binary_logits(logits, targets) -> tuple[Array, Array]:
 
 
 def _distributions(probs, targets) -> tuple[Array, Array]:
-    p, t = _probabilities(probs, targets)
+    p, t = _probabilities(probs, targets, jnp.inf)  # that they sum to 1 is the caller's: rounding is no fault
     if p.ndim == 0:
         raise ValueError("probs: expected a class axis, got a scalar")
     return p, t
@@ -233,10 +236,10 @@ def _categorical_logits(logits, targets) -> tuple[Array, Array]:
 
 
 def _focal_weights(gamma, alpha) -> tuple[float, float]:
-    within("gamma", gamma, 0.0, float("inf"))
+    within("gamma", number("gamma", gamma), 0.0, float("inf"))
     if alpha is None:
         return 1.0, 1.0
-    within("alpha", alpha, 0.0, 1.0)
+    within("alpha", number("alpha", alpha), 0.0, 1.0)
     return alpha, 1 - alpha
 
 

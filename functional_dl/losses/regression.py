@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from functional_dl.aliases import Array
-from functional_dl.arguments import concrete, pair, real
-from functional_dl.losses.terms import positive, ratio, xlogy
+from functional_dl.arguments import number, pair, positive, real, within
+from functional_dl.losses.terms import ratio, xlogy
 
 
 def squared_error(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -89,7 +89,7 @@ def huber(pred: Float[Array, "..."], target: Float[Array, "..."], delta: float =
     Numerics: r^2 is not formed where the line holds, so a huge r does not overflow.
     Source: Huber 1964.
     """
-    delta = positive("delta", delta)
+    positive("delta", number("delta", delta))
     pred, target = pair("pred", pred, "target", target)
     r = pred - target
     parabola = jnp.abs(r) <= delta
@@ -99,7 +99,7 @@ def huber(pred: Float[Array, "..."], target: Float[Array, "..."], delta: float =
 
 def huber_prime(pred, target, delta: float = 1.0):
     """dl/dpred = min(max(r, -delta), delta)."""
-    delta = positive("delta", delta)
+    positive("delta", number("delta", delta))
     pred, target = pair("pred", pred, "target", target)
     return jnp.clip(pred - target, -delta, delta)
 
@@ -193,19 +193,21 @@ def poisson(rate: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Arra
       rate: >= 0, any shape, floating.
       count: >= 0, same shape.
     Raises:
-      ValueError: the shapes differ.
+      ValueError: the shapes differ; a concrete rate or count is negative.
     Kinks: none.
     Numerics: 0 ln 0 = 0, so rate = count = 0 gives 0; rate = 0 < count gives inf.  See `log_poisson` for a
       prediction of any sign.
     Source: McCullagh and Nelder 1989, chapter 6.
     """
-    rate, count = pair("rate", rate, "count", count)
+    rate, count = _counts("rate", rate, count)
+    within("rate", rate, 0.0, jnp.inf, nan=True)
     return rate - xlogy(count, rate)
 
 
 def poisson_prime(rate, count):
     """dl/drate = 1 - count / rate, the quotient 0 where count = 0."""
-    rate, count = pair("rate", rate, "count", count)
+    rate, count = _counts("rate", rate, count)
+    within("rate", rate, 0.0, jnp.inf, nan=True)
     return 1 - ratio(count, rate)
 
 
@@ -218,18 +220,24 @@ def log_poisson(log_rate: Float[Array, "..."], count: Float[Array, "..."]) -> Fl
       log_rate: s, any shape, floating.
       count: >= 0, same shape.
     Raises:
-      ValueError: the shapes differ.
+      ValueError: the shapes differ; a concrete count is negative.
     Kinks: none.  Numerics: overflows where e^s does.
     Source: McCullagh and Nelder 1989, chapter 6.
     """
-    log_rate, count = pair("log_rate", log_rate, "count", count)
+    log_rate, count = _counts("log_rate", log_rate, count)
     return jnp.exp(log_rate) - count * log_rate
 
 
 def log_poisson_prime(log_rate, count):
     """dl/ds = e^s - count."""
-    log_rate, count = pair("log_rate", log_rate, "count", count)
+    log_rate, count = _counts("log_rate", log_rate, count)
     return jnp.exp(log_rate) - count
+
+
+def _counts(name: str, x: Float[Array, "..."], count: Float[Array, "..."]) -> tuple[Array, Array]:
+    x, count = pair(name, x, "count", count)
+    within("count", count, 0.0, jnp.inf)
+    return x, count
 
 
 def _abs(r: Array) -> Array:
@@ -238,9 +246,7 @@ def _abs(r: Array) -> Array:
 
 
 def _level(level: float) -> float:
-    values = concrete(level)
-    if values is not None and not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"level: expected a number in [0, 1], got {level}")
+    within("level", number("level", level), 0.0, 1.0)
     return level
 
 

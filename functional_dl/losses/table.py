@@ -2,17 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from functional_dl.aliases import Array
-from functional_dl.arguments import lookup
+from functional_dl.arguments import choice, described, lookup
 from functional_dl.kinks import Kink
 from functional_dl.losses import classification, margin, regression
 
 # What a prediction or a target may be: the tests draw from these.
-DOMAINS = ("real", "unit", "positive", "count", "sign", "simplex", "vector")
+Domain: TypeAlias = Literal["real", "unit", "positive", "count", "sign", "simplex", "vector"]
+Name: TypeAlias = Literal[
+    "squared_error", "half_squared_error", "absolute_error", "huber", "log_cosh", "quantile", "gaussian_nll", "poisson",
+    "log_poisson", "binary_cross_entropy", "sigmoid_cross_entropy", "focal", "cross_entropy", "softmax_cross_entropy",
+    "kl_divergence", "hinge", "squared_hinge", "cosine",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loss:
     """A loss and what is known about it.
 
@@ -24,7 +30,7 @@ class Loss:
       source: where it comes from.
       formula: l as a Python expression in p (pred), t (target) and the functions of mpmath, for numbers; for
         lists over the last axis where `reduces`.  The tests evaluate it at 50 digits.
-      pred, target: the domains, of `DOMAINS`: real, unit [0, 1], positive, count (0, 1, 2, ...), sign (-1 or
+      pred, target: the domains, of `Domain`: real, unit [0, 1], positive, count (0, 1, 2, ...), sign (-1 or
         1), simplex (a distribution on the last axis), vector (real, last axis).
       reduces: whether the last axis is summed away.
     """
@@ -34,14 +40,16 @@ class Loss:
     kinks: tuple[Kink, ...]
     source: str
     formula: str
-    pred: str = "real"
-    target: str = "real"
+    pred: Domain = "real"
+    target: Domain = "real"
     reduces: bool = False
+
+    def __repr__(self) -> str:
+        return f"Loss({self.fun.__name__}: {self.formula})"
 
     def __post_init__(self):
         for name in ("pred", "target"):
-            if getattr(self, name) not in DOMAINS:
-                raise ValueError(f"{name}: expected one of {', '.join(DOMAINS)}; got {getattr(self, name)!r}")
+            choice(name, getattr(self, name), get_args(Domain))
 
 
 _XLOGY = "(0 if {0} == 0 else {0}*log({1}))"
@@ -192,5 +200,5 @@ def get(loss: str | Loss) -> Loss:
     if isinstance(loss, Loss):
         return loss
     if not isinstance(loss, str):
-        raise TypeError(f"loss: expected a name or a Loss, got {type(loss).__name__}")
+        raise TypeError(f"loss: expected a name or a Loss, got {described(loss)}")
     return lookup("loss", loss, LOSSES)

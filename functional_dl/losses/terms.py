@@ -1,9 +1,8 @@
-"""Terms that several losses share: products and quotients that are 0 where their limit is, and checks."""
+"""Terms that several losses share: products and quotients that are 0 where their limit is."""
 
 import jax.numpy as jnp
 
 from functional_dl.aliases import Array
-from functional_dl.arguments import concrete
 
 
 def xlogy(x: Array, y: Array) -> Array:
@@ -22,11 +21,3 @@ def weighted(weight: Array, x: Array) -> Array:
     """weight x with 0 inf = 0; the derivative in weight is right wherever x is finite."""
     empty = (weight == 0) & jnp.isinf(x)
     return jnp.where(empty, 0.0, weight * jnp.where(empty, 0.0, x))
-
-
-def positive(name: str, value: float) -> float:
-    """value, held to > 0 where it is concrete."""
-    values = concrete(value)
-    if values is not None and not (values > 0).all():
-        raise ValueError(f"{name}: expected a positive number, got {value}")
-    return value

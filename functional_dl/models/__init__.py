@@ -3,3 +3,7 @@
 from functional_dl.models import linear, logistic, mlp
 
 __all__ = ["linear", "logistic", "mlp"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

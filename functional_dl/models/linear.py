@@ -4,8 +4,14 @@ from collections.abc import Callable
 
 from jaxtyping import Float
 
-from functional_dl import layers
+from functional_dl import initializers, layers
 from functional_dl.aliases import Array, Key, Params
+
+__all__ = ["apply", "init"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def init(
@@ -13,13 +19,14 @@ def init(
     in_features: int,
     out_features: int = 1,
     *,
-    initializer: str | Callable[..., Array] = "glorot_uniform",
+    initializer: initializers.Name | Callable[..., Array] = "glorot_uniform",
     dtype=None,
 ) -> Params:
     """Params {"weight": (in, out), "bias": (out,)}, bias 0; initializer="zeros" starts at the origin.
 
     Raises:
       ValueError: a size is not positive; no such initializer.
+      TypeError: key is no PRNG key, a size no integer, dtype not floating.
     """
     return layers.dense(in_features, out_features, initializer=initializer, dtype=dtype).init(key)
 

@@ -4,9 +4,15 @@ from collections.abc import Callable
 
 from jaxtyping import Float
 
-from functional_dl import layers
+from functional_dl import initializers, layers
 from functional_dl.activations import sigmoid, softmax
 from functional_dl.aliases import Array, Key, Params
+
+__all__ = ["apply", "init", "probabilities"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def init(
@@ -14,7 +20,7 @@ def init(
     in_features: int,
     classes: int = 1,
     *,
-    initializer: str | Callable[..., Array] = "glorot_uniform",
+    initializer: initializers.Name | Callable[..., Array] = "glorot_uniform",
     dtype=None,
 ) -> Params:
     """Params {"weight": (in, classes), "bias": (classes,)}, bias 0.
@@ -23,6 +29,7 @@ def init(
       classes: 1 for a binary model (its one logit is the log-odds of class 1), k for k classes.
     Raises:
       ValueError: a size is not positive; no such initializer.
+      TypeError: key is no PRNG key, a size no integer, dtype not floating.
     """
     return layers.dense(in_features, classes, initializer=initializer, dtype=dtype).init(key)
 

@@ -1,32 +1,50 @@
 """Optimality: problems, certificates, solvers, duality, solution maps, and models fitted to a certified gap."""
 
-from functional_dl.optimality import conjugates as conjugates
-from functional_dl.optimality import first_order as first_order
-from functional_dl.optimality import projections as projections
-from functional_dl.optimality import qp as qp
-from functional_dl.optimality import qp_layer as qp_layer
-from functional_dl.optimality import regression as regression
-from functional_dl.optimality import svm as svm
-from functional_dl.optimality.certificate import certify as certify
-from functional_dl.optimality.convexity import Convexity as Convexity
-from functional_dl.optimality.convexity import Witness as Witness
-from functional_dl.optimality.convexity import is_convex as is_convex
-from functional_dl.optimality.duality import DualAscent as DualAscent
-from functional_dl.optimality.duality import dual_ascent as dual_ascent
-from functional_dl.optimality.duality import dual_function as dual_function
-from functional_dl.optimality.first_order import FirstOrder as FirstOrder
-from functional_dl.optimality.first_order import projected_gradient as projected_gradient
-from functional_dl.optimality.first_order import proximal_gradient as proximal_gradient
-from functional_dl.optimality.implicit import Regularity as Regularity
-from functional_dl.optimality.implicit import regularity as regularity
-from functional_dl.optimality.implicit import solution_map as solution_map
-from functional_dl.optimality.kkt import KKTResiduals as KKTResiduals
-from functional_dl.optimality.kkt import kkt_residuals as kkt_residuals
-from functional_dl.optimality.problem import Problem as Problem
-from functional_dl.optimality.problem import lagrangian as lagrangian
-from functional_dl.optimality.slater import SlaterPoint as SlaterPoint
-from functional_dl.optimality.slater import slater_point as slater_point
-from functional_dl.optimality.solve import Solution as Solution
-from functional_dl.optimality.solve import solve as solve
-from functional_dl.optimality.verdict import Active as Active
-from functional_dl.optimality.verdict import Certificate as Certificate
+from functional_dl.optimality import conjugates, first_order, projections, qp, qp_layer, regression, svm
+from functional_dl.optimality.certificate import certify
+from functional_dl.optimality.convexity import Convexity, Witness, is_convex
+from functional_dl.optimality.duality import DualAscent, dual_ascent, dual_function
+from functional_dl.optimality.first_order import FirstOrder, projected_gradient, proximal_gradient
+from functional_dl.optimality.implicit import Regularity, regularity, solution_map
+from functional_dl.optimality.kkt import KKTResiduals, kkt_residuals
+from functional_dl.optimality.problem import Problem, lagrangian
+from functional_dl.optimality.slater import SlaterPoint, slater_point
+from functional_dl.optimality.solve import Solution, solve
+from functional_dl.optimality.verdict import Active, Certificate
+
+__all__ = [
+    "Active",
+    "Certificate",
+    "Convexity",
+    "DualAscent",
+    "FirstOrder",
+    "KKTResiduals",
+    "Problem",
+    "Regularity",
+    "SlaterPoint",
+    "Solution",
+    "Witness",
+    "certify",
+    "conjugates",
+    "dual_ascent",
+    "dual_function",
+    "first_order",
+    "is_convex",
+    "kkt_residuals",
+    "lagrangian",
+    "projected_gradient",
+    "projections",
+    "proximal_gradient",
+    "qp",
+    "qp_layer",
+    "regression",
+    "regularity",
+    "slater_point",
+    "solution_map",
+    "solve",
+    "svm",
+]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

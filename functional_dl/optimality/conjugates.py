@@ -6,7 +6,7 @@ Source: Boyd and Vandenberghe 2004, section 3.3; Rockafellar 1970, section 12.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,12 @@ from jax.scipy.special import xlogy
 
 from functional_dl import arguments
 from functional_dl.aliases import Array
+
+__all__ = ["CONJUGATES", "Conjugate", "Name", "conjugate", "quadratic"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 class Conjugate(NamedTuple):
@@ -35,7 +41,14 @@ class Conjugate(NamedTuple):
     derivation: str
 
 
-def conjugate(name: str) -> Callable[[Array], Array]:
+Name: TypeAlias = Literal[
+    "half_square", "absolute", "positive_part", "hinge", "huber", "exponential", "negative_logarithm",
+    "negative_entropy", "inverse", "softplus", "logistic", "l1_norm", "l2_norm", "linf_norm", "half_l2_square",
+    "log_sum_exp", "maximum",
+]  # fmt: skip
+
+
+def conjugate(name: Name) -> Callable[[Array], Array]:
     """The conjugate of a function of the table.
 
     Raises:

@@ -9,6 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from functional_dl import arguments
+from functional_dl.aliases import Key
 from functional_dl.precision import double
 
 ROUNDING = 256  # units of the last place of the values compared, below which a violation is rounding
@@ -55,7 +56,7 @@ class Convexity(NamedTuple):
         return False if self.witness is not None else None
 
 
-def is_convex(f: Callable, sampler: Callable, key, *, points: int = 64, chords: int = 512) -> Convexity:
+def is_convex(f: Callable, sampler: Callable, key: Key, *, points: int = 64, chords: int = 512) -> Convexity:
     r"""Looks for a chord that lies below the graph, f(t x + (1 - t) y) > t f(x) + (1 - t) f(y), two ways.
 
     Chords between sampled points at random t; and the curvature v' H(x) v < 0 along the eigenvector of the Hessian's
@@ -69,12 +70,14 @@ def is_convex(f: Callable, sampler: Callable, key, *, points: int = 64, chords: 
     Returns:
       Convexity(verdict, witness, tested, least_curvature).
     Raises:
-      TypeError: f or sampler is not callable.  ValueError: f's value is no real number, or points < 1.
+      TypeError: f or sampler is not callable, key is no PRNG key.
+      ValueError: f's value is no real number, or points < 1.
     Numerics: in float64; a violation counts from 256 units of the last place of the values compared.
     Source: Boyd and Vandenberghe 2004, sections 3.1.1 and 3.1.4.
     """
     for name, given in (("f", f), ("sampler", sampler)):
         arguments.function(name, given)
+    key = arguments.key("key", key)
     points, chords = arguments.whole("points", points), arguments.whole("chords", chords)
     with double():
         first, unravel = ravel_pytree(_doubled(sampler(key)))

@@ -10,6 +10,12 @@ from jax import lax
 from functional_dl import tree
 from functional_dl.aliases import Array, PyTree, Scalar
 
+__all__ = ["FirstOrder", "projected_gradient", "proximal_gradient"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 class FirstOrder(NamedTuple):
     """What a first-order method ended with.

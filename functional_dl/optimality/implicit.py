@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.interior_point import minimise
 from functional_dl.optimality.kkt import residuals
@@ -117,6 +118,7 @@ def regularity(
 
 
 def _search(problem_of_theta, x0, tolerance, max_iterations):
+    arguments.function("problem_of_theta", problem_of_theta)
     """theta -> (x, lambda, mu, which inequalities are strongly active), vectors."""
 
     @jax.jit

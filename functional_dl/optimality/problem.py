@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from functional_dl import arguments
+from functional_dl import arguments, tree
 from functional_dl.aliases import Array, PyTree, Scalar
 
 LARGE = 1000  # with more variables no matrix is formed but the rows of general constraints
@@ -70,16 +70,27 @@ class Flat(NamedTuple):
         return np.flatnonzero(np.isfinite(self.lower)), np.flatnonzero(np.isfinite(self.upper))
 
 
+def check_problem(problem: Problem) -> None:
+    """Raises TypeError where `problem` is none: an objective alone, say."""
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem: expected a Problem, got {arguments.described(problem)}")
+
+
+def point(x0: PyTree) -> PyTree:
+    """x0 as arrays.  Raises TypeError where a leaf is not real and floating."""
+    for name, leaf in zip(tree.path_names(x0), jax.tree.leaves(x0)):
+        arguments.floating_leaf(f"x[{name}]" if name else "x", leaf)
+    return jax.tree.map(jnp.asarray, x0)
+
+
 def flatten(problem: Problem, x0: PyTree) -> Flat:
     """The same problem over one real vector.
 
     Raises:
       TypeError: x0 is not real and floating; ValueError: the objective is not a scalar, bounds do not fit or cross.
     """
-    x0 = jax.tree.map(jnp.asarray, x0)
-    for leaf in jax.tree.leaves(x0):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(f"x: expected arrays of real floating numbers, got dtype {leaf.dtype}")
+    check_problem(problem)
+    x0 = point(x0)
     vector, unflatten = ravel_pytree(x0)
     shape = jax.eval_shape(problem.objective, x0)
     if getattr(shape, "shape", None) != ():
@@ -175,6 +186,7 @@ def _constraint(fun, x0, dtype):
 
 def lagrangian(problem: Problem) -> Callable[[PyTree, PyTree, PyTree], Scalar]:
     """L(x, lambda, mu) = f(x) + lambda . h(x) + mu . g(x) as a function of pytrees (None for no constraint)."""
+    check_problem(problem)
 
     def value(x, eq_multipliers=None, ineq_multipliers=None):
         flat = flatten(problem, x)

@@ -12,6 +12,23 @@ from jaxtyping import Float
 from functional_dl import arguments
 from functional_dl.aliases import Array
 
+__all__ = [
+    "affine",
+    "box",
+    "half_space",
+    "hyperplane",
+    "l1_ball",
+    "l2_ball",
+    "linf_ball",
+    "nonnegative",
+    "second_order_cone",
+    "simplex",
+]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 def nonnegative(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
     """{z: z >= 0}.  L = |z - x|^2 / 2 - mu z, z - x = mu >= 0, mu z = 0  =>  z = max(x, 0), mu = max(-x, 0)."""

@@ -30,6 +30,10 @@ from functional_dl.optimality.mehrotra import CONVERGED, INFEASIBLE, STUCK, UNBO
 __all__ = ["CONVERGED", "INFEASIBLE", "STUCK", "UNBOUNDED", "QPSolution", "solve"]
 
 
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
+
 class QPSolution(NamedTuple):
     """What qp.solve ended with.
 

@@ -32,6 +32,11 @@ from functional_dl.optimality import qp, qp_active_set
 
 __all__ = ["QPLayer", "layer", "program", "solution"]
 
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
+
 TOLERANCE = 1e-10  # tells apart limits that almost meet: the smaller of multiplier and slack is about its root
 
 
@@ -114,8 +119,8 @@ def layer(
         raise ValueError(f"lower, upper: expected lower < upper, got {lower} and {upper}")
 
     def init(key: Key) -> Params:
-        of_rows, of_equalities = jax.random.split(key)
-        unit = jnp.zeros((), float if dtype is None else dtype).dtype
+        of_rows, of_equalities = jax.random.split(arguments.key("key", key))
+        unit = arguments.floating_dtype("dtype", dtype)
         draw = lambda key, rows: jax.random.normal(key, (rows, n), unit) / n**0.5
         return {
             "curvature": jnp.eye(n, dtype=unit),

@@ -27,6 +27,12 @@ from functional_dl import arguments, penalties
 from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import reachable
 
+__all__ = ["LinearFit", "lasso", "logistic", "ridge"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 class LinearFit(NamedTuple):
     """A fitted linear model x -> x . weights + bias.

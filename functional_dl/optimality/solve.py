@@ -1,7 +1,7 @@
 """Solve a constrained problem, and call it solved only if a certificate says so."""
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,11 @@ from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
 from functional_dl.optimality.certificate import certify_flat, evaluate
 from functional_dl.optimality.measures import aside
-from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.problem import Problem, flatten, point
 from functional_dl.optimality.restoration import restore
 from functional_dl.optimality.verdict import Certificate
 
+Method: TypeAlias = Literal["interior_point", "sqp", "augmented_lagrangian"]
 METHODS = {
     "interior_point": interior_point.minimise,
     "sqp": sqp.minimise,
@@ -49,7 +50,7 @@ class Solution(NamedTuple):
 def solve(
     problem: Problem,
     x0: PyTree,
-    method: str = "interior_point",
+    method: Method = "interior_point",
     tolerance: float = 1e-8,
     max_iterations: int = 500,
     starts: int | None = None,
@@ -195,7 +196,7 @@ def _lower(flat, x, than):
 
 def _programs(problem, x0, minimise):
     """The compiled programs of a problem; kept for each structure of x and each method."""
-    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, x0))
+    leaves, structure = jax.tree.flatten(point(x0))
     return _compile(problem, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves), minimise)
 
 

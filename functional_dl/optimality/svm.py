@@ -14,6 +14,7 @@ Source: Cortes and Vapnik 1995; Boyd and Vandenberghe 2004, chapters 5 and 11.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,12 @@ from jaxtyping import Float
 from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import longest_step, reachable
+
+__all__ = ["KERNELS", "SVM", "KernelName", "fit_dual", "fit_primal", "linear", "polynomial", "rbf"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
 
 
 def linear(x, z):
@@ -44,11 +51,12 @@ def polynomial(x, z, degree=3, gamma=None, offset=1.0):
     return (gamma * (x @ z.T) + offset) ** degree
 
 
-KERNELS: dict[str, Callable] = {"linear": linear, "rbf": rbf, "polynomial": polynomial}
+KernelName: TypeAlias = Literal["linear", "rbf", "polynomial"]
+KERNELS: dict[str, Callable[..., Array]] = {"linear": linear, "rbf": rbf, "polynomial": polynomial}
 
 
 @register_pytree_node_class
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SVM:
     """A trained machine.
 
@@ -73,6 +81,11 @@ class SVM:
     x: Array
     y: Array
     kernel: Callable
+
+    def __repr__(self) -> str:
+        name = getattr(self.kernel, "__name__", type(self.kernel).__name__)
+        figures = f"dual_value={self.dual_value}, gap={self.gap}, converged={self.converged}"
+        return f"SVM({name} kernel, examples of shape {jnp.shape(self.x)}, {figures})"
 
     def decision(self, x: Float[Array, "m features"]) -> Float[Array, " m"]:
         """f(x) = sum_i alpha_i y_i k(x_i, x) + b."""
@@ -106,8 +119,8 @@ class SVM:
 
 
 def fit_dual(
-    x: Float[Array, "n features"], y, c=1.0, kernel: str | Callable = "linear", *, tolerance: float = 1e-10,
-    iterations: int = 100,
+    x: Float[Array, "n features"], y, c=1.0, kernel: KernelName | Callable[..., Array] = "linear", *,
+    tolerance: float = 1e-10, iterations: int = 100,
 ) -> SVM:  # fmt: skip
     """The machine that solves the dual.
 
@@ -125,7 +138,7 @@ def fit_dual(
     Numerics: one Cholesky decomposition of an (n, n) matrix an iteration; about 15 iterations.
     """
     x, y, c = _data(x, y, c)
-    kernel = arguments.lookup("kernel", kernel, KERNELS) if isinstance(kernel, str) else kernel
+    kernel = kernel if callable(kernel) else arguments.lookup("kernel", kernel, KERNELS)
     matrix = kernel(x, x)
     if matrix.shape != (len(x), len(x)):
         raise ValueError(f"kernel: expected values of shape ({len(x)}, {len(x)}), got {matrix.shape}")

@@ -8,6 +8,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +25,23 @@ from jax.tree_util import (
     tree_unflatten,
 )
 
+from functional_dl.aliases import PyTree
 from functional_dl.reverse import sweep
 from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
 from functional_dl.reverse.values import is_differentiable
 
+P = ParamSpec("P")  # the arguments of a differentiated function
+T = TypeVar("T")  # its value
+A = TypeVar("A")  # what it returns besides, with has_aux
 
-def vjp(fun: Callable, *primals, has_aux: bool = False):
+
+@overload
+def vjp(fun: Callable[..., T], *primals: PyTree, has_aux: Literal[False] = ...) -> tuple[T, Pullback]: ...
+@overload
+def vjp(fun: Callable[..., tuple[T, A]], *primals: PyTree, has_aux: Literal[True]) -> tuple[T, Pullback, A]: ...
+@overload
+def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool) -> tuple[PyTree, ...]: ...
+def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tuple[PyTree, ...]:
     r"""Value of `fun` and its pullback, the transposed derivative.
 
     y = f(x_1, ..., x_n);  pullback: y_bar -> (x_1_bar, ..., x_n_bar),  x_i_bar = (\partial f / \partial x_i)^T y_bar.
@@ -84,13 +96,53 @@ def vjp(fun: Callable, *primals, has_aux: bool = False):
     return result, pullback
 
 
+@overload
 def grad(
-    fun: Callable,
+    fun: Callable[P, Any],
+    argnums: int = ...,
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, PyTree]: ...
+@overload
+def grad(
+    fun: Callable[P, Any],
+    argnums: Sequence[int],
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, tuple[PyTree, ...]]: ...
+@overload
+def grad(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: int = ...,
+    has_aux: Literal[True] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, tuple[PyTree, A]]: ...
+@overload
+def grad(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: Sequence[int],
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, tuple[tuple[PyTree, ...], A]]: ...
+@overload
+def grad(
+    fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, PyTree]: ...
+def grad(
+    fun: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Callable:
+) -> Callable[..., PyTree]:
     r"""Function that evaluates the gradient of a scalar function: \nabla f(x) = (df/dx)^T 1.
 
     Args:
@@ -115,13 +167,53 @@ def grad(
     return grad_fun
 
 
+@overload
 def value_and_grad(
-    fun: Callable,
+    fun: Callable[P, T],
+    argnums: int = ...,
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, tuple[T, PyTree]]: ...
+@overload
+def value_and_grad(
+    fun: Callable[P, T],
+    argnums: Sequence[int],
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, tuple[T, tuple[PyTree, ...]]]: ...
+@overload
+def value_and_grad(
+    fun: Callable[P, tuple[T, A]],
+    argnums: int = ...,
+    has_aux: Literal[True] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, tuple[tuple[T, A], PyTree]]: ...
+@overload
+def value_and_grad(
+    fun: Callable[P, tuple[T, A]],
+    argnums: Sequence[int],
+    has_aux: Literal[True],
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, tuple[tuple[T, A], tuple[PyTree, ...]]]: ...
+@overload
+def value_and_grad(
+    fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, tuple[PyTree, PyTree]]: ...
+def value_and_grad(
+    fun: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Callable:
+) -> Callable[..., tuple[PyTree, PyTree]]:
     """Function that evaluates fun and its gradient in one sweep: (f(x), grad f(x)); see `grad`.
 
     With has_aux the result is ((value, aux), gradient).
@@ -145,13 +237,37 @@ def value_and_grad(
     return value_and_grad_fun
 
 
+@overload
 def jacrev(
-    fun: Callable,
+    fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[False] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, PyTree]: ...
+@overload
+def jacrev(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[True] = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, tuple[PyTree, A]]: ...
+@overload
+def jacrev(
+    fun: Callable[P, Any],
+    argnums: int | Sequence[int] = ...,
+    has_aux: bool = ...,
+    holomorphic: bool = ...,
+    allow_int: bool = ...,
+) -> Callable[P, PyTree]: ...
+def jacrev(
+    fun: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Callable:
+) -> Callable[..., PyTree]:
     """Function that evaluates the Jacobian of fun row by row: one backward sweep an output entry, batched by vmap.
 
     Returns a pytree of the output's structure, each leaf a pytree of the argument's structure with arrays of shape
@@ -180,20 +296,39 @@ def jacrev(
 jacobian = jacrev
 
 
+@overload
 def hessian(
-    fun: Callable,
+    fun: Callable[P, Any], argnums: int | Sequence[int] = ..., has_aux: Literal[False] = ..., holomorphic: bool = ...
+) -> Callable[P, PyTree]: ...
+@overload
+def hessian(
+    fun: Callable[P, tuple[Any, A]],
+    argnums: int | Sequence[int] = ...,
+    has_aux: Literal[True] = ...,
+    holomorphic: bool = ...,
+) -> Callable[P, tuple[PyTree, A]]: ...
+@overload
+def hessian(
+    fun: Callable[P, Any], argnums: int | Sequence[int] = ..., has_aux: bool = ..., holomorphic: bool = ...
+) -> Callable[P, PyTree]: ...
+def hessian(
+    fun: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
-) -> Callable:
+) -> Callable[..., PyTree]:
     """Function that evaluates the matrix of second derivatives, reverse over reverse: jacrev(jacrev(fun))."""
     inner = jacrev(fun, argnums, has_aux=has_aux, holomorphic=holomorphic)
     return jacrev(inner, argnums, has_aux=has_aux, holomorphic=holomorphic)
 
 
 def checkpoint(
-    fun: Callable, *, prevent_cse: bool = True, policy: Callable | None = None, static_argnums=()
-) -> Callable:
+    fun: Callable[P, T],
+    *,
+    prevent_cse: bool = True,
+    policy: Callable[..., Any] | None = None,
+    static_argnums: int | tuple[int, ...] = (),
+) -> Callable[P, T]:
     """fun, recomputed in the backward sweep instead of kept: memory for time.  Arguments as `jax.checkpoint`'s."""
     return jax.checkpoint(fun, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
 

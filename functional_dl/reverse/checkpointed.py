@@ -14,6 +14,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +23,14 @@ from jax import lax
 from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from functional_dl import arguments
+from functional_dl.aliases import PyTree
 from functional_dl.reverse.api import vjp
 from functional_dl.reverse.values import is_differentiable
 
+Carry = TypeVar("Carry")
 
-def checkpointed_scan(f: Callable, init, xs=None, length: int | None = None, *, slots: int):
+
+class CheckpointedScan:
     r"""`jax.lax.scan`, differentiated with `slots` states kept instead of one for each step.
 
     (c_{t+1}, y_t) = f(c_t, x_t);  value and gradient are lax.scan's.  Backward, the states are recomputed from those
@@ -45,18 +49,45 @@ def checkpointed_scan(f: Callable, init, xs=None, length: int | None = None, *, 
       ValueError: slots or length is too small, or lengths differ.
     Numerics: a step that is run again gives the same bits only if XLA compiles it the same way.
     """
-    slots = arguments.whole("slots", slots, 1)
-    leaves = tree_leaves(xs)
-    lengths = {leaf.shape[0] for leaf in leaves} | ({length} if length is not None else set())
-    if len(lengths) != 1:
-        raise ValueError(f"checkpointed_scan: expected one length of xs and `length`, got {sorted(lengths) or 'none'}.")
-    length = arguments.whole("length", lengths.pop(), 0)
-    first = tree_map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
-    step, consts = jax.closure_convert(f, init, first)
-    if length == 0:
-        return lax.scan(lambda c, x: step(c, x, *consts), init, xs, length)
-    flat, tree = tree_flatten((tuple(consts), init, xs))
-    return _scan(_Scan(step, tree, length, slots), [jnp.asarray(x) for x in flat])
+
+    def __call__(
+        self,
+        f: Callable[[Carry, Any], tuple[Carry, Any]],
+        init: Carry,
+        xs: PyTree = None,
+        length: int | None = None,
+        *,
+        slots: int,
+    ) -> tuple[Carry, PyTree]:
+        arguments.function("f", f)
+        slots = arguments.whole("slots", slots, 1)
+        leaves = tree_leaves(xs)
+        lengths = {leaf.shape[0] for leaf in leaves} | ({length} if length is not None else set())
+        if len(lengths) != 1:
+            raise ValueError(
+                f"checkpointed_scan: expected one length of xs and `length`, got {sorted(lengths) or 'none'}."
+            )
+        length = arguments.whole("length", lengths.pop(), 0)
+        first = tree_map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
+        step, consts = jax.closure_convert(f, init, first)
+        if length == 0:
+            return lax.scan(lambda c, x: step(c, x, *consts), init, xs, length)
+        flat, tree = tree_flatten((tuple(consts), init, xs))
+        return _scan(_Scan(step, tree, length, slots), [jnp.asarray(x) for x in flat])
+
+    @staticmethod
+    def extra_steps(length: int, slots: int) -> int:
+        """How many steps the backward sweep over `length` steps runs forward again: the least possible with `slots`.
+
+        Raises:
+          ValueError: length is less than 1, or slots is.
+        """
+        length, slots = arguments.whole("length", length, 1), arguments.whole("slots", slots, 1)
+        r = _repeats(length, slots)
+        return (r - 1) * length - beta(slots + 1, r - 1) + 1 if r else 0
+
+
+checkpointed_scan = CheckpointedScan()
 
 
 def beta(slots: int, repeats: int) -> int:
@@ -69,20 +100,6 @@ def _repeats(length: int, slots: int) -> int:
     while beta(slots, r) < length:
         r += 1
     return r
-
-
-def extra_steps(length: int, slots: int) -> int:
-    """How many steps the backward sweep over `length` steps runs forward again: the least possible with so many slots.
-
-    Raises:
-      ValueError: length is less than 1, or slots is.
-    """
-    length, slots = arguments.whole("length", length, 1), arguments.whole("slots", slots, 1)
-    r = _repeats(length, slots)
-    return (r - 1) * length - beta(slots + 1, r - 1) + 1 if r else 0
-
-
-checkpointed_scan.extra_steps = extra_steps
 
 
 def schedule(length: int, slots: int) -> list[tuple[int, int, int, int]]:

@@ -1,11 +1,14 @@
 """The pullback that `vjp` returns: cotangents of the outputs -> cotangents of the primals, checked at both ends."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jax.tree_util import Partial, register_pytree_node_class, tree_flatten, tree_unflatten
 
+from functional_dl.aliases import PyTree
 from functional_dl.reverse.trace import is_zero_marker
 from functional_dl.reverse.values import as_array, instantiate, is_differentiable, tangent_dtype, weakened
 
@@ -14,15 +17,26 @@ from functional_dl.reverse.values import as_array, instantiate, is_differentiabl
 class Pullback(Partial):
     """What `vjp` returns beside the value: y_bar -> one cotangent for each primal."""
 
-    def tree_flatten(self):
+    if TYPE_CHECKING:  # Partial's own call takes and returns anything
+
+        def __call__(self, ct: PyTree, /) -> tuple[PyTree, ...]: ...
+
+    def __repr__(self) -> str:
+        static = self.func
+        if not isinstance(static, Static):  # within JAX's own functions on trees
+            return "Pullback(...)"
+        types = lambda avals: ", ".join(aval.str_short() for aval in avals[:6]) + (", ..." if len(avals) > 6 else "")
+        return f"Pullback of {static.name}: ({types(static.out_avals)}) -> ({types(static.in_avals)})"
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
         return (self.args, self.keywords), self.func
 
     @classmethod
-    def tree_unflatten(cls, func, children):
+    def tree_unflatten(cls, func: Any, children: Any) -> "Pullback":
         args, keywords = children
         return cls(func, *args, **keywords)
 
-    def with_refs(self, *wanted):
+    def with_refs(self, *wanted: PyTree) -> Callable[[PyTree], PyTree]:
         """The pullback with a place for each cotangent.
 
         Args:

@@ -11,3 +11,7 @@ from functional_dl.training.proximal import proximal
 from functional_dl.training.step import State, make_step, run_steps, start
 
 __all__ = ["Fit", "State", "fit", "gradient_descent", "make_step", "proximal", "run_steps", "start"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl import arguments
+from functional_dl import arguments, tree
 from functional_dl.aliases import Key, Params, PyTree
 from functional_dl.training import checkpoint, optimizers, step, validate
 from functional_dl.training.parallel import Layout
@@ -18,7 +18,7 @@ from functional_dl.training.progress import progress_bar
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit:
     """What a training run came to.
 
@@ -40,6 +40,12 @@ class Fit:
     steps: int
     stopped: bool = False
     reason: str | None = None
+
+    def __repr__(self) -> str:
+        losses = self.history.get("loss", np.zeros(0))
+        went = f"loss {losses[0]:.4g} -> {losses[-1]:.4g}" if len(losses) else "no loss"
+        held = f"{len(jax.tree_util.tree_leaves(self.params))} arrays of {tree.size(self.params)} numbers"
+        return f"Fit({self.steps} steps, {went}, params: {held}{f', stopped: {self.reason}' if self.stopped else ''})"
 
 
 def fit(
@@ -103,7 +109,7 @@ def fit(
     examples = validate.common_length(data)
     validate.finite_data(data)
     batch_size = validate.batch_size(batch_size, examples)
-    key = validate.key(key)
+    key = arguments.key("key", key)
     optimizers.check(optimizer, params)
     chunk = _every("report_every", report_every, steps, 50)
     checkpoint_every = _every("checkpoint_every", checkpoint_every, steps, 10)

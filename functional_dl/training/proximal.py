@@ -3,6 +3,8 @@
 import jax
 import optax
 
+from functional_dl import arguments
+
 
 def proximal(prox) -> optax.GradientTransformation:
     r"""Follows the update before it in an `optax.chain` by a proximal map.
@@ -20,6 +22,8 @@ def proximal(prox) -> optax.GradientTransformation:
       then computes theta + (0 - theta), which is exactly 0 in floating point.
     Source: Parikh and Boyd 2014, Proximal Algorithms, section 4.2.
     """
+
+    arguments.function("prox", prox)
 
     def init(params):
         del params

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from functional_dl import tree
+from functional_dl import arguments, tree
 from functional_dl.aliases import Array, Key, Params, PyTree
 from functional_dl.training import batches, optimizers
 
@@ -23,6 +23,7 @@ class State(NamedTuple):
 
 def start(params: Params, optimizer, key: Key, examples: int, batch_size: int, step: int = 0) -> State:
     """The state before step number `step`, with a fresh optimiser."""
+    key = arguments.key("key", key)
     return State(
         params=params,
         opt_state=optimizers.init(optimizer, params),
@@ -56,6 +57,7 @@ def make_step(loss, optimizer, batch_size: int, *, differentiate=jax.value_and_g
     metrics: "loss" and "grad_norm" at the parameters before the update, "finite": whether the gradient and
     the updated parameters are finite.  `place` may lay the batch's indices out over devices.
     """
+    arguments.function("loss", loss)
     keyed_loss = with_key(loss)
     value_and_gradient = differentiate(keyed_loss)
 

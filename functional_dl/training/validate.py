@@ -7,16 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl import arguments, tree
-from functional_dl.aliases import Key, Params, PyTree
+from functional_dl.aliases import Params, PyTree
 
 
 def learning_rate(value) -> None:
     """A finite number that is not negative.  A traced value passes: its number is not known yet."""
     if isinstance(value, jax.core.Tracer):
         return
-    if jnp.ndim(value) != 0:
-        raise ValueError(f"learning_rate: expected one number, got an array of shape {jnp.shape(value)}")
-    number = float(value)
+    number = float(arguments.number("learning_rate", value))
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"learning_rate: expected a finite number >= 0, got {number}")
 
@@ -27,9 +25,7 @@ def floating_params(params: Params) -> Params:
     if not leaves:
         raise ValueError("params: expected a pytree with at least one array, got an empty one")
     for place, leaf in enumerate(leaves):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-            name = tree.path_names(params)[place]
-            raise TypeError(f"params{_at(name)}: expected floating numbers, got {jnp.result_type(leaf)}")
+        arguments.floating_leaf(f"params{_at(tree.path_names(params)[place])}", leaf, complex_too=True)
     # a Python number becomes a NumPy one: it would be weakly typed itself, and slow to hand to jit as a jax one
     leaves = [leaf if hasattr(leaf, "shape") else np.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]
     return jax.tree_util.tree_unflatten(structure, leaves)
@@ -47,6 +43,7 @@ def common_length(data: PyTree) -> int:
     if not leaves:
         raise ValueError("data: expected a pytree of arrays, got an empty one")
     for name, leaf in zip(names, leaves):
+        arguments.array(f"data{_at(name)}", leaf)
         if jnp.ndim(leaf) == 0:
             raise ValueError(f"data{_at(name)}: expected an array with a leading axis of examples, got a scalar")
     lengths = [jnp.shape(leaf)[0] for leaf in leaves]
@@ -80,20 +77,10 @@ def batch_size(value, examples: int) -> int:
     return size
 
 
-def key(value) -> Key:
-    """One PRNG key, new style or old (uint32[2])."""
-    array = value if isinstance(value, jax.Array) else None
-    if array is not None and jnp.issubdtype(array.dtype, jax.dtypes.prng_key) and array.shape == ():
-        return array
-    if array is not None and array.dtype == jnp.uint32 and array.ndim == 1:
-        return array
-    came = f"{value!r} ({type(value).__name__})" if array is None else f"{array.dtype} of shape {array.shape}"
-    raise TypeError(f"key: expected one PRNG key such as jax.random.key(0), got {came}")
-
-
 def scalar_loss(shape: jax.ShapeDtypeStruct) -> None:
-    leaves = jax.tree_util.tree_leaves(shape)
-    if len(leaves) != 1 or leaves[0].shape != () or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+    leaves, structure = jax.tree_util.tree_flatten(shape)
+    one = jax.tree_util.treedef_is_leaf(structure) and leaves[0].shape == ()
+    if not one or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise TypeError(f"loss: expected a function to one real floating number, it returns {shape}")
 
 

@@ -28,7 +28,7 @@ def public_functions(name: str, module) -> dict:
         if isinstance(value, types.ModuleType):
             if value.__name__.startswith("functional_dl") and hasattr(value, "__all__"):
                 found |= public_functions(f"{name}.{public}", value)
-        elif isinstance(value, types.FunctionType) and value.__module__.startswith("functional_dl"):
+        elif callable(value) and not isinstance(value, type) and value.__module__.startswith("functional_dl"):
             found[f"{name}.{public}"] = value
     return found
 

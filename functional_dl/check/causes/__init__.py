@@ -8,6 +8,12 @@ import pkgutil
 
 from functional_dl.check.evidence import Evidence, Hypothesis
 
+__all__ = ["hypotheses"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     """Every cause that fits the evidence, the best first."""

@@ -4,6 +4,12 @@ import functools
 import importlib
 import pkgutil
 
+__all__ = ["load"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 @functools.cache
 def load() -> dict[str, tuple]:

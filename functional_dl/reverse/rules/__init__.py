@@ -3,5 +3,12 @@
 import importlib
 import pkgutil
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+__all__ = [module.name for module in pkgutil.iter_modules(__path__)]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
+
+for _name in __all__:
+    importlib.import_module(f"{__name__}.{_name}")

@@ -75,7 +75,7 @@ _NAMED = {  # functions of jax.nn and its kin that readers know by name: forward
 
 def _custom_latex(terms: Terms) -> str:
     text = _NAMED.get(terms.label.strip("_"), (call,))[0]
-    return text(terms) if callable(text) else text
+    return text if isinstance(text, str) else text(terms)
 
 
 def _custom_bar_latex(terms: Terms) -> str:

@@ -105,7 +105,7 @@ def _transpose_latex(terms: Terms) -> str:
 
 
 def _transpose_bar_latex(terms: Terms) -> str:
-    return _transposed_latex("<c>", np.argsort(terms.params["permutation"]))
+    return _transposed_latex("<c>", np.argsort(terms.params["permutation"]).tolist())
 
 
 @vjp_rule(
