@@ -5,6 +5,12 @@ from collections.abc import Iterator
 
 import jax
 
+__all__ = ["double", "nan_allowed"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 @contextlib.contextmanager
 def double() -> Iterator[None]:

@@ -7,6 +7,12 @@ must be told how its result is laid out.
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+__all__ = ["sharding_like", "sharding_of"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__
+
 
 def sharding_of(x) -> NamedSharding | None:
     """The sharding in the type of x; None where types carry none, without a mesh of Explicit axes."""
