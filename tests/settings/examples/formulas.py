@@ -90,6 +90,7 @@ LOSSES = {  # name -> (arguments, l, dl/dpred)
     "kl_divergence": ((P, Q), Q @ np.log(Q / P), -Q / P),
     "softmax_cross_entropy": ((Z, P), np.log(np.exp(Z).sum()) - P @ Z, SOFTMAX - P),
     "cosine": ((A, T), 1 - COSINE, COSINE_PRIME),
+    "gaussian_nll": ((A, T, np.full(3, 4.0)), TWO_PI + 0.5 * (math.log(4) + D**2 / 4), D / 4),
 }
 
 
@@ -212,6 +213,7 @@ EXAMPLES |= {
     "models.logistic.probabilities": _linear(models.logistic, expit, "probabilities"),
     "models.mlp.init": Example(_mlp),
     "models.mlp.apply": Example(_mlp),
+    "models.mlp.per_layer": Example(lambda v: (models.mlp.per_layer("tanh", None, 2), ["tanh", "identity"])),
     "backprop.gradients": Example(_backprop),
     "backprop.output_delta": Example(_output_delta),
     "backprop.through": Example(lambda v: (_through(v)[0], np.asarray(_through(v)[1]))),
