@@ -9,6 +9,7 @@ The function's module is imported from the current folder.
 
 import importlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -76,7 +77,7 @@ class Check:
             report.to_html(self.html)
         return 0 if report.passed else 1
 
-    def primals(self) -> list:
+    def primals(self) -> list[Any]:
         """Random arguments of the given shapes."""
         return drawn(self.shapes, self.dtype, self.scale, self.seed)
 
@@ -197,7 +198,7 @@ class Explain:
         return 0 if shown.passed else 1
 
 
-def drawn(shapes, dtype: str, scale: float, seed: int) -> list:
+def drawn(shapes: Sequence[str], dtype: str, scale: float, seed: int) -> list[Any]:
     """Random arguments of the given shapes."""
     import jax.numpy as jnp
 
@@ -235,7 +236,7 @@ def read_shape(text: str) -> tuple[int, ...]:
         sys.exit(f"--shapes: expected whole numbers as in 3,4, got {text!r}")
 
 
-def main(args=None) -> int:
+def main(args: Sequence[str] | None = None) -> int:
     commands = {"check": Check, "derivations": Derivations, "explain": Explain, "find-nan": FindNan}
     return tyro.extras.subcommand_cli_from_dict(commands, args=args).run()
 

@@ -16,6 +16,8 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive, jaxpr_as_fun
 
+from functional_dl.aliases import Array
+
 __all__ = [
     "CALLS",
     "MARKED",
@@ -68,23 +70,23 @@ CALLS = MARKED | {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxp
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def open_jaxpr(jaxpr) -> tuple[Any, Sequence]:
+def open_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     """A jaxpr and its constants; newer JAX keeps both in one object."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
 
-def equations(jaxpr) -> Sequence:
+def equations(jaxpr: Any) -> Sequence[Any]:
     """The equations of a jaxpr, closed or open."""
     return open_jaxpr(jaxpr)[0].eqns
 
 
-def programs(params: Mapping[str, Any]) -> list:
+def programs(params: Mapping[str, Any]) -> list[Any]:
     """The jaxprs among an equation's parameters, also those that stand in a tuple."""
     values = [v for value in params.values() for v in (value if isinstance(value, tuple | list) else (value,))]
     return [value for value in values if hasattr(open_jaxpr(value)[0], "eqns")]
 
 
-def all_equations(jaxpr) -> Iterator:
+def all_equations(jaxpr: Any) -> Iterator[Any]:
     """The equations of a jaxpr and of those within it."""
     for eqn in equations(jaxpr):
         yield eqn
@@ -92,12 +94,14 @@ def all_equations(jaxpr) -> Iterator:
             yield from all_equations(inner)
 
 
-def primitive_names(jaxpr) -> set[str]:
+def primitive_names(jaxpr: Any) -> set[str]:
     """The primitives of a program, at any depth."""
     return {eqn.primitive.name for eqn in all_equations(jaxpr)}
 
 
-def needed(jaxpr, outvars: Sequence | None = None, stays: Callable[[Any], Any] = lambda eqn: False) -> list:
+def needed(
+    jaxpr: Any, outvars: Sequence[Any] | None = None, stays: Callable[[Any], Any] = lambda eqn: False
+) -> list[Any]:
     """The equations that the results (or `outvars` of them) depend on, and those for which `stays` holds."""
     jaxpr, kept = open_jaxpr(jaxpr)[0], []
     live = {atom for atom in (jaxpr.outvars if outvars is None else outvars) if not isinstance(atom, Literal)}
@@ -113,7 +117,7 @@ def called(primitive: Primitive, params: Mapping[str, Any], table: Mapping[str, 
     return params.get(table.get(primitive.name, ""))
 
 
-def scan_parts(params: Mapping[str, Any], operands: Sequence) -> tuple[list, list, list]:
+def scan_parts(params: Mapping[str, Any], operands: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
     """A scan's operands, or what stands for each: constants, carry, and what is scanned over."""
     if "num_consts" in params:
         first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
@@ -122,45 +126,45 @@ def scan_parts(params: Mapping[str, Any], operands: Sequence) -> tuple[list, lis
     return list(consts), list(carry), list(xs)
 
 
-def scan_sizes(params: Mapping[str, Any], operands: Sequence) -> tuple[int, int]:
+def scan_sizes(params: Mapping[str, Any], operands: Sequence[Any]) -> tuple[int, int]:
     """How many of a scan's operands are constants, and how many the carry."""
     consts, carry, _ = scan_parts(params, operands)
     return len(consts), len(carry)
 
 
-def while_parts(params: Mapping[str, Any], operands: Sequence) -> tuple[list, list, list]:
+def while_parts(params: Mapping[str, Any], operands: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
     """A while_loop's operands: constants of the condition, constants of the body, state."""
     first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     return list(operands[:first]), list(operands[first:second]), list(operands[second:])
 
 
-def solver_of(params: Mapping[str, Any], operands: Sequence) -> tuple[Any, list]:
+def solver_of(params: Mapping[str, Any], operands: Sequence[Any]) -> tuple[Any, list[Any]]:
     """Of a custom_linear_solve the program that solves, and its operands; the others are for derivatives."""
     lengths = params["const_lengths"]
     first = lengths.matvec + lengths.vecmat
     return params["jaxprs"].solve, [*operands[first : first + lengths.solve], *operands[sum(lengths) :]]
 
 
-def taken(branches: Sequence, index) -> Any:
+def taken(branches: Sequence[Any], index: Any) -> Any:
     """The branch that cond takes: an index outside of them means the nearest."""
     return branches[min(max(int(index), 0), len(branches) - 1)]
 
 
-def source_of(eqn) -> str:
+def source_of(eqn: Any) -> str:
     """The user's file and line of an equation."""
     place = source_info_util.summarize(eqn.source_info).split(" ")[0]
     parts = place.split(":")
     return ":".join(parts[:2]) if len(parts) > 2 else place
 
 
-def traced_function(jaxpr) -> tuple[str, str]:
+def traced_function(jaxpr: Any) -> tuple[str, str]:
     """Name and file of the Python function that a jaxpr was traced from; ("", "") where it is not known."""
     info = getattr(open_jaxpr(jaxpr)[0], "debug_info", None)
     name, _, place = str(getattr(info, "func_src_info", "") or "").partition(" at ")
     return name.rsplit(".", 1)[-1], place.rsplit(":", 1)[0]
 
 
-def argument_names(jaxpr) -> list[str]:
+def argument_names(jaxpr: Any) -> list[str]:
     """What the Python function that a jaxpr was traced from calls its arguments, "" for one that is not known."""
     info = getattr(open_jaxpr(jaxpr)[0], "debug_info", None)
     return [str(name or "") for name in (getattr(info, "arg_names", None) or ())]
@@ -169,23 +173,23 @@ def argument_names(jaxpr) -> list[str]:
 # --- making and applying ----------------------------------------------------------------------------------------------
 
 
-def staged(fun: Callable, *args) -> tuple[Any, Any]:
+def staged(fun: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
     """The program of fun at arguments of these types, without evaluating it: its jaxpr and the tree of its outputs."""
     jaxpr, out = jax.make_jaxpr(fun, return_shape=True)(*args)
     return jaxpr, jax.tree_util.tree_structure(out)
 
 
-def function_of(jaxpr) -> Callable[..., list]:
+def function_of(jaxpr: Any) -> Callable[..., list[Any]]:
     """The function of flat arguments, and with a flat list of results, that a closed jaxpr is."""
     return jaxpr_as_fun(jaxpr)
 
 
-def primitive_of(fun: Callable, *args) -> Primitive:
+def primitive_of(fun: Callable[..., Any], *args: Any) -> Primitive:
     """The primitive that fun applies first: for primitives that JAX gives no public name."""
     return equations(jax.make_jaxpr(fun)(*args))[0].primitive
 
 
-def primitive_named(name: str, fun: Callable, *args) -> Primitive:
+def primitive_named(name: str, fun: Callable[..., Any], *args: Any) -> Primitive:
     """The primitive of that name in the trace of fun, at any depth."""
     jaxpr = jax.make_jaxpr(fun)(*args)
     for eqn in all_equations(jaxpr):
@@ -194,12 +198,12 @@ def primitive_named(name: str, fun: Callable, *args) -> Primitive:
     raise LookupError(f"JAX {jax.__version__} applies no primitive {name!r} where it is looked for: {jaxpr}")
 
 
-def bind_params(primitive: Primitive, params: dict) -> dict:
+def bind_params(primitive: Primitive, params: dict[Any, Any]) -> dict[Any, Any]:
     """The parameters that `bind` takes, from those of a jaxpr's equation, which holds functions as jaxprs."""
     return params if "subfuns" in params else primitive.get_bind_params(params)
 
 
-def bind(primitive: Primitive, operands: Sequence, params: dict) -> list:
+def bind(primitive: Primitive, operands: Sequence[Any], params: dict[Any, Any]) -> list[Any]:
     """An equation applied to operands: its outputs, always as a list."""
     outs = primitive.bind(*operands, **bind_params(primitive, params))
     return list(outs) if primitive.multiple_results else [outs]
@@ -209,16 +213,16 @@ def bind(primitive: Primitive, operands: Sequence, params: dict) -> list:
 
 
 def interpret(
-    jaxpr,
-    values: Sequence,
-    apply: Callable[[Any, list], Iterable],
+    jaxpr: Any,
+    values: Sequence[Any],
+    apply: Callable[[Any, list[Any]], Iterable[Any]],
     constant: Callable[[Any, Any], Any] = lambda value, aval: value,
     *,
-    consts: Sequence | None = None,
-    known: Mapping | None = None,
-    only: Sequence | None = None,
-    outvars: Sequence | None = None,
-) -> list:
+    consts: Sequence[Any] | None = None,
+    known: Mapping[Any, Any] | None = None,
+    only: Sequence[Any] | None = None,
+    outvars: Sequence[Any] | None = None,
+) -> list[Any]:
     """The outputs of a program whose values are whatever its caller makes of them.
 
     Args:
@@ -262,22 +266,22 @@ class Interpreter:
     calls: Mapping[str, str] = CALLS
     most_rounds: float = float("inf")
 
-    def run(self, jaxpr, values: Sequence) -> list:
+    def run(self, jaxpr: Any, values: Sequence[Any]) -> list[Any]:
         return interpret(jaxpr, values, self.equation, self.constant)
 
-    def constant(self, value, aval) -> Any:
+    def constant(self, value: Any, aval: Any) -> Any:
         """What a literal or a constant of the program is."""
         return value
 
-    def apply(self, eqn, operands: list) -> Sequence:
+    def apply(self, eqn: Any, operands: list[Any]) -> Sequence[Any]:
         """The outputs of an equation that is neither entered nor taken apart."""
         return bind(eqn.primitive, operands, eqn.params)
 
-    def takes_apart(self, eqn, operands: list) -> bool:
+    def takes_apart(self, eqn: Any, operands: list[Any]) -> bool:
         """Whether a loop or branch is run step by step; if not, it is applied as a primitive."""
         return True
 
-    def equation(self, eqn, operands: list) -> Sequence:
+    def equation(self, eqn: Any, operands: list[Any]) -> Sequence[Any]:
         inner = called(eqn.primitive, eqn.params, self.calls)
         if inner is not None:
             return self.call(eqn, inner, operands)
@@ -286,10 +290,10 @@ class Interpreter:
             return control(eqn, operands)
         return self.apply(eqn, operands)
 
-    def call(self, eqn, inner, operands: list) -> Sequence:
+    def call(self, eqn: Any, inner: Any, operands: Any) -> Sequence[Any]:
         return self.run(inner, operands)
 
-    def scan(self, eqn, operands: list) -> list:
+    def scan(self, eqn: Any, operands: list[Any]) -> list[Any]:
         params = eqn.params
         consts, carry, xs = scan_parts(params, operands)
         self._allow(params["length"])
@@ -303,7 +307,7 @@ class Interpreter:
         ]
         return [*carry, *stacked]
 
-    def while_loop(self, eqn, operands: list) -> list:
+    def while_loop(self, eqn: Any, operands: list[Any]) -> list[Any]:
         tests, consts, state = while_parts(eqn.params, operands)
         rounds = 0
         while True:
@@ -316,34 +320,34 @@ class Interpreter:
             mapped = open_jaxpr(eqn.params["cond_jaxpr"])[0].outvars[0].aval.shape
             state = [self.select(eqn, going, new, old) for new, old in zip(after, state)] if mapped else after
 
-    def cond(self, eqn, operands: list) -> list:
+    def cond(self, eqn: Any, operands: list[Any]) -> list[Any]:
         return self.run(taken(eqn.params["branches"], self.concrete(operands[0])), operands[1:])
 
     def _allow(self, rounds: int) -> None:
         if rounds > self.most_rounds:
             raise NotImplementedError(f"a loop of more than {self.most_rounds} rounds")
 
-    def concrete(self, value) -> np.ndarray:
+    def concrete(self, value: Any) -> np.ndarray:
         """The integers or booleans that a value is."""
         return np.asarray(value)
 
-    def condition(self, jaxpr, values: list) -> Any:
+    def condition(self, jaxpr: Any, values: list[Any]) -> Any:
         """What the condition of a loop is."""
         return self.run(jaxpr, values)[0]
 
-    def goes_on(self, going) -> bool:
+    def goes_on(self, going: Any) -> bool:
         """Whether a loop goes on, given what its condition is: under vmap, while it holds anywhere."""
         return bool(np.any(self.concrete(going)))
 
-    def select(self, eqn, going, new, old) -> Any:
+    def select(self, eqn: Any, going: Any, new: Any, old: Any) -> Any:
         """The state after a step of a loop under vmap: where the condition does not hold, the state stands still."""
         going = self.concrete(going)
         return np.where(going.reshape(going.shape + (1,) * (np.ndim(new) - going.ndim)), new, old)
 
-    def row(self, eqn, x, t: int) -> Any:
+    def row(self, eqn: Any, x: Array, t: int) -> Any:
         """What a scan's step t sees of x."""
         return x[t]
 
-    def stack(self, eqn, rows: list, aval) -> Any:
+    def stack(self, eqn: Any, rows: list[Any], aval: Any) -> Any:
         """What a scan makes of one result of each step; `aval` is its type."""
         return np.stack(rows) if rows else self.constant(np.zeros(aval.shape, aval.dtype), aval)

@@ -33,7 +33,7 @@ class Kink:
     pytorch: float | None = None
     where: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         low, high = min(self.left, self.right), max(self.left, self.right)
         for name in ("value", "jax", "pytorch"):
             taken = getattr(self, name)

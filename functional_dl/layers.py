@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Bool, Float
 
 from functional_dl import arguments, initializers
@@ -47,7 +48,7 @@ def dense(
     *,
     initializer: initializers.Name | Callable[..., Array] = "glorot_uniform",
     use_bias: bool = True,
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> Layer:
     """Fully connected layer, y = x W + b, rows as examples.
 
@@ -104,7 +105,9 @@ def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     return y + jnp.broadcast_to(bias, y.shape)
 
 
-def dropout(key: Key | None, x: Float[Array, "..."], rate, deterministic: bool = False) -> Float[Array, "..."]:
+def dropout(
+    key: Key | None, x: Float[Array, "..."], rate: ArrayLike, deterministic: bool = False
+) -> Float[Array, "..."]:
     """Inverted dropout, y = m x / (1 - rate), m_i independent with P(m_i = 1) = 1 - rate.
 
     E[y] = x;  x_bar = m y_bar / (1 - rate): the backward pass has the same mask.
@@ -133,7 +136,7 @@ def dropout(key: Key | None, x: Float[Array, "..."], rate, deterministic: bool =
     return apply_mask(jax.random.bernoulli(key, 1 - rate, x.shape), x, rate)
 
 
-def apply_mask(mask: Bool[Array, "..."], x: Float[Array, "..."], rate) -> Float[Array, "..."]:
+def apply_mask(mask: Bool[Array, "..."], x: Float[Array, "..."], rate: ArrayLike) -> Float[Array, "..."]:
     """y = m x / (1 - rate), dropout with its mask given.
 
     Raises:

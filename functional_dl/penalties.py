@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax.tree_util import tree_leaves_with_path
+from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array, Params, Scalar
 from functional_dl.arguments import floating_leaf, function, number, within
@@ -65,7 +66,7 @@ def l2(params: Params, *, select: Select | None = None) -> Scalar:
     return _total(params, select, lambda w: jnp.sum(jnp.square(w)))
 
 
-def elastic_net(params: Params, l1_ratio, *, select: Select | None = None) -> Scalar:
+def elastic_net(params: Params, l1_ratio: ArrayLike, *, select: Select | None = None) -> Scalar:
     """rho |w|_1 + (1 - rho) |w|_2^2 with rho = l1_ratio, no half at the square.
 
     scikit-learn's ElasticNet has alpha' (rho' |w|_1 + (1 - rho') |w|_2^2 / 2): alpha times ours where
@@ -94,7 +95,7 @@ def gradient_l2(params: Params, *, select: Select | None = None) -> Params:
     return _map(params, select, lambda w: 2 * w, jnp.zeros_like)
 
 
-def subgradient_elastic_net(params: Params, l1_ratio, *, select: Select | None = None) -> Params:
+def subgradient_elastic_net(params: Params, l1_ratio: ArrayLike, *, select: Select | None = None) -> Params:
     """A subgradient of rho |w|_1 + (1 - rho) |w|_2^2: rho sign(w) + 2 (1 - rho) w.
 
     Raises:
@@ -104,7 +105,7 @@ def subgradient_elastic_net(params: Params, l1_ratio, *, select: Select | None =
     return _map(params, select, lambda w: _as(rho, w) * jnp.sign(w) + _as(2 * (1 - rho), w) * w, jnp.zeros_like)
 
 
-def prox_l1(params: Params, step, *, select: Select | None = None) -> Params:
+def prox_l1(params: Params, step: ArrayLike, *, select: Select | None = None) -> Params:
     """Soft thresholding: argmin_u step |u|_1 + |u - w|_2^2 / 2, u_i = sign(w_i) max(|w_i| - step, 0).
 
     Args:
@@ -122,7 +123,7 @@ def prox_l1(params: Params, step, *, select: Select | None = None) -> Params:
     return _map(params, select, lambda w: _soft_threshold(w, _as(step, w)))
 
 
-def prox_l2(params: Params, step, *, select: Select | None = None) -> Params:
+def prox_l2(params: Params, step: ArrayLike, *, select: Select | None = None) -> Params:
     """Shrinkage: argmin_u step |u|_2^2 + |u - w|_2^2 / 2 = w / (1 + 2 step).
 
     Args, returns, errors: as `prox_l1`.
@@ -132,7 +133,7 @@ def prox_l2(params: Params, step, *, select: Select | None = None) -> Params:
     return _map(params, select, lambda w: w / (1 + 2 * _as(step, w)))
 
 
-def prox_elastic_net(params: Params, step, l1_ratio, *, select: Select | None = None) -> Params:
+def prox_elastic_net(params: Params, step: ArrayLike, l1_ratio: ArrayLike, *, select: Select | None = None) -> Params:
     """argmin_u step (rho |u|_1 + (1 - rho) |u|_2^2) + |u - w|_2^2 / 2.
 
     The argmin is w thresholded by step rho as in `prox_l1`, then divided by 1 + 2 step (1 - rho).

@@ -1,10 +1,13 @@
 """Pytrees as vectors: the operations of a vector space, and a readable name for every leaf."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path, tree_leaves, tree_map
+from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array, PyTree
 
@@ -37,12 +40,12 @@ def subtract(x: PyTree, y: PyTree) -> PyTree:
     return tree_map(jnp.subtract, x, y)
 
 
-def scale(alpha, x: PyTree) -> PyTree:
+def scale(alpha: ArrayLike, x: PyTree) -> PyTree:
     """alpha x for a number alpha, each leaf in its own dtype."""
     return tree_map(lambda leaf: jnp.asarray(alpha, jnp.result_type(leaf)) * leaf, x)
 
 
-def add_scaled(x: PyTree, alpha, y: PyTree) -> PyTree:
+def add_scaled(x: PyTree, alpha: ArrayLike, y: PyTree) -> PyTree:
     """x + alpha y: one step of length alpha from x along y."""
     return add(x, scale(alpha, y))
 
@@ -80,11 +83,11 @@ def path_names(x: PyTree) -> list[str]:
     return [path_name(path) for path, _ in paths]
 
 
-def path_name(path) -> str:
+def path_name(path: tuple[Any, ...]) -> str:
     """A key path of jax.tree_util as text: (DictKey("w"), SequenceKey(0)) -> "w/0"."""
     return keystr(path, simple=True, separator="/")
 
 
-def map_with_name(fun, tree: PyTree, *rest: PyTree) -> PyTree:
+def map_with_name(fun: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
     """tree_map whose function is told the leaf's path name first: fun(name, leaf, *leaves)."""
     return jax.tree_util.tree_map_with_path(lambda path, *leaves: fun(path_name(path), *leaves), tree, *rest)

@@ -2,10 +2,11 @@ r"""The chain rule: (f_n o ... o f_1)' = f_n' ... f_1', its factors, its product
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from functional_dl import arguments
 from functional_dl.aliases import Array
@@ -39,10 +40,10 @@ class Paths(NamedTuple):
 class Chain:
     """x -> f_1(f_2(... f_n(x))): a composition that knows its factors.  Inputs and values are arrays of any shape."""
 
-    def __init__(self, functions: tuple[Callable, ...]):
+    def __init__(self, functions: tuple[Callable[..., Any], ...]) -> None:
         self.functions = functions
 
-    def __call__(self, x) -> Array:
+    def __call__(self, x: Any) -> Array:
         for f in reversed(self.functions):
             x = f(x)
         return x
@@ -52,7 +53,7 @@ class Chain:
         shown = names if len(names) <= 8 else [*names[:3], f"... {len(names) - 6} more ...", *names[-3:]]
         return f"compose({', '.join(shown)})"
 
-    def values(self, x) -> list[Array]:
+    def values(self, x: ArrayLike) -> list[Array]:
         """x, f_n(x), f_{n-1}(f_n(x)), ...: where the factors are taken, and the result."""
         with double():
             values = [_array(real_point("x", x), "x")]
@@ -60,19 +61,19 @@ class Chain:
                 values.append(_array(f(values[-1]), f"the value of function {k}"))
         return values
 
-    def factors(self, x) -> list[Array]:
+    def factors(self, x: ArrayLike) -> list[Array]:
         """The local derivatives f_k'(its input), innermost first: numbers, or of shape (*value, *input), matrices for
         vectors."""
         values = self.values(x)
         with double():
             return [_local(f, v, out) for f, v, out in zip(reversed(self.functions), values, values[1:])]
 
-    def derivative(self, x) -> Array:
+    def derivative(self, x: ArrayLike) -> Array:
         """The product of the factors, outermost leftmost, of shape (*value, *x)."""
         costs = self.costs(x)
         return self.product(x, "reverse" if costs.reverse <= costs.forward else "forward").value
 
-    def product(self, x, order: Order = "reverse") -> Product:
+    def product(self, x: ArrayLike, order: Order = "reverse") -> Product:
         """The product from the input's end ("forward": J_n, then J_{n-1} J_n, ...) or from the output's ("reverse")."""
         arguments.choice("order", order, get_args(Order))
         values, factors = self.values(x), self.factors(x)
@@ -87,7 +88,7 @@ class Chain:
                 total = a @ b
             return Product(total.reshape(*values[-1].shape, *values[0].shape), flops)
 
-    def costs(self, x) -> Costs:
+    def costs(self, x: ArrayLike) -> Costs:
         """What both products cost.  Where the result is one number, from its end each step is a row times a matrix,
         and from the
         other end a matrix times a matrix: that is why reverse mode wins there."""
@@ -103,11 +104,11 @@ def _array(x, name: str) -> Array:
     return jnp.asarray(x)
 
 
-def _local(f: Callable, x: Array, out: Array) -> Array:
+def _local(f: Callable[..., Any], x: Array, out: Array) -> Array:
     return (jax.jacrev if out.size < x.size else jax.jacfwd)(f)(x)
 
 
-def compose(*functions: Callable) -> Chain:
+def compose(*functions: Callable[..., Any]) -> Chain:
     """compose(f, g, h)(x) = f(g(h(x))), with its factors, their product and its costs.
 
     Raises: ValueError for no function, TypeError for what is none.
@@ -120,7 +121,7 @@ def compose(*functions: Callable) -> Chain:
     return Chain(functions)
 
 
-def total_derivative(f: Callable, inner: tuple[Callable, ...], x) -> Paths:
+def total_derivative(f: Callable[..., Any], inner: tuple[Callable[..., Any], ...], x: ArrayLike) -> Paths:
     r"""d/dx f(g_1(x), ..., g_m(x)): along each path the product, over all paths the sum.
 
     Args:

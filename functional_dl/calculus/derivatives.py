@@ -1,11 +1,12 @@
 """The derivative from its definition, lim (f(x + h) - f(x)) / h, with an error that is not understated."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from functional_dl import arguments
 from functional_dl.aliases import Array
@@ -36,7 +37,9 @@ class Sides(NamedTuple):
     reason: str
 
 
-def derivative(f: Callable, x, method: Method = "richardson", *, side: Side = "both", order: int = 1) -> Estimate:
+def derivative(
+    f: Callable[..., Any], x: ArrayLike, method: Method = "richardson", *, side: Side = "both", order: int = 1
+) -> Estimate:
     r"""f^(order)(x), for order 1 the limit of (f(x + h) - f(x)) / h.
 
     Args:
@@ -75,7 +78,7 @@ def _fits(f, method, side, order):
         raise ValueError(f"side: expected 'both' with method={method!r}, got {side!r}; use 'forward' or 'backward'")
 
 
-def one_sided_derivatives(f: Callable, x) -> Sides:
+def one_sided_derivatives(f: Callable[..., Any], x: ArrayLike) -> Sides:
     """f'(x-) and f'(x+), whether they are one number, and why not.
 
     Args: f, x: as for `derivative`; x is not traced.
@@ -129,7 +132,7 @@ def _single(found: differences.Quotients) -> Estimate:
     return Estimate(jnp.where(jnp.isfinite(found.error), value, jnp.nan), error + found.error)
 
 
-def _evaluator(f: Callable, x: Array) -> Callable:
+def _evaluator(f: Callable[..., Any], x: Array) -> Callable[..., Any]:
     """values(points) of shape (count, *shape): mapped where f is a function of JAX, one by one where it is not."""
     try:
         out = shape_of(f, x)

@@ -14,7 +14,7 @@ J. Sci. Comput. 33 (2011) 1292.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -182,7 +182,7 @@ def _plateau(rounding: Rounding, error: Array, h: Array) -> Array:
     return 2 * noise / column(h, noise)
 
 
-def nth_quotients(values: Callable, line: Line, x: Array, h: Array, order: int, direction: int) -> Array:
+def nth_quotients(values: Callable[..., Any], line: Line, x: Array, h: Array, order: int, direction: int) -> Array:
     """sum_i (-1)^i C(n, i) f(x + o_i h) / h^n, o_i = n/2 - i (direction 0) or +-(n - i)."""
     if order == 1:
         if direction == 0:

@@ -3,6 +3,7 @@ measured."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ class Differential:
       value: f(x).
     """
 
-    f: Callable
+    f: Callable[..., Any]
     x: PyTree
     value: PyTree
 
@@ -74,7 +75,7 @@ class Differential:
         return eps * (float(tree.norm(self.value)) + float(tree.norm(dy)) + 1e-300)
 
 
-def differential(f: Callable, x: PyTree) -> Differential:
+def differential(f: Callable[..., Any], x: PyTree) -> Differential:
     r"""df(x): the linear map with f(x + dx) = f(x) + df(x) dx + o(|dx|).
 
     Args:

@@ -4,9 +4,11 @@ Every rule takes functions of a number and the number, and returns the derivativ
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from functional_dl import arguments
 from functional_dl.aliases import Scalar
@@ -14,7 +16,7 @@ from functional_dl.calculus.points import check_number, real_point
 from functional_dl.precision import double
 
 
-def _value_and_slope(f: Callable, x) -> tuple[Scalar, Scalar]:
+def _value_and_slope(f: Callable[..., Any], x) -> tuple[Scalar, Scalar]:
     arguments.function("f, g", f)
     check_number(f, x)
     return jax.jvp(f, (x,), (jnp.ones_like(x),))
@@ -27,14 +29,14 @@ def _at(name: str, x) -> Scalar:
     return x
 
 
-def sum_rule(f: Callable, g: Callable, x) -> Scalar:
+def sum_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> Scalar:
     """(f + g)' = f' + g'."""
     with double():
         x = _at("x", x)
         return _value_and_slope(f, x)[1] + _value_and_slope(g, x)[1]
 
 
-def product_rule(f: Callable, g: Callable, x) -> Scalar:
+def product_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> Scalar:
     """(f g)' = f' g + f g'."""
     with double():
         x = _at("x", x)
@@ -42,7 +44,7 @@ def product_rule(f: Callable, g: Callable, x) -> Scalar:
         return du * v + u * dv
 
 
-def quotient_rule(f: Callable, g: Callable, x) -> Scalar:
+def quotient_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> Scalar:
     """(f / g)' = (f' g - f g') / g^2.  Raises ValueError where g(x) = 0."""
     with double():
         x = _at("x", x)
@@ -51,7 +53,7 @@ def quotient_rule(f: Callable, g: Callable, x) -> Scalar:
         return (du * v - u * dv) / v**2
 
 
-def power_rule(f: Callable, n: float, x) -> Scalar:
+def power_rule(f: Callable[..., Any], n: float, x: ArrayLike) -> Scalar:
     """(f^n)' = n f^(n-1) f', for a constant n; n = 0 gives 0."""
     with double():
         x = _at("x", x)
@@ -60,7 +62,7 @@ def power_rule(f: Callable, n: float, x) -> Scalar:
         return jnp.zeros_like(u) if n == 0 else n * u ** (n - 1) * du
 
 
-def chain_rule(f: Callable, g: Callable, x) -> Scalar:
+def chain_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> Scalar:
     """(f o g)'(x) = f'(g(x)) g'(x)."""
     with double():
         x = _at("x", x)
@@ -68,7 +70,7 @@ def chain_rule(f: Callable, g: Callable, x) -> Scalar:
         return _value_and_slope(f, u)[1] * du
 
 
-def inverse_rule(f: Callable, x) -> Scalar:
+def inverse_rule(f: Callable[..., Any], x: ArrayLike) -> Scalar:
     """(f^-1)'(f(x)) = 1 / f'(x): the slope of the inverse function at y = f(x).  Raises ValueError where f'(x) = 0."""
     with double():
         x = _at("x", x)

@@ -7,7 +7,7 @@ convention for the function.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ class Ascent(NamedTuple):
     rate: Scalar
 
 
-def gradient(f: Callable, x: PyTree, *, differentiate: Callable = jax.grad) -> PyTree:
+def gradient(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., Any] = jax.grad) -> PyTree:
     r"""grad f(x) = (df/dx_1, ..., df/dx_n): the vector g with f(x + v) = f(x) + <g, v> + o(|v|).
 
     Args:
@@ -51,7 +51,7 @@ def gradient(f: Callable, x: PyTree, *, differentiate: Callable = jax.grad) -> P
         return differentiate(f)(x)
 
 
-def partial(f: Callable, x: PyTree, index: int | tuple | str) -> Array:
+def partial(f: Callable[..., Any], x: PyTree, index: int | tuple[Any, ...] | str) -> Array:
     r"""df/dx_i: the derivative of f along one coordinate, the others held fixed.
 
     Args:
@@ -92,7 +92,7 @@ def _coordinate(x: PyTree, index, names: list[str]):
     return leaves[k], lambda u: tree_unflatten(treedef, [*leaves[:k], u, *leaves[k + 1 :]])
 
 
-def directional_derivative(f: Callable, x: PyTree, v: PyTree) -> PyTree:
+def directional_derivative(f: Callable[..., Any], x: PyTree, v: PyTree) -> PyTree:
     r"""D_v f(x) = lim (f(x + t v) - f(x)) / t = <grad f(x), v>; v is taken as it is, not made a unit vector.
 
     Args: f, x: as for `gradient`, of any value; v: a direction, of the structure and shapes of x.
@@ -103,7 +103,7 @@ def directional_derivative(f: Callable, x: PyTree, v: PyTree) -> PyTree:
         return jax.jvp(f, (x,), (same_form("v", v, x),))[1]
 
 
-def steepest_ascent(f: Callable, x: PyTree, *, differentiate: Callable = jax.grad) -> Ascent:
+def steepest_ascent(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., Any] = jax.grad) -> Ascent:
     r"""u = grad f / |grad f|, where D_u f is largest among unit vectors (Cauchy and Schwarz), and D_u f = |grad f|.
 
     -u is the direction of steepest descent.
@@ -119,7 +119,7 @@ def steepest_ascent(f: Callable, x: PyTree, *, differentiate: Callable = jax.gra
         return Ascent(tree_map(lambda leaf: leaf / rate.astype(leaf.dtype), g), rate)
 
 
-def jacobian(f: Callable, x: PyTree, *, differentiate: Callable | None = None) -> PyTree:
+def jacobian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., Any] | None = None) -> PyTree:
     r"""J_ij = df_i/dx_j, of shape (*shape of f, *shape of x) for arrays; for pytrees as jax.jacrev nests them.
 
     Args: f, x: as for `gradient`, of any value; differentiate: as jax.jacrev, which is taken where f has fewer
@@ -133,7 +133,7 @@ def jacobian(f: Callable, x: PyTree, *, differentiate: Callable | None = None) -
         return differentiate(f)(x)
 
 
-def hessian(f: Callable, x: PyTree, *, differentiate: Callable = jax.hessian) -> PyTree:
+def hessian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., Any] = jax.hessian) -> PyTree:
     r"""H_ij = d^2 f / dx_i dx_j, symmetric where second derivatives are continuous; nested as jax.hessian nests it.
 
     Args: f, x: as for `gradient`; differentiate: as jax.hessian, for instance functional_dl.reverse.hessian.
@@ -144,7 +144,7 @@ def hessian(f: Callable, x: PyTree, *, differentiate: Callable = jax.hessian) ->
         return differentiate(f)(x)
 
 
-def divergence(f: Callable, x: Array) -> Scalar:
+def divergence(f: Callable[..., Any], x: Array) -> Scalar:
     r"""div f = sum_i df_i/dx_i of a vector field f: R^n -> R^n."""
     with double():
         x = real_point("x", x)
@@ -153,7 +153,7 @@ def divergence(f: Callable, x: Array) -> Scalar:
         return jnp.sum(jax.vmap(along)(jnp.eye(n, dtype=x.dtype)))
 
 
-def laplacian(f: Callable, x: Array) -> Scalar:
+def laplacian(f: Callable[..., Any], x: Array) -> Scalar:
     r"""Laplace f = sum_i d^2 f / dx_i^2 = div grad f of f: R^n -> R."""
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
@@ -169,7 +169,7 @@ def laplacian(f: Callable, x: Array) -> Scalar:
         return divergence(jax.grad(of_flat), flat)
 
 
-def curl(f: Callable, x: Array) -> Array:
+def curl(f: Callable[..., Any], x: Array) -> Array:
     r"""curl f = (d_2 f_3 - d_3 f_2, d_3 f_1 - d_1 f_3, d_1 f_2 - d_2 f_1); for n = 2 the number d_1 f_2 - d_2 f_1."""
     with double():
         x = real_point("x", x)

@@ -9,9 +9,10 @@ number they may stand for.
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from functional_dl import arguments
 from functional_dl.calculus import verdict
@@ -42,7 +43,7 @@ class Limit(NamedTuple):
     reason: str
 
 
-def limit(f: Callable, x0, side: Side = "both") -> Limit:
+def limit(f: Callable[..., Any], x0: ArrayLike, side: Side = "both") -> Limit:
     r"""lim f(x) as x -> x0: from the "left", from the "right", or from "both" sides, which must agree.
 
     Args:
@@ -68,7 +69,7 @@ def limit(f: Callable, x0, side: Side = "both") -> Limit:
     return _both(left, right, x0)
 
 
-def limit_of_sequence(f: Callable) -> Limit:
+def limit_of_sequence(f: Callable[..., Any]) -> Limit:
     r"""lim a(n) as n -> infinity through the whole numbers n = 1, 2, ...
 
     Args:
@@ -100,7 +101,7 @@ def _words(approach: Approach) -> str:
     return f"to the {side} of x0 = {approach.x0:.12g}"
 
 
-def _approach(f: Callable, approach: Approach) -> verdict.Verdict:
+def _approach(f: Callable[..., Any], approach: Approach) -> verdict.Verdict:
     source = sampler(f, approach)
     try:
         return _judge(source, approach)

@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_leaves, tree_map, tree_structure
+from jax.typing import ArrayLike
 
 from functional_dl import arguments, tree
 from functional_dl.aliases import PyTree
@@ -15,7 +16,7 @@ from functional_dl.aliases import PyTree
 Side: TypeAlias = Literal["both", "left", "right"]  # from where a point is approached
 
 
-def of_one_argument(f: Callable, x: PyTree) -> Callable:
+def of_one_argument(f: Callable[..., Any], x: PyTree) -> Callable[..., Any]:
     """f as a function of x: where x is a tuple and f takes its entries one by one, f(*x)."""
     arguments.function("f", f)
     if type(x) is not tuple or not _accepts(f, len(x)):
@@ -44,12 +45,12 @@ def _accepts(f, count: int) -> bool:
     return True
 
 
-def shape_of(f: Callable, *args):
+def shape_of(f: Callable[..., Any], *args: Any) -> Any:
     """The types of what f returns.  f is wrapped: JAX cannot hold NumPy's ufuncs as they are."""
     return jax.eval_shape(lambda *xs: f(*xs), *args)
 
 
-def argument_names(f: Callable) -> list[str]:
+def argument_names(f: Callable[..., Any]) -> list[str]:
     """The names of the positional arguments of f."""
     try:
         parameters = inspect.signature(f).parameters.values()
@@ -97,7 +98,7 @@ def same_form(name: str, v: PyTree, x: PyTree) -> PyTree:
     return tree_map(lambda a, b: a.astype(b.dtype), v, x)
 
 
-def check_number(f: Callable, x: PyTree) -> None:
+def check_number(f: Callable[..., Any], x: PyTree) -> None:
     """Raises ValueError where f(x) is not one real number."""
     out = shape_of(f, x)
     if not hasattr(out, "shape") or out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
@@ -105,7 +106,7 @@ def check_number(f: Callable, x: PyTree) -> None:
         raise ValueError(f"f: expected one real number as its value (else use jacobian), got {came}")
 
 
-def vector_field(f: Callable, x, sizes: tuple[int, ...] | None = None) -> int:
+def vector_field(f: Callable[..., Any], x: ArrayLike, sizes: tuple[int, ...] | None = None) -> int:
     """The dimension n of a field R^n -> R^n.  Raises ValueError where f is none at x."""
     arguments.function("f", f)
     shape = jnp.shape(x) if not isinstance(x, tuple | list | dict) else None

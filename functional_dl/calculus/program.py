@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ class NotReadable(Exception):
     """The function is no program that numbers of many digits can go through."""
 
 
-def primitives(f: Callable, *args) -> set[str]:
+def primitives(f: Callable[..., Any], *args: Any) -> set[str]:
     """The names of the primitives that f applies; none where JAX cannot trace f."""
     try:
         return primitive_names(staged(lambda *xs: f(*xs), *args)[0])
@@ -35,7 +36,7 @@ class Program:
       NotReadable: JAX cannot trace f, or it applies a primitive that is not in the table.
     """
 
-    def __init__(self, f: Callable):
+    def __init__(self, f: Callable[..., Any]) -> None:
         if importlib.util.find_spec("mpmath") is None:
             raise NotReadable("mpmath is not installed")
         try:
@@ -48,7 +49,7 @@ class Program:
             raise NotReadable("its value is not one real number")
         self.rounded = False  # whether it holds constants that stand for numbers near them; known once evaluated
 
-    def at(self, x: Callable, bits: int, seed: int = 0) -> tuple:
+    def at(self, x: Callable[..., Any], bits: int, seed: int = 0) -> tuple[Any, ...]:
         """(value, bound of its rounding error), mpmath numbers; NaN where f is not defined.
 
         Args:
@@ -71,10 +72,10 @@ class _Digits(Interpreter):
 
     most_rounds = MOST_ROUNDS
 
-    def __init__(self, program: Program, arithmetic: Arithmetic, seed: int):
+    def __init__(self, program: Program, arithmetic: Arithmetic, seed: int) -> None:
         self.program, self.arithmetic, self.seed = program, arithmetic, seed
 
-    def constant(self, value, aval=None):
+    def constant(self, value: Any, aval: Any = None) -> np.ndarray:
         """A number of the program's, as exact as it is written."""
         x = value if isinstance(value, np.ndarray) else np.asarray(value)
         if x.dtype == object or x.dtype.kind in "biu":
@@ -90,7 +91,7 @@ class _Digits(Interpreter):
             out[index] = number
         return out
 
-    def apply(self, eqn, operands):
+    def apply(self, eqn: Any, operands: list[np.ndarray]) -> list[np.ndarray]:
         primitive, params = eqn.primitive, eqn.params
         if not any(x.dtype == object for x in operands):
             if primitive.name == "convert_element_type" and np.dtype(params["new_dtype"]).kind == "f":
@@ -101,5 +102,5 @@ class _Digits(Interpreter):
             raise NotImplementedError(f"no rule of many digits for '{primitive}'")
         return rule(self.arithmetic, primitive, operands, params)
 
-    def row(self, eqn, x, t):
+    def row(self, eqn: Any, x: Any, t: Any) -> Any:
         return np.asarray(x[t], x.dtype)  # an entry of an object array is no array

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Samples:
     value: np.ndarray
     noise: np.ndarray
 
-    def take(self, chosen) -> "Samples":
+    def take(self, chosen: Any) -> "Samples":
         return Samples(self.u[chosen], self.value[chosen], self.noise[chosen])
 
 
@@ -78,7 +79,7 @@ def resurgence(u: np.ndarray, value: np.ndarray) -> np.ndarray:
 class Sampler:
     """Keeps what was sampled; `sample` adds to it and returns all, with errors that rounding cannot hide."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows: dict[float, tuple] = {}
 
     def sample(self, u: np.ndarray, deadline: float = math.inf) -> Samples:
@@ -102,7 +103,7 @@ class DeepSampler(Sampler):
 
     deepest, ratio = DEEPEST, 2**0.25
 
-    def __init__(self, f: Callable, approach: Approach):
+    def __init__(self, f: Callable[..., Any], approach: Approach) -> None:
         super().__init__()
         self.program = Program(f)
         self.approach = approach
@@ -170,7 +171,7 @@ class FloatSampler(Sampler):
     """Samples in float64, whose rounding is measured by what is not smooth: among points a few roundings apart, and
     among points a 256th of the distance apart."""
 
-    def __init__(self, f: Callable, approach: Approach):
+    def __init__(self, f: Callable[..., Any], approach: Approach) -> None:
         super().__init__()
         self.f, self.approach = f, approach
         self.ratio = 2**0.125
@@ -259,7 +260,7 @@ class FloatSampler(Sampler):
         return float(value)
 
 
-def sampler(f: Callable, approach: Approach):
+def sampler(f: Callable[..., Any], approach: Approach) -> "DeepSampler | FloatSampler":
     """The best sampler that f allows."""
     try:
         return DeepSampler(f, approach)

@@ -8,6 +8,7 @@ Source: Griewank, Walther, Evaluating Derivatives (2nd ed.), SIAM 2008, chapter 
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,22 +22,22 @@ class Series:
 
     __slots__ = ("c",)
 
-    def __init__(self, c: Array):
+    def __init__(self, c: Array) -> None:
         self.c = c
 
 
-def constant(x, n: int) -> Array:
+def constant(x: Any, n: int) -> Array:
     """Coefficients of a value that does not move: x, 0, ..., 0."""
     x = jnp.asarray(x)
     return jnp.concatenate([x[None], jnp.zeros((n, *x.shape), x.dtype)])
 
 
-def cauchy(product, a: Array, b: Array) -> Array:
+def cauchy(product: Any, a: Array, b: Array) -> Array:
     """(a b)_k = sum_j a_j b_{k-j}, for whatever is bilinear."""
     return jnp.stack([sum_of([product(a[j], b[k - j]) for j in range(k + 1)]) for k in range(len(a))])
 
 
-def sum_of(terms: list):
+def sum_of(terms: list[Any]) -> Array:
     return functools.reduce(lax.add, terms)
 
 
@@ -131,7 +132,7 @@ def integer_power(x: Array, y: int) -> Array:
     return constant(jnp.ones_like(x[0]), len(x) - 1) if result is None else result
 
 
-def composed(outer: list, x: Array) -> Array:
+def composed(outer: list[Any], x: Array) -> Array:
     """sum_k g_k (x - x_0)^k by Horner, g_k the coefficients of a function about x_0."""
     moved = x.at[0].set(jnp.zeros_like(x[0]))
     result = constant(outer[-1], len(x) - 1)
@@ -169,7 +170,7 @@ def extreme(c: Array, axes: tuple[int, ...], largest: bool) -> Array:
     return jnp.stack(result)
 
 
-def linear(apply, operands: list, n: int) -> Array:
+def linear(apply: Any, operands: list[Any], n: int) -> Array:
     """A linear function of all of its inexact operands, coefficient by coefficient; integers among them stay."""
     moving = [isinstance(x, Series) or jnp.issubdtype(jnp.result_type(x), jnp.inexact) for x in operands]
     arrays = [x.c if isinstance(x, Series) else (constant(x, n) if m else x) for x, m in zip(operands, moving)]

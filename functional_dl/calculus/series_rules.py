@@ -6,6 +6,8 @@ itself, the one that holds for small t > 0 is taken, by the first coefficient th
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -13,11 +15,11 @@ from jax import lax
 from functional_dl.calculus import series
 from functional_dl.calculus.series import Series, constant, mul, times
 
-RULES: dict = {}
+RULES: dict[Any, Any] = {}
 BRANCHES: set[str] = set()  # primitives whose series may differ to the left of x_0 and to its right
 
 
-def rule(*names: str, branches: bool = False):
+def rule(*names: str, branches: bool = False) -> Callable[..., Any]:
     def register(fun):
         RULES.update(dict.fromkeys(names, fun))
         BRANCHES.update(names if branches else ())
@@ -26,11 +28,11 @@ def rule(*names: str, branches: bool = False):
     return register
 
 
-def coefficients(x, n: int):
+def coefficients(x: Any, n: int) -> Any:
     return x.c if isinstance(x, Series) else constant(x, n)
 
 
-def unary(name: str, fun) -> None:
+def unary(name: str, fun: Callable[..., Any]) -> None:
     """fun: coefficients -> coefficients."""
     RULES[name] = lambda primitive, operands, params, n: [Series(fun(operands[0].c))]
 

@@ -1,15 +1,16 @@
 """Taylor coefficients by propagating power series through a program: one recurrence for each family of primitives."""
 
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_map, tree_unflatten
+from jax.typing import ArrayLike
 
 from functional_dl import arguments
-from functional_dl.aliases import PyTree, Scalar
+from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.calculus.points import Side
 from functional_dl.calculus.series import Series, constant
 from functional_dl.calculus.series_branches import BRANCHES, RULES
@@ -20,7 +21,7 @@ AGREE = 1e-9  # relative difference above which the coefficients of the two side
 ROUNDING = 1e-13
 
 
-def taylor(f: Callable, x0, order: int, side: Side = "both") -> PyTree:
+def taylor(f: Callable[..., Any], x0: ArrayLike, order: int, side: Side = "both") -> PyTree:
     r"""Coefficients c_0, ..., c_order of f(x) = sum_k c_k (x - x_0)^k + o((x - x_0)^order), c_k = f^(k)(x_0) / k!.
 
     Args:
@@ -48,7 +49,7 @@ def taylor(f: Callable, x0, order: int, side: Side = "both") -> PyTree:
         return _taylor(f, point("x0", x0), order, side)
 
 
-def point(name: str, x) -> Scalar:
+def point(name: str, x: ArrayLike) -> Scalar:
     """A concrete number as a float64 or complex128 array; call it in an x64 scope."""
     x = np.asarray(arguments.array(name, x))
     if x.shape != ():
@@ -100,16 +101,16 @@ def _germ(jaxpr, x0, order, direction):
 class _Germs(Interpreter):
     """What depends on x is a Series, all else an array."""
 
-    def __init__(self, order: int):
+    def __init__(self, order: int) -> None:
         self.order, self.branched = order, False
 
-    def coefficients(self, x):
+    def coefficients(self, x: ArrayLike) -> Array:
         return x.c if isinstance(x, Series) else constant(x, self.order)
 
-    def takes_apart(self, eqn, operands):
+    def takes_apart(self, eqn: Any, operands: Any) -> Any:
         return eqn.primitive.name != "while" and any(isinstance(x, Series) for x in operands)
 
-    def apply(self, eqn, operands):
+    def apply(self, eqn: Any, operands: list[Series]) -> Sequence[Any]:
         primitive = eqn.primitive
         if not any(isinstance(x, Series) for x in operands):
             return super().apply(eqn, operands)
@@ -122,21 +123,21 @@ class _Germs(Interpreter):
         self.branched |= primitive.name in BRANCHES
         return rule(primitive, operands, eqn.params, self.order)
 
-    def cond(self, eqn, operands):
+    def cond(self, eqn: Any, operands: Any) -> Any:
         """Every branch is run: x_0 may be a tracer of vmap."""
         index, *rest = operands
         results = [self.run(branch, rest) for branch in eqn.params["branches"]]
         return [self.chosen(_index(index, len(cases)), cases) for cases in zip(*results)]
 
-    def chosen(self, which, cases):
+    def chosen(self, which: Any, cases: Any) -> Any:
         if any(isinstance(c, Series) for c in cases):
             return Series(jax.lax.select_n(which, *map(self.coefficients, cases)))
         return jax.lax.select_n(which, *map(jnp.asarray, cases))
 
-    def row(self, eqn, x, t):
+    def row(self, eqn: Any, x: Any, t: Any) -> Any:
         return Series(x.c[:, t]) if isinstance(x, Series) else x[t]
 
-    def stack(self, eqn, rows, aval):
+    def stack(self, eqn: Any, rows: Any, aval: Any) -> Any:
         if any(isinstance(y, Series) for y in rows):
             return Series(jnp.stack([self.coefficients(y) for y in rows], axis=1))
         return jnp.stack(rows) if rows else jnp.zeros(aval.shape, aval.dtype)

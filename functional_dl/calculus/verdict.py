@@ -7,7 +7,7 @@ in a window compared with the one before bounds how much it can move in all that
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -160,7 +160,7 @@ def _settled(finite: Samples) -> Candidate | None:
     return best
 
 
-def _analytic(finite: Samples) -> list:
+def _analytic(finite: Samples) -> list[Any]:
     """Extrapolations in powers of h, where f moves ever less, faster than by a power of log h."""
     quiet = finite.take(finite.noise <= 0.01 * np.ptp(finite.value))
     if len(quiet.u) < 8:

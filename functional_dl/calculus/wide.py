@@ -7,12 +7,13 @@ whoever reads e, and may be repeated with more digits; no formula for a derivati
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 HUGE = 1 << 16  # numbers of more binary digits than this before the point are not exponentiated
 NOISY = 0.01  # error of an angle above which its sine is unknown
 
 
-def context():
+def context() -> Any:
     """An mpmath context of the module's own."""
     import mpmath
 
@@ -22,17 +23,17 @@ def context():
 class Arithmetic:
     """Functions of Wide numbers at a precision in bits."""
 
-    def __init__(self, bits: int):
+    def __init__(self, bits: int) -> None:
         self.mp = context()
         self.mp.prec = bits
         self.ulp = self.mp.ldexp(1, 3 - bits)
         self.nan, self.inf = self.mp.nan, self.mp.inf
         self.ambiguous = False  # whether a comparison was not decided by the digits there are
 
-    def exact(self, x) -> "Wide":
+    def exact(self, x: Any) -> Any:
         return Wide(self, self.mp.mpf(x), self.mp.zero)
 
-    def evaluate(self, fun: Callable, *numbers: "Wide", both: bool = False, exact: bool = False) -> "Wide":
+    def evaluate(self, fun: Callable[..., Any], *numbers: Any, both: bool = False, exact: bool = False) -> Any:
         """fun at the numbers; `both`: move operands either way, for functions that jump; `exact`: fun does not
         round."""
         values = [x.v for x in numbers]
@@ -70,36 +71,36 @@ class Wide:
 
     __slots__ = ("arithmetic", "e", "v")
 
-    def __init__(self, arithmetic: Arithmetic, v, e):
+    def __init__(self, arithmetic: Arithmetic, v: Any, e: Any) -> None:
         self.arithmetic, self.v, self.e = arithmetic, v, e
 
     def _apply(self, fun, other):
         return self.arithmetic.evaluate(fun, self, other)
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> "Wide":
         return self._linear(self.v + other.v, other)
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> Any:
         return self._linear(self.v - other.v, other)
 
     def _linear(self, v, other):
         rounded = abs(v) * self.arithmetic.ulp if self.arithmetic.mp.isfinite(v) else 0
         return Wide(self.arithmetic, v, self.e + other.e + rounded)
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> Any:
         return self._apply(lambda mp, a, b: a * b, other)
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Any) -> "Wide":
         """Where the divisor may be zero the quotient may be anything."""
         quotient = self._apply(lambda mp, a, b: a / b, other)
         if other.e != 0 and abs(other.v) <= 2 * other.e:
             quotient.e = self.arithmetic.inf
         return quotient
 
-    def __neg__(self):
+    def __neg__(self) -> Any:
         return Wide(self.arithmetic, -self.v, self.e)
 
-    def compare(self, other) -> int:
+    def compare(self, other: Any) -> int:
         """The sign of self - other; NaN compares as 2."""
         mp = self.arithmetic.mp
         if mp.isnan(self.v) or mp.isnan(other.v):
@@ -111,7 +112,7 @@ class Wide:
             self.arithmetic.ambiguous = True
         return int(mp.sign(gap)) if not mp.isnan(gap) else 0
 
-    def __float__(self):
+    def __float__(self) -> float:
         return float(self.v)
 
 
@@ -123,13 +124,13 @@ def bits_of(x: float) -> int:
     return whole.bit_length() - ((whole & -whole).bit_length() - 1)
 
 
-def is_rounded(x: float) -> bool:
+def is_rounded(x: Any) -> bool:
     """Whether a constant is likely to stand for a number near it, as 0.1 and 3.14159... do; whole numbers stand for
     themselves."""
     return bits_of(x) > 26 and not (float(x).is_integer() and abs(x) < 2**53)
 
 
-def moved(x: float, seed: int) -> float:
+def moved(x: Any, seed: int) -> float:
     """By how much the number that x stands for may differ from it: at random within half of its last place, but the
     same for equal x, so that what is the same number stays the same number."""
     if seed == 0 or not is_rounded(x):

@@ -6,15 +6,17 @@ booleans; it returns a list of such arrays.
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from functional_dl.calculus.wide import HUGE, NOISY, Wide
 
-RULES: dict = {}
+RULES: dict[Any, Any] = {}
 
 
-def rule(*names: str):
+def rule(*names: str) -> Callable[..., Any]:
     def register(fun):
         RULES.update(dict.fromkeys(names, fun))
         return fun
@@ -144,7 +146,7 @@ BINARY = {
 EXACT = {"max", "min", "abs", "sign", "floor", "ceil", "round"}
 
 
-def elementwise(fun, *arrays):
+def elementwise(fun: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     arrays = np.broadcast_arrays(*arrays)
     out = np.empty(arrays[0].shape, object)
     for index in np.ndindex(out.shape):

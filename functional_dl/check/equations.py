@@ -25,11 +25,11 @@ class Step:
     user's line, `params` the primitive's own."""
 
     name: str
-    fun: Callable
+    fun: Callable[..., Any]
     ins: tuple[int, ...]
     outs: tuple[int, ...]
     source: str
-    params: dict
+    params: dict[Any, Any]
 
 
 class Listing(Interpreter):
@@ -41,7 +41,7 @@ class Listing(Interpreter):
       inputs, outputs: names.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps: list[Step] = []
         self.constants: dict[int, Any] = {}
         self.inputs: list[int] = []
@@ -53,24 +53,24 @@ class Listing(Interpreter):
         self.count += 1
         return self.count - 1
 
-    def constant(self, value, aval=None) -> int:
+    def constant(self, value: Any, aval: Any = None) -> int:
         name = self.new()
         self.constants[name] = value
         return name
 
-    def line(self, eqn) -> str:
+    def line(self, eqn: Any) -> str:
         return self.outer or source_of(eqn)
 
-    def call(self, eqn, inner, operands):
+    def call(self, eqn: Any, inner: Any, operands: Any) -> Any:
         before, self.outer = self.outer, self.outer or (source_of(eqn) if is_library(inner) else "")
         outs = super().call(eqn, inner, operands)
         self.outer = before
         return outs
 
-    def takes_apart(self, eqn, operands):
+    def takes_apart(self, eqn: Any, operands: Sequence[Any]) -> Any:
         return eqn.primitive.name == "scan" and scan_equations(eqn.params) <= LONGEST // 4
 
-    def apply(self, eqn, operands):
+    def apply(self, eqn: Any, operands: Sequence[Any]) -> Any:
         name, source = eqn.primitive.name, self.line(eqn)
         return self.add(Step(name, applied(eqn), tuple(operands), self.names(len(eqn.outvars)), source, eqn.params))
 
@@ -83,14 +83,14 @@ class Listing(Interpreter):
         self.steps.append(step)
         return step.outs
 
-    def moving(self, name: str, fun: Callable, operands: Sequence[int], eqn) -> int:
+    def moving(self, name: str, fun: Callable[..., Any], operands: Sequence[int], eqn: Any) -> int:
         """One result of a step that no equation stands for: it moves values in and out of a loop."""
         return self.add(Step(name, fun, tuple(operands), self.names(1), self.line(eqn), {}))[0]
 
-    def row(self, eqn, x, t):
+    def row(self, eqn: Any, x: Any, t: Any) -> Any:
         return self.moving("step", lambda v: [lax.index_in_dim(v, t, keepdims=False)], [x], eqn)
 
-    def stack(self, eqn, rows, aval):
+    def stack(self, eqn: Any, rows: Any, aval: Any) -> Any:
         if not rows:
             return self.constant(jnp.zeros(aval.shape, aval.dtype))
         return self.moving("stack", lambda *v: [jnp.stack(v)], rows, eqn)
@@ -100,7 +100,7 @@ class _TooLong(Exception):
     pass
 
 
-def listing(fun: Callable, args: Sequence) -> Listing | None:
+def listing(fun: Callable[..., Any], args: Sequence[Any]) -> Listing | None:
     """The steps of fun at arguments of the given types; None where there are too many."""
     found = Listing()
     found.inputs = [found.new() for _ in args]
@@ -111,7 +111,7 @@ def listing(fun: Callable, args: Sequence) -> Listing | None:
     return found
 
 
-def applied(eqn) -> Callable:
+def applied(eqn: Any) -> Callable[..., Any]:
     """The equation as a function of its operands' values; its outputs are a list."""
 
     def fun(*values):
@@ -120,7 +120,7 @@ def applied(eqn) -> Callable:
     return _linear_solve(fun, eqn.params) if eqn.primitive.name == "custom_linear_solve" else fun
 
 
-def _linear_solve(fun: Callable, params: dict) -> Callable:
+def _linear_solve(fun: Callable[..., Any], params: dict[Any, Any]) -> Callable[..., Any]:
     """A y = b with its derivative, dy = A^-1 (db - dA y), for tangents that need not all be there."""
     consts = sum(params["const_lengths"])
 
@@ -137,24 +137,26 @@ def _linear_solve(fun: Callable, params: dict) -> Callable:
     return lambda *values: solve(list(values[:consts]), list(values[consts:]))
 
 
-def moved_product(params: dict, consts: Sequence, consts_dot: Sequence, y: Sequence) -> Sequence:
+def moved_product(
+    params: dict[Any, Any], consts: Sequence[Any], consts_dot: Sequence[Any], y: Sequence[Any]
+) -> Sequence[Any]:
     """dA y of a custom_linear_solve."""
     matvec = function_of(params["jaxprs"].matvec)
     own = slice(0, params["const_lengths"].matvec)
     return jax.jvp(lambda *consts: matvec(*consts, *y), tuple(consts[own]), tuple(consts_dot[own]))[1]
 
 
-def scan_equations(params: dict) -> int:
+def scan_equations(params: dict[Any, Any]) -> int:
     """How many equations all steps of a scan have together."""
     return params["length"] * len(equations(params["jaxpr"]))
 
 
-def is_library(inner) -> bool:
+def is_library(inner: Any) -> bool:
     """Whether the called function is JAX's own."""
     return _LIBRARY in traced_function(inner)[1].replace("\\", "/")
 
 
-def run(program: Listing, args: Sequence, apply: Callable | None = None) -> dict[int, Any]:
+def run(program: Listing, args: Sequence[Any], apply: Callable[..., Any] | None = None) -> dict[int, Any]:
     """All values of the program by name; apply(position, step, values) -> outs replaces a step."""
     values = dict(program.constants) | dict(zip(program.inputs, args))
     for n, step in enumerate(program.steps):
@@ -163,5 +165,5 @@ def run(program: Listing, args: Sequence, apply: Callable | None = None) -> dict
     return values
 
 
-def is_floating(x) -> bool:
+def is_floating(x: Any) -> bool:
     return jnp.issubdtype(x.dtype if hasattr(x, "dtype") else np.result_type(x), jnp.inexact)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,10 +60,10 @@ class Evidence:
         reference: Reference,
         k: int,
         trials: Sequence[Trial],
-        call: Callable,
+        call: Callable[..., Any],
         wrong: Sequence[int],
         rng: np.random.Generator,
-    ):
+    ) -> None:
         self.function, self.reference, self.k = function, reference, k
         self.trials, self.call, self.wrong, self.rng = list(trials), call, list(wrong), rng
 
@@ -106,7 +107,7 @@ class Evidence:
         """Entries that are wrong in some trial."""
         return np.any([~(np.abs(a - e) <= t) for a, e, t in zip(self.actual, self.expected, self.tolerance)], axis=0)
 
-    def explains(self, guesses: Sequence[np.ndarray], slack: float = 3.0, where=None) -> bool:
+    def explains(self, guesses: Sequence[np.ndarray], slack: float = 3.0, where: Any = None) -> bool:
         """Whether the user's cotangents are the guesses, trial by trial, within `slack` tolerances (of the guess's own
         size); with `where` only those entries are looked at."""
         for guess, a, e, t in zip(guesses, self.actual, self.expected, self.tolerance):
@@ -120,11 +121,11 @@ class Evidence:
                 return False
         return True
 
-    def pull(self, cts) -> np.ndarray:
+    def pull(self, cts: Sequence[Any]) -> np.ndarray:
         """The right cotangent of this leaf for other cotangents."""
         return self.reference.pull(cts)[self.k]
 
-    def pull_at(self, active, cts) -> np.ndarray:
+    def pull_at(self, active: Any, cts: Sequence[Any]) -> np.ndarray:
         """The right cotangent of this leaf at other primals."""
         return self.reference.pull_at(active, cts)[self.k]
 

@@ -24,12 +24,12 @@ class Fault:
     site: int
     cause: str
     message: str
-    push: Callable
+    push: Callable[..., Any]
     weight: float
     kind: Any = None
 
 
-def push_forward(fun, values, dots):
+def push_forward(fun: Callable[..., Any], values: Any, dots: Any) -> Any:
     """Outputs and their tangents; tangents are None for values that are not floating."""
     places = [j for j, v in enumerate(dots) if v is not None]
 
@@ -42,12 +42,12 @@ def push_forward(fun, values, dots):
     return jax.jvp(of, tuple(values[j] for j in places), tuple(dots[j] for j in places))
 
 
-def where(n, site) -> str:
+def where(n: Any, site: Any) -> str:
     """An equation's name, number and line, the last if it stands in a file."""
     path, _, line = site.source.rpartition(":")
     return f"{site.name} (equation {n}{f', {Path(path).name}:{line}' if Path(path).is_file() else ''})"
 
 
-def filled(values, dots):
+def filled(values: Any, dots: Any) -> Any:
     """Tangents with zeros where there are none."""
     return [jnp.zeros_like(x) if d is None else d for x, d in zip(values, dots)]

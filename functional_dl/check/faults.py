@@ -4,6 +4,8 @@ A Fault replaces the linear map dy/dx of an equation y = p(x) by another; a chan
 backward pass that computes fun anew.
 """
 
+from typing import Any
+
 from functional_dl.check import equations, faults_of_branches, faults_of_places, faults_of_points
 from functional_dl.check.fault import Fault
 
@@ -15,7 +17,7 @@ LINEAR = {
 }  # fmt: skip
 
 
-def faults_of(program: equations.Listing, values: dict, dependent: set[int]) -> list[Fault]:
+def faults_of(program: equations.Listing, values: dict[Any, Any], dependent: set[int]) -> list[Fault]:
     """The faults that the equations may have which depend on the inputs."""
     found = []
     for n, site in enumerate(program.steps):

@@ -1,6 +1,7 @@
 """Conditions and selections that are inverted, left out, turned or moved."""
 
 import itertools
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ from jax import lax
 from functional_dl.check.fault import Fault, filled, where
 
 
-def changes_of(site, values):
+def changes_of(site: Any, values: Any) -> Any:
     """Other forward equations that a backward pass may have computed: masks inverted, left out, turned or moved."""
     if site.name != "select_n" or values[0].dtype != bool or len(values) != 3:
         return []
@@ -33,7 +34,7 @@ def changes_of(site, values):
     return found
 
 
-def branches(n, site, values):
+def branches(n: Any, site: Any, values: Any) -> Any:
     """Masks: inverted, or left out."""
     found = []
 

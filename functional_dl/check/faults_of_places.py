@@ -1,5 +1,7 @@
 """Cotangents that reach other places than they should: not summed, written over each other, shifted, turned."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,7 +13,7 @@ MOVING = {"pad", "slice", "dynamic_slice", "concatenate", "gather", "conv_genera
 REPEATING = {"gather", "broadcast_in_dim", "dynamic_slice"}
 
 
-def reductions(n, site, values):
+def reductions(n: Any, site: Any, values: Any) -> Any:
     if site.name != "broadcast_in_dim":
         return []
     found = []
@@ -37,7 +39,7 @@ def reductions(n, site, values):
     return found
 
 
-def overwrites(n, site, values):
+def overwrites(n: Any, site: Any, values: Any) -> Any:
     if site.name not in REPEATING or not equations.is_floating(values[0]) or not values[0].size:
         return []
     source = jnp.arange(1, values[0].size + 1, dtype=values[0].dtype).reshape(np.shape(values[0]))
@@ -60,7 +62,7 @@ def overwrites(n, site, values):
     return found
 
 
-def blocks(n, site, values):
+def blocks(n: Any, site: Any, values: Any) -> Any:
     """Of a product, the cotangent of one operand summed over a block of the other's rows alone."""
     if site.name != "dot_general" or not site.params:
         return []
@@ -92,7 +94,7 @@ def blocks(n, site, values):
     return found
 
 
-def shifts(n, site, values):
+def shifts(n: Any, site: Any, values: Any) -> Any:
     if site.name not in MOVING or not equations.is_floating(values[0]):
         return []
     found = []
@@ -111,7 +113,7 @@ def shifts(n, site, values):
     return found
 
 
-def axes(n, site, values):
+def axes(n: Any, site: Any, values: Any) -> Any:
     """Axes confused: a reshape where a transpose should be, a transform along another axis, a sum that runs the same
     way forward and backward."""
     if site.name not in ("transpose", "fft", "cumsum") or not equations.is_floating(values[0]):

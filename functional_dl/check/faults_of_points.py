@@ -1,5 +1,7 @@
 """Derivatives evaluated at another value, or by another function's formula."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,7 @@ SLIPS = {
 }  # fmt: skip
 
 
-def points(n, site, program, values):
+def points(n: Any, site: Any, program: Any, values: Any) -> Any:
     """The derivative of a nonlinear equation evaluated at another value of the same shape."""
     found = []
     made = {name: m for m, s in enumerate(program.steps) for name in s.outs}
@@ -88,7 +90,7 @@ def _of_another(n, site):
     return found
 
 
-def left_out(n, site, values):
+def left_out(n: Any, site: Any, values: Any) -> Any:
     """The chain rule's factor of an elementwise equation left out: its input gets the output's cotangent."""
     if len(values) != 1 or len(site.outs) != 1 or (site.params is None and site.name not in FROM_OUTPUT):
         return []
@@ -135,7 +137,7 @@ def _from_output(n, site, z, what):
     return f"The derivative of {where(n, site)}, a formula of its output, is given {what}.", push
 
 
-def solves(n, site, values, program, known):
+def solves(n: Any, site: Any, values: Any, program: Any, known: Any) -> Any:
     """A y = b.  dy = A^-1 (db - dA y): solved with A in place of its transpose on the way back, or with another y."""
     if site.name != "custom_linear_solve" or len(site.outs) != 1:
         return []

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl.aliases import PyTree
 from functional_dl.check import equations, mechanisms
 from functional_dl.check.equations import Step
 from functional_dl.check.function import is_inexact
@@ -38,9 +39,9 @@ class NanReport:
     mechanism: str = ""
     suggestion: str = ""
     verified: bool = False
-    operands: dict = field(default_factory=dict)
+    operands: dict[Any, Any] = field(default_factory=dict)
 
-    def __str__(self):
+    def __str__(self) -> str:
         if not self.found:
             return "no NaN or infinity: the value and its gradient are finite"
         shown = ", ".join(f"{name} = {value}" for name, value in self.operands.items())
@@ -51,7 +52,7 @@ class NanReport:
         )
 
 
-def find_nan(fun: Callable, *primals, differentiate: Callable = jax.vjp) -> NanReport:
+def find_nan(fun: Callable[..., Any], *primals: PyTree, differentiate: Callable[..., Any] = jax.vjp) -> NanReport:
     r"""Finds the first equation that turns finite numbers into non-finite ones, in fun or in its gradient.
 
     fun is run equation by equation (through jit, vmap, scan, while, cond, checkpoint).  If its value is finite, so is
@@ -87,7 +88,7 @@ class Origin:
     step: Step
     position: int
     index: tuple[int, ...]
-    cts: tuple = ()
+    cts: tuple[Any, ...] = ()
 
 
 def _bad(x) -> bool:
@@ -226,7 +227,7 @@ def _report(walk: Walk, origin: Origin, direction: str, differentiate) -> NanRep
     )
 
 
-def _runs_clean(walk: Walk, step: Step, repair: Callable, differentiate) -> bool:
+def _runs_clean(walk: Walk, step: Step, repair: Callable[..., Any], differentiate) -> bool:
     """Whether value and gradient are finite with the step replaced, wherever its line applies the same equation."""
     mended = _Mended(walk, step, repair)
     if any(_bad(mended.values[name]) for name in mended.outputs):
@@ -237,7 +238,7 @@ def _runs_clean(walk: Walk, step: Step, repair: Callable, differentiate) -> bool
 class _Mended(Walk):
     """The walk again, with a step (and those of its name and source line) replaced."""
 
-    def __init__(self, walk: Walk, step: Step, repair: Callable):
+    def __init__(self, walk: Walk, step: Step, repair: Callable[..., Any]) -> None:
         self.inputs, self.outputs, self.constants = walk.inputs, walk.outputs, walk.constants
 
         def mended(old):

@@ -5,11 +5,13 @@ The function may be any callable: one that JAX can trace is compiled, one of Num
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from jax.typing import ArrayLike
 
 from functional_dl.check.compiling import jit
 from functional_dl.jaxprs import all_equations
@@ -18,16 +20,16 @@ from functional_dl.precision import double
 _WIDE = {"f": np.dtype("float64"), "c": np.dtype("complex128"), "V": np.dtype("float64")}
 
 
-def is_inexact(x) -> bool:
+def is_inexact(x: Any) -> bool:
     """Whether x holds real or complex floating numbers: those have derivatives."""
     return jnp.issubdtype(np.result_type(x) if not hasattr(x, "dtype") else x.dtype, jnp.inexact)
 
 
-def is_complex(x) -> bool:
+def is_complex(x: ArrayLike) -> bool:
     return jnp.issubdtype(x.dtype, jnp.complexfloating)
 
 
-def widen(x) -> np.ndarray:
+def widen(x: Any) -> np.ndarray:
     """x in float64 or complex128, where it is inexact at all."""
     x = np.asarray(x)
     if not is_inexact(x):
@@ -35,7 +37,7 @@ def widen(x) -> np.ndarray:
     return x.astype(np.complex128 if is_complex(x) else np.float64)
 
 
-def concrete(x):
+def concrete(x: Any) -> Any:
     """x as an array; errors name what came."""
     try:
         return x if hasattr(x, "dtype") and hasattr(x, "shape") else np.asarray(x)
@@ -56,7 +58,7 @@ class Function:
       traceable: whether JAX can trace fun.
     """
 
-    def __init__(self, fun: Callable, primals: Sequence):
+    def __init__(self, fun: Callable[..., Any], primals: Sequence[Any]) -> None:
         if not callable(fun):
             raise TypeError(f"fun: expected a callable, got {fun!r}")
         self.fun, self.primals = fun, tuple(primals)
@@ -78,12 +80,12 @@ class Function:
             return False
         return True
 
-    def flat(self, leaves: Sequence) -> list:
+    def flat(self, leaves: Sequence[Any]) -> list[Any]:
         """The output leaves that have derivatives, at other leaves; traceable where fun is."""
         outs = tree_flatten(self.fun(*tree_unflatten(self.tree, leaves)))[0]
         return [outs[i] for i in self.out_active]
 
-    def of_active(self, active: Sequence) -> list:
+    def of_active(self, active: Sequence[Any]) -> list[Any]:
         """As `flat`, with only the differentiable leaves given; the others stay."""
         leaves = list(self.leaves)
         for i, x in zip(self.active, active):
@@ -96,7 +98,7 @@ class Function:
         return [widen(self.leaves[i]) for i in self.active]
 
     @functools.cached_property
-    def point(self) -> list:
+    def point(self) -> list[Any]:
         """The differentiable leaves as given."""
         return [self.leaves[i] for i in self.active]
 
@@ -118,7 +120,7 @@ class Function:
         return all(out.shape == self.outs[i].shape for out, i in zip(outs, self.out_active))
 
     @functools.cached_property
-    def evaluate(self) -> Callable[[Sequence], list[np.ndarray]]:
+    def evaluate(self) -> Callable[[Sequence[Any]], list[np.ndarray]]:
         """values at differentiable leaves, computed in double precision where fun allows it."""
         if not self.traceable:
             return lambda active: [widen(y) for y in self.of_active([np.asarray(x) for x in active])]
@@ -158,13 +160,13 @@ class Function:
         return found
 
 
-def _floats(jaxpr) -> set:
+def _floats(jaxpr) -> set[Any]:
     """The floating dtypes of all that a jaxpr and those within it compute."""
     avals = [var.aval for eqn in all_equations(jaxpr) for var in eqn.outvars]
     return {aval.dtype for aval in avals if hasattr(aval, "dtype") and is_inexact(aval)}
 
 
-def pairing(ct: Sequence, values: Sequence) -> float:
+def pairing(ct: Sequence[Any], values: Sequence[Any]) -> float:
     """Re sum ct * value, without conjugates: how JAX pairs cotangents with tangents."""
     return float(sum(np.sum(c * v).real for c, v in zip(ct, values)))
 

@@ -1,11 +1,13 @@
 """check_grads: a differentiator against differences of values, to any order."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.tree_util import tree_flatten, tree_unflatten
 
+from functional_dl.aliases import PyTree
 from functional_dl.check.function import Function, is_inexact, widen
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import Finding, GradientMismatch, Report, merged
@@ -13,10 +15,10 @@ from functional_dl.check.vjp import check_vjp
 
 
 def check_grads(
-    fun: Callable,
-    *primals,
+    fun: Callable[..., Any],
+    *primals: PyTree,
     order: int = 2,
-    differentiate: Callable = jax.vjp,
+    differentiate: Callable[..., Any] = jax.vjp,
     name: str | None = None,
     seed: int = 0,
 ) -> Report:
@@ -52,7 +54,7 @@ def check_grads(
     return merged(name or f"derivatives of {getattr(fun, '__name__', repr(fun))}", reports)
 
 
-def assert_grads(fun: Callable, *primals, **options) -> Report:
+def assert_grads(fun: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
     """`check_grads`, raising GradientMismatch (an AssertionError) with the report where it finds a fault."""
     report = check_grads(fun, *primals, **options)
     if not report.passed:

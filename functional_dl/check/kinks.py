@@ -9,6 +9,7 @@ combination of entries that all nearby gradients agree on contradicts it (max(x,
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class AtKink:
     message: str
 
 
-def at_kink(evidence, actual=None) -> AtKink | None:
+def at_kink(evidence: Any, actual: Any = None) -> AtKink | None:
     """None where the function cannot be sampled or no wrong entry is at a kink."""
     if evidence.reference.source == "numeric":
         return _from_one_sided(evidence, actual)
@@ -160,12 +161,12 @@ class Interval:
     error: float
     kink: bool
 
-    def __contains__(self, value) -> bool:
+    def __contains__(self, value: Any) -> bool:
         slack = self.error + 1e-9 * max(abs(self.low), abs(self.high))
         return self.low - slack <= float(value) <= self.high + slack
 
 
-def subdifferential(fun: Callable, x, direction=None) -> Interval:
+def subdifferential(fun: Callable[..., Any], x: float, direction: Any = None) -> Interval:
     r"""The interval of generalised derivatives of a real function along a direction, from one-sided slopes.
 
     [min(f'(x; v), -f'(x; -v)), max(...)],   f'(x; v) = lim_{h -> 0+} (f(x + h v) - f(x)) / h.

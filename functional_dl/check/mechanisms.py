@@ -21,8 +21,8 @@ class Explanation:
 
     mechanism: str
     suggestion: str
-    repair: Callable | None = None
-    operands: dict = field(default_factory=dict)
+    repair: Callable[..., Any] | None = None
+    operands: dict[Any, Any] = field(default_factory=dict)
     step: Any = None  # the step to be replaced, where it is not the origin itself
 
 
@@ -39,16 +39,16 @@ class Scene:
     """
 
     step: Any
-    values: list
-    at: list
+    values: list[Any]
+    at: list[Any]
     out: Any
     ct: Any
     masked: bool
-    makers: list
+    makers: list[Any]
     dtype: Any
 
 
-def explain(walk, origin, direction: str) -> Explanation:
+def explain(walk: Any, origin: Any, direction: str) -> Explanation:
     """The mechanism of an origin."""
     scene = _scene(walk, origin, direction)
     table = FORWARD if direction == "forward" else BACKWARD
@@ -120,7 +120,7 @@ def _unselected(walk, step, origin, shape, ct) -> bool:
 # --- repairs ----------------------------------------------------------------------------------------------------------
 
 
-def _guarded(bad: Callable, safe: float) -> Callable:
+def _guarded(bad: Callable[..., Any], safe: float) -> Callable[..., Any]:
     """The double where: entries that `bad` finds are replaced by a safe value before the equation."""
 
     def repair(step, *values):
@@ -141,7 +141,7 @@ def _put(mask, v, safe):
     return jnp.where(mask, jnp.asarray(safe, v.dtype), v)
 
 
-def _first_guarded(bad: Callable, safe: float) -> Callable:
+def _first_guarded(bad: Callable[..., Any], safe: float) -> Callable[..., Any]:
     def repair(step, *values):
         mask = lax.stop_gradient(bad(values[0]))
         return step.fun(_put(mask, values[0], safe), *values[1:])

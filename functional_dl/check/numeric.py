@@ -9,12 +9,13 @@ Source: Ridders, Accurate computation of F'(x) and F'(x)F''(x), Adv. Eng. Softw.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.tree_util import tree_flatten, tree_unflatten
 
+from functional_dl.aliases import PyTree
 from functional_dl.check.function import Function, is_complex, is_inexact, pairing, widen
 from functional_dl.estimates import Estimate, extrapolated_rows
 
@@ -37,7 +38,7 @@ class Slopes(NamedTuple):
     kink: np.ndarray  # whether left and right differ by more than their errors
 
     @property
-    def interval(self):
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """Where a generalised derivative along the line lies, errors included."""
         low = np.where(self.kink, np.minimum(self.left, self.right), self.value)
         high = np.where(self.kink, np.maximum(self.left, self.right), self.value)
@@ -121,7 +122,7 @@ def along(function: Function, direction: Sequence[np.ndarray], ct: Sequence[np.n
     return slopes(value, function.eps)
 
 
-def estimate_jvp(fun: Callable, primals: Sequence, tangents: Sequence) -> Estimate:
+def estimate_jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Estimate:
     r"""f'(x) v from values of f alone: lim (f(x + h v) - f(x)) / h.
 
     Args:
@@ -166,7 +167,7 @@ def estimate_jvp(fun: Callable, primals: Sequence, tangents: Sequence) -> Estima
     return Estimate(tree_unflatten(function.out_tree, values), tree_unflatten(function.out_tree, errors))
 
 
-def estimate_vjp(fun: Callable, primals: Sequence, ct) -> Estimate:
+def estimate_vjp(fun: Callable[..., Any], primals: Sequence[Any], ct: PyTree) -> Estimate:
     r"""f'(x)^T ct from values of f alone: entry i is d/dt <ct, f(x + t e_i)> at t = 0.
 
     Costs some 28 evaluations of fun for each entry of the primals.

@@ -5,6 +5,7 @@ It needs mpmath, which is imported when asked for.
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,9 @@ def available() -> bool:
     return importlib.util.find_spec("mpmath") is not None
 
 
-def partial_derivative(exact: Callable, primals: Sequence, argument: int = 0, digits: int = DIGITS) -> np.ndarray:
+def partial_derivative(
+    exact: Callable[..., Any], primals: Sequence[Any], argument: int = 0, digits: int = DIGITS
+) -> np.ndarray:
     r"""\partial f / \partial x_i, entry by entry, of a function that works entry by entry.
 
     Args:

@@ -8,13 +8,14 @@ The file is a page if its name ends in .html, else JSON: a list of reports with 
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _REPORTS = "functional_dl_reports"
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: Any) -> None:
     parser.addoption(
         "--check-vjp-report",
         metavar="FILE",
@@ -24,7 +25,7 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture
-def check_vjp(request):
+def check_vjp(request: Any) -> Any:
     """`functional_dl.check.assert_vjp`, whose reports go into --check-vjp-report."""
     from functional_dl import check  # not at start-up: importing JAX takes a second
 
@@ -39,7 +40,7 @@ def check_vjp(request):
     return assert_and_keep
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     path = config.getoption("--check-vjp-report")
     if path is None:
         return

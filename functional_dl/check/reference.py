@@ -14,7 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from functional_dl.aliases import Array
 from functional_dl.check import numeric
 from functional_dl.check.compiling import jit
 from functional_dl.check.function import Function, is_complex, pairing, widen
@@ -27,11 +29,11 @@ DENSE = 20_000_000  # entries of a numeric Jacobian, at the most
 COORDINATES = 3000  # real entries of the primals of which a numeric Jacobian is taken, at the most
 
 
-def dtype_name(x) -> str:
+def dtype_name(x: Array) -> str:
     return {"complex64": "float32", "complex128": "float64"}.get(str(x.dtype), str(x.dtype))
 
 
-def eps(x) -> float:
+def eps(x: Array) -> float:
     return float(jnp.finfo(x.dtype).eps)
 
 
@@ -44,7 +46,7 @@ class Reference:
       jacobian: (J^T, error) in real entries, where the source is numeric.
     """
 
-    def __init__(self, function: Function, rng: np.random.Generator):
+    def __init__(self, function: Function, rng: np.random.Generator) -> None:
         self.function = function
         self.rng = rng
         self.source, self.disagreement = "", ""
@@ -70,7 +72,7 @@ class Reference:
         function = self.function
         return self._jit(lambda active, cts: jax.vjp(lambda active: function.of_active(active), active)[1](cts)[0])
 
-    def pull_at(self, active: Sequence, cts: Sequence) -> list[np.ndarray]:
+    def pull_at(self, active: Sequence[Any], cts: Sequence[Any]) -> list[np.ndarray]:
         """JAX's pullback of the function at other primals, in double precision where that is possible."""
         with double():
             if not self.function.wide:
@@ -78,7 +80,7 @@ class Reference:
                 cts = [np.asarray(c).astype(self.function.outs[i].dtype) for c, i in zip(cts, self.function.out_active)]
             return [widen(bar) for bar in self._compiled(list(active), list(cts))]
 
-    def pull(self, cts: Sequence) -> list[np.ndarray]:
+    def pull(self, cts: Sequence[Any]) -> list[np.ndarray]:
         """Right cotangents of the differentiable leaves, given those of the differentiable outputs."""
         if self.source == "numeric":
             return self._from_jacobian(cts)[0]
@@ -89,7 +91,7 @@ class Reference:
         function = self.function
         return self._jit(lambda active, tangents: jax.jvp(lambda *a: function.of_active(a), active, tangents)[1])
 
-    def column(self, k: int, index) -> list[np.ndarray]:
+    def column(self, k: int, index: Any) -> list[np.ndarray]:
         """What one entry of one leaf moves: d outputs / d entry."""
         tangents = [np.zeros(x.shape, x.dtype) for x in self.function.wide_point]
         tangents[k][index] = 1.0
@@ -116,7 +118,7 @@ class Reference:
         function = self.function
         return self._jit(lambda active, cts: jax.vjp(lambda active: function.of_active(active), active)[1](cts)[0])
 
-    def pull_low(self, cts: Sequence) -> list[np.ndarray] | None:
+    def pull_low(self, cts: Sequence[Any]) -> list[np.ndarray] | None:
         """JAX's pullback in the caller's dtypes; None where there is none."""
         if not self.function.traceable:
             return None
@@ -127,7 +129,7 @@ class Reference:
 
     # --- tolerances
 
-    def tolerance(self, cts: Sequence, expected: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def tolerance(self, cts: Sequence[Any], expected: Sequence[np.ndarray]) -> list[np.ndarray]:
         """For each leaf, how far from `expected` each entry may be."""
         squares = [np.zeros(e.shape) for e in expected]
         for _ in range(SIGNS):
@@ -200,7 +202,7 @@ class Reference:
         return random_like(like, self.rng)
 
 
-def random_like(like, rng) -> np.ndarray:
+def random_like(like: ArrayLike, rng: Any) -> np.ndarray:
     """An array of doubles with entries of both signs, none of them small; complex where `like` is."""
     entries = rng.uniform(0.5, 1.5, np.shape(like)) * rng.choice([-1.0, 1.0], np.shape(like))
     if is_complex(like):

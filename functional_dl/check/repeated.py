@@ -4,6 +4,8 @@ Here paths meet several faulty equations, so the cotangents are not affine in w:
 place.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +22,12 @@ CHAINS = 6  # such kinds
 STEPS = ("step", "stack")  # the equations that an unrolled loop is put together with
 
 
-def pairs(simulation) -> list[tuple[Fault, list[np.ndarray]]]:
+def pairs(simulation: Any) -> list[tuple[Fault, list[np.ndarray]]]:
     """(fault, cotangents): edges cut at all equations of a kind, loops truncated, one fault in all of a kind."""
     return _cut_edges(simulation) + _truncations(simulation) + _same_faults(simulation)
 
 
-def _kinds(simulation) -> dict[tuple, list[int]]:
+def _kinds(simulation) -> dict[tuple[Any, ...], list[int]]:
     """Edges by the kind of their equation (its name and shapes) and the operand."""
     groups: dict[tuple, list[int]] = {}
     for m, (n, j) in enumerate(simulation.edges):
@@ -33,7 +35,7 @@ def _kinds(simulation) -> dict[tuple, list[int]]:
     return {kind: members for kind, members in groups.items() if len(members) > 2 and kind[0] not in STEPS}
 
 
-def _kind(simulation, n) -> tuple:
+def _kind(simulation, n) -> tuple[Any, ...]:
     site = simulation.program.steps[n]
     return (site.name, *[np.shape(simulation.values[i]) for i in site.ins])
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Finding:
     tolerance: float | None = None
     candidates: tuple[str, ...] = ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.argument or 'all arguments'}: {self.cause}", f"  {self.message}"]
         if self.index is not None:
             at = f"[{', '.join(map(str, self.index))}]" if self.index else ""
@@ -115,7 +116,7 @@ class Report:
         """Whether no fault was found."""
         return not self.findings
 
-    def __str__(self):
+    def __str__(self) -> str:
         verdict = "passed" if self.passed else f"FAILED, {len(self.findings)} fault(s)"
         lines = [f"{self.name}: {verdict}  ({self.comparisons} numbers against {self.reference or 'nothing'})"]
         lines += [str(finding) for finding in self.findings]
@@ -125,7 +126,7 @@ class Report:
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[Any, Any]:
         """Plain data: what to_json writes."""
         return {
             "name": self.name,
@@ -153,14 +154,14 @@ class Report:
             ],
         }
 
-    def to_json(self, path=None) -> str:
+    def to_json(self, path: str | Path | None = None) -> str:
         """The report as JSON text; written to `path` too, if given."""
         text = json.dumps(self.to_dict(), indent=2)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
-    def to_html(self, path=None) -> str:
+    def to_html(self, path: str | Path | None = None) -> str:
         """The report as a page that needs nothing else, with a map of the errors; written to `path` too, if given."""
         text = _page(self)
         if path is not None:
@@ -174,7 +175,7 @@ class Report:
 class GradientMismatch(AssertionError):
     """A backward pass is wrong.  `report` says how."""
 
-    def __init__(self, report: Report):
+    def __init__(self, report: Report) -> None:
         super().__init__(str(report))
         self.report = report
 

@@ -10,7 +10,7 @@ several cotangents, is the explanation.  A value that is used in several places 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -46,7 +46,7 @@ def cancellation(evidence: Evidence) -> list[np.ndarray]:
     return list(np.sqrt(np.sum(terms**2, axis=0)))
 
 
-def of(evidence: Evidence):
+def of(evidence: Evidence) -> Any:
     """The simulation of a check, made once for all its arguments."""
     reference = evidence.reference
     if reference.source != "autodiff" or not reference.function.wide:
@@ -74,7 +74,7 @@ def _prepare(evidence):
 class Simulation:
     """A listed program at a point, with the cotangents of the trials."""
 
-    def __init__(self, program, point, cts):
+    def __init__(self, program: Any, point: Any, cts: Sequence[Any]) -> None:
         self.program, self.point, self.cts = program, [np.asarray(x) for x in point], cts
         self.values = {
             n: v if jnp.issubdtype(jax.typeof(v).dtype, jax.dtypes.extended) else np.asarray(v)
@@ -97,7 +97,7 @@ class Simulation:
         return [jnp.stack([jnp.asarray(c) for c in own]) for own in zip(*self.cts)]
 
     @functools.cached_property
-    def of_edges(self):
+    def of_edges(self) -> Any:
         """The responses to every edge."""
         try:
             return self.responses(None) if self.edges else None
@@ -105,7 +105,7 @@ class Simulation:
             return None
 
     @functools.cached_property
-    def of_faults(self):
+    def of_faults(self) -> Any:
         """All faults, and the responses to them."""
         faults = faults_of(self.program, self.values, self._dependent())[:FAULTS]
         try:
@@ -139,7 +139,7 @@ class Simulation:
         return [(b.shape, b.dtype) for b in base] == [(o.shape, o.dtype) for o in own]
 
     @functools.cached_property
-    def of_repeated(self):
+    def of_repeated(self) -> Any:
         """Faults that all equations of a kind share, as the steps of an unrolled loop do: (fault, cotangents) pairs."""
         try:
             return repeated.pairs(self)
@@ -166,7 +166,7 @@ class Simulation:
                 parts.append([widen(r)[: len(block)] for r in compiled(jnp.asarray(padded))])
         return [np.concatenate(rows) for rows in zip(*parts)]
 
-    def bars(self, faults: list[Fault] | None):
+    def bars(self, faults: list[Fault] | None) -> Any:
         """w -> cotangents with w_m of fault m (or of edge m) in place: one array a leaf, of shape (trials, *leaf)."""
         by_site: dict[int, list] = {}
         entries: list[Any] = self.edges if faults is None else faults
@@ -195,7 +195,7 @@ class Simulation:
         return bars
 
     @functools.cached_property
-    def of_recomputed(self):
+    def of_recomputed(self) -> Any:
         """(fault, cotangents) of programs with one forward equation changed: a backward pass that computes fun anew,
         wrongly.  One program computes them all: change m is in place where w_m is 1."""
         changes: list[tuple[int, str, str, Callable]] = []

@@ -1,13 +1,14 @@
 """check_vjp: a backward pass against the derivative of its function."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
 
+from functional_dl.aliases import Array, PyTree
 from functional_dl.check import diagnosis, kinks, reference, simulation
 from functional_dl.check.evidence import Evidence, Trial
 from functional_dl.check.function import Function, is_inexact, widen
@@ -21,11 +22,18 @@ ROUNDED = 8  # last places that a primal may be off by, where fun is ill-conditi
 class Answer(NamedTuple):
     """One call of the user's pullback: the cotangents as they were rounded, and what came back, in double precision."""
 
-    cts: list
-    bars: list
+    cts: list[Any]
+    bars: list[Any]
 
 
-def check_vjp(fun: Callable, fun_vjp: Callable, *primals, ct=None, name: str | None = None, seed: int = 0) -> Report:
+def check_vjp(
+    fun: Callable[..., Any],
+    fun_vjp: Callable[..., Any],
+    *primals: PyTree,
+    ct: Array | None = None,
+    name: str | None = None,
+    seed: int = 0,
+) -> Report:
     r"""Judges a hand-written backward pass and names what is wrong with it.
 
     Right is  x_i_bar = (\partial f / \partial x_i)^T y_bar  for every primal x_i, up to the rounding that the primals'
@@ -53,7 +61,7 @@ def check_vjp(fun: Callable, fun_vjp: Callable, *primals, ct=None, name: str | N
     return _Check(function, fun_vjp, ct, name or _name(fun_vjp, fun), np.random.default_rng(seed)).run()
 
 
-def assert_vjp(fun: Callable, fun_vjp: Callable, *primals, **options) -> Report:
+def assert_vjp(fun: Callable[..., Any], fun_vjp: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
     """`check_vjp`, raising GradientMismatch (an AssertionError) with the report where it finds a fault."""
     report = check_vjp(fun, fun_vjp, *primals, **options)
     if not report.passed:
@@ -61,7 +69,7 @@ def assert_vjp(fun: Callable, fun_vjp: Callable, *primals, **options) -> Report:
     return report
 
 
-def check_custom_vjp(fun: Callable, *primals, **options) -> Report:
+def check_custom_vjp(fun: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
     """`check_vjp` of a function decorated with `jax.custom_vjp`: its rule against its own body.
 
     Raises:
@@ -82,17 +90,17 @@ def _name(fun_vjp, fun) -> str:
 class _Check:
     """One run of check_vjp."""
 
-    def __init__(self, function, fun_vjp, ct, name, rng):
+    def __init__(self, function: Function, fun_vjp: Callable[..., Any], ct: Any, name: str, rng: Any) -> None:
         self.function, self.fun_vjp, self.name, self.rng = function, fun_vjp, name, rng
         self.given_ct = ct
         self.findings: list[Finding] = []
         self.notes: list[str] = []
         self.comparisons = 0
 
-    def report(self, arguments=(), source=""):
+    def report(self, arguments: Sequence[Argument] = (), source: str = "") -> Report:
         return Report(self.name, tuple(self.findings), tuple(arguments), source, self.comparisons, tuple(self.notes))
 
-    def found(self, cause, argument, message, **more):
+    def found(self, cause: Any, argument: Any, message: Any, **more: Any) -> None:
         candidates = (cause, *diagnosis.ALIKE.get(cause, ()))
         self.findings.append(Finding(cause, argument, message, candidates=candidates, **more))
 
@@ -287,7 +295,7 @@ class _Check:
             return " Leading axes are not summed over."
         return ""
 
-    def call(self, cts) -> Answer:
+    def call(self, cts: Sequence[Any]) -> Answer:
         """The user's cotangents of the differentiable leaves, for cotangents of the differentiable outputs."""
         own = [self._own(c, y) for c, y in zip(cts, self._outs())]
         bars = self.pullback(self._ct_tree(own))

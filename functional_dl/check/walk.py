@@ -29,40 +29,40 @@ class Walk(Listing):
 
     calls = MARKED
 
-    def __init__(self, fun: Callable, args: Sequence):
+    def __init__(self, fun: Callable[..., Any], args: Sequence[Any]) -> None:
         super().__init__()
         self.values: dict[int, Any] = {}
         jaxpr, self.out_tree = staged(fun, *args)
         self.inputs = [self.constant(jnp.asarray(x)) for x in jax.tree.leaves(args)]
         self.outputs = self.run(jaxpr, self.inputs)
 
-    def constant(self, value, aval=None):
+    def constant(self, value: Any, aval: Any = None) -> Any:
         name = super().constant(value)
         self.values[name] = value
         return name
 
-    def add(self, step: Step):
+    def add(self, step: Step) -> Any:
         self.values |= zip(step.outs, step.fun(*[self.values[i] for i in step.ins]))
         self.steps.append(step)
         return step.outs
 
-    def takes_apart(self, eqn, operands):
+    def takes_apart(self, eqn: Any, operands: Any) -> Any:
         more = {"scan": scan_equations, "while": lambda params: 1}.get(eqn.primitive.name)
         return more is None or len(self.steps) + more(eqn.params) <= LONGEST
 
-    def concrete(self, value):
+    def concrete(self, value: Any) -> Any:
         return np.asarray(self.values[value])
 
-    def condition(self, jaxpr, values):
+    def condition(self, jaxpr: Any, values: Any) -> Any:
         before = len(self.steps)
         going = super().condition(jaxpr, values)
         del self.steps[before:]  # a condition has no derivative
         return going
 
-    def goes_on(self, going):
+    def goes_on(self, going: Any) -> Any:
         return len(self.steps) < LONGEST and super().goes_on(going)
 
-    def select(self, eqn, going, new, old):
+    def select(self, eqn: Any, going: Any, new: Any, old: Any) -> Any:
         mask = self.concrete(going)
         mask = self.constant(jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (np.ndim(self.values[new]) - mask.ndim)),
                                               np.shape(self.values[new])))  # fmt: skip

@@ -1,6 +1,7 @@
 """A kink of a function of one number, as a chain of its own: the interval of slopes, and the value taken from it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -9,7 +10,9 @@ from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.step import Oracle, Step
 
 
-def at_kink(symbol: str, where: str, fun: Callable, at: float, ends: tuple[float, float], value: float, name: str = ""):
+def at_kink(
+    symbol: str, where: str, fun: Callable[..., Any], at: float, ends: tuple[float, float], value: float, name: str = ""
+) -> tuple[tuple[Step, Step, Step], Oracle]:
     r"""(steps, oracle) of the chain "at WHERE": Clarke's interval from the one-sided slopes, and the element taken.
 
     Args:

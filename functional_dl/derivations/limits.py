@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from functional_dl.aliases import Array
 from functional_dl.estimates import Estimate, extrapolated_rows
 
 EPS = float(np.finfo(np.float64).eps)
@@ -28,11 +29,11 @@ class Limit:
 
     quotient: Callable[..., Any]
 
-    def __call__(self, *point):
+    def __call__(self, *point: Array) -> Array:
         (stacked,) = _on_grid((self.quotient,))(jnp.asarray(GRID), *point)
         return extrapolated(tree_map(lambda leaf: leaf[1:], stacked))
 
-    def at(self, h, *point):
+    def at(self, h: Any, *point: Any) -> Any:
         return self.quotient(jnp.asarray(h, float), *point)
 
 
@@ -49,7 +50,7 @@ class Approach:
         return _rows(len(self.steps), tree_leaves(self.stacked))
 
 
-def extrapolated(stacked):
+def extrapolated(stacked: np.ndarray) -> Array:
     """The limit as a tree, from a tree whose leaves have STEPS as their first axis."""
     leaves, tree = tree_flatten(stacked)
     xp = jnp if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else np
@@ -59,7 +60,7 @@ def extrapolated(stacked):
     return tree_unflatten(tree, [jnp.asarray(v, leaf.dtype).reshape(leaf.shape[1:]) for v, leaf in parts])
 
 
-def approaches(limits: tuple[Limit, ...], point) -> list[tuple[Approach, Approach]]:
+def approaches(limits: tuple[Limit, ...], point: tuple[Any, ...]) -> list[tuple[Approach, Approach]]:
     """The quotients of several limits at STEPS and at SHOWN, compiled together."""
     found = _on_grid(tuple(limit.quotient for limit in limits))(jnp.asarray(GRID), *point)
     return [(_part(stacked, slice(1, None)), _part(stacked, np.array([0, 2, 4]))) for stacked in found]
@@ -70,7 +71,7 @@ def _part(stacked, rows) -> Approach:
 
 
 @functools.lru_cache(maxsize=1024)
-def _on_grid(quotients: tuple[Callable, ...]) -> Callable:
+def _on_grid(quotients: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
     def at_all(grid, *point):
         return [jax.vmap(lambda h: quotient(h, *point))(grid) for quotient in quotients]
 
@@ -82,7 +83,7 @@ def _rows(count: int, leaves, xp: Any = np):
     return xp.concatenate([xp.zeros((count, 0)), *(xp.asarray(leaf, float).reshape(count, -1) for leaf in leaves)], 1)
 
 
-def extrapolate(table, xp: Any = np) -> Estimate:
+def extrapolate(table: np.ndarray, xp: Any = np) -> Estimate:
     """The limit of q(h) = q_0 + c_1 h + c_2 h^2 + ... from its values at STEPS (Neville's scheme, backwards in h).
 
     Of the scheme the entry is taken that agrees best with its neighbours; its error is that disagreement, and the

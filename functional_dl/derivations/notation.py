@@ -1,16 +1,18 @@
 """What many derivations write alike: a definition by difference quotients, and points to try it at."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.limits import Limit
 from functional_dl.tree import subtract, vdot
 
 
-def slope_of(fun: Callable, argument: int = 0) -> Limit:
+def slope_of(fun: Callable[..., Any], argument: int = 0) -> Limit:
     """lim (f(x + h) - f(x)) / h entry by entry, x the argument of that place."""
 
     def quotient(h, *primals):
@@ -19,7 +21,7 @@ def slope_of(fun: Callable, argument: int = 0) -> Limit:
     return Limit(quotient)
 
 
-def pulled_back(fun: Callable, argument: int = 0) -> Limit:
+def pulled_back(fun: Callable[..., Any], argument: int = 0) -> Limit:
     """x_bar_i = sum_k y_bar_k lim (y_k(x + h e_i) - y_k(x)) / h for every entry i of x, the argument of that place.
 
     A point is fun's primals and the cotangent y_bar.  x and y may be pytrees; i and k then number all of their entries.
@@ -38,12 +40,12 @@ def pulled_back(fun: Callable, argument: int = 0) -> Limit:
     return Limit(quotient)
 
 
-def moved(primals: Sequence, argument: int, x) -> tuple:
+def moved(primals: Sequence[Any], argument: int, x: Any) -> tuple[Any, ...]:
     """The primals with another value at one place."""
     return (*primals[:argument], x, *primals[argument + 1 :])
 
 
-def outer(a, b):
+def outer(a: Array, b: Array) -> Array:
     """a_i b_j."""
     return a[:, None] * b[None, :]
 
@@ -51,7 +53,7 @@ def outer(a, b):
 # Points.  A distribution is a function of a key; `drawing` makes a point of several.
 
 
-def drawing(*distributions: Callable) -> Callable:
+def drawing(*distributions: Callable[..., Any]) -> Callable[..., Any]:
     """draw(key): one independent draw of each."""
 
     def draw(key):
@@ -61,17 +63,17 @@ def drawing(*distributions: Callable) -> Callable:
     return draw
 
 
-def normal(*shape: int, scale: float = 1.0) -> Callable:
+def normal(*shape: int, scale: float = 1.0) -> Callable[..., Any]:
     """Independent standard normal entries, times `scale`."""
     return lambda key: scale * jax.random.normal(key, shape, float)
 
 
-def uniform(*shape: int, low: float, high: float) -> Callable:
+def uniform(*shape: int, low: float, high: float) -> Callable[..., Any]:
     """Independent entries, even in [low, high)."""
     return lambda key: jax.random.uniform(key, shape, float, low, high)
 
 
-def away(*shape: int, kinks: Sequence[float] = (0.0,), gap: float = 0.25, reach: float = 1.5) -> Callable:
+def away(*shape: int, kinks: Sequence[float] = (0.0,), gap: float = 0.25, reach: float = 1.5) -> Callable[..., Any]:
     """Entries at a distance between gap and reach from one of the kinks, on either side of it and clear of the others.
 
     The first entries go round all sides of all kinks, so that no piece of the function is left out.
@@ -91,7 +93,7 @@ def away(*shape: int, kinks: Sequence[float] = (0.0,), gap: float = 0.25, reach:
     return distribution
 
 
-def simplex(*shape: int) -> Callable:
+def simplex(*shape: int) -> Callable[..., Any]:
     """Distributions on the last axis, every probability above 0."""
 
     def distribution(key):
@@ -101,17 +103,17 @@ def simplex(*shape: int) -> Callable:
     return distribution
 
 
-def labels(*shape: int, classes: int) -> Callable:
+def labels(*shape: int, classes: int) -> Callable[..., Any]:
     """Class numbers."""
     return lambda key: jax.random.randint(key, shape, 0, classes)
 
 
-def one_hot(rows: int, classes: int) -> Callable:
+def one_hot(rows: int, classes: int) -> Callable[..., Any]:
     """Rows with a single 1."""
     return lambda key: jnp.eye(classes)[jax.random.randint(key, (rows,), 0, classes)]
 
 
-def signs(*shape: int) -> Callable:
+def signs(*shape: int) -> Callable[..., Any]:
     """Entries -1 and 1, in turn from a random start."""
 
     def distribution(key):
@@ -124,7 +126,7 @@ def signs(*shape: int) -> Callable:
     return distribution
 
 
-def masks(*shape: int, kept: float) -> Callable:
+def masks(*shape: int, kept: float) -> Callable[..., Any]:
     """Entries 1 with probability `kept` and else 0; the first is 0 and the second 1."""
 
     def distribution(key):
@@ -134,7 +136,7 @@ def masks(*shape: int, kept: float) -> Callable:
     return distribution
 
 
-def distinct(*shape: int, gap: float = 0.25) -> Callable:
+def distinct(*shape: int, gap: float = 0.25) -> Callable[..., Any]:
     """Entries that differ by at least gap, in random order."""
 
     def distribution(key):
@@ -147,12 +149,12 @@ def distinct(*shape: int, gap: float = 0.25) -> Callable:
     return distribution
 
 
-def constant(value) -> Callable:
+def constant(value: float) -> Callable[..., Any]:
     """The same every time."""
     return lambda key: jnp.asarray(value)
 
 
-def spd(n: int) -> Callable:
+def spd(n: int) -> Callable[..., Any]:
     """Symmetric positive definite matrices, eigenvalues of at least 1."""
 
     def distribution(key):
@@ -162,6 +164,6 @@ def spd(n: int) -> Callable:
     return distribution
 
 
-def regular(n: int) -> Callable:
+def regular(n: int) -> Callable[..., Any]:
     """Square matrices well away from singular ones: 2 I and a bounded random part."""
     return lambda key: 2.0 * jnp.eye(n) + jax.random.uniform(key, (n, n), float, -0.4, 0.4)

@@ -37,19 +37,19 @@ class Record:
     statement: str
     steps: tuple[Step, ...]
     source: str
-    draw: Callable[[Key], tuple]
+    draw: Callable[[Key], tuple[Any, ...]]
     fun: Callable[..., Any] | None = None
     arguments: tuple[str, ...] = ()
     slope: bool = False
     exact: Callable[..., Any] | None = None
     oracles: tuple[Oracle, ...] = ()
     kinks: tuple[str, ...] = ()
-    ties: Callable[[Key], tuple[tuple, ...]] | None = None
-    also: Callable[[Key], tuple[tuple, ...]] | None = None
+    ties: Callable[[Key], tuple[tuple[Any, ...], ...]] | None = None
+    also: Callable[[Key], tuple[tuple[Any, ...], ...]] | None = None
     point: str = ""
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError(f"{self.name}: steps: expected at least one line, got none")
         if self.fun is not None and not self.arguments:

@@ -71,7 +71,7 @@ class Verification:
         assert wrong is not None
         return f"{self.name}: FAILED, line {wrong} is wrong ({count})\n  {self.steps[wrong - 1].latex}"
 
-    def __str__(self):
+    def __str__(self) -> str:
         width = max(len(c.against) for c in self.comparisons)
         rows = [f"  line  {'held to':{width}}  {'error':>9}  {'allowed':>9}"]
         for c in self.comparisons:

@@ -37,9 +37,9 @@ class Step:
     evaluate: Callable[..., Any]
     kind: Kind = "equal"
     chain: str = ""
-    tight: Callable[[Key], tuple] | None = None
+    tight: Callable[[Key], tuple[Any, ...]] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         arguments.choice("kind", self.kind, KINDS)
         if (self.kind == "at_most") != (self.tight is not None):
             raise ValueError(f"tight: belongs to lines of the kind at_most and to no other; got {self.kind!r}")
@@ -65,5 +65,5 @@ class Oracle:
     line: Line = "both"
     tolerance: float = 2.0**-36
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         arguments.choice("line", self.line, get_args(Line))

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import tree_leaves, tree_structure
 
 from functional_dl import arguments, check, reverse
-from functional_dl.aliases import Key
+from functional_dl.aliases import Array, Key, PyTree
 from functional_dl.check import precise
 from functional_dl.derivations.limits import (
     EPS,
@@ -72,7 +72,7 @@ def verify(derivation: Record, key: Key | None = None, points: int = 3, oracles:
 class _Run:
     """Collects comparisons; of those of one line with one judge, the worst is kept."""
 
-    def __init__(self, derivation: Record):
+    def __init__(self, derivation: Record) -> None:
         self.derivation = derivation
         self.found: dict[tuple[int, str], Comparison] = {}
         self.notes: tuple[str, ...] = ()
@@ -81,14 +81,16 @@ class _Run:
     def rows(self) -> tuple[Comparison, ...]:
         return tuple(self.found[at] for at in sorted(self.found, key=lambda at: at[0]))
 
-    def add(self, line: int, against: str, error: float, tolerance: float, note: str = "", passed: bool | None = None):
+    def add(
+        self, line: int, against: str, error: float, tolerance: float, note: str = "", passed: bool | None = None
+    ) -> None:
         passed = bool(error <= tolerance) if passed is None else passed
         new = Comparison(line + 1, against, float(error), float(tolerance), passed, note)
         old = self.found.get((line, against))
         if old is None or (old.passed, -old.share) > (new.passed, -new.share):
             self.found[line, against] = new
 
-    def compare(self, line: int, against: str, actual, expected, tolerance) -> None:
+    def compare(self, line: int, against: str, actual: Any, expected: Any, tolerance: Any) -> None:
         """Largest |actual - expected| over tolerance; trees and shapes must be the same."""
         problem = _misfit(actual, expected)
         if problem:
@@ -107,7 +109,7 @@ class _Run:
 
     # --- each line against the one above
 
-    def lines(self, points, key) -> None:
+    def lines(self, points: list[Any], key: Array) -> None:
         for places in self.derivation.chains.values():
             for i, point in enumerate(points):
                 values = line_values([self.derivation.steps[place] for place in places], point)
@@ -118,12 +120,12 @@ class _Run:
             for above, here in itertools.pairwise(places):
                 self.tight(above, here, key)
 
-    def value(self, line: int):
+    def value(self, line: int) -> Array:
         """What the line is at the first point."""
         value = self.first[line]
         return extrapolated(value[0].stacked) if isinstance(self.derivation.steps[line].evaluate, Limit) else value
 
-    def spread(self, line: int):
+    def spread(self, line: int) -> Any:
         """A bound of the error of that value: of an extrapolated limit, as far as it can be believed; else 0."""
         if not isinstance(self.derivation.steps[line].evaluate, Limit):
             return 0.0
@@ -131,7 +133,7 @@ class _Run:
         size = max(1.0, float(np.max(np.abs(found.value), initial=0.0)))
         return np.minimum(found.error, UNCERTAIN * size)
 
-    def pair(self, above: int, here: int, upper, lower) -> None:
+    def pair(self, above: int, here: int, upper: PyTree, lower: PyTree) -> None:
         step, before = self.derivation.steps[here], self.derivation.steps[above]
         against = f"line {above + 1}"
         if isinstance(step.evaluate, Limit) and isinstance(before.evaluate, Limit):
@@ -152,7 +154,7 @@ class _Run:
         else:
             self.compare(here, against, lower, upper, _tolerance(upper, lower))
 
-    def limit(self, line: int, against: str, quotients: Approach, value) -> None:
+    def limit(self, line: int, against: str, quotients: Approach, value: Any) -> None:
         """A quotient tends to a value: the extrapolated limit is the value, and the error shrinks like h."""
         vector, table = _vector(value), quotients.table
         if table.shape[1:] != vector.shape:
@@ -168,13 +170,13 @@ class _Run:
         if order < ORDER:
             self.add(line, f"rate of {against}", 1.0 - order, 1.0 - ORDER, f"the error shrinks like h^{order:.2f}")
 
-    def belongs(self, line: int, against: str, interval, value) -> None:
+    def belongs(self, line: int, against: str, interval: Any, value: Any) -> None:
         low, high = (_vector(end) for end in interval)
         v = _vector(value)
         outside = np.maximum(np.maximum(low - v, v - high), 0.0)
         self.compare(line, against, outside, np.zeros_like(outside), UNIT)
 
-    def tight(self, above: int, here: int, key) -> None:
+    def tight(self, above: int, here: int, key: Array) -> None:
         """A bound is attained where it claims to be."""
         step = self.derivation.steps[here]
         if step.tight is not None:
@@ -184,7 +186,7 @@ class _Run:
 
     # --- the ends of chains against oracles
 
-    def oracles(self, point, last: bool) -> None:
+    def oracles(self, point: tuple[Any, ...], last: bool) -> None:
         d = self.derivation
         if d.fun is not None:
             self.numeric(point, last)
@@ -196,29 +198,29 @@ class _Run:
             self.own(oracle, point, last)
 
     @functools.cached_property
-    def fun(self) -> Callable:
+    def fun(self) -> Callable[..., Any]:
         assert self.derivation.fun is not None
         return jax.jit(self.derivation.fun)
 
-    def fun_vjp(self, *primals):
+    def fun_vjp(self, *primals: PyTree) -> tuple[Array, Callable[..., Any]]:
         """The derivation's vjp, its pullback compiled."""
         vjp = self.derivation.vjp
         assert vjp is not None
         return self.fun(*primals), jax.jit(lambda ct: vjp(*primals)[1](ct))
 
-    def primals_and_ct(self, point):
+    def primals_and_ct(self, point: tuple[Any, ...]) -> tuple[Any, ...]:
         if not self.derivation.slope:
             return tuple(point[:-1]), point[-1]
         return tuple(point), np.ones(np.shape(self.fun(*point)))
 
-    def ends(self, last: bool):
+    def ends(self, last: bool) -> Iterator[Any]:
         """(argument's place, line) of the first and last lines of the arguments' chains."""
         for name, places in self.derivation.chains.items():
             if name in self.derivation.arguments:
                 for line in {places[0], places[-1]} if last else {places[0]}:
                     yield self.derivation.arguments.index(name), line
 
-    def numeric(self, point, last) -> None:
+    def numeric(self, point: tuple[Any, ...], last: bool) -> None:
         primals, ct = self.primals_and_ct(point)
         estimate = check.estimate_vjp(self.fun, primals, ct)
         for argument, line in self.ends(last):
@@ -227,7 +229,7 @@ class _Run:
             allowed = error + self.spread(line) + _tolerance(expected, value)
             self.compare(line, "numeric derivative", value, expected, allowed)
 
-    def by_reverse(self, point) -> None:
+    def by_reverse(self, point: tuple[Any, ...]) -> None:
         primals, ct = self.primals_and_ct(point)
         bars = jax.jit(lambda ct, *primals: reverse.vjp(self.fun, *primals)[1](ct))(ct, *primals)
         for argument, line in self.ends(True):
@@ -238,7 +240,7 @@ class _Run:
     def last_line(self, argument: int) -> int:
         return self.derivation.chains[self.derivation.arguments[argument]][-1]
 
-    def check_vjp(self, point, against: str) -> None:
+    def check_vjp(self, point: tuple[Any, ...], against: str) -> None:
         primals, _ = self.primals_and_ct(point)
         d = self.derivation
         report = check.check_vjp(self.fun, self.fun_vjp, *primals, name=d.name)
@@ -251,7 +253,7 @@ class _Run:
                 note = faults[0].message if faults else ""
                 self.add(self.last_line(argument), against, worst, allowed, note, not faults)
 
-    def exact(self, point) -> None:
+    def exact(self, point: tuple[Any, ...]) -> None:
         d = self.derivation
         if d.exact is None:
             return
@@ -265,7 +267,7 @@ class _Run:
                 expected = precise.partial_derivative(d.exact, [np.asarray(x) for x in point], argument)
                 self.compare(line, "50-digit derivative", value, expected, _tolerance(expected, value))
 
-    def own(self, oracle: Oracle, point, last: bool) -> None:
+    def own(self, oracle: Oracle, point: tuple[Any, ...], last: bool) -> None:
         places = self.derivation.chains[oracle.chain]
         lines = {"first": places[:1], "last": places[-1:], "both": [places[0], places[-1]]}[oracle.line]
         lines = [line for line in dict.fromkeys(lines) if last or line == places[0]]
@@ -279,7 +281,7 @@ class _Run:
                 self.compare(line, oracle.name, value, expected, error + self.spread(line) + oracle.tolerance * size)
 
 
-def line_values(steps: list[Step], point) -> list:
+def line_values(steps: list[Step], point: tuple[Any, ...]) -> list[Any]:
     """Every line at a point, compiled together: its value, or the two Approaches of a line under a limit sign."""
     limits = tuple(step.evaluate for step in steps if isinstance(step.evaluate, Limit))
     plain = tuple(step.evaluate for step in steps if not isinstance(step.evaluate, Limit))
@@ -289,7 +291,7 @@ def line_values(steps: list[Step], point) -> list:
 
 
 @functools.lru_cache(maxsize=1024)
-def _together(evaluates: tuple[Callable, ...]) -> Callable:
+def _together(evaluates: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
     return jax.jit(lambda *point: [evaluate(*point) for evaluate in evaluates])
 
 

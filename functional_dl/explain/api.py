@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
+from functional_dl.aliases import PyTree
 from functional_dl.explain import groups, ledger
 from functional_dl.explain import recording as recording_of
 from functional_dl.explain.explanation import Explanation
@@ -25,8 +26,8 @@ from functional_dl.reverse.values import is_differentiable, tangent_dtype
 class Recipe:
     """What is needed to run the function again: it, its arguments, which are differentiated, the cotangent."""
 
-    fun: Callable
-    primals: tuple
+    fun: Callable[..., Any]
+    primals: tuple[Any, ...]
     argnums: tuple[int, ...]
     ct: Any
     names: dict[int, Name] = field(default_factory=dict)
@@ -34,8 +35,8 @@ class Recipe:
 
 
 def explain(
-    fun: Callable,
-    *primals,
+    fun: Callable[..., Any],
+    *primals: PyTree,
     argnums: int | Sequence[int] | None = None,
     ct: Any = None,
     check: bool = True,
@@ -123,7 +124,7 @@ def _chosen(argnums, primals) -> set[int]:
     return {n % count for n in given}
 
 
-def cotangents(outs: Sequence, ct: Any, tree, seed: int) -> list:
+def cotangents(outs: Sequence[Any], ct: Any, tree: Any, seed: int) -> list[Any]:
     """The outputs' cotangents: those given, else 1 for a single scalar, random numbers of size 1 for arrays."""
     if ct is not None:
         leaves, given = tree_flatten(ct)

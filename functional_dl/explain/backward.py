@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import jax
 from jax.extend.core.primitives import add_jaxvals_p
@@ -11,7 +12,9 @@ from jax.extend.core.primitives import add_jaxvals_p
 from functional_dl.explain.recording import Recording
 
 
-def sweep(recording: Recording, cts: Sequence, pulled: Callable | None = None, scoped: bool = False) -> list:
+def sweep(
+    recording: Recording, cts: Sequence[Any], pulled: Callable[..., Any] | None = None, scoped: bool = False
+) -> list[Any]:
     """Cotangents of the inputs (None for zero); `recording` then holds each value's cotangent and where it came from.
 
     Args:

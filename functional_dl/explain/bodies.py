@@ -32,21 +32,21 @@ class Body:
     """
 
     jaxpr: Any
-    values: list
+    values: list[Any]
     active: list[bool]
-    cts: list
+    cts: list[Any]
     outer: list[int]
     kinds: list[str]
     trips: int
 
 
-def body_of(entry: Entry, out_cts: Sequence) -> Body | None:
+def body_of(entry: Entry, out_cts: Sequence[Any]) -> Body | None:
     """The program inside an equation, None where there is none (or it did not run)."""
     reader = READERS.get(entry.primitive)
     return reader(entry, list(out_cts)) if reader is not None else None
 
 
-def _scan(entry: Entry, cts: list) -> Body | None:
+def _scan(entry: Entry, cts: list[Any]) -> Body | None:
     params = entry.params
     length, jaxpr, reverse = params["length"], params["jaxpr"], params["reverse"]
     if length == 0:
@@ -73,7 +73,7 @@ def _scan(entry: Entry, cts: list) -> Body | None:
     return Body(jaxpr, values, active, out_cts, list(range(len(values))), kinds, length)
 
 
-def _while(entry: Entry, cts: list) -> Body | None:
+def _while(entry: Entry, cts: list[Any]) -> Body | None:
     p = entry.params
     cond_consts, consts, init = while_parts(p, entry.operands)
     goes_on, step = function_of(p["cond_jaxpr"]), function_of(p["body_jaxpr"])
@@ -96,7 +96,7 @@ def _while(entry: Entry, cts: list) -> Body | None:
     return Body(p["body_jaxpr"], [*consts, *state], active, cts, outer, kinds, trips)
 
 
-def _cond(entry: Entry, cts: list) -> Body | None:
+def _cond(entry: Entry, cts: list[Any]) -> Body | None:
     branches = entry.params["branches"]
     if isinstance(entry.operands[0], jax.core.Tracer):
         return None
@@ -106,7 +106,7 @@ def _cond(entry: Entry, cts: list) -> Body | None:
     return Body(taken(branches, entry.operands[0]), values, active, cts, outer, ["const"] * len(values), 1)
 
 
-def _checkpoint(entry: Entry, cts: list) -> Body | None:
+def _checkpoint(entry: Entry, cts: list[Any]) -> Body | None:
     active = [s is not None for s in entry.slots]
     kinds = ["const"] * len(active)
     return Body(entry.params["jaxpr"], list(entry.operands), active, cts, list(range(len(active))), kinds, 1)

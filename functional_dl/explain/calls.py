@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from functional_dl.reverse.values import instantiate
 CUSTOM = {custom_jvp_call_p, custom_vjp_call_p}
 
 
-def called_name(primitive: Primitive, params: dict) -> str:
+def called_name(primitive: Primitive, params: dict[Any, Any]) -> str:
     """The name of the function that an equation calls, "" for other equations."""
     if primitive not in CUSTOM and primitive.name not in ("checkpoint", "remat", "remat2", "composite"):
         return ""
@@ -28,7 +29,7 @@ def called_name(primitive: Primitive, params: dict) -> str:
     return traced_function(inner)[0] if inner is not None else ""
 
 
-def function_name(fun) -> str:
+def function_name(fun: Callable[..., Any]) -> str:
     """The name of a function in a parameter of JAX's."""
     where = str(getattr(getattr(fun, "debug_info", None), "func_src_info", "") or "")
     return where.partition(" at ")[0].rsplit(".", 1)[-1]
@@ -37,13 +38,13 @@ def function_name(fun) -> str:
 class Again:
     """A function that may be called any number of times, where JAX's own may be called once."""
 
-    def __init__(self, fun: Callable):
+    def __init__(self, fun: Callable[..., Any]) -> None:
         self.call_wrapped = fun
 
 
 def applicable_again(
-    primitive: Primitive, params: dict, values: Sequence, slots: Sequence
-) -> tuple[dict, Callable | None]:
+    primitive: Primitive, params: dict[Any, Any], values: Sequence[Any], slots: Sequence[Any]
+) -> tuple[dict[Any, Any], Callable[..., Any] | None]:
     """Parameters of a call that was met with Python functions in them, such that the rule may be run more than once.
 
     The function with the derivative is staged once (the other one is then left alone: JAX wants one of the two called).
@@ -70,7 +71,7 @@ def applicable_again(
     return {**params, "subfuns": (None, again, bwd)}, lambda *xs: forward(*xs)[count:]
 
 
-def _with_jvp(alone: Callable, both: Callable, half: int) -> Callable:
+def _with_jvp(alone: Callable[..., Any], both: Callable[..., Any], half: int) -> Callable[..., Any]:
     """The function with its own rule, as JAX knows it."""
     again = jax.custom_jvp(alone)
 

@@ -10,11 +10,13 @@ The first shares no convention with anybody, the second is exact to rounding; a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl.aliases import Array
 from functional_dl.check.numeric import slopes
 from functional_dl.explain.explanation import Check
 from functional_dl.explain.program import Entry
@@ -27,7 +29,7 @@ IMPLICIT = {"custom_linear_solve", "call_hi_primitive", "linear_call", "custom_v
 VAGUE = 1e-2  # relative error: a difference that knows no better says nothing
 
 
-def check(entry: Entry, out_cts: Sequence, bars: dict[int, object], seed: int = 0) -> Check | None:
+def check(entry: Entry, out_cts: Sequence[Any], bars: dict[int, object], seed: int = 0) -> Check | None:
     """The step's check.
 
     Args:
@@ -86,13 +88,13 @@ def _against_jax(outs, points, cts, bars) -> Check | None:
     return Check(bool(worst <= allowed), worst, allowed, ORACLES[1])
 
 
-def rounding(dtype, arrays) -> float:
+def rounding(dtype: Any, arrays: Any) -> float:
     """What the rounding of sums of up to n terms allows, n the largest array's size, relative to the result's norm."""
     longest = max((x.size for x in arrays), default=1)
     return float(jnp.finfo(dtype).eps) * (32 + 2 * np.sqrt(longest))
 
 
-def cancellation(cts, size: float) -> float:
+def cancellation(cts: Any, size: float) -> float:
     """How much larger than the result (of norm `size`) the terms are that it is the difference of.
 
     At y = tanh x near 1 the cotangent is y_bar - y_bar y^2, whose terms are of the size of y_bar: rounded relative to
@@ -140,13 +142,13 @@ def _noise(values, points, weights) -> float:
     return unit * sum(float(np.abs(w * np.asarray(y, np.float64)).sum()) for w, y in zip(weights, values))
 
 
-def _is_indirect(entry: Entry, arrays: Sequence) -> bool:
+def _is_indirect(entry: Entry, arrays: Sequence[Any]) -> bool:
     """Whether differences of the equation are not what its rule is to agree with: complex numbers have more
     directions than one; a solver's derivative is its equation's, whatever it reads besides (a factorisation)."""
     return entry.primitive.name in IMPLICIT or any(wide(x).dtype.kind == "c" for x in arrays)
 
 
-def wide(x) -> np.ndarray:
+def wide(x: Array) -> np.ndarray:
     """The array in double precision."""
     array = np.asarray(x)
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

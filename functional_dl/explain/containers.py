@@ -12,17 +12,18 @@ from jax.tree_util import (
     tree_leaves,
 )
 
+from functional_dl.aliases import Key
 from functional_dl.explain.literals import plain, show
 
 
 class Text:
     """A leaf that prints as it is."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str) -> None:
         self.text = text
 
 
-def access(key) -> str:
+def access(key: Key) -> str:
     if isinstance(key, DictKey):
         return f"[{show(key.key) if isinstance(key.key, str) else repr(key.key)}]"
     if isinstance(key, SequenceKey):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import networkx
 
 
-def view(module: str, function: str = "render") -> Callable:
+def view(module: str, function: str = "render") -> Callable[..., Any]:
     """The function that shows an explanation in some way; its file is loaded when it is first asked for."""
     return getattr(importlib.import_module(f"{__package__}.{module}"), function)
 

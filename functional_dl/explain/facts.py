@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl.aliases import Array
 from functional_dl.explain.explanation import Meeting
 from functional_dl.explain.naming import Name
 from functional_dl.explain.program import Entry
@@ -15,7 +18,7 @@ from functional_dl.reverse.latex import bar
 from functional_dl.reverse.program import Residual
 
 
-def operand(name: Name, value, number, recording) -> str:
+def operand(name: Name, value: Any, number: Any, recording: Any) -> str:
     """An operand's LaTeX: constants that are single numbers are written as such."""
     if number in recording.inputs or any(number in e.out_ids for e in recording.notebook.entries):
         return name.latex
@@ -24,7 +27,7 @@ def operand(name: Name, value, number, recording) -> str:
     return name.latex
 
 
-def way_back(equation, out_cts):
+def way_back(equation: Any, out_cts: Any) -> Any:
     def pull(cts):
         bars = equation.pull(cts)
         return [
@@ -67,13 +70,13 @@ def residuals(recording: Recording) -> tuple[set[int], dict[int, int]]:
     return kept, costs
 
 
-def positions(equation) -> list[int]:
+def positions(equation: Any) -> list[int]:
     """Positions among the residuals that a flattened equation reads."""
     held = [*equation.operands, *equation.results] if hasattr(equation, "operands") else equation.residuals[1]
     return [x.position for x in held if type(x) is Residual]
 
 
-def meetings_of(recording: Recording, names, first, offset) -> dict[int, list[Meeting]]:
+def meetings_of(recording: Recording, names: Any, first: Any, offset: Any) -> dict[int, list[Meeting]]:
     """For each entry, the values whose cotangent is complete at its way back and is a sum: its outputs, and the inputs
     of the program that it is the first to use."""
     number_of: dict[int, int] = {}
@@ -114,21 +117,21 @@ def is_linear(entry: Entry) -> bool:
     return not keep_out and not any(keep[i] for i in entry.active)
 
 
-def title(entry: Entry, names) -> str:
+def title(entry: Entry, names: Any) -> str:
     word = entry.label.strip("_") or entry.primitive.name
     shown = [names[n].name if n is not None else short(x) for n, x in zip(entry.ins, entry.operands)]
     outs = ", ".join(names[n].name for n in entry.out_ids)
     return f"{outs} = {word}({', '.join(shown)})"
 
 
-def short(x) -> str:
+def short(x: Array) -> str:
     try:
         return f"{np.asarray(x).item():g}"
     except (TypeError, ValueError):
         return type(x).__name__
 
 
-def bytes(aval) -> int:
+def bytes(aval: Any) -> int:
     shape, dtype = getattr(aval, "shape", ()), getattr(aval, "dtype", None)
     size = int(np.prod([d for d in shape if isinstance(d, int)]))
     return size * int(getattr(dtype, "itemsize", 0))

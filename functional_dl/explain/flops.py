@@ -163,7 +163,7 @@ def _cumulative(eqn) -> int:
     return _size(eqn.outvars[0])
 
 
-SPECIAL: dict[str, Callable] = {
+SPECIAL: dict[str, Callable[..., Any]] = {
     "dot_general": _dot,
     "ragged_dot_general": lambda eqn: 2 * eqn.invars[0].aval.shape[-1] * _size(eqn.outvars[0]),
     "conv_general_dilated": _convolution,

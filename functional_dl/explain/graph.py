@@ -70,7 +70,7 @@ def _receivers(explanation: Explanation, step: Step) -> set[int]:
     return {n for n in step.inputs if explanation.values[n].differentiated}
 
 
-def to_dot(graph) -> str:
+def to_dot(graph: Any) -> str:
     """Graphviz's source: forward edges solid, backward ones dashed, wider for more bytes."""
     lines = [f"digraph {quoted(graph.graph.get('name', 'f'))} {{", "  rankdir=TB;", "  node [fontsize=10];"]
     for node, data in graph.nodes(data=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from functional_dl.explain.explanation import Group, Step
 from functional_dl.explain.sources import LIBRARY
@@ -12,7 +13,7 @@ FEWEST = 2  # steps: a function of fewer is no group of its own
 FEWEST_OF_LIBRARY = 4  # the same for functions of JAX's, as log_softmax
 
 
-def paths(entries: Sequence) -> list[tuple[str, ...]]:
+def paths(entries: Sequence[Any]) -> list[tuple[str, ...]]:
     """The path of each entry, with neighbours of one name told apart by numbers and small ones left out."""
     keys = [[(_clean(name), tag) for name, tag in entry.path] for entry in entries]
     _drop_small(keys)
@@ -23,7 +24,7 @@ def _clean(name: str) -> str:
     return name.rsplit(".", 1)[-1].strip("_").replace(" ", "_")
 
 
-def _drop_small(keys: list[list]) -> None:
+def _drop_small(keys: list[list[Any]]) -> None:
     """Removes the parts that hold few entries, and those without a name (einsum's formula)."""
     sizes: dict[tuple, int] = {}
     for key in keys:
@@ -37,12 +38,12 @@ def _drop_small(keys: list[list]) -> None:
         ]
 
 
-def _fewest(part: tuple) -> int:
+def _fewest(part: tuple[Any, ...]) -> int:
     is_library = isinstance(part[1], tuple) and part[1][:1] == (LIBRARY,)
     return FEWEST_OF_LIBRARY if is_library else FEWEST
 
 
-def _numbered(keys: list[list]) -> list[tuple[str, ...]]:
+def _numbered(keys: list[list[Any]]) -> list[tuple[str, ...]]:
     """Names that tell groups of one name under one parent apart: block, block 2, ..."""
     given: dict[tuple, str] = {}
     counts: dict[tuple, int] = {}

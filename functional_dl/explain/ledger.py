@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -99,7 +100,7 @@ def _kept(recording: Recording) -> tuple[dict[int, int], dict[int, int]]:
     return first, extra
 
 
-def bytes_of(value) -> int:
+def bytes_of(value: Any) -> int:
     """Bytes of an array; 0 for what has no size (keys, references)."""
     aval = jax.typeof(value)
     shape, dtype = getattr(aval, "shape", ()), getattr(aval, "dtype", None)

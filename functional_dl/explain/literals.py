@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 
-def typed(value, dtype) -> str:
+def typed(value: Any, dtype: Any) -> str:
     """A number with its dtype, as source."""
     if dtype == np.bool_:
         return f"jnp.bool_({bool(value)})"
@@ -18,7 +18,7 @@ def typed(value, dtype) -> str:
     return f"{dtype_text(dtype)}({plain(value)})"
 
 
-def plain(value) -> str:
+def plain(value: Any) -> str:
     """A number, as source."""
     item = np.asarray(value)
     if item.dtype.kind == "b":
@@ -38,7 +38,7 @@ def plain(value) -> str:
     return repr(number)
 
 
-def dtype_text(dtype) -> str:
+def dtype_text(dtype: Any) -> str:
     """jnp.float32."""
     name = np.dtype(dtype).name
     return f"jnp.{name}" if name != "bool" else "jnp.bool_"

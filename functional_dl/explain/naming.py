@@ -6,6 +6,7 @@ import builtins
 import keyword
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from functional_dl.explain import sources
 from functional_dl.explain.program import Entry
@@ -37,7 +38,7 @@ class Name:
 class Namer:
     """Gives names out, no two alike."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.taken: set[str] = set()
         self.latexes: dict[str, int] = {}
 
@@ -162,7 +163,7 @@ def _inner(variable: str, namer: Namer) -> Name:
     return Name(given.name, namer.distinct(latex), "")
 
 
-def assigned(entries: list[Entry]) -> tuple[dict, dict]:
+def assigned(entries: list[Entry]) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Which outputs are a variable of the user's, and towards which variable the other entries work.
 
     The last equation of a statement h = ... makes h; the others of it lead to it.  What a called function returns

@@ -18,13 +18,13 @@ from jax.tree_util import tree_leaves, tree_unflatten
 from functional_dl.explain.literals import plain, show, typed
 from functional_dl.jaxprs import called, interpret, needed, open_jaxpr, solver_of
 
-PRINTERS: dict[str, Callable] = {}
+PRINTERS: dict[str, Callable[..., Any]] = {}
 
 
 LONG = 50  # characters: more names than fit into them are unpacked on a line of their own
 
 
-def printers(**table: Callable) -> None:
+def printers(**table: Callable[..., Any]) -> None:
     """Enters printers: primitive=function of a Line that returns an expression's text."""
     PRINTERS.update(table)
 
@@ -58,7 +58,7 @@ class Block:
 class Names:
     """Identifiers in use, and new ones."""
 
-    def __init__(self, taken: Sequence[str]):
+    def __init__(self, taken: Sequence[str]) -> None:
         self.taken = set(taken)
         self.counts: dict[str, int] = {}
 
@@ -89,21 +89,21 @@ class Line:
     """
 
     eqn: Any
-    atoms: list
+    atoms: list[Any]
     texts: list[str]
     printer: Printer
     block: Block
     outs: list[str] = field(default_factory=list)
 
     @property
-    def params(self) -> dict:
+    def params(self) -> dict[Any, Any]:
         return self.eqn.params
 
-    def aval(self, i: int):
+    def aval(self, i: int) -> Any:
         return self.atoms[i].aval
 
     @property
-    def out(self):
+    def out(self) -> Any:
         return self.eqn.outvars[0].aval
 
     def is_number(self, i: int) -> bool:
@@ -145,7 +145,7 @@ class Hint:
     arguments: tuple[str, ...]
     steps: tuple[tuple[str, tuple[str, ...]], ...]
 
-    def names_for(self, equations: Sequence) -> dict:
+    def names_for(self, equations: Sequence[Any]) -> dict[Any, Any]:
         """Names for the equations' outputs, found by the order of primitives."""
         found: dict = {}
         matcher = difflib.SequenceMatcher(
@@ -166,7 +166,9 @@ class Printer:
       note: called as note(block, eqn) before each equation of the outermost program, for comments.
     """
 
-    def __init__(self, names: Names, known: dict | None = None, note: Callable | None = None):
+    def __init__(
+        self, names: Names, known: dict[Any, Any] | None = None, note: Callable[..., Any] | None = None
+    ) -> None:
         self.names, self.known, self.note = names, dict(known or {}), note
         self.hint: Callable[[], Hint | None] = lambda: None
         self.imports: set[str] = set()
@@ -175,13 +177,13 @@ class Printer:
 
     def program(
         self,
-        jaxpr,
+        jaxpr: Any,
         consts: Sequence[str],
         args: Sequence[str],
         block: Block,
-        outermost=False,
+        outermost: bool = False,
         hint: Hint | None = None,
-        outvars: Sequence | None = None,
+        outvars: Sequence[Any] | None = None,
     ) -> list[str]:
         """Prints a program's equations with these names for constants and arguments; returns its results' names.
 
@@ -200,13 +202,13 @@ class Printer:
         known = dict(zip(inner.constvars, consts))
         return interpret(inner, args, printed, self.literal, consts=(), known=known, only=lines, outvars=outvars)
 
-    def literal(self, value, aval) -> str:
+    def literal(self, value: Any, aval: Any) -> str:
         return typed(value, aval.dtype) if np.ndim(value) == 0 else self.constant(value)
 
-    def constant(self, value) -> str:
+    def constant(self, value: Any) -> str:
         raise NotImplementedError(f"to_python: an array {jnp.shape(value)} stands inside of a program")
 
-    def equation(self, eqn, texts: list[str], block: Block) -> Sequence[str]:
+    def equation(self, eqn: Any, texts: list[str], block: Block) -> Sequence[str]:
         """Prints an equation; returns its outputs' names."""
         name = eqn.primitive.name
         program, chosen = INLINED[name](eqn, texts) if name in INLINED else (called(eqn.primitive, eqn.params), texts)
@@ -236,11 +238,11 @@ class Printer:
             block.add(f"{outs[0]} = {text}")
         return outs
 
-    def hold(self, value, block: Block) -> str:
+    def hold(self, value: Any, block: Block) -> str:
         """The name of a constant of an inner program."""
         return self.constant(value)
 
-    def name_of(self, var) -> str:
+    def name_of(self, var: Any) -> str:
         wanted = self.known.get(var)
         return self.names.new(wanted) if wanted else self.names.temporary()
 
@@ -256,7 +258,7 @@ def _object(eqn, texts) -> tuple[Any, list[str]]:
 
 
 # What stands for other programs than those it calls.
-INLINED: dict[str, Callable] = {
+INLINED: dict[str, Callable[..., Any]] = {
     "custom_linear_solve": lambda eqn, texts: solver_of(eqn.params, texts),
     "call_hi_primitive": _object,
 }

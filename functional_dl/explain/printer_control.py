@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from functional_dl.explain.literals import show
 from functional_dl.explain.printer import LONG, Line, printers
 from functional_dl.jaxprs import open_jaxpr, scan_sizes, while_parts
@@ -9,7 +11,7 @@ from functional_dl.jaxprs import open_jaxpr, scan_sizes, while_parts
 STACKED = "_all"  # what a value of each step is called, stacked over the steps
 
 
-def tuple_of(names) -> str:
+def tuple_of(names: Any) -> str:
     names = list(names)
     return f"({names[0]},)" if len(names) == 1 else f"({', '.join(names)})"
 

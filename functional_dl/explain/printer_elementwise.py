@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from functional_dl.explain.literals import dtype_text
 from functional_dl.explain.printer import Line, printers
 
 
-def infix(symbol: str):
+def infix(symbol: str) -> Any:
     return lambda line: f"{line.bare(0)} {symbol} {line.bare(1)}"
 
 
-def function(name: str):
+def function(name: str) -> Any:
     return lambda line: line.call(name)
 
 
-def both(name: str):
+def both(name: str) -> Any:
     """A function of two operands, of which one may be a bare number."""
     return lambda line: f"{name}({line.bare(0)}, {line.bare(1)})"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from functional_dl.explain.literals import Source, dtype_text, show, typed
 from functional_dl.explain.printer import Line, printers
 
@@ -46,7 +48,7 @@ def _window(operation: str, start: str):
     return printer
 
 
-def _geometry(p) -> dict:
+def _geometry(p) -> dict[Any, Any]:
     return {
         "window_dimensions": tuple(p["window_dimensions"]),
         "window_strides": tuple(p["window_strides"]),
@@ -54,7 +56,7 @@ def _geometry(p) -> dict:
     }
 
 
-def _dilations(p) -> dict:
+def _dilations(p) -> dict[Any, Any]:
     names = ("base_dilation", "window_dilation")
     return {name: tuple(p[name]) for name in names if any(d != 1 for d in p[name])}
 

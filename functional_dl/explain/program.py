@@ -46,9 +46,9 @@ class Entry:
 
     index: int
     primitive: Primitive
-    params: dict
-    operands: list
-    outs: list
+    params: dict[Any, Any]
+    operands: list[Any]
+    outs: list[Any]
     ins: list[int | None]
     out_ids: list[int]
     slots: list[int | None]
@@ -56,7 +56,7 @@ class Entry:
     path: list[tuple[str, Any]]
     frames: tuple[sources.Frame, ...]
     label: str = ""
-    alone: Callable | None = None
+    alone: Callable[..., Any] | None = None
 
     @property
     def rule(self) -> Rule | None:
@@ -80,7 +80,7 @@ class Entry:
         """Whether the equation holds a program."""
         return self.alone is not None or bool(programs(self.params))
 
-    def apply(self, *operands) -> list:
+    def apply(self, *operands: Any) -> list[Any]:
         """The equation at other operands."""
         return list(self.alone(*operands)) if self.alone else bind(self.primitive, operands, self.params)
 
@@ -106,7 +106,7 @@ class Notebook(Tape):
       scoped: names the scope "step_i" around what an entry does, for a trace of it all to show.
     """
 
-    def __init__(self, parent_trace, sources_wanted=True, stop=None, scoped=False):
+    def __init__(self, parent_trace: Any, sources_wanted: bool = True, stop: Any = None, scoped: bool = False) -> None:
         super().__init__(parent_trace, True)
         self.entries: list[Entry] = []
         self.values: list = []
@@ -118,10 +118,10 @@ class Notebook(Tape):
         self.open: int | None = None
         self.frames_alive: list = []
 
-    def place(self):
+    def place(self) -> Any:
         return self.open
 
-    def number(self, value) -> int:
+    def number(self, value: Any) -> int:
         """The number of a value, a new one if it has none."""
         known = self.numbers.get(id(value))
         if known is None:
@@ -129,7 +129,7 @@ class Notebook(Tape):
             self.values.append(value)
         return known
 
-    def read(self, value) -> int | None:
+    def read(self, value: Any) -> int | None:
         """The number of an operand; None for a number written in the program."""
         if id(value) in self.numbers:
             return self.numbers[id(value)]
@@ -139,13 +139,15 @@ class Notebook(Tape):
             return None
         return self.number(value)
 
-    def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
+    def apply(
+        self, primitive: Primitive, values: list[Any], slots: list[Any], params: dict[Any, Any]
+    ) -> tuple[list[Any], list[Any]]:
         if self.open is not None:
             return super().apply(primitive, values, slots, params)
         frames, path = self.here(None)
         return self.enter_or_note(primitive, values, slots, params, frames, path)
 
-    def here(self, source_info) -> tuple[tuple[sources.Frame, ...], list]:
+    def here(self, source_info: Any) -> tuple[tuple[sources.Frame, ...], list[Any]]:
         """The user's frames and the path of what is applied now."""
         if not self.entered:
             frames = sources.live_frames(self.stop, self.frames_alive) if self.stop is not None else ()
@@ -160,7 +162,9 @@ class Notebook(Tape):
         )
         return (*own, *place.frames), [*place.path, *inner]
 
-    def enter_or_note(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
+    def enter_or_note(
+        self, primitive: Any, values: Any, slots: Any, params: Any, frames: Any, path: Any
+    ) -> tuple[list[Any], list[Any]]:
         inner = called(primitive, params, PLAIN)
         if inner is not None and not self.works_on_references(values):
             return self.enter(inner, params.get("name", ""), values, slots, frames, path)
@@ -173,14 +177,16 @@ class Notebook(Tape):
             self.entries[-1].alone, self.entries[-1].label = alone, label or self.entries[-1].label
         return outs
 
-    def is_written(self, value) -> bool:
+    def is_written(self, value: Any) -> bool:
         """Whether a value is a single number of the program's own."""
         return self.read(value) is None if id(value) not in self.numbers else False
 
-    def works_on_references(self, values) -> bool:
+    def works_on_references(self, values: Any) -> bool:
         return any(id(v) in self.contents for v in values)
 
-    def enter(self, jaxpr, name, values, slots, frames, path) -> tuple[list, list]:
+    def enter(
+        self, jaxpr: Any, name: str, values: Any, slots: Any, frames: Any, path: Any
+    ) -> tuple[list[Any], list[Any]]:
         """Notes the equations of a called program one by one."""
         function, file = traced_function(jaxpr)
         tag = (frames[0].file, frames[0].line, frames[0].call) if frames else None
@@ -197,11 +203,13 @@ class Notebook(Tape):
         finally:
             self.entered.pop()
 
-    def noted(self, eqn, values, slots) -> tuple[list, list]:
+    def noted(self, eqn: Any, values: Any, slots: Any) -> tuple[list[Any], list[Any]]:
         """As `apply`, for an equation of a called program, with its own place in the source."""
         return self.enter_or_note(eqn.primitive, values, slots, eqn.params, *self.here(eqn.source_info))
 
-    def note_entry(self, primitive, values, slots, params, frames, path) -> tuple[list, list]:
+    def note_entry(
+        self, primitive: Any, values: Any, slots: Any, params: Any, frames: Any, path: Any
+    ) -> tuple[list[Any], list[Any]]:
         if primitive is convert_element_type_p and self.is_written(values[0]):
             return super().apply(primitive, values, slots, params)  # a number of another type is that number
         if primitive is convert_element_type_p and changes_nothing(values[0], params, bool(self.entered)):
@@ -237,7 +245,7 @@ class Notebook(Tape):
         )
         return outs, out_slots
 
-    def fresh(self, value):
+    def fresh(self, value: Any) -> Any:
         """The value, or where the notebook knows it already a copy of it: no two numbers share a value."""
         if id(value) not in self.numbers or not is_array(value):
             return value
@@ -247,12 +255,12 @@ class Notebook(Tape):
 _calls = itertools.count()
 
 
-def is_number(value) -> bool:
+def is_number(value: Any) -> bool:
     """Whether an array is a single number (and no key of random numbers)."""
     return value.ndim == 0 and jax.dtypes.issubdtype(value.dtype, np.generic)
 
 
-def changes_nothing(value, params: dict, staged: bool) -> bool:
+def changes_nothing(value: Any, params: dict[Any, Any], staged: bool) -> bool:
     """Whether a conversion is to the type that the value has.
 
     Args:
@@ -263,5 +271,5 @@ def changes_nothing(value, params: dict, staged: bool) -> bool:
     return aval.dtype == params["new_dtype"] and weak and params.get("sharding") is None
 
 
-def is_array(value) -> bool:
+def is_array(value: Any) -> bool:
     return isinstance(value, jax.Array | np.ndarray | np.generic)

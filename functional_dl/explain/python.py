@@ -11,6 +11,7 @@ import base64
 import re
 import textwrap
 import zlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,7 +32,7 @@ from functional_dl.jaxprs import equations
 FEW = 64  # numbers: a constant of no more is written out
 
 
-def render(explanation, line_length: int = 120) -> str:
+def render(explanation: Any, line_length: int = 120) -> str:
     """The module's text.
 
     Raises:
@@ -52,7 +53,7 @@ def render(explanation, line_length: int = 120) -> str:
 class _Module:
     """The text, piece by piece."""
 
-    def __init__(self, explanation, plan: Plan, traced: Traced, width: int):
+    def __init__(self, explanation: Any, plan: Plan, traced: Traced, width: int) -> None:
         self.e, self.plan, self.traced, self.width = explanation, plan, traced, width
         self.values, self.steps = explanation.values, matched(explanation.steps, traced.marks["entries"])
         self.arguments = self.argument_names()
@@ -122,7 +123,7 @@ class _Module:
 
     # --- names --------------------------------------------------------------------------------------------------
 
-    def variable_names(self) -> dict:
+    def variable_names(self) -> dict[Any, Any]:
         """Variables of the jaxpr -> names."""
         known: dict = {}
         marks = self.traced.marks
@@ -161,7 +162,7 @@ class _Module:
                         known.setdefault(eqn.outvars[0], f"{name}_bar_sum")
         return known
 
-    def note(self, block: Block, eqn) -> None:
+    def note(self, block: Block, eqn: Any) -> None:
         """A comment where another step begins."""
         scope = _scope(eqn)
         if scope is None or scope == self.scope:
@@ -229,7 +230,7 @@ class _Module:
         body.add(f"cts = ({', '.join(parts)},)" if len(parts) == 1 else f"cts = ({', '.join(parts)})")
         body.add("return out, cts")
 
-    def constant(self, value) -> str:
+    def constant(self, value: Any) -> str:
         """The name of an array that the function closes over, written at the head of the module."""
         known = self.held.get(id(value))
         if known is not None:

@@ -22,15 +22,15 @@ class Recording:
 
     notebook: Notebook
     program: Any
-    residuals: list
+    residuals: list[Any]
     inputs: list[int]
     outputs: list[int]
     out_slots: list[int | None]
-    terms: dict[int, list] = field(default_factory=dict)
+    terms: dict[int, list[Any]] = field(default_factory=dict)
     cts: dict[int, Any] = field(default_factory=dict)
 
 
-def run(fun: Callable, values: Sequence, active: Sequence[bool], stop, scoped: bool = False):
+def run(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[bool], stop: Any, scoped: bool = False) -> Any:
     """Runs fun, of flat arrays, returning a flat list; returns the outputs and a Recording."""
     made: list[Notebook] = []
 
@@ -52,7 +52,7 @@ def run(fun: Callable, values: Sequence, active: Sequence[bool], stop, scoped: b
     return outs, Recording(notebook, program, residuals, inputs, numbers, list(program.outputs))
 
 
-def run_jaxpr(jaxpr, values: Sequence, active: Sequence[bool]):
+def run_jaxpr(jaxpr: Any, values: Sequence[Any], active: Sequence[bool]) -> Any:
     """As `run`, for a jaxpr: the program inside a loop or branch."""
     with take_current_trace() as parent:
         notebook = Notebook(parent)
@@ -74,7 +74,7 @@ def _output_number(notebook, y) -> int:
     return notebook.number(y if hasattr(y, "shape") else jnp.asarray(y))
 
 
-def distinct(values: Sequence) -> list:
+def distinct(values: Sequence[Any]) -> list[Any]:
     """The values as arrays of JAX's, no two of which are one object."""
     seen: set[int] = set()
     found = []

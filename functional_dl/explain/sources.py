@@ -67,7 +67,7 @@ def is_users(file: str) -> bool:
     )
 
 
-def live_frames(stop: CodeType, kept: list) -> tuple[Frame, ...]:
+def live_frames(stop: CodeType, kept: list[Any]) -> tuple[Frame, ...]:
     """The user's frames (and those of jax.nn) from the innermost to the one that the function with code `stop` called.
 
     Args:

@@ -44,14 +44,14 @@ class Part:
 class Maker:
     """Makes steps and values out of recordings; numbers of values and steps are unique over all of them."""
 
-    def __init__(self, namer: Namer, check: bool, values: bool, seed: int, function: str):
+    def __init__(self, namer: Namer, check: bool, values: bool, seed: int, function: str) -> None:
         self.function = function
         self.namer, self.check, self.summaries, self.seed = namer, check, values, seed
         self.values: dict[int, Value] = {}
         self.next_step = 0
         self.cost: dict = {}
 
-    def part(self, recording: Recording, cts: Sequence, inputs: list[Name], top: bool = False) -> Part:
+    def part(self, recording: Recording, cts: Sequence[Any], inputs: list[Name], top: bool = False) -> Part:
         offset = 0 if top else max(self.values, default=-1) + 1
         first = 0 if top else self.next_step
         entries = recording.notebook.entries
@@ -79,7 +79,7 @@ class Maker:
         ]
         return Part(steps, names, recording, offset)
 
-    def enter_values(self, recording, names, kept, offset) -> None:
+    def enter_values(self, recording: Any, names: Any, kept: Any, offset: Any) -> None:
         notebook = recording.notebook
         made = {number for entry in notebook.entries for number in entry.out_ids}
         used = {number for entry in notebook.entries for number in (*entry.ins, *entry.out_ids)}
@@ -115,7 +115,19 @@ class Maker:
                 summaries.text(ct) if self.summaries and ct is not None else "",
             )
 
-    def step(self, recording, entry: Entry, path, names, first, offset, pulled, costs, kept_bytes, meetings) -> Step:
+    def step(
+        self,
+        recording: Any,
+        entry: Entry,
+        path: Any,
+        names: Any,
+        first: Any,
+        offset: Any,
+        pulled: Any,
+        costs: Any,
+        kept_bytes: Any,
+        meetings: Any,
+    ) -> Step:
         out_cts = [None if s is None else recording.cts.get(s) for s in entry.out_slots]
         bars = pulled.get(entry.index, {})
         active = tuple(i for i in entry.active if entry.slots[i] in bars or entry.slots[i] in recording.cts)
@@ -165,7 +177,7 @@ class Maker:
             arguments,
         )
 
-    def checked(self, entry, out_cts, bars) -> Check | None:
+    def checked(self, entry: Any, out_cts: Any, bars: Any) -> Check | None:
         if not self.check or not bars:
             return None
         return checks.check(entry, out_cts, bars, self.seed)
@@ -181,7 +193,7 @@ class Maker:
             self.cost[key] = flops.count(jax.make_jaxpr(entry.apply)(*entry.operands))
         return self.cost[key]
 
-    def body(self, entry: Entry, inner: bodies.Body, names) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+    def body(self, entry: Entry, inner: bodies.Body, names: Any) -> tuple[tuple[Step, ...], tuple[int, ...]]:
         """The steps of the program inside of an equation, and the ids of its arguments."""
         _, recording = recording_of.run_jaxpr(inner.jaxpr, inner.values, inner.active)
         inputs = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -11,7 +13,7 @@ from functional_dl.reverse.values import is_reference
 FEW = 8  # entries: of no more the numbers themselves are shown
 
 
-def summarise(value) -> Summary | None:
+def summarise(value: Any) -> Summary | None:
     """Norm, range, mean and the count of non-finite entries; None for what holds no numbers."""
     if is_reference(jax.typeof(value)):
         return None
@@ -35,7 +37,7 @@ def summarise(value) -> Summary | None:
     )
 
 
-def text(value) -> str:
+def text(value: Any) -> str:
     """The numbers of a small array, "" for a large one."""
     if is_reference(jax.typeof(value)):
         return ""

@@ -24,7 +24,7 @@ from functional_dl.reverse.values import instantiate, is_differentiable, is_refe
 class Plan:
     """What is differentiated: trees and leaves of a recipe."""
 
-    def __init__(self, recipe):
+    def __init__(self, recipe: Any) -> None:
         self.recipe = recipe
         self.paths, self.in_tree = tree_flatten_with_path(recipe.primals)
         leaves = [leaf for _, leaf in self.paths]
@@ -35,7 +35,7 @@ class Plan:
         ]
         self.cts = tree_leaves(recipe.ct)
 
-    def run(self, leaves: Sequence, cts: Sequence, scoped: bool = False, pulled=None):
+    def run(self, leaves: Sequence[Any], cts: Sequence[Any], scoped: bool = False, pulled: Any = None) -> Any:
         """Outputs' leaves, cotangents of the active leaves, and the recording."""
         store: dict = {}
 
@@ -51,7 +51,7 @@ class Plan:
         return outs, bars, recording, store["tree"]
 
 
-def value_and_vjp_of(recipe) -> tuple[Callable, tuple]:
+def value_and_vjp_of(recipe: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """The function (leaves, cotangents) -> (outputs' leaves, cotangents), and its arguments."""
     plan = Plan(recipe)
 
@@ -65,7 +65,7 @@ def value_and_vjp_of(recipe) -> tuple[Callable, tuple]:
 class Traced:
     """The jaxpr of forward and backward pass, and what its variables are."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan) -> None:
         marks: dict = {}
 
         def both(leaves, cts):
@@ -116,12 +116,12 @@ class Traced:
         self.outs, self.bars, self.made, self.found, self.terms = parts
 
 
-def signature(entry) -> tuple[str, str]:
+def signature(entry: Any) -> tuple[str, str]:
     """What tells an entry in two runs of one program."""
     return entry.primitive.name, entry.frames[0].place if entry.frames else ""
 
 
-def matched(steps: Sequence, entries: Sequence) -> dict[int, Any]:
+def matched(steps: Sequence[Any], entries: Sequence[Any]) -> dict[int, Any]:
     """Entry of the traced run -> step: the runs may differ in conversions that the one needs and the other not."""
     known = [(step.primitive, step.source[0] if step.source else "") for step in steps]
     matcher = difflib.SequenceMatcher(None, list(entries), known, autojunk=False)

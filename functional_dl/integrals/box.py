@@ -6,12 +6,13 @@ whose ends are singular).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl.aliases import Array
 from functional_dl.integrals import substitution
 from functional_dl.integrals.substitution import Range
 
@@ -32,8 +33,8 @@ class Axis(NamedTuple):
 class Box(NamedTuple):
     """vector: (x_1, ..., x_d) -> (K,); limits: for each axis a function of the coordinates before it."""
 
-    vector: Callable
-    limits: list[Callable]
+    vector: Callable[..., Any]
+    limits: list[Callable[..., Any]]
     infinite: list[bool]
     size: int
 
@@ -47,13 +48,13 @@ def plain(box: Box) -> np.ndarray:
     return np.array([DOUBLE_EXPONENTIAL if endless else SHARE for endless in box.infinite])
 
 
-def span(box: Box, kinds) -> tuple[np.ndarray, np.ndarray]:
+def span(box: Box, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ends of the reference coordinates."""
     reach = np.where(box.infinite, REACH[1], REACH[0])
     return np.where(kinds == SHARE, 0.0, -reach), np.where(kinds == SHARE, 1.0, reach)
 
 
-def place(box: Box, kinds, shares) -> np.ndarray:
+def place(box: Box, kinds: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Reference coordinates (n, d) of shares of the way (n, d), which are shares of t on infinite axes."""
     low, high = span(box, kinds)
     placed = low + (high - low) * shares
@@ -62,7 +63,7 @@ def place(box: Box, kinds, shares) -> np.ndarray:
     return placed
 
 
-def integrand(box: Box, kinds):
+def integrand(box: Box, kinds: Array) -> Callable[..., Any]:
     """(reference coordinates (d,)) -> the integrand times the Jacobian (K,); `kinds` may be traced."""
 
     def at(coordinates):
@@ -84,7 +85,7 @@ def integrand(box: Box, kinds):
     return at
 
 
-def point_values(box: Box) -> Callable:
+def point_values(box: Box) -> Callable[..., Any]:
     """(kinds, points (n, d)) -> (n, K), compiled for CHUNK points at a time."""
     compiled = jax.jit(lambda kinds, points: jax.vmap(integrand(box, kinds))(points))
     chunk = max(64, CHUNK // max(1, box.size))
@@ -100,7 +101,7 @@ def point_values(box: Box) -> Callable:
     return values
 
 
-def tensor_sum(box: Box) -> Callable:
+def tensor_sum(box: Box) -> Callable[..., Any]:
     """axes -> (sum, sum of moduli) over the product of the axes' nodes, (K,) each; one program for all sizes."""
     chunk = max(64, CHUNK // max(1, box.size))
 

@@ -1,5 +1,8 @@
 """The integral as a compiled program, for jit and vmap; the quadrature is quadax's adaptive Gauss and Kronrod rule."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -11,7 +14,7 @@ BATCH = 4096
 INTERVALS = 400  # each costs an iteration of a loop, so fewer than `host` takes
 
 
-def integrate(values_at, lower, upper, settings: Settings, size: int) -> Core:
+def integrate(values_at: Callable[..., Any], lower: Any, upper: Any, settings: Settings, size: int) -> Core:
     """The integral of `values_at: x -> (K,)` from lower to upper, both of which may be traced."""
     batch = max(1, BATCH // max(1, size // 4))
 

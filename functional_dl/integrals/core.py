@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from functional_dl.aliases import Array
 from functional_dl.integrals import result, rules, search, substitution, tails
 from functional_dl.integrals.substitution import Range
 
@@ -50,7 +51,14 @@ class Mesh(NamedTuple):
     evaluations: Any
 
 
-def integrate(xp, values: Callable, adaptive: Callable, lower, upper, settings: Settings) -> Core:
+def integrate(
+    xp: Any,
+    values: Callable[..., Any],
+    adaptive: Callable[..., Any],
+    lower: Any,
+    upper: Any,
+    settings: Settings,
+) -> Core:
     """The integral of `values: x (n,) -> (n, K)` from lower to upper; bounds may be infinite and in either order.
 
     Args:
@@ -166,7 +174,7 @@ def _judge(span: Range, found, mesh: Mesh, check: Check, ends, missed):
     return code, where
 
 
-def serious(xp, code):
+def serious(xp: Any, code: Array) -> Array:
     """Codes that refuse convergence whatever the error says."""
     kinds = (result.NOT_FINITE, result.DIVERGES_BELOW, result.DIVERGES_ABOVE, result.MISSED, result.NAN_BOUND)
     return xp.isin(code, xp.asarray(np.array(kinds)))

@@ -2,12 +2,15 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from functional_dl import arguments
+from functional_dl.aliases import Array
 from functional_dl.integrals import compiled, core, derivative, host, oscillation, result
 from functional_dl.integrals.integrand import Integrand, integrand
 from functional_dl.integrals.result import Integral
@@ -17,12 +20,12 @@ WAVES = 1e-9  # the relative error from which an infinite integral is tried as a
 
 
 def integrate(
-    f: Callable,
-    a,
-    b,
+    f: Callable[..., Any],
+    a: ArrayLike,
+    b: ArrayLike,
     *,
-    points: Sequence | None = None,
-    args: tuple = (),
+    points: Sequence[Any] | None = None,
+    args: tuple[Any, ...] = (),
     rtol: float = 1e-8,
     atol: float = 1e-10,
     samples: int = core.Settings().samples,
@@ -148,7 +151,16 @@ def _padded(pieces):
         )
 
 
-def finish(made: Integrand, flat, code, hard, at, evaluations, rtol, atol) -> Integral:
+def finish(
+    made: Integrand,
+    flat: tuple[Array, Array],
+    code: Array,
+    hard: Array,
+    at: Array,
+    evaluations: Array,
+    rtol: float,
+    atol: float,
+) -> Integral:
     """The caller's structure, and the verdict."""
     value, error = flat
     size = jax.lax.stop_gradient(jnp.abs(made_modulus(made, value)))
@@ -158,7 +170,7 @@ def finish(made: Integrand, flat, code, hard, at, evaluations, rtol, atol) -> In
     return Integral(made.restore(value), made.restore_error(error), enough, code, at, evaluations)
 
 
-def made_modulus(made: Integrand, flat):
+def made_modulus(made: Integrand, flat: Array) -> Array:
     """The moduli of all entries as one vector."""
     leaves = jax.tree_util.tree_leaves(made.restore_error(jax.lax.stop_gradient(flat)))
     return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
@@ -181,7 +193,7 @@ def _edges(a, b, points):
     return jnp.concatenate([a[None], jnp.where(a <= b, points, points[::-1]), b[None]])
 
 
-def bound(name: str, value):
+def bound(name: str, value: Any) -> Array:
     """A real number in float64, perhaps infinite.  Raises TypeError for anything else, ValueError for NaN."""
     if isinstance(value, str) or value is None or callable(value):
         raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})")
@@ -198,7 +210,7 @@ def bound(name: str, value):
     return number.astype(jnp.float64)
 
 
-def tolerance(name: str, value) -> float:
+def tolerance(name: str, value: float) -> float:
     number = float(value)
     if not number >= 0:
         raise ValueError(f"{name}: expected a number >= 0, got {value}")

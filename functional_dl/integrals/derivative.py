@@ -11,11 +11,14 @@ integrals over no length at all, by a rule of Gauss, whose derivatives are those
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl.aliases import Array
 from functional_dl.integrals import rules
 
 BATCH = 1024
@@ -23,7 +26,15 @@ ORDERS = 4  # nodes on the interval of no length: derivatives are exact up to or
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def value_of(values_at, moves, value, nodes, weights, bounds, operands):
+def value_of(
+    values_at: Callable[..., Any],
+    moves: tuple[bool, bool],
+    value: Array,
+    nodes: Array,
+    weights: Array,
+    bounds: tuple[Array, Array],
+    operands: tuple[Any, ...],
+) -> Array:
     """`value`, whose derivative is Leibniz's.
 
     Args:
@@ -52,7 +63,7 @@ def _jvp(values_at, moves, primals, tangents):
     return value, jax.jvp(moving, (bounds, operands), tangents[3:])[1]
 
 
-def rule(values_at, nodes, weights):
+def rule(values_at: Any, nodes: Any, weights: Any) -> Any:
     """sum_i w_i f(x_i), a batch of nodes at a time; nodes of weight 0 count nothing, whatever f is there."""
     # a node of weight 0 may lie where the integrand has no derivative: it is moved onto one that counts
     safe = jnp.where(weights != 0, nodes, nodes[jnp.argmax(jnp.abs(weights))])

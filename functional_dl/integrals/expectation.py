@@ -8,7 +8,7 @@ Both are unbiased; the constant c changes the variance only.  With the control v
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ Method: TypeAlias = Literal["pathwise", "score"]
 class Distribution(NamedTuple):
     """A family of distributions with parameters theta, a dictionary."""
 
-    sample: Callable  # (key, theta) -> x; differentiable in theta if pathwise
-    log_density: Callable  # (x, theta) -> number
+    sample: Callable[..., Any]  # (key, theta) -> x; differentiable in theta if pathwise
+    log_density: Callable[..., Any]  # (x, theta) -> number
     pathwise: bool
     parameters: tuple[str, ...]
 
@@ -99,9 +99,9 @@ class ExpectationGradient(NamedTuple):
 
 
 def expectation_gradient(
-    f: Callable,
+    f: Callable[..., Any],
     distribution: DistributionName | Distribution,
-    theta: dict,
+    theta: dict[Any, Any],
     key: Key,
     *,
     method: Method = "pathwise",

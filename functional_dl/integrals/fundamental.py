@@ -1,18 +1,21 @@
 """The fundamental theorem of calculus, both ways, and the derivative under the integral sign."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from functional_dl import arguments, tree
+from functional_dl.aliases import PyTree
 from functional_dl.integrals import definite
 from functional_dl.integrals.definite import integrate
 from functional_dl.integrals.result import Integral
 from functional_dl.precision import double
 
 
-def antiderivative(f: Callable, a, **settings) -> Callable:
+def antiderivative(f: Callable[..., Any], a: ArrayLike, **settings: Any) -> Callable[..., Any]:
     r"""F with F(x) = int_a^x f(s) ds, so that F(a) = 0 and F' = f wherever f is continuous.
 
     Args:
@@ -37,7 +40,7 @@ def antiderivative(f: Callable, a, **settings) -> Callable:
     return primitive
 
 
-def net_change(f: Callable, a, b, **settings) -> Integral:
+def net_change(f: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings: Any) -> Integral:
     """int_a^b f'(x) dx, which the fundamental theorem says is f(b) - f(a) wherever f is continuous.
 
     Args:
@@ -49,7 +52,13 @@ def net_change(f: Callable, a, b, **settings) -> Integral:
     return integrate(jax.grad(f), a, b, **settings)
 
 
-def leibniz(f: Callable, a, b, theta, **settings) -> Integral:
+def leibniz(
+    f: Callable[..., Any],
+    a: ArrayLike | Callable[..., Any],
+    b: ArrayLike | Callable[..., Any],
+    theta: PyTree,
+    **settings: Any,
+) -> Integral:
     r"""The derivative of an integral with respect to a parameter, bounds included.
 
         d/dtheta int_{a(theta)}^{b(theta)} f(x, theta) dx

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from functional_dl import arguments
 from functional_dl.integrals import definite, host, substitution
@@ -21,7 +22,7 @@ SAMPLES = 4096
 MOST_CROSSINGS = 64  # with more, the subdivision is left to find them
 
 
-def area_under(f: Callable, a, b, **settings) -> Integral:
+def area_under(f: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings: Any) -> Integral:
     """The area between the graph of f and the x axis, int |f|: pieces below the axis count as areas too.
 
     (The integral itself, which counts them negative, is `integrate`.)  Arguments as for `area_between`.
@@ -29,7 +30,7 @@ def area_under(f: Callable, a, b, **settings) -> Integral:
     return area_between(f, lambda x: jnp.zeros_like(x), a, b, **settings)
 
 
-def area_between(f: Callable, g: Callable, a, b, **settings) -> Integral:
+def area_between(f: Callable[..., Any], g: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings: Any) -> Integral:
     """The area between two graphs, int_a^b |f - g|: where they cross, every piece counts positive.
 
     Args:
@@ -47,7 +48,7 @@ def area_between(f: Callable, g: Callable, a, b, **settings) -> Integral:
     return integrate(lambda x: jnp.abs(gap(x)), a, b, **settings)
 
 
-def crossings(h: Callable, a, b) -> list[float]:
+def crossings(h: Callable[..., Any], a: ArrayLike, b: ArrayLike) -> list[float]:
     """Places between a and b where h changes its sign, found by bisection between 4096 samples; [] if very many."""
     with double():
         x, values = _samples(h, a, b)
@@ -64,7 +65,7 @@ def crossings(h: Callable, a, b) -> list[float]:
         return sorted({float(x) for x in (low + high) / 2} | set(zeros))
 
 
-def volume_by_cross_sections(area: Callable, a, b, **settings) -> Integral:
+def volume_by_cross_sections(area: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings: Any) -> Integral:
     """The volume of a solid whose cross-section at x has the area A(x): int_a^b A(x) dx.
 
     Args:
@@ -82,7 +83,15 @@ def volume_by_cross_sections(area: Callable, a, b, **settings) -> Integral:
     return integrate(area, a, b, **settings)
 
 
-def volume_of_revolution(f: Callable, a, b, axis: Axis = "x", *, inner: Callable | None = None, **settings) -> Integral:
+def volume_of_revolution(
+    f: Callable[..., Any],
+    a: ArrayLike,
+    b: ArrayLike,
+    axis: Axis = "x",
+    *,
+    inner: Callable[..., Any] | None = None,
+    **settings: Any,
+) -> Integral:
     r"""The volume swept by the region between a graph and the x axis (or between two graphs), turned about a line.
 
         about y = c, discs and washers:  pi int_a^b |(f - c)^2 - (inner - c)^2| dx
@@ -113,7 +122,7 @@ def volume_of_revolution(f: Callable, a, b, axis: Axis = "x", *, inner: Callable
     return integrate(element, a, b, **settings)
 
 
-def arc_length(curve: Callable, a, b, **settings) -> Integral:
+def arc_length(curve: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings: Any) -> Integral:
     r"""The length of a curve.
 
         a graph y = f(x):           int_a^b sqrt(1 + f'(x)^2) dx
@@ -127,7 +136,9 @@ def arc_length(curve: Callable, a, b, **settings) -> Integral:
     return integrate(_speed("curve", curve), a, b, **settings)
 
 
-def surface_of_revolution(curve: Callable, a, b, axis: Axis = "x", **settings) -> Integral:
+def surface_of_revolution(
+    curve: Callable[..., Any], a: ArrayLike, b: ArrayLike, axis: Axis = "x", **settings: Any
+) -> Integral:
     r"""The area swept by a curve turned about a line: 2 pi int distance(axis) ds.
 
     Args:
@@ -156,7 +167,9 @@ class Centroid(NamedTuple):
     area: Integral
 
 
-def centroid(f: Callable, a, b, *, inner: Callable | None = None, **settings) -> Centroid:
+def centroid(
+    f: Callable[..., Any], a: ArrayLike, b: ArrayLike, *, inner: Callable[..., Any] | None = None, **settings: Any
+) -> Centroid:
     r"""The centroid of the region between two graphs, f >= inner (the x axis without `inner`).
 
         A = int (f - g),   x = int x (f - g) / A,   y = int (f^2 - g^2) / (2 A)
@@ -187,7 +200,7 @@ def centroid(f: Callable, a, b, *, inner: Callable | None = None, **settings) ->
     return Centroid(ratio("x"), ratio("y"), pick(area, area_error))
 
 
-def _speed(name: str, curve: Callable) -> Callable:
+def _speed(name: str, curve: Callable[..., Any]) -> Callable[..., Any]:
     """t -> length of curve per t; a graph y = f(x) is the curve (x, f(x))."""
     arguments.function(name, curve)
 
@@ -241,7 +254,7 @@ def _ordered(a, b) -> tuple[float, float]:
     return min(found), max(found)
 
 
-def _samples(h: Callable, a: float, b: float) -> tuple[np.ndarray, np.ndarray]:
+def _samples(h: Callable[..., Any], a: Any, b: Any) -> tuple[Any, Any]:
     """Places between a and b, increasing, and the values there; places without a finite value are left out."""
     span = substitution.Range(np.float64(a), np.float64(b), np)
     parts = (np.arange(SAMPLES) + 0.5) / SAMPLES

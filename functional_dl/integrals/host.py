@@ -4,6 +4,9 @@ A compiled adaptive program costs seconds to compile for every new integrand; he
 compiled, for one batch of places, and all intervals that need it are halved at once.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +22,12 @@ ROUNDS = 100
 class Sampler:
     """A function of one number, evaluated at many: x (n,) -> (n, K), all numpy."""
 
-    def __init__(self, values_at, size: int):
+    def __init__(self, values_at: Callable[..., Any], size: int) -> None:
         self.batch = int(np.clip(BATCH * 4 // max(1, size), 64, BATCH))
         self.fun = jax.jit(jax.vmap(values_at))
         self.size = size
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> np.ndarray:
         out = np.empty((len(x), self.size))
         for start in range(0, len(x), self.batch):
             part = x[start : start + self.batch]
@@ -33,13 +36,13 @@ class Sampler:
         return out
 
 
-def integrate(sampler: Sampler, lower, upper, settings: Settings) -> Core:
+def integrate(sampler: Sampler, lower: Any, upper: Any, settings: Settings) -> Core:
     """The integral from lower to upper, concrete numbers."""
     with np.errstate(all="ignore"):
         return core.integrate(np, sampler, adaptive, np.float64(lower), np.float64(upper), settings)
 
 
-def adaptive(evaluate, found, settings: Settings) -> Mesh:
+def adaptive(evaluate: Callable[..., Any], found: Any, settings: Settings) -> Mesh:
     """Halve every interval whose two rules differ by more than its share of the target, until none is left."""
     (x_fine, w_fine), (x_coarse, w_coarse) = rules.gauss(FINE), rules.gauss(COARSE)
     near = 16.0 ** -np.arange(2, 12)  # between an interval's end and the node nearest to it, where no rule looks

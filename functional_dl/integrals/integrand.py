@@ -1,7 +1,7 @@
 """What a caller integrates, as a function to one real vector; and its values back in the caller's structure."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,14 @@ from functional_dl.integrals import rules
 class Integrand(NamedTuple):
     """A function of a number as a function to a vector: complex entries are two real ones, pytrees are raveled."""
 
-    vector: Callable  # (x, *args) -> (K,) float64
-    restore: Callable  # (K,) -> the structure of the function's value
-    restore_error: Callable  # (K,) of errors >= 0 -> the same structure, moduli for complex entries
+    vector: Callable[..., Any]  # (x, *args) -> (K,) float64
+    restore: Callable[..., Any]  # (K,) -> the structure of the function's value
+    restore_error: Callable[..., Any]  # (K,) of errors >= 0 -> the same structure, moduli for complex entries
     size: int
     eps: float  # rounding unit of the least precise of the values
 
 
-def integrand(name: str, f: Callable, args: tuple, ndim: int = 0) -> Integrand:
+def integrand(name: str, f: Callable[..., Any], args: tuple[Any, ...], ndim: int = 0) -> Integrand:
     """f(x, *args) made a vector function; x a number (ndim = 0) or, split up, ndim numbers.
 
     Raises:

@@ -6,7 +6,8 @@ these at smaller and smaller distances, and some close to the ends of the other 
 at edges and corners are hardest.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Lines(NamedTuple):
     evaluations: int
 
 
-def through(box: Box, values, best) -> Lines:
+def through(box: Box, values: Callable[..., Any], best: np.ndarray) -> Lines:
     """The lines for a region, given places (m, d) of great values."""
     rng, d = np.random.default_rng(3), box.ndim
     tops, breadths, count = _climb(box, values, best[-TOPS:])

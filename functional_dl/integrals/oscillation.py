@@ -8,7 +8,7 @@ on falling is looked up far out.  Source: Longman 1956; Cohen, Rodriguez Villega
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Terms(NamedTuple):
     weights: np.ndarray
 
 
-def integrate(sampler: host.Sampler, lower: float, upper: float, settings: Settings) -> Core | None:
+def integrate(sampler: host.Sampler, lower: Any, upper: Any, settings: Settings) -> Core | None:
     """The integral, one of whose bounds is infinite and the other not; None where this method does not apply."""
     sign = 1.0 if lower <= upper else -1.0
     low, high = min(lower, upper), max(lower, upper)
@@ -64,7 +64,7 @@ def integrate(sampler: host.Sampler, lower: float, upper: float, settings: Setti
     )
 
 
-def _terms(fun: Callable, start: float, count: int) -> Terms | None:
+def _terms(fun: Callable[..., Any], start: float, count: int) -> Terms | None:
     """The first `count` terms from `start` on; None where zeros are not found, or do not alternate."""
     length = max(1.0, abs(start)) * 1e-3
     for _ in range(SEARCHES):
@@ -83,7 +83,7 @@ def _terms(fun: Callable, start: float, count: int) -> Terms | None:
     return None
 
 
-def _between(fun: Callable, low, high, at_low) -> Terms | None:
+def _between(fun: Callable[..., Any], low, high, at_low) -> Terms | None:
     """The terms between the zeros in (low, high); None where the integrand has other zeros between these."""
     for _ in range(60):
         middle = (low + high) / 2
@@ -101,7 +101,7 @@ def _between(fun: Callable, low, high, at_low) -> Terms | None:
     return Terms(zeros, terms, np.abs(terms - np.sum(g * width * other_weight, axis=1)), nodes, weights)
 
 
-def _falls(fun: Callable, series: Terms) -> bool:
+def _falls(fun: Callable[..., Any], series: Terms) -> bool:
     """Whether the terms fall steadily, like a power of the distance, and go on far out."""
     size, place = np.abs(series.terms), series.zeros[:-1]
     if np.any(np.diff(size[PLAIN:]) >= 0):

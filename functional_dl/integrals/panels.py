@@ -6,10 +6,11 @@ there instead, and two wide ones serve.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from functional_dl.aliases import Array
 from functional_dl.integrals import rules
 
 ORDER = 12
@@ -42,14 +43,14 @@ class Panels(NamedTuple):
         """Which panels samples do not meet."""
         return np.diff(self.edges) < UNSEEN * (self.edges[-1] - self.edges[0])
 
-    def locate(self, u) -> tuple[np.ndarray, np.ndarray]:
+    def locate(self, u: Array) -> tuple[np.ndarray, np.ndarray]:
         """For places u (n,): the panel of each, and the weights (n, ORDER) of that panel's nodes in the polynomial."""
         panel = np.clip(np.searchsorted(self.edges, u, side="right") - 1, 0, len(self.edges) - 2)
         share = (u - self.edges[panel]) / np.diff(self.edges)[panel]
         return panel, rules.interpolation(rules.gauss(ORDER)[0], share)
 
 
-def cut(values: Callable, edges, weights) -> Panels:
+def cut(values: Callable[..., Any], edges: Any, weights: Any) -> Panels:
     """Panels of an axis for values: places (n,) -> (n, functions).
 
     Args:
@@ -67,7 +68,7 @@ def cut(values: Callable, edges, weights) -> Panels:
     return found
 
 
-def _halve(values: Callable, edges, weights) -> Panels:
+def _halve(values: Callable[..., Any], edges, weights) -> Panels:
     """The panels after halving whatever is no polynomial yet."""
     nodes = rules.gauss(ORDER)[0]
     places = np.concatenate([nodes / 2, (1 + nodes) / 2, ENDS, 1 - ENDS])

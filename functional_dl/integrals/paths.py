@@ -1,7 +1,7 @@
 """Integrals along paths, and what they say of a network: integrated gradients, saliency, SmoothGrad."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ from functional_dl.integrals.definite import integrate
 from functional_dl.integrals.result import Integral
 
 
-def line_integral(field: Callable, path: Callable, t0, t1, **settings) -> Integral:
+def line_integral(
+    field: Callable[..., Any], path: Callable[..., Any], t0: float, t1: float, **settings: Any
+) -> Integral:
     r"""The integral of a field along a path.
 
         of a vector field:  int_{t0}^{t1} <F(r(t)), r'(t)> dt      (work; changes its sign with the direction)
@@ -43,7 +45,9 @@ def line_integral(field: Callable, path: Callable, t0, t1, **settings) -> Integr
     return integrate(element, t0, t1, **settings)
 
 
-def potential_difference(potential: Callable, path: Callable, t0, t1, **settings) -> Integral:
+def potential_difference(
+    potential: Callable[..., Any], path: Callable[..., Any], t0: float, t1: float, **settings: Any
+) -> Integral:
     """The work of a gradient field along a path, int <grad V(r), r'> dt; by the gradient theorem V(r(t1)) - V(r(t0)).
 
     Arguments as for `line_integral`; potential: place -> number.
@@ -73,7 +77,7 @@ class Attribution(NamedTuple):
 
 
 def integrated_gradients(
-    f: Callable,
+    f: Callable[..., Any],
     x: PyTree,
     baseline: PyTree | None = None,
     *,
@@ -124,7 +128,7 @@ NODES = 4  # on a panel; a panel is judged by the same rule on its halves
 COST = 3 * NODES
 
 
-def _panels(f: Callable, x: PyTree, baseline: PyTree) -> Callable:
+def _panels(f: Callable[..., Any], x: PyTree, baseline: PyTree) -> Callable[..., Any]:
     """(left, right) (PANELS,) -> the mean gradient on the halves times the length, and how far the whole is from it."""
     unit, weight = rules.gauss(NODES)
     apart = tree.subtract(x, baseline)
@@ -159,7 +163,7 @@ def _panels(f: Callable, x: PyTree, baseline: PyTree) -> Callable:
     return run
 
 
-def _along(panels: Callable, total: PyTree, settled: float, steps: int, most_steps: int):
+def _along(panels: Callable[..., Any], total: PyTree, settled: float, steps: int, most_steps: int):
     """(the gradient's mean along the path, a bound on what is unsettled, gradients taken): unsettled panels halved."""
     ends = np.linspace(0.0, 1.0, max(1, steps // COST) + 1)
     left, right = ends[:-1], ends[1:]
@@ -188,7 +192,7 @@ def _along(panels: Callable, total: PyTree, settled: float, steps: int, most_ste
     return total, unsettled, used
 
 
-def saliency(f: Callable, x: PyTree) -> PyTree:
+def saliency(f: Callable[..., Any], x: PyTree) -> PyTree:
     """|df/dx_i|: how strongly each input moves f, to first order.  f: x -> real number.  Source: Simonyan 2014."""
     arguments.function("f", f)
     return jax.tree_util.tree_map(jnp.abs, jax.grad(f)(x))
@@ -201,7 +205,7 @@ class Smoothed(NamedTuple):
     standard_error: PyTree
 
 
-def smooth_grad(f: Callable, x: PyTree, key: Key, *, noise: float, samples: int = 64) -> Smoothed:
+def smooth_grad(f: Callable[..., Any], x: PyTree, key: Key, *, noise: float, samples: int = 64) -> Smoothed:
     """SmoothGrad: the mean of grad f(x + noise * z), z standard normal.
 
     It is the gradient of f smoothed by a Gaussian of that width.  Source: Smilkov et al. 2017.
@@ -246,7 +250,7 @@ def _alike(x: PyTree, baseline: PyTree) -> None:
         arguments.floating_leaf(f"x[{name}]" if name else "x", leaf)
 
 
-def _one_number(f: Callable, x: PyTree) -> None:
+def _one_number(f: Callable[..., Any], x: PyTree) -> None:
     out = jax.eval_shape(f, x)
     if not hasattr(out, "shape") or out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise TypeError(f"f: expected a function to one real number, it returns {out}")

@@ -1,6 +1,8 @@
 """Product rules over a region: as many nodes on each axis as lines ask for, judged by a rule of other nodes."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,9 @@ TARGET = 1e-13
 FEW = 64  # up to so many nodes Gauss's rule is taken without trying the other
 
 
-def rule(region: Box, total, kinds, sizes, eps: float):
+def rule(
+    region: Box, total: Callable[..., Any], kinds: np.ndarray, sizes: list[int], eps: float
+) -> tuple[np.ndarray, np.ndarray, int]:
     """(value, error, evaluations) of a product rule, judged by one with an eighth fewer nodes on every axis."""
     fine = [_axis(region, k, kind, n) for k, (kind, n) in enumerate(zip(kinds, sizes))]
     coarse = [_axis(region, k, kind, n - max(1, n // 8)) for k, (kind, n) in enumerate(zip(kinds, sizes))]
@@ -25,7 +29,7 @@ def rule(region: Box, total, kinds, sizes, eps: float):
     return value, 2 * np.abs(value - other) + 64 * eps * size, used
 
 
-def sizes(region: Box, values, lines: Lines):
+def sizes(region: Box, values: Callable[..., Any], lines: Lines) -> tuple[np.ndarray, list[int], bool, int]:
     """(kinds, sizes, whether all lines settled, evaluations): the nodes after which lines do not change."""
     placed = box.place(region, box.plain(region), lines.places)
     tops = box.place(region, box.plain(region), lines.tops)
@@ -69,7 +73,7 @@ def sizes(region: Box, values, lines: Lines):
     return np.array(kinds), counts, settled, count
 
 
-def within(counts, budget):
+def within(counts: list[int], budget: float) -> list[int]:
     """Sizes whose product stays within the budget: the largest axis gives way first."""
     counts = list(counts)
     while math.prod(counts) > budget:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,10 @@ LARGEST_DIMENSION = 6
 
 
 def integrate_region(
-    f: Callable,
-    bounds: Sequence,
+    f: Callable[..., Any],
+    bounds: Sequence[Any],
     *,
-    args: tuple = (),
+    args: tuple[Any, ...] = (),
     rtol: float = 1e-8,
     atol: float = 1e-10,
     evaluations: int = 60_000_000,
@@ -83,7 +83,7 @@ def integrate_region(
         )
 
 
-def volume_under_surface(f: Callable, bounds: Sequence, **settings) -> Integral:
+def volume_under_surface(f: Callable[..., Any], bounds: Sequence[Any], **settings: Any) -> Integral:
     """The volume between z = f(x, y) and the plane z = 0, over a region of the plane: int |f|.
 
     Args:
@@ -157,7 +157,7 @@ def _limits(bounds):
     return limits, infinite
 
 
-def _pair_function(name: str, fun: Callable, k: int) -> Callable:
+def _pair_function(name: str, fun: Callable[..., Any], k: int) -> Callable[..., Any]:
     promotion = rules.strictness()
 
     def limit(*x):

@@ -60,5 +60,5 @@ class Integral:
         where = np.asarray(self.at)
         return SENTENCES[code].format(at=f"{float(where):.6g}" if where.ndim == 0 else "places that `at` holds")
 
-    def __float__(self):
+    def __float__(self) -> float:
         return float(self.value)

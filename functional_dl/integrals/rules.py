@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import importlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from functional_dl import arguments
 
 
-def quadax():
+def quadax() -> Any:
     """The module quadax.  Raises ImportError with what to install."""
     try:
         return importlib.import_module("quadax")
@@ -25,7 +27,7 @@ def gauss(n: int) -> tuple[np.ndarray, np.ndarray]:
     return (nodes + 1) / 2, weights / 2
 
 
-def interpolation(nodes, places):
+def interpolation(nodes: np.ndarray, places: Any) -> np.ndarray:
     """The matrix that takes values at the nodes to those of the polynomial through them at the places."""
     apart = nodes[:, None] - nodes[None, :] + np.eye(len(nodes))
     barycentric = 1 / np.prod(apart * 4, axis=1)
@@ -34,7 +36,7 @@ def interpolation(nodes, places):
     return rows / rows.sum(axis=1, keepdims=True)
 
 
-def permissive():
+def permissive() -> Any:
     """The promotion rules that quadax's own code expects."""
     stack = contextlib.ExitStack()
     stack.enter_context(jax.numpy_dtype_promotion("standard"))
@@ -42,7 +44,7 @@ def permissive():
     return stack
 
 
-def strictness():
+def strictness() -> Callable[..., Any]:
     """The caller's promotion rules as a context: what the integrand is traced under."""
     promotion, rank = jax.config.jax_numpy_dtype_promotion, jax.config.jax_numpy_rank_promotion
 

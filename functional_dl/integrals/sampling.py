@@ -4,7 +4,8 @@ With s = A_1(x_1) ... A_d(x_d) close to f, int f = int s + int (f - s): the firs
 mean over randomised points is unbiased whatever s is.  Source: Owen 1997; Glasserman 2004, control variates.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,12 +27,12 @@ class Mean(NamedTuple):
     evaluations: int
 
 
-def plain_mean(region: Box, values, points: int) -> Mean:
+def plain_mean(region: Box, values: Callable[..., Any], points: int) -> Mean:
     """The mean of the integrand itself."""
     return _mean(region, values, box.plain(region), points, None)
 
 
-def mean_around_factors(region: Box, values, kinds, lines: Lines, budget: int, enough) -> Mean:
+def mean_around_factors(region: Box, values: Any, kinds: Any, lines: Lines, budget: int, enough: Any) -> Mean:
     """The integral of separated factors, plus the mean of what they leave."""
     low, high = box.span(region, kinds)
     placed = box.place(region, kinds, lines.places)

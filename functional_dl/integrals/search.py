@@ -7,6 +7,7 @@ infinite, along its logarithm; and along the logarithms of distances from 0.  Th
 from its neighbours become break points.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class Found(NamedTuple):
     hole_at: Any  # and where (x)
 
 
-def sample(evaluate, span: Range, count: int) -> Found:
+def sample(evaluate: Callable[..., Any], span: Range, count: int) -> Found:
     """Sample `evaluate: t (n,) -> (values (n, K), finite (n,))` at `count` places twice over."""
     xp = span.xp
     t_lower, t_upper = substitution.limits(span)

@@ -10,7 +10,7 @@ which it is worst.  Source: Oseledets and Tyrtyshnikov 2010; Goreinov and others
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Separated(NamedTuple):
             row = row @ np.einsum("anb,n->ab", factor, panels.weights)
         return float(row[0])
 
-    def __call__(self, points) -> np.ndarray:
+    def __call__(self, points: Any) -> np.ndarray:
         """Values at points (n, d)."""
         row = np.ones((len(points), 1))
         for k, (panels, factor) in enumerate(zip(self.axes, self.factors)):
@@ -55,7 +55,7 @@ class Separated(NamedTuple):
             row = new
         return row[:, 0]
 
-    def at(self, index) -> np.ndarray:
+    def at(self, index: Any) -> np.ndarray:
         """Values at nodes: index (n, d) counts them on each axis."""
         row = np.ones((len(index), 1))
         for k, factor in enumerate(self.factors):
@@ -63,7 +63,7 @@ class Separated(NamedTuple):
         return row[:, 0]
 
 
-def separate(fun: Callable, axes: list[Panels], starts, evaluations: int) -> Separated:
+def separate(fun: Callable[..., Any], axes: list[Panels], starts: Any, evaluations: int) -> Separated:
     """The chain for fun: points (n, d) -> (n,); `starts` (n, d) are points at which it is large."""
     nodes = [panels.nodes for panels in axes]
     sizes = [len(x) for x in nodes]

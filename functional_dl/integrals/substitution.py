@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from functional_dl.aliases import Array
+
 HALF_PI = np.pi / 2
 LARGEST = 690.0  # exp(690) is near the largest float64
 
@@ -28,12 +30,12 @@ class Range(NamedTuple):
     xp: ModuleType  # jax.numpy where the bounds may be traced, else numpy
 
     @property
-    def kinds(self):
+    def kinds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         below, above = self.xp.isfinite(self.lower), self.xp.isfinite(self.upper)
         return below & above, below & ~above, ~below & above, ~below & ~above
 
 
-def to_x(span: Range, t):
+def to_x(span: Range, t: Any) -> tuple[Array, Array, Array]:
     """(x, dx/dt, inside): inside is False where x rounds onto a bound or leaves the floats."""
     xp, (finite, right, left, _) = span.xp, span.kinds
     a, b = xp.where(xp.isfinite(span.lower), span.lower, 0.0), xp.where(xp.isfinite(span.upper), span.upper, 0.0)
@@ -50,7 +52,7 @@ def to_x(span: Range, t):
     return xp.where(inside, x, _middle(span)), xp.where(inside, dx, 0.0), inside
 
 
-def to_t(span: Range, x):
+def to_t(span: Range, x: Any) -> Array:
     """The t of a place x: the inverse of `to_x`, clipped to where floats can follow."""
     xp, (finite, right, left, _) = span.xp, span.kinds
     tiny = np.finfo(np.float64).tiny
@@ -65,7 +67,7 @@ def to_t(span: Range, x):
     return xp.arcsinh(u / HALF_PI)
 
 
-def limits(span: Range):
+def limits(span: Range) -> tuple[Array, Array]:
     """The t at which the ends are cut off: as far as floats go, but 2^14 units in the last place from a bound that is
     not 0 (closer, the distance to the bound is rounded too coarsely for a singularity there)."""
     xp, (finite, right, left, _) = span.xp, span.kinds

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from functional_dl.aliases import Array
 from functional_dl.integrals import substitution
 from functional_dl.integrals.substitution import Range
 
@@ -14,7 +15,7 @@ class Tail(NamedTuple):
     diverges: Any  # whether the power law has no finite integral, or the integrand is not small
 
 
-def tail(values, span: Range, t, total, side: int) -> Tail:
+def tail(values: Any, span: Range, t: Array, total: Array, side: int) -> Tail:
     """The piece beyond t at the lower (side -1) or upper (side +1) end.
 
     With d the distance to a finite bound, f ~ C d^-p has the integral f(d) d / (1 - p) over (0, d); towards infinity

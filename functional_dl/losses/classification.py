@@ -38,7 +38,7 @@ def binary_cross_entropy(probs: Float[Array, "..."], targets: Float[Array, "..."
     return jnp.where(one_minus_p < 0, jnp.nan, -xlogy(t, p) - miss)
 
 
-def binary_cross_entropy_prime(probs, targets):
+def binary_cross_entropy_prime(probs: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/dp = -t/p + (1 - t)/(1 - p), a quotient 0/0 being 0."""
     p, t = _probabilities(probs, targets, 1.0)
     return ratio(1 - t, 1 - p) - ratio(t, p)
@@ -66,7 +66,7 @@ def sigmoid_cross_entropy(logits: Float[Array, "..."], targets: Float[Array, "..
     return weighted(jnp.where(right, 1 - t, -t), z) + jnp.log1p(jnp.exp(jnp.where(right, -z, z)))
 
 
-def sigmoid_cross_entropy_prime(logits, targets):
+def sigmoid_cross_entropy_prime(logits: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/dz = sigmoid(z) - t, as (1 - t) sigmoid(z) - t sigmoid(-z), which does not cancel at t = 1."""
     z, t = _binary_logits(logits, targets)
     return (1 - t) * lax.logistic(z) - t * lax.logistic(-z)
@@ -100,7 +100,9 @@ def focal(
     return weighted(one * t, _focal_term(z, gamma)) + weighted(zero * (1 - t), _focal_term(-z, gamma))
 
 
-def focal_prime(logits, targets, gamma: float = 2.0, alpha: float | None = None):
+def focal_prime(
+    logits: Float[Array, "..."], targets: Float[Array, "..."], gamma: float = 2.0, alpha: float | None = None
+) -> Float[Array, "..."]:
     """dl/dz = t a h'(z) - (1 - t)(1 - a) h'(-z)."""
     z, t = _binary_logits(logits, targets)
     one, zero = _focal_weights(gamma, alpha)
@@ -127,7 +129,7 @@ def cross_entropy(probs: Float[Array, "... k"], targets: Float[Array, "... k"]) 
     return -jnp.sum(xlogy(t, p), -1)
 
 
-def cross_entropy_prime(probs, targets):
+def cross_entropy_prime(probs: Float[Array, "... k"], targets: Float[Array, "... k"]) -> Float[Array, "... k"]:
     """dl/dp_i = -t_i / p_i, 0 where t_i = p_i = 0."""
     p, t = _distributions(probs, targets)
     return -ratio(t, p)
@@ -180,7 +182,9 @@ def softmax_cross_entropy(
     return jnp.sum(weighted(t, -log_softmax(z)), -1)
 
 
-def softmax_cross_entropy_prime(logits, targets):
+def softmax_cross_entropy_prime(
+    logits: Float[Array, "... k"], targets: Float[Array, "... k"] | Integer[Array, "..."]
+) -> Float[Array, "... k"]:
     """dl/dz = p sum(t) - t, shape of the logits."""
     z, t = _categorical_logits(logits, targets)
     return softmax(z) * jnp.sum(t, -1, keepdims=True) - t

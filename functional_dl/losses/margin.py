@@ -27,7 +27,7 @@ def hinge(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array
     return jnp.where(slack <= 0, 0.0, slack)
 
 
-def hinge_prime(pred, target):
+def hinge_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/dz = -t where t z < 1, else 0."""
     pred, target = _scores(pred, target)
     return jnp.where(target * pred < 1, -target, 0.0)
@@ -44,7 +44,7 @@ def squared_hinge(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Flo
     return jnp.square(hinge(pred, target))
 
 
-def squared_hinge_prime(pred, target):
+def squared_hinge_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/dz = -2 t max(0, 1 - t z)."""
     slack = hinge(pred, target)
     _, target = _scores(pred, target)
@@ -75,7 +75,7 @@ def cosine(pred: Float[Array, "... k"], target: Float[Array, "... k"]) -> Float[
     return jnp.where(nonzero_u & nonzero_v, half_square, 1.0)
 
 
-def cosine_prime(pred, target):
+def cosine_prime(pred: Float[Array, "... k"], target: Float[Array, "... k"]) -> Float[Array, "... k"]:
     """dl/dpred = -(v - <u, v> u) / |pred|, as -(w - <u, w> u) / |pred| for w = v - u: no cancelling."""
     pred, target = _vectors(pred, target)
     u, length, nonzero_u = _unit(pred)

@@ -32,7 +32,7 @@ def squared_error(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Flo
     return jnp.square(pred - target)
 
 
-def squared_error_prime(pred, target):
+def squared_error_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/dpred = 2 r."""
     pred, target = pair("pred", pred, "target", target)
     return 2 * (pred - target)
@@ -50,7 +50,7 @@ def half_squared_error(pred: Float[Array, "..."], target: Float[Array, "..."]) -
     return squared_error(pred, target) / 2
 
 
-def half_squared_error_prime(pred, target):
+def half_squared_error_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/dpred = r."""
     pred, target = pair("pred", pred, "target", target)
     return pred - target
@@ -69,7 +69,7 @@ def absolute_error(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Fl
     return _abs(pred - target)
 
 
-def absolute_error_prime(pred, target):
+def absolute_error_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/dpred = sign(r), 0 at r = 0."""
     pred, target = pair("pred", pred, "target", target)
     return jnp.sign(pred - target)
@@ -97,7 +97,7 @@ def huber(pred: Float[Array, "..."], target: Float[Array, "..."], delta: float =
     return jnp.where(parabola, jnp.square(inner) / 2, delta * (jnp.abs(r) - delta / 2))
 
 
-def huber_prime(pred, target, delta: float = 1.0):
+def huber_prime(pred: Float[Array, "..."], target: Float[Array, "..."], delta: float = 1.0) -> Float[Array, "..."]:
     """dl/dpred = min(max(r, -delta), delta)."""
     positive("delta", number("delta", delta))
     pred, target = pair("pred", pred, "target", target)
@@ -122,7 +122,7 @@ def log_cosh(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Ar
     return jnp.where(near, small, size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2))
 
 
-def log_cosh_prime(pred, target):
+def log_cosh_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/dpred = tanh r."""
     pred, target = pair("pred", pred, "target", target)
     return jnp.tanh(pred - target)
@@ -148,7 +148,7 @@ def quantile(pred: Float[Array, "..."], target: Float[Array, "..."], level: floa
     return jnp.where(r == 0, 0.0, jnp.where(r > 0, (1 - level) * r, -level * r))
 
 
-def quantile_prime(pred, target, level: float = 0.5):
+def quantile_prime(pred: Float[Array, "..."], target: Float[Array, "..."], level: float = 0.5) -> Float[Array, "..."]:
     """dl/dpred = 1 - level where r > 0, -level where r < 0, 0 at r = 0."""
     level = _level(level)
     pred, target = pair("pred", pred, "target", target)
@@ -178,7 +178,9 @@ def gaussian_nll(
     return (math.log(2 * math.pi) + jnp.log(v) + jnp.square((pred - target) / jnp.sqrt(v))) / 2
 
 
-def gaussian_nll_prime(pred, target, variance: float | Array = 1.0):
+def gaussian_nll_prime(
+    pred: Float[Array, "..."], target: Float[Array, "..."], variance: float | Array = 1.0
+) -> Float[Array, "..."]:
     """dl/dpred = r / v."""
     pred, target = pair("pred", pred, "target", target)
     return (pred - target) / _variance(variance, pred)
@@ -204,7 +206,7 @@ def poisson(rate: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Arra
     return rate - xlogy(count, rate)
 
 
-def poisson_prime(rate, count):
+def poisson_prime(rate: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/drate = 1 - count / rate, the quotient 0 where count = 0."""
     rate, count = _counts("rate", rate, count)
     within("rate", rate, 0.0, jnp.inf, nan=True)
@@ -228,7 +230,7 @@ def log_poisson(log_rate: Float[Array, "..."], count: Float[Array, "..."]) -> Fl
     return jnp.exp(log_rate) - count * log_rate
 
 
-def log_poisson_prime(log_rate, count):
+def log_poisson_prime(log_rate: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
     """dl/ds = e^s - count."""
     log_rate, count = _counts("log_rate", log_rate, count)
     return jnp.exp(log_rate) - count

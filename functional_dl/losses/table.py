@@ -47,7 +47,7 @@ class Loss:
     def __repr__(self) -> str:
         return f"Loss({self.fun.__name__}: {self.formula})"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("pred", "target"):
             choice(name, getattr(self, name), get_args(Domain))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from functional_dl import initializers, layers
@@ -20,7 +21,7 @@ def init(
     out_features: int = 1,
     *,
     initializer: initializers.Name | Callable[..., Array] = "glorot_uniform",
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> Params:
     """Params {"weight": (in, out), "bias": (out,)}, bias 0; initializer="zeros" starts at the origin.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from functional_dl import initializers, layers
@@ -21,7 +22,7 @@ def init(
     classes: int = 1,
     *,
     initializer: initializers.Name | Callable[..., Array] = "glorot_uniform",
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> Params:
     """Params {"weight": (in, classes), "bias": (classes,)}, bias 0.
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TypeAlias, cast
 
 import jax
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from functional_dl import activations, arguments, initializers, layers
@@ -30,7 +31,7 @@ def init(
     sizes: Sequence[int],
     *,
     initializer: initializers.Name | Callable[..., Array] = "he_normal",
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> Params:
     """Parameters of len(sizes) - 1 dense layers.
 

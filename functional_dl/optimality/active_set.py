@@ -8,6 +8,8 @@ one.
 Source: Hintermueller, Ito and Kunisch 2003.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -17,7 +19,7 @@ from functional_dl.optimality.scaled import Scaled, kkt_error
 STEPS = 20
 
 
-def sharpen(scaled: Scaled, x: Array, y: Array, tolerance) -> tuple[Array, Array, Scalar]:
+def sharpen(scaled: Scaled, x: Array, y: Array, tolerance: Any) -> tuple[Array, Array, Scalar]:
     """(x, y, KKT error) no worse than what came; pure, under jit and vmap."""
     n, p, k = x.size, scaled.p, y.size
     equality = jnp.arange(k) < p

@@ -13,7 +13,7 @@ curvatures of psi are far apart.
 Source: Nocedal and Wright 2006, section 17.4; Andreani, Birgin, Martinez and Schuverdt 2007.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,26 +65,26 @@ class Parts(NamedTuple):
     m: int
     large: bool
 
-    def split(self, x):
+    def split(self, x: Array) -> Any:
         """f, h, and the inequalities that are no bounds."""
         values, p = self.scaled.values(x), self.scaled.p
         return values[0], values[1 : 1 + p], values[1 + p : 1 + p + self.m]
 
-    def psi(self, x, lam, mu, rho):
+    def psi(self, x: Array, lam: Any, mu: Any, rho: Any) -> Any:
         f, h, g = self.split(x)
         pushed = jnp.maximum(0, mu + rho * g)
         return f + lam @ h + rho / 2 * (h @ h) + (jnp.sum(pushed**2) - jnp.sum(mu**2)) / (2 * rho)
 
-    def project(self, x):
+    def project(self, x: Array) -> Any:
         return jnp.clip(x, self.lower, self.upper)
 
-    def free(self, x, slope):
+    def free(self, x: Array, slope: Any) -> Any:
         """1 where a variable may move down the slope, 0 where its bound holds it."""
         held = ((x <= self.lower) & (slope > 0)) | ((x >= self.upper) & (slope < 0))
         return jnp.where(held, 0.0, 1.0).astype(x.dtype)
 
 
-def minimise(flat, x0, tolerance, limit) -> End:
+def minimise(flat: Any, x0: Any, tolerance: Any, limit: Any) -> End:
     """Run the method; pure, under jit and vmap.  It takes up to STEPS * limit steps of L-BFGS."""
     scaled = scale(flat, x0)
     below, above = (np.flatnonzero(np.isfinite(side)) for side in (flat.lower, flat.upper))

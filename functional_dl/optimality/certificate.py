@@ -11,13 +11,14 @@ rest is "undecided".
 Source: Nocedal and Wright 2006, theorems 12.5 and 12.6.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from functional_dl import arguments
-from functional_dl.aliases import PyTree
+from functional_dl.aliases import Array, PyTree
 from functional_dl.optimality.certificate_large import certify_large, programs
 from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.multipliers import estimate
@@ -51,7 +52,14 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
     )
 
 
-def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
+def certify_flat(
+    flat: Any,
+    x: Array,
+    lam: Any,
+    mu: Any,
+    tolerance: float,
+    compiled: tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]] | None = None,
+) -> Certificate:
     """certify over vectors; lam or mu may be None.  `compiled` is what evaluate(flat) returned, to use it again."""
     if flat.large:
         return certify_large(flat, x, lam, mu, tolerance, compiled)
@@ -94,7 +102,7 @@ def certify_flat(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
     return stated(flat, x.dtype, lam, mu, h, g, (strong, weak), finite, reason=reason, **said)
 
 
-def evaluate(flat) -> Any:
+def evaluate(flat: Any) -> Any:
     """Compiled: values and first derivatives; residuals; the Hessian of the Lagrangian.  Where no matrix may be formed:
     the programs of certificate_large."""
     if flat.large:

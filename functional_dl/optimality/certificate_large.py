@@ -9,13 +9,14 @@ comes from Hessian-vector products by Lanczos' method with a bound from below (l
 "necessary" are said where that bound tells, and "undecided", with what is known, where it does not.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from functional_dl.aliases import Array
 from functional_dl.optimality import lanczos, qualification
 from functional_dl.optimality.kkt import measured
 from functional_dl.optimality.multipliers import estimate_bounded
@@ -31,16 +32,16 @@ DRAWS = 16  # random signs by which the size of the Hessian's rows is judged
 class Programs(NamedTuple):
     """What is compiled for a problem: values, derivatives, and products, as functions of x and multipliers."""
 
-    look: Callable  # x -> f, its gradient, h, g, lengths of the gradients of h and g
-    peek: Callable  # x -> f, h, g
-    judge: Callable
-    combined: Callable
-    block: Callable
-    product: Callable
-    advance: Callable
+    look: Callable[..., Any]  # x -> f, its gradient, h, g, lengths of the gradients of h and g
+    peek: Callable[..., Any]  # x -> f, h, g
+    judge: Callable[..., Any]
+    combined: Callable[..., Any]
+    block: Callable[..., Any]
+    product: Callable[..., Any]
+    advance: Callable[..., Any]
 
 
-def programs(flat) -> Programs:
+def programs(flat: Any) -> Programs:
     def look(x):
         f, slope = jax.value_and_grad(flat.objective)(x)
         return f, slope, flat.equalities(x), flat.inequalities(x), *norms(flat, x)
@@ -78,7 +79,7 @@ class Parts(NamedTuple):
         return np.flatnonzero(own), at_lower, at_upper
 
 
-def certify_large(flat, x, lam, mu, tolerance, compiled=None) -> Certificate:
+def certify_large(flat: Any, x: Array, lam: Any, mu: Any, tolerance: Any, compiled: Any = None) -> Certificate:
     """certify over vectors; lam or mu may be None.  `compiled` is what programs(flat) returned, to use it again."""
     compiled = compiled or programs(flat)
     f, slope, h, g, norms_h, norms_g = (np.asarray(v, float) for v in compiled.look(x))
@@ -146,7 +147,7 @@ class Weak(NamedTuple):
     at_lower: np.ndarray
     at_upper: np.ndarray
 
-    def critical(self, direction, space: lanczos.Subspace):
+    def critical(self, direction: Any, space: lanczos.Subspace) -> Iterator[Any]:
         """The direction and its opposite, moved to where they leave no weakly active constraint: those that stay."""
         for d in (direction, -direction):
             d = np.where(self.at_lower, np.maximum(d, 0), np.where(self.at_upper, np.minimum(d, 0), d))

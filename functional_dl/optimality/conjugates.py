@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
+from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array
@@ -57,7 +58,7 @@ def conjugate(name: Name) -> Callable[[Array], Array]:
     return arguments.lookup("name", name, CONJUGATES).conjugate
 
 
-def quadratic(matrix) -> Conjugate:
+def quadratic(matrix: Float[Array, "n n"]) -> Conjugate:
     """f(x) = x' Q x / 2 with Q > 0: u = Q x at the supremum, f*(u) = u' Q^-1 u / 2.
 
     Raises:

@@ -56,7 +56,9 @@ class Convexity(NamedTuple):
         return False if self.witness is not None else None
 
 
-def is_convex(f: Callable, sampler: Callable, key: Key, *, points: int = 64, chords: int = 512) -> Convexity:
+def is_convex(
+    f: Callable[..., Any], sampler: Callable[..., Any], key: Key, *, points: int = 64, chords: int = 512
+) -> Convexity:
     r"""Looks for a chord that lies below the graph, f(t x + (1 - t) y) > t f(x) + (1 - t) f(y), two ways.
 
     Chords between sampled points at random t; and the curvature v' H(x) v < 0 along the eigenvector of the Hessian's

@@ -1,7 +1,7 @@
 """First-order methods for a smooth function plus one whose proximal map is known, or over a set with a projection."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +36,8 @@ class FirstOrder(NamedTuple):
 
 
 def proximal_gradient(
-    f: Callable, prox: Callable, x0: PyTree, *, penalty: Callable | None = None, accelerated: bool = True,
-    tolerance: float = 1e-8, steps: int = 10_000, first_step: float = 1.0,
+    f: Callable[..., Any], prox: Callable[..., Any], x0: PyTree, *, penalty: Callable[..., Any] | None = None,
+    accelerated: bool = True, tolerance: float = 1e-8, steps: int = 10_000, first_step: float = 1.0,
 ) -> FirstOrder:  # fmt: skip
     r"""Minimises f(x) + g(x): x <- prox_{s g}(x - s grad f(x)), with s from backtracking (ISTA), accelerated (FISTA).
 
@@ -105,7 +105,7 @@ def proximal_gradient(
     return FirstOrder(z, value, residual, k, residual <= 4 * limit)
 
 
-def projected_gradient(f: Callable, project: Callable, x0: PyTree, **options) -> FirstOrder:
+def projected_gradient(f: Callable[..., Any], project: Callable[..., Any], x0: PyTree, **options: Any) -> FirstOrder:
     """Minimises f(x) over x in C: x <- P(x - s grad f(x)).
 
     The projection is the proximal map of C's indicator; see `proximal_gradient` for the rest.

@@ -18,11 +18,12 @@ Source: Nocedal and Wright 2006, chapter 19; Waechter and Biegler 2006.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import lu_factor, lu_solve
+from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array
 from functional_dl.optimality.measures import largest, longest_step
@@ -60,11 +61,11 @@ class Direction(NamedTuple):
     mu: Array
     lam_after: Array
     shift: Array
-    solve: Callable  # right side -> (dx, lambda, mu), by the factored matrix
+    solve: Callable[..., Any]  # right side -> (dx, lambda, mu), by the factored matrix
     descent: Array  # the slope of the barrier function along it
 
 
-def minimise(flat, x0, tolerance, limit) -> State:
+def minimise(flat: Any, x0: Array, tolerance: Array, limit: ArrayLike) -> State:
     """Run the method; pure, under jit and vmap.  The multipliers are those of the functions as given (not scaled)."""
     scaled = scale(flat, x0)
 

@@ -14,7 +14,7 @@ Source: Kuczynski and Wozniakowski 1992, theorem 4.2; Greenbaum 1989 (why roundi
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -52,7 +52,7 @@ class Least(NamedTuple):
     products: int
 
 
-def recurrence(product: Callable) -> Callable:
+def recurrence(product: Callable[..., Any]) -> Callable[..., Any]:
     """CHUNK steps, to be compiled: product(point, v) is H v.
 
     (point, free, basis, state, weights (CHUNK, PAIRS)) -> state, alphas, betas;  state = v_(k-1), v_k, beta_(k-1), and
@@ -79,7 +79,9 @@ def recurrence(product: Callable) -> Callable:
     return chunk
 
 
-def least(advance: Callable, point, space: Subspace, zero: float, wanted=np.inf, dtype=np.float64) -> Least:
+def least(
+    advance: Callable[..., Any], point: Any, space: Subspace, zero: float, wanted: Any = np.inf, dtype: Any = np.float64
+) -> Least:
     """Bounds of the least eigenvalue, close enough to tell it from -zero and zero where the limit of work allows.
 
     Args:
@@ -114,18 +116,18 @@ def least(advance: Callable, point, space: Subspace, zero: float, wanted=np.inf,
 class _Run(NamedTuple):
     """One start, passed twice."""
 
-    advance: Callable
-    point: tuple
+    advance: Callable[..., Any]
+    point: tuple[Any, ...]
     space: Subspace
     dtype: type
 
-    def begin(self):
+    def begin(self) -> Any:
         n = self.space.free.size
         start = self.space.project(np.random.default_rng(0).normal(size=n))
         start = jnp.asarray(start / np.linalg.norm(start), self.dtype)
         return jnp.zeros_like(start), start, jnp.zeros((), self.dtype), jnp.zeros((PAIRS, n), self.dtype)
 
-    def on(self, state, weights) -> tuple:
+    def on(self, state: Any, weights: Any) -> tuple[Any, ...]:
         # the number of rows is rounded up, so that few programs are compiled
         basis = self.space.basis
         unit = 1 << max(len(basis).bit_length() - 3, 0)
@@ -135,7 +137,7 @@ class _Run(NamedTuple):
         state, alphas, betas = self.advance(self.point, *parts, state, jnp.asarray(weights, self.dtype))
         return state, (np.asarray(alphas, float), np.asarray(betas, float))
 
-    def directions(self, weights) -> np.ndarray:
+    def directions(self, weights: Any) -> np.ndarray:
         state = self.begin()
         padded = np.zeros((-(-len(weights) // CHUNK) * CHUNK, PAIRS))
         padded[: len(weights), : weights.shape[1]] = weights

@@ -6,6 +6,7 @@ of its lanes is unfinished; the next pass goes over what is left, in fewer chunk
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,9 @@ CACHE = 2**20  # bytes of data in a chunk; what is computed from them takes abou
 FEWEST, MOST = 32, 512  # lanes in a chunk
 
 
-def run(start: Callable, step: Callable, going: Callable, limit: int) -> Callable[[PyTree], PyTree]:
+def run(
+    start: Callable[..., Any], step: Callable[..., Any], going: Callable[..., Any], limit: int
+) -> Callable[[PyTree], PyTree]:
     """data -> the state from start(data), after `step(data, state)` while `going(state)`, at most `limit` times.
 
     Under vmap, lanes that have finished keep their state and cost nothing once most have.
@@ -45,18 +48,20 @@ def run(start: Callable, step: Callable, going: Callable, limit: int) -> Callabl
 class _Lanes:
     """The functions over many lanes; `counted` states carry the number of steps of each lane."""
 
-    def __init__(self, start, step, going, limit):
+    def __init__(
+        self, start: Callable[..., Any], step: Callable[..., Any], going: Callable[..., Any], limit: int
+    ) -> None:
         self.start, self.step, self._going, self.limit = jax.vmap(start), jax.vmap(step), jax.vmap(going), limit
 
-    def going(self, counted) -> Array:
+    def going(self, counted: tuple[Any, Array]) -> Array:
         state, count = counted
         return self._going(state) & (count < self.limit)
 
-    def begin(self, data):
+    def begin(self, data: Any) -> tuple[Any, Array]:
         state = self.start(data)
         return _varying((state, jnp.zeros(len(jax.tree.leaves(state)[0]), int)), data)
 
-    def work(self, data, counted, rest):
+    def work(self, data: Any, counted: tuple[Any, Array], rest: Any) -> tuple[Any, Array]:
         """Steps until at most `rest` lanes are left."""
 
         def body(counted):

@@ -20,7 +20,8 @@ Schur complement W' W with W = L^-1 A'.  Relative ridges carry repeated rows, an
 Source: Mehrotra 1992; Nocedal and Wright 2006, section 16.6; Vandenberghe 2010 (the start); Cartis 2009 (the cycles).
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -59,18 +60,18 @@ class Program(NamedTuple):
     least: Array
     tolerance: Array
 
-    def rows(self, x):
+    def rows(self, x: Array) -> Array:
         """E x."""
         return jnp.concatenate([self.G @ x, -x[: self.low.size], x[: self.high.size]])
 
-    def columns(self, z):
+    def columns(self, z: Array) -> Array:
         """E' z."""
         of_rows, of_low, of_high = self.split(z)
         total = self.GT @ of_rows
         total = total - of_low if self.low.size else total
         return total + of_high if self.high.size else total
 
-    def gram(self, w):
+    def gram(self, w: Array) -> Array:
         """E' diag(w) E."""
         of_rows, of_low, of_high = self.split(w)
         matrix = (self.GT * of_rows[None]) @ self.G
@@ -79,7 +80,7 @@ class Program(NamedTuple):
                 matrix = matrix + jnp.diag(of_bound)
         return matrix
 
-    def split(self, z):
+    def split(self, z: Array) -> tuple[Array, Array, Array]:
         m, low = len(self.G), self.low.size
         return z[:m], z[m : m + low], z[m + low :]
 
@@ -98,13 +99,13 @@ class State(NamedTuple):
     iterations: Array
 
 
-def residuals(program: Program, x, y, z, s):
+def residuals(program: Program, x: Array, y: Array, z: Array, s: Array) -> tuple[Array, Array, Array]:
     """(P x + q + A' y + E' z, A x - b, E x + s - e)."""
     dual = program.P @ x + program.q + program.A.T @ y + program.columns(z)
     return dual, program.A @ x - program.b, program.present * (program.rows(x) + s - program.limit)
 
 
-def factor(program: Program, w):
+def factor(program: Program, w: Array) -> Callable[..., Any]:
     """What solves with K = P + E' diag(w) E: a function (r, t) -> (dx, dy)."""
     A, eps = program.A, jnp.finfo(w.dtype).eps
     ridge = 8 * eps * len(program.q)
@@ -181,7 +182,7 @@ def iterate(program: Program, state: State) -> State:
     return judged(program, state)
 
 
-def measure(program: Program, x, y, z, s):
+def measure(program: Program, x: Array, y: Array, z: Array, s: Array) -> tuple[Array, Array]:
     """(violation of the linear conditions, gap), each over its scale."""
     dual, equal, slack = residuals(program, x, y, z, s)
     curve, slope = x @ (program.P @ x) / 2, program.q @ x
@@ -214,6 +215,6 @@ def judged(program: Program, state: State) -> State:
     return state._replace(best=best, error=jnp.where(better, error, state.error), waited=waited, status=status)
 
 
-def unfinished(state: State):
+def unfinished(state: State) -> Array:
     """Whether another iteration may help."""
     return (state.status == STUCK) & (state.waited < PATIENCE)

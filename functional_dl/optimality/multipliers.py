@@ -5,10 +5,14 @@ r"""Multipliers for a point that has none: lambda free, mu >= 0 on the active in
 non-negative least squares, lambda = lambda+ - lambda-.  Source: Lawson and Hanson 1974, chapter 23.
 """
 
+from typing import Any
+
 import numpy as np
 
 
-def estimate(slope, eq_rows, ineq_rows, active):
+def estimate(
+    slope: np.ndarray, eq_rows: np.ndarray, ineq_rows: np.ndarray, active: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(lambda, mu) that leave the least gradient of the Lagrangian.
 
     Args:
@@ -27,7 +31,7 @@ def estimate(slope, eq_rows, ineq_rows, active):
     return solution[:count] - solution[count : 2 * count], mu
 
 
-def estimate_bounded(slope, held):
+def estimate_bounded(slope: Any, held: Any) -> Any:
     """The same where variables are at bounds, whose multipliers are what remains of the gradient with the right sign.
 
     Args:

@@ -38,7 +38,7 @@ class Problem:
     inequalities: Callable[[PyTree], PyTree] | None = None
     bounds: tuple[Any, Any] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("objective", "equalities", "inequalities"):
             value = getattr(self, name)
             if value is not None or name == "objective":

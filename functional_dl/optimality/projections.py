@@ -7,6 +7,7 @@ the set the derivative is one of the two sides'.  Source: Parikh and Boyd 2014, 
 """
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from functional_dl import arguments
@@ -36,7 +37,7 @@ def nonnegative(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
     return jnp.maximum(x, jnp.zeros((), x.dtype))
 
 
-def box(x: Float[Array, "*batch n"], lower, upper) -> Float[Array, "*batch n"]:
+def box(x: Float[Array, "*batch n"], lower: ArrayLike, upper: ArrayLike) -> Float[Array, "*batch n"]:
     """{z: l <= z <= u}.  Each entry has its own problem: z = x where that is allowed (both multipliers 0), else the
     violated bound, whose multiplier is the distance.
 
@@ -53,21 +54,21 @@ def box(x: Float[Array, "*batch n"], lower, upper) -> Float[Array, "*batch n"]:
     return jnp.minimum(jnp.maximum(x, jnp.broadcast_to(lower, x.shape)), jnp.broadcast_to(upper, x.shape))
 
 
-def hyperplane(x: Float[Array, "*batch n"], normal: Float[Array, " n"], offset) -> Float[Array, "*batch n"]:
+def hyperplane(x: Float[Array, "*batch n"], normal: Float[Array, " n"], offset: ArrayLike) -> Float[Array, "*batch n"]:
     """{z: a . z = b}.  z - x + lam a = 0 and a . z = b  =>  lam = (a . x - b) / |a|^2, z = x - lam a."""
     x, normal, offset = _plane(x, normal, offset)
     excess = (x @ normal - offset) / jnp.sum(normal**2)
     return x - excess[..., None] * _spread(normal, x)
 
 
-def half_space(x: Float[Array, "*batch n"], normal: Float[Array, " n"], offset) -> Float[Array, "*batch n"]:
+def half_space(x: Float[Array, "*batch n"], normal: Float[Array, " n"], offset: ArrayLike) -> Float[Array, "*batch n"]:
     """{z: a . z <= b}.  As `hyperplane` with mu = max(a . x - b, 0) / |a|^2: a point inside stays (mu = 0)."""
     x, normal, offset = _plane(x, normal, offset)
     excess = jnp.maximum(x @ normal - offset, jnp.zeros((), x.dtype)) / jnp.sum(normal**2)
     return x - excess[..., None] * _spread(normal, x)
 
 
-def affine(x: Float[Array, "*batch n"], matrix: Float[Array, "m n"], right: Float[Array, " m"]):
+def affine(x: Float[Array, "*batch n"], matrix: Float[Array, "m n"], right: Float[Array, " m"]) -> Array:
     """{z: A z = b}.  z - x + A' lam = 0 and A z = b  =>  A A' lam = A x - b, z = x - A' lam.
 
     Numerics: by the pseudo-inverse of A, so that rows may depend on each other; if A z = b has no solution, the
@@ -85,7 +86,7 @@ def affine(x: Float[Array, "*batch n"], matrix: Float[Array, "m n"], right: Floa
     return x - residual @ inverse.T
 
 
-def simplex(x: Float[Array, "*batch n"], total=1.0) -> Float[Array, "*batch n"]:
+def simplex(x: Float[Array, "*batch n"], total: ArrayLike = 1.0) -> Float[Array, "*batch n"]:
     """{z: z >= 0, sum z = s}.
 
     z - x + lam - mu = 0, mu >= 0, mu z = 0  =>  z = max(x - lam, 0), and lam solves sum max(x - lam, 0) = s.  With the
@@ -103,7 +104,7 @@ def simplex(x: Float[Array, "*batch n"], total=1.0) -> Float[Array, "*batch n"]:
     return jnp.maximum(x - _threshold(x, total)[..., None], jnp.zeros((), x.dtype))
 
 
-def l1_ball(x: Float[Array, "*batch n"], radius=1.0) -> Float[Array, "*batch n"]:
+def l1_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array, "*batch n"]:
     """{z: |z|_1 <= r}.  A point inside stays; of one outside, |z| is the projection of |x| onto the simplex of sum r,
     and signs stay: 0 in z - x + mu d|z|_1 gives z = sign(x) max(|x| - mu, 0).  Source: Duchi et al. 2008."""
     x = arguments.real("x", x)
@@ -113,7 +114,7 @@ def l1_ball(x: Float[Array, "*batch n"], radius=1.0) -> Float[Array, "*batch n"]
     return jnp.sign(x) * jnp.maximum(size - mu[..., None], jnp.zeros((), x.dtype))
 
 
-def l2_ball(x: Float[Array, "*batch n"], radius=1.0) -> Float[Array, "*batch n"]:
+def l2_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array, "*batch n"]:
     """{z: |z|_2 <= r}.  z - x + mu z / |z| = 0  =>  z is parallel to x: z = x min(1, r / |x|)."""
     x = arguments.real("x", x)
     radius = _positive("radius", radius, x)
@@ -123,14 +124,14 @@ def l2_ball(x: Float[Array, "*batch n"], radius=1.0) -> Float[Array, "*batch n"]
     return jnp.where(outside, x * (radius / length), x)
 
 
-def linf_ball(x: Float[Array, "*batch n"], radius=1.0) -> Float[Array, "*batch n"]:
+def linf_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array, "*batch n"]:
     """{z: max |z_i| <= r}: the box [-r, r]."""
     x = arguments.real("x", x)
     radius = _positive("radius", radius, x)
     return jnp.clip(x, -radius, radius)
 
 
-def second_order_cone(x: Float[Array, "*batch n"], t: Float[Array, "*batch"]):
+def second_order_cone(x: Float[Array, "*batch n"], t: Float[Array, "*batch"]) -> tuple[Array, Array]:
     """{(z, s): |z|_2 <= s}, a pair (z, s).
 
     The cone is its own dual, so (x, t) stays where |x| <= t, goes to 0 where |x| <= -t (the polar cone), and else to

@@ -16,7 +16,7 @@ prove it:
 Source: Mehrotra 1992; Nocedal and Wright 2006, section 16.6; Boyd and Vandenberghe 2004, section 5.8.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -93,7 +93,16 @@ def solve(
     return _solution(program, back, end)
 
 
-def data(P, q, A, b, G, h, lower, upper):
+def data(
+    P: Array,
+    q: Array,
+    A: Array | None,
+    b: Array | None,
+    G: Array | None,
+    h: Array | None,
+    lower: Any,
+    upper: Any,
+) -> tuple[Array, ...]:
     """Arrays of one dtype, empty where a constraint is missing."""
     q = arguments.real("q", q)
     n, dtype = q.shape[-1] if q.ndim else 0, q.dtype

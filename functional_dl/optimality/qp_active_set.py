@@ -16,20 +16,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from functional_dl.aliases import Array
 from functional_dl.optimality import mehrotra
 from functional_dl.optimality.measures import largest
 
 ROUNDS = 3  # of Newton's method
 
 
-def at_bounds(side, lower, upper):
+def at_bounds(side: Array, lower: Array, upper: Array) -> Array:
     """lower where x is at its lower bound, upper where at the upper, 0 between."""
     low = jnp.where(side < 0, lower, 0.0) if lower.size else jnp.zeros_like(side)
     return low + jnp.where(side > 0, upper, 0.0) if upper.size else low
 
 
 @jax.jit
-def on_active_set(data, side, strong, slope, rows):
+def on_active_set(
+    data: tuple[Array, ...], side: Array, strong: Array, slope: Array, rows: Array
+) -> tuple[Array, Array, Array]:
     """(dx, dy, dz) = K^-1 (F slope, S rows); differentiable in all of its arguments."""
     P, _, A, _, G, *_ = data
     # A row of zeros where there is none: JAX 0.10.2 loses the interface of LAPACK's calls beside empty multipliers.
@@ -83,7 +86,7 @@ def _solver(P, B, free, held):
 # ---- the end of the search, made exact --------------------------------------------------------------------
 
 
-def sharpened(data, point):
+def sharpened(data: tuple[Array, ...], point: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     """Newton's method on the active set; the point with the smallest error."""
 
     def step(_, carry):
@@ -109,7 +112,7 @@ def _newton(data, point):
     return tuple(old + move for old, move in zip((x, y, z), moves, strict=True))
 
 
-def active(data, point):
+def active(data: tuple[Array, ...], point: tuple[Array, Array, Array]) -> tuple[Array, Array]:
     """(side, strong): where the multiplier outweighs the slack, both in units of the program."""
     pull, multiplier, _, slack, below, above = _measured(data, point)
     cut = 64 * jnp.finfo(pull.dtype).eps * (1 + largest(point[0]))
@@ -118,7 +121,7 @@ def active(data, point):
     return side.astype(pull.dtype), jnp.where(multiplier - slack > cut, 1.0, 0.0).astype(pull.dtype)
 
 
-def error(data, point):
+def error(data: tuple[Array, ...], point: tuple[Array, Array, Array]) -> Array:
     """The natural residual, 0 at solutions alone: |A x - b|, min(multiplier, slack) of rows and of bounds."""
     pull, multiplier, equal, slack, below, above = _measured(data, point)
     of_bounds = jnp.minimum(jnp.maximum(pull, -above), below)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from functional_dl import arguments
@@ -85,7 +86,7 @@ def layer(
     lower: float | None = None,
     upper: float | None = None,
     ridge: float = 1e-2,
-    dtype=None,
+    dtype: DTypeLike | None = None,
 ) -> QPLayer:
     """A layer that solves a quadratic program with learned curvature and learned constraints; its input is q.
 
@@ -141,7 +142,9 @@ def layer(
     return QPLayer(init, apply)
 
 
-def program(params: Params, *, lower: float | None = None, upper: float | None = None, ridge: float = 1e-2):
+def program(
+    params: Params, *, lower: float | None = None, upper: float | None = None, ridge: float = 1e-2
+) -> tuple[Array, Array, Array, Array, Array]:
     """(P, A, b, G, h) that a layer's parameters stand for; options as handed to `layer`."""
     L, G, A = params["curvature"], params["rows"], params["equalities"]
     x = _within(params["inside"], lower, upper)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import xlogy
+from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from functional_dl import arguments, penalties
@@ -57,7 +58,12 @@ class LinearFit(NamedTuple):
 
 
 def lasso(
-    x: Float[Array, "n features"], y: Float[Array, " n"], strength, *, tolerance: float = 1e-10, sweeps: int = 10_000
+    x: Float[Array, "n features"],
+    y: Float[Array, " n"],
+    strength: ArrayLike,
+    *,
+    tolerance: float = 1e-10,
+    sweeps: int = 10_000,
 ) -> LinearFit:
     r"""min_{w, b}  |X w + b - y|^2 / (2 n) + s |w|_1, by cyclic coordinate descent.
 
@@ -111,7 +117,7 @@ def lasso(
     return _fit(w, y.mean() - x.mean(0) @ w, primal, dual, k, limit)
 
 
-def ridge(x: Float[Array, "n features"], y: Float[Array, " n"], strength) -> LinearFit:
+def ridge(x: Float[Array, "n features"], y: Float[Array, " n"], strength: ArrayLike) -> LinearFit:
     r"""min_{w, b}  |X w + b - y|^2 / (2 n) + s |w|^2, in closed form.
 
     The gradient is 0 where (X' X / n + 2 s) w = X' y / n, with centred data; b = mean(y) - mean(x) . w.
@@ -133,7 +139,8 @@ def ridge(x: Float[Array, "n features"], y: Float[Array, " n"], strength) -> Lin
 
 
 def logistic(
-    x: Float[Array, "n features"], y, strength, *, tolerance: float = 1e-10, steps: int = 100
+    x: Float[Array, "n features"], y: Float[Array, " n"], strength: ArrayLike, *, tolerance: float = 1e-10,
+    steps: int = 100,
 ) -> LinearFit:  # fmt: skip
     r"""min_{w, b}  sum_i log(1 + exp(-y_i (x_i . w + b))) / n + s |w|^2, by Newton's method.
 

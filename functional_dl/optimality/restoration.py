@@ -4,6 +4,8 @@ A step solves  (J'J + damping I) d = -J'r,  by a factorisation, or by conjugate 
 Source: Nocedal and Wright 2006, section 10.3.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -14,7 +16,7 @@ from functional_dl.aliases import Array
 PRODUCTS = 300  # of conjugate gradients in a step
 
 
-def restore(flat, x0) -> tuple[Array, Array, Array]:
+def restore(flat: Any, x0: Array) -> tuple[Array, Array, Array]:
     """Minimise |h|^2 + |(g)+|^2 from x0: the point, the norm of the violation, the norm of its gradient."""
 
     def violation(x):

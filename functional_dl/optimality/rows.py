@@ -4,6 +4,7 @@ The row of a bound is + or - a unit vector; it is never formed.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +25,13 @@ def each_row(fun: Callable[[Array], Array], x: Array, reduce: Callable[[Array], 
     return lax.map(one, jnp.arange(value.size), batch_size=BLOCK)
 
 
-def norms(flat, x: Array) -> tuple[Array, Array]:
+def norms(flat: Any, x: Array) -> tuple[Array, Array]:
     """The lengths of the gradients of h and of g, bounds included."""
     of_h, of_own = (each_row(fun, x, jnp.linalg.norm) for fun in (flat.equalities, flat.general))
     return of_h, jnp.concatenate([of_own, jnp.ones(sum(side.size for side in flat.bounded()), x.dtype)])
 
 
-def combined(flat, x: Array, lam: Array, mu: Array) -> tuple[Array, Array]:
+def combined(flat: Any, x: Array, lam: Array, mu: Array) -> tuple[Array, Array]:
     """lam . grad h and mu . grad g, each by one backward pass."""
     return jax.vjp(flat.equalities, x)[1](lam)[0], jax.vjp(flat.inequalities, x)[1](mu)[0]
 
@@ -45,7 +46,7 @@ def formed(block: Callable[[Array, Array], Array], x: Array, indices: np.ndarray
     return rows
 
 
-def rows_of(flat) -> Callable[[Array, Array], Array]:
+def rows_of(flat: Any) -> Callable[[Array, Array], Array]:
     """(x, indices) -> those rows of the gradients of (h, general inequalities)."""
 
     def block(x, indices):

@@ -7,7 +7,7 @@ The KKT error of a point with multipliers y = (lambda, mu) of the scaled functio
 Source: Waechter and Biegler 2006, section 2.1 and equation (6).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,34 +26,34 @@ class Scaled(NamedTuple):
       flat; factors (1 + p + m,): of f, h and g; p: how many equalities.
     """
 
-    flat: tuple
+    flat: tuple[Any, ...]
     factors: Array
     p: int
 
-    def values(self, x) -> Array:
+    def values(self, x: Array) -> Array:
         """F(x), shape (1 + p + m,)."""
         return self.factors * together(self.flat, x)
 
-    def look(self, x) -> tuple[Array, Array]:
+    def look(self, x: Array) -> tuple[Array, Array]:
         """F(x) and its Jacobian."""
         return self.values(x), jax.jacrev(self.values)(x)
 
-    def curvature(self, x, y) -> Array:
+    def curvature(self, x: Array, y: Array) -> Array:
         """The Hessian of f + y . (h, g)."""
         return jax.hessian(lambda x: jnp.concatenate([jnp.ones(1, x.dtype), y]) @ self.values(x))(x)
 
-    def unscale(self, y) -> tuple[Array, Array]:
+    def unscale(self, y: Array) -> tuple[Array, Array]:
         """(lambda, mu) of the functions as given."""
         y = y * self.factors[1:] / self.factors[0]
         return y[: self.p], y[self.p :]
 
 
-def together(flat, x) -> Array:
+def together(flat: Any, x: Array) -> Array:
     """(f, h, g) as one vector."""
     return jnp.concatenate([flat.objective(x)[None], flat.equalities(x), flat.inequalities(x)])
 
 
-def scale(flat, x0) -> Scaled:
+def scale(flat: Any, x0: Array) -> Scaled:
     """Factors <= 1 that bring the gradients at x0 to at most GRADIENT; 1 where a gradient is not finite."""
     if flat.large:
         rows = [
@@ -66,7 +66,7 @@ def scale(flat, x0) -> Scaled:
     return Scaled(flat, jnp.where(jnp.isfinite(rows), factors, 1.0), flat.equalities(x0).size)
 
 
-def kkt_error(scaled: Scaled, values, slopes, y) -> Scalar:
+def kkt_error(scaled: Scaled, values: Any, slopes: Any, y: Array) -> Scalar:
     """The greatest violation of the conditions, stationarity and slackness relative to the multipliers."""
     p = scaled.p
     weight = jnp.maximum(jnp.mean(jnp.abs(y)) if y.size else 0.0, 100.0) / 100.0

@@ -11,7 +11,7 @@ W gets sigma J_a' J_a of the active rows first, which leaves steps along them al
 Source: Nocedal and Wright 2006, chapter 18; Fletcher 1987, chapter 14.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -51,7 +51,7 @@ class End(NamedTuple):
     iterations: Array
 
 
-def minimise(flat, x0, tolerance, limit) -> End:
+def minimise(flat: Any, x0: Any, tolerance: Any, limit: Any) -> End:
     """Run the method; pure, under jit and vmap."""
     scaled = scale(flat, x0)
     begin = _start(scaled, x0)

@@ -14,12 +14,13 @@ Source: Cortes and Vapnik 1995; Boyd and Vandenberghe 2004, chapters 5 and 11.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.tree_util import register_pytree_node_class
+from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from functional_dl import arguments
@@ -33,19 +34,27 @@ def __dir__() -> list[str]:  # what dir() and completion show
     return __all__
 
 
-def linear(x, z):
+def linear(x: Float[Array, "n features"], z: Float[Array, "m features"]) -> Float[Array, "n m"]:
     """x . z"""
     return x @ z.T
 
 
-def rbf(x, z, gamma=None):
+def rbf(
+    x: Float[Array, "n features"], z: Float[Array, "m features"], gamma: float | None = None
+) -> Float[Array, "n m"]:
     """exp(-gamma |x - z|^2); gamma is 1 / (number of features) unless given."""
     gamma = 1 / x.shape[-1] if gamma is None else gamma
     square = jnp.sum(x**2, -1)[:, None] + jnp.sum(z**2, -1)[None] - 2 * x @ z.T
     return jnp.exp(-gamma * jnp.maximum(square, jnp.zeros((), square.dtype)))
 
 
-def polynomial(x, z, degree=3, gamma=None, offset=1.0):
+def polynomial(
+    x: Float[Array, "n features"],
+    z: Float[Array, "m features"],
+    degree: float = 3,
+    gamma: float | None = None,
+    offset: float = 1.0,
+) -> Float[Array, "n m"]:
     """(gamma x . z + offset)^degree; gamma is 1 / (number of features) unless given."""
     gamma = 1 / x.shape[-1] if gamma is None else gamma
     return (gamma * (x @ z.T) + offset) ** degree
@@ -80,7 +89,7 @@ class SVM:
     converged: Array
     x: Array
     y: Array
-    kernel: Callable
+    kernel: Callable[..., Any]
 
     def __repr__(self) -> str:
         name = getattr(self.kernel, "__name__", type(self.kernel).__name__)
@@ -109,18 +118,18 @@ class SVM:
             raise ValueError("weights: expected a machine with a linear kernel")
         return (self.alpha * self.y) @ self.x
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> Any:
         names = [f.name for f in fields(self) if f.name != "kernel"]
         return [getattr(self, name) for name in names], self.kernel
 
     @classmethod
-    def tree_unflatten(cls, kernel, children):
+    def tree_unflatten(cls, kernel: Any, children: Any) -> Any:
         return cls(*children, kernel=kernel)
 
 
 def fit_dual(
-    x: Float[Array, "n features"], y, c=1.0, kernel: KernelName | Callable[..., Array] = "linear", *,
-    tolerance: float = 1e-10, iterations: int = 100,
+    x: Float[Array, "n features"], y: Float[Array, " n"], c: ArrayLike = 1.0,
+    kernel: KernelName | Callable[..., Array] = "linear", *, tolerance: float = 1e-10, iterations: int = 100,
 ) -> SVM:  # fmt: skip
     """The machine that solves the dual.
 
@@ -160,7 +169,8 @@ def fit_dual(
 
 
 def fit_primal(
-    x: Float[Array, "n features"], y, c=1.0, *, tolerance: float = 1e-10, iterations: int = 100
+    x: Float[Array, "n features"], y: Float[Array, " n"], c: ArrayLike = 1.0, *, tolerance: float = 1e-10,
+    iterations: int = 100,
 ) -> SVM:  # fmt: skip
     """The linear machine, by the primal's matrices: with few features each iteration costs O(n features^2).
 

@@ -1,12 +1,12 @@
 """What a certificate says: its fields, the sentences that give reasons, and the trial that refutes a model."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.aliases import PyTree
+from functional_dl.aliases import Array, PyTree
 from functional_dl.optimality.kkt import KKTResiduals
 
 BEYOND = 32.0  # times the step to the model's minimum
@@ -63,7 +63,7 @@ class Certificate(NamedTuple):
     ineq_multipliers: PyTree
 
 
-def activity(g, mu, lengths, tolerance) -> tuple[np.ndarray, np.ndarray]:
+def activity(g: np.ndarray, mu: Any, lengths: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """Which inequalities are strongly and which weakly active; `lengths` of their gradients."""
     size = 1 + lengths
     near = np.abs(g) <= np.sqrt(tolerance) * 1e-1 * size
@@ -71,7 +71,7 @@ def activity(g, mu, lengths, tolerance) -> tuple[np.ndarray, np.ndarray]:
     return strong, near & ~strong & (np.abs(g) <= 1e3 * tolerance * size)
 
 
-def loosely(tolerance) -> float:
+def loosely(tolerance: float) -> float:
     """A share of singular values.
 
     A point known to a residual of `tolerance` may be sqrt(tolerance) away from one where gradients depend on each
@@ -80,7 +80,17 @@ def loosely(tolerance) -> float:
     return 0.3 * np.sqrt(tolerance)
 
 
-def stated(flat, dtype, lam, mu, h, g, marks, finite, **fields) -> Certificate:
+def stated(
+    flat: Any,
+    dtype: Any,
+    lam: Any,
+    mu: Any,
+    h: np.ndarray,
+    g: np.ndarray,
+    marks: tuple[np.ndarray, np.ndarray],
+    finite: bool,
+    **fields: Any,
+) -> Certificate:
     """The Certificate over pytrees; marks: (strong, weak) as `activity` gives them; fields: those that are at hand."""
     return Certificate(
         active=Active(*(tuple(map(int, np.flatnonzero(marked))) for marked in marks)),
@@ -91,7 +101,7 @@ def stated(flat, dtype, lam, mu, h, g, marks, finite, **fields) -> Certificate:
     )
 
 
-def explain(found, failed, second, finite, tolerance):
+def explain(found: KKTResiduals, failed: list[Any], second: str, finite: bool, tolerance: float) -> str:
     """The sentence of a certificate."""
     if not finite:
         return "a value or derivative at the point is not finite"
@@ -106,7 +116,15 @@ def explain(found, failed, second, finite, tolerance):
     return f"a KKT point to {tolerance:g}; second order: {second}"
 
 
-def falls_along(change: Callable, here, vector, value, along, size, reach) -> bool:
+def falls_along(
+    change: Callable[..., Any],
+    here: float,
+    vector: np.ndarray,
+    value: Any,
+    along: Any,
+    size: Array,
+    reach: Any,
+) -> bool:
     """Whether the Lagrangian falls where its quadratic model says that it does not.
 
     Near an inflection, as of x^3, and far out where exp(-x) dies away, the slope is as small as one likes and the

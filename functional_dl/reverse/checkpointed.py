@@ -138,12 +138,12 @@ def _split(length: int, slots: int) -> int:
 class _Scan:
     """The static part of a scan; compared by identity."""
 
-    def __init__(self, step, tree, length, slots):
+    def __init__(self, step: Any, tree: Any, length: Any, slots: Any) -> None:
         self.step, self.tree, self.length, self.slots = step, tree, length, slots
         self.moves = schedule(length, slots)
         self.head = list(itertools.takewhile(lambda move: move[2] > 0, self.moves))  # the way forward
 
-    def advance(self, consts, carry, xs, t):
+    def advance(self, consts: Any, carry: Any, xs: Any, t: Any) -> Any:
         x = tree_map(lambda x: lax.dynamic_index_in_dim(x, t, 0, keepdims=False), xs)
         return self.step(carry, x, *consts)
 
@@ -217,12 +217,12 @@ def _scan_backward(scan, residuals, ct):
     return ([next(rest) if is_differentiable(jax.typeof(x)) else None for x in flat],)
 
 
-def _floating(tree) -> list:
+def _floating(tree) -> list[Any]:
     """The floating leaves: those with a cotangent."""
     return [x for x in tree_leaves(tree) if x.dtype != jax.float0 and is_differentiable(jax.typeof(x))]
 
 
-def _zeros(tree) -> list:
+def _zeros(tree) -> list[Any]:
     return [jnp.zeros(x.shape, x.dtype) for x in _floating(tree)]
 
 

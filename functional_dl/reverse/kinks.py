@@ -7,6 +7,7 @@ JAX's, for a drop-in must; where JAX's choice is doubtful, `doubt` says why.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ class Convention:
     """
 
     name: str
-    fun: Callable
+    fun: Callable[..., Any]
     kink: Kink
     torch: str = ""
     doubt: str = ""

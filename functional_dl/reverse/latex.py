@@ -29,7 +29,7 @@ class Terms:
 
     xs: tuple[str, ...]
     ys: tuple[str, ...]
-    params: dict
+    params: dict[Any, Any]
     shapes: tuple[tuple[int, ...], ...]
     out_shapes: tuple[tuple[int, ...], ...]
     place: int = 0

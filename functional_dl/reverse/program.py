@@ -15,7 +15,16 @@ class Equation:
 
     __slots__ = ("inputs", "operands", "outputs", "params", "results", "rule", "source")
 
-    def __init__(self, rule, params, operands, results, inputs, outputs, source=None):
+    def __init__(
+        self,
+        rule: Any,
+        params: dict[str, Any],
+        operands: list[Any],
+        results: list[Any],
+        inputs: list[Any],
+        outputs: list[Any],
+        source: Any = None,
+    ) -> None:
         self.rule = rule
         self.params = params
         self.operands = operands
@@ -28,7 +37,7 @@ class Equation:
     def primitive(self) -> Primitive:
         return self.rule.primitive
 
-    def pull(self, cts: list) -> Sequence:
+    def pull(self, cts: list[Any]) -> Sequence[Any]:
         """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
         if self.rule.primitive.multiple_results:
             cts = [instantiate(ct, out) for ct, out in zip(cts, self.results)]
@@ -53,7 +62,16 @@ class Call:
 
     __slots__ = ("inputs", "outputs", "params", "primitive", "pull_back", "residuals", "source")
 
-    def __init__(self, primitive, pull_back, residuals, inputs, outputs, params=None, source=None):
+    def __init__(
+        self,
+        primitive: Any,
+        pull_back: Callable[..., Any],
+        residuals: Any,
+        inputs: list[Any],
+        outputs: list[Any],
+        params: dict[str, Any] | None = None,
+        source: Any = None,
+    ) -> None:
         self.primitive = primitive
         self.pull_back = pull_back
         self.residuals = residuals
@@ -62,17 +80,17 @@ class Call:
         self.params = params or {}
         self.source = source
 
-    def pull(self, cts: list) -> Sequence:
+    def pull(self, cts: list[Any]) -> Sequence[Any]:
         return self.pull_back(self.residuals, cts)
 
     def _with(self, residuals) -> "Call":
         return Call(self.primitive, self.pull_back, residuals, self.inputs, self.outputs, self.params, self.source)
 
-    def flatten(self, keep) -> "Call":
+    def flatten(self, keep: Callable[..., Any]) -> "Call":
         leaves, treedef = tree_flatten(self.residuals)
         return self._with((treedef, [keep(leaf) for leaf in leaves]))
 
-    def unflatten(self, fetch) -> "Call":
+    def unflatten(self, fetch: Callable[..., Any]) -> "Call":
         treedef, leaves = self.residuals
         return self._with(tree_unflatten(treedef, [fetch(leaf) for leaf in leaves]))
 
@@ -82,7 +100,7 @@ class Residual:
 
     __slots__ = ("position",)
 
-    def __init__(self, position: int):
+    def __init__(self, position: int) -> None:
         self.position = position
 
 
@@ -94,12 +112,12 @@ class Program:
 
     __slots__ = ("equations", "inputs", "outputs")
 
-    def __init__(self, equations: list, inputs: list, outputs: list):
+    def __init__(self, equations: list[Any], inputs: list[Any], outputs: list[Any]) -> None:
         self.equations = equations
         self.inputs = inputs
         self.outputs = outputs
 
-    def at(self, residuals: Sequence) -> list:
+    def at(self, residuals: Sequence[Any]) -> list[Any]:
         """The equations with their residuals put back."""
 
         def fetch(x):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial, register_pytree_node_class, tree_flatten, tree_unflatten
 
-from functional_dl.aliases import PyTree
+from functional_dl.aliases import Array, PyTree
 from functional_dl.reverse.trace import is_zero_marker
 from functional_dl.reverse.values import as_array, instantiate, is_differentiable, tangent_dtype, weakened
 
@@ -67,7 +67,7 @@ class _Delivery:
 
     kinds: tuple[type, ...]
 
-    def __call__(self, pullback, refs, ct):
+    def __call__(self, pullback: Any, refs: Any, ct: Array) -> tuple[Any, ...]:
         remaining = iter(refs)
         left = []
         for kind, bar in zip(self.kinds, pullback.func.bars(*pullback.args, ct)):
@@ -95,7 +95,7 @@ def _check_place(place, aval, mutable: bool) -> None:
         )
 
 
-def is_mutable(x) -> bool:
+def is_mutable(x: Array) -> bool:
     """Whether x is a mutable array (a Ref) of numbers, or stands for one while JAX traces."""
     if not isinstance(x, (jax.ref.Ref, jax.core.Tracer)):
         return False
@@ -107,7 +107,9 @@ class Static:
 
     __slots__ = ("__weakref__", "in_avals", "in_tree", "mutable", "name", "out_avals", "out_tree")
 
-    def __init__(self, name, in_tree, out_tree, values, outs, mutable):
+    def __init__(
+        self, name: str, in_tree: Any, out_tree: Any, values: list[Array], outs: list[Array], mutable: list[Any]
+    ) -> None:
         self.name = name
         self.mutable = frozenset(mutable)
         self.in_tree = in_tree
@@ -115,7 +117,7 @@ class Static:
         self.in_avals = [jax.typeof(v) for v in values]
         self.out_avals = [jax.typeof(out) for out in outs]
 
-    def __call__(self, pull_flat, *ct):
+    def __call__(self, pull_flat: Callable[..., Any], *ct: PyTree) -> tuple[Any, ...]:
         if self.mutable:
             raise ValueError(
                 f"A primal of {self.name} is a mutable array: its cotangent is added to one too, by "
@@ -123,7 +125,7 @@ class Static:
             )
         return tree_unflatten(self.in_tree, self.bars(pull_flat, *ct))
 
-    def bars(self, pull_flat, *ct):
+    def bars(self, pull_flat: Callable[..., Any], *ct: PyTree) -> list[Any]:
         """The cotangents, flat."""
         if len(ct) != 1:
             raise TypeError(
@@ -148,7 +150,7 @@ class Static:
         return [of_type(aval, bar, weak) for aval, bar in zip(self.in_avals, bars)]
 
 
-def of_type(aval, bar, weak: bool = True):
+def of_type(aval: Any, bar: Array, weak: bool = True) -> Array:
     """The cotangent of a Python number (or of what is computed from such alone) has the weak type of that number; that
     of an array whose type says how it lies on a mesh lies on it in the same way."""
     if not is_differentiable(aval):

@@ -19,7 +19,7 @@ that is known of its primitive: formula, derivation, LaTeX, probes, what it read
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from jax.extend.core import Primitive
 
@@ -27,6 +27,9 @@ from functional_dl.reverse.latex import Latex, Text, as_latex
 
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 COMPLEX = ("complex128", "complex64")
+
+# (ct, out, *primals, **params) -> one cotangent a primal: an array, a thunk that computes it, None for zero
+Formula: TypeAlias = Callable[..., tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Rule:
     """
 
     primitive: Primitive
-    vjp: Callable[..., tuple]
+    vjp: Callable[..., tuple[Any, ...]]
     probes: tuple[Probe, ...]
     formula: Any = None
     reads: tuple[tuple[bool, ...], ...] = ((True, True),)
@@ -153,7 +156,7 @@ def vjp_rule(
     *probes: Probe,
     reads: str | tuple[str, ...] | None = None,
     latex: Latex | tuple[Text, ...] | None = None,
-):
+) -> Callable[[Formula], Formula]:
     """Decorator: registers the function as the rule of `primitive` and returns it.
 
     The function's docstring is the derivation.  A rule without a derivation or a probe is refused.
@@ -172,7 +175,7 @@ def vjp_rule(
     """
     check_registration(primitive, probes)
 
-    def register(formula):
+    def register(formula: Formula) -> Formula:
         derivation = derivation_of(primitive, formula)
         mask = _read_mask(formula, reads)
         vjp = evaluated(formula)
@@ -199,7 +202,7 @@ def unsupported(reason: str, *primitives: Primitive, error: type[Exception] = No
         PRIMITIVES[primitive] = Unsupported(reason, error)
 
 
-def late_rules(*beginnings: str):
+def late_rules(*beginnings: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Decorator: the function registers rules, once a primitive is met whose name begins so.
 
     For the primitives of modules that are heavy: whoever meets one has loaded its module already.
@@ -235,7 +238,7 @@ def is_constant(primitive: Primitive) -> bool:
     return isinstance(PRIMITIVES.get(primitive), Zero)
 
 
-def check_registration(primitive, probes: Sequence) -> None:
+def check_registration(primitive: Any, probes: Sequence[Any]) -> None:
     if not isinstance(primitive, Primitive):
         raise TypeError(f"vjp_rule: primitive must be a jax.extend.core.Primitive, got {primitive!r}.")
     _check_unclaimed(primitive)
@@ -254,7 +257,7 @@ def _check_unclaimed(primitive: Primitive) -> None:
         raise ValueError(f"{primitive}: the primitive stands in the table already, as {kind}.")
 
 
-def derivation_of(primitive, fun) -> str:
+def derivation_of(primitive: Any, fun: Callable[..., Any]) -> str:
     derivation = inspect.getdoc(fun)
     if not derivation:
         raise ValueError(
@@ -277,7 +280,7 @@ def _read_mask(formula, reads: str | tuple[str, ...] | None) -> tuple[tuple[bool
     return tuple(masks)
 
 
-def evaluated(formula):
+def evaluated(formula: Formula) -> Callable[..., tuple[Any, ...]]:
     """The formula with its thunks evaluated."""
 
     def vjp(ct, out, *primals, **params):

@@ -8,8 +8,9 @@ from the last equation to the first.  A cotangent that is zero stays absent: an 
 cotangent costs nothing, and of an equation's operands only those with a slot are asked for theirs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 from jax.core import Tracer
@@ -17,6 +18,7 @@ from jax.extend.core import Primitive
 from jax.extend.core.primitives import add_jaxvals_p
 from jax.tree_util import Partial
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import equations, open_jaxpr
 from functional_dl.reverse.latex import Latex, Text, as_latex
 from functional_dl.reverse.program import Program
@@ -25,7 +27,7 @@ from functional_dl.reverse.trace import record, record_call, record_jaxpr
 from functional_dl.reverse.values import is_differentiable
 
 
-def backward(program: Program, residuals: Sequence, cts: Sequence) -> list:
+def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
     """Cotangents of the program's inputs, None for zero, given those of its outputs (None for zero)."""
     totals: dict[int, object] = {}
     for slot, ct in zip(program.outputs, cts):
@@ -40,7 +42,7 @@ def backward(program: Program, residuals: Sequence, cts: Sequence) -> list:
     return [None if slot is None else totals.get(slot) for slot in program.inputs]
 
 
-def accumulate(totals: dict, slot: int | None, ct) -> None:
+def accumulate(totals: dict[Any, Any], slot: int | None, ct: Any) -> None:
     """totals[slot] += ct."""
     if slot is None or ct is None:
         return
@@ -48,7 +50,7 @@ def accumulate(totals: dict, slot: int | None, ct) -> None:
     totals[slot] = ct if before is None else add_jaxvals_p.bind(before, ct)
 
 
-def forward(fun, values: Sequence, active: Sequence[bool]):
+def forward(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[bool]) -> tuple[Any, ...]:
     """Runs fun, which returns two flat lists: outputs to differentiate, and others.
 
     Returns the values of both and the pullback, a pytree, from the outputs' to the inputs' cotangents.
@@ -57,7 +59,9 @@ def forward(fun, values: Sequence, active: Sequence[bool]):
     return outs, aux, Partial(Backward(program), residuals)
 
 
-def forward_jaxpr(jaxpr, values: Sequence, active: Sequence[bool], apply=None, consts: Sequence | None = None):
+def forward_jaxpr(
+    jaxpr: Any, values: Sequence[Any], active: Sequence[bool], apply: Any = None, consts: Sequence[Any] | None = None
+) -> tuple[list[Array], Callable[..., Any]]:
     """As `forward`, for a jaxpr, whose outputs are all differentiated: their values and the pullback."""
     outs, program, residuals = record_jaxpr(jaxpr, values, active, apply, consts)
     return outs, Partial(Backward(program), residuals)
@@ -69,7 +73,7 @@ def call_rule(
     latex: Latex | tuple[Text, ...] | None = None,
     stateful: bool = False,
     takes_references: bool = False,
-):
+) -> Callable[..., Any]:
     """Decorator for primitives that hold programs, or that record more than one equation: see rule.vjp_rule and Rule.
 
     The function is `forward(tape, values, slots, **params) -> (values, slots)`: it records into the caller's tape.  Its
@@ -102,7 +106,9 @@ def call_rule(
 SMALL = 8  # equations: a program no larger than this joins the caller's, rather than being compiled for itself
 
 
-def call_jaxpr(tape, primitive, jaxpr, values: Sequence, slots: Sequence) -> tuple[list, list]:
+def call_jaxpr(
+    tape: Any, primitive: Primitive, jaxpr: Any, values: Sequence[Any], slots: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
     """Records a call of a program: its equations one by one where it is small or works on a reference of the caller's,
     else compiled as a unit."""
     small = len(equations(jaxpr)) <= (SMALL if is_traced(values) else 1)
@@ -115,12 +121,19 @@ def _replay(tape, values, slots, *, jaxpr):
     return tape.replay(jaxpr, values, slots)
 
 
-def is_traced(values: Sequence) -> bool:
+def is_traced(values: Sequence[Any]) -> bool:
     """Whether some of the values are tracers of a surrounding transformation (then operations cost nothing yet)."""
     return any(isinstance(v, Tracer) for v in values)
 
 
-def compiled_call(tape, primitive, body, values: Sequence, slots: Sequence, **params):
+def compiled_call(
+    tape: Any,
+    primitive: Primitive,
+    body: Callable[..., Any],
+    values: Sequence[Any],
+    slots: Sequence[Any],
+    **params: Any,
+) -> tuple[Any, ...]:
     """Records body(tape, values, slots, **params) as one compiled forward and one compiled backward program.
 
     Called again with the same body and parameters (jaxprs compare by identity), the compiled programs are found again.
@@ -157,8 +170,8 @@ class Backward:
 
     __slots__ = ("__weakref__", "program")
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program) -> None:
         self.program = program
 
-    def __call__(self, residuals, cts):
+    def __call__(self, residuals: list[Any], cts: list[Any]) -> list[Any]:
         return backward(self.program, residuals, cts)

@@ -17,7 +17,7 @@ Why public names alone are enough: `jax.core.Trace` and `Tracer` are subclassed,
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -30,6 +30,7 @@ from jax.extend.core import Literal, Primitive, set_current_trace, take_current_
 from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 
+from functional_dl.aliases import Array, PyTree
 from functional_dl.jaxprs import MARKED, bind, called, equations, interpret, open_jaxpr
 from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, rule_of
@@ -39,17 +40,17 @@ from functional_dl.reverse.values import as_array, is_differentiable, is_referen
 register_exclusion(str(Path(__file__).parent))
 
 
-def is_zero_marker(ct) -> bool:
+def is_zero_marker(ct: Array) -> bool:
     """Whether ct is one of JAX's symbolic zeros: the public one, or the internal one (which has no public name)."""
     return isinstance(ct, SymbolicZero) or (type(ct).__name__ == "Zero" and hasattr(ct, "aval"))
 
 
-def implementation(primitive: Primitive) -> Callable:
+def implementation(primitive: Primitive) -> Callable[..., Any]:
     """The program of other primitives by which JAX defines this one."""
     return primitive.impl
 
 
-def writes_to(jaxpr) -> set[int]:
+def writes_to(jaxpr: Any) -> set[int]:
     """The positions of the inputs that are references and that the jaxpr does more with than read."""
     inner = open_jaxpr(jaxpr)[0]
     kinds: dict = {}
@@ -58,7 +59,7 @@ def writes_to(jaxpr) -> set[int]:
     return {i for i, v in enumerate(inner.invars) if is_reference(v.aval) and kinds.get(v) != {"ReadEffect"}}
 
 
-def active_outputs(jaxpr, active: Sequence[bool]) -> list[bool]:
+def active_outputs(jaxpr: Any, active: Sequence[bool]) -> list[bool]:
     """Which outputs of a jaxpr can depend differentiably on the active inputs."""
     jaxpr, _ = open_jaxpr(jaxpr)
     live = {var for var, a in zip(jaxpr.invars, active) if a}
@@ -76,7 +77,7 @@ def active_outputs(jaxpr, active: Sequence[bool]) -> list[bool]:
     return [not isinstance(atom, Literal) and atom in live for atom in jaxpr.outvars]
 
 
-def hoistable(jaxpr, invariant: int) -> tuple[list, list, list]:
+def hoistable(jaxpr: Any, invariant: int) -> tuple[list[Any], list[Any], list[Any]]:
     """Of a loop's body: the equations that depend on its first `invariant` inputs alone, the others, and which outputs
     of the first the others use.  An equation with effects stays where it is, and so does one that makes a
     reference."""
@@ -101,16 +102,16 @@ class RecordTracer(Tracer):
 
     __slots__ = ("slot", "value")
 
-    def __init__(self, trace, value, slot):
+    def __init__(self, trace: Any, value: Array, slot: int) -> None:
         super().__init__(trace, jax.typeof(value))
         self.value = value
         self.slot = slot
 
-    def to_concrete_value(self):
+    def to_concrete_value(self) -> Array | None:
         value = self.value
         return value.to_concrete_value() if isinstance(value, Tracer) else value
 
-    def full_lower(self):
+    def full_lower(self) -> Any:
         return self
 
     def _contents(self):
@@ -134,13 +135,13 @@ class RecordTrace(Trace):
 
     __slots__ = ("parent_trace", "tape")
 
-    def __init__(self, parent_trace, tape):
+    def __init__(self, parent_trace: Any, tape: Any) -> None:
         super().__init__()
         self.requires_low = False
         self.parent_trace = parent_trace
         self.tape = tape
 
-    def lower(self, tracers) -> tuple[list, list]:
+    def lower(self, tracers: list[Any]) -> tuple[list[Any], list[Any]]:
         """Values and slots of tracers; whatever does not belong to this trace is a constant."""
         values, slots = [], []
         for tracer in tracers:
@@ -152,33 +153,46 @@ class RecordTrace(Trace):
                 slots.append(None)
         return values, slots
 
-    def lift(self, values, slots) -> list:
+    def lift(self, values: Any, slots: Any) -> list[Any]:
         return [v if s is None else RecordTracer(self, v, s) for v, s in zip(values, slots)]
 
-    def stage_value(self, val):
+    def stage_value(self, val: Any) -> Array:
         [value], [slot] = self.lower([val])
         return self.lift([self.parent_trace.stage_value(value)], [slot])[0]
 
-    def process_primitive(self, primitive, tracers, params, /):
+    def process_primitive(self, primitive: Any, tracers: list[Any], params: dict[Any, Any], /) -> PyTree:
         values, slots = self.lower(tracers)
         with set_current_trace(self.parent_trace):
             outs, out_slots = self.tape.apply(primitive, values, slots, params)
         outs = self.lift(outs, out_slots)
         return outs if primitive.multiple_results else outs[0]
 
-    def process_call(self, call_primitive, f, tracers, params, /):
+    def process_call(self, call_primitive: Any, f: Callable[..., Any], tracers: Any, params: Any, /) -> Any:
         with set_current_trace(self):
             return f.call_wrapped(*tracers)
 
-    def process_custom_jvp_call(self, primitive, fun, jvp, tracers, /, *, symbolic_zeros):
+    def process_custom_jvp_call(
+        self, primitive: Any, fun: Callable[..., Any], jvp: Any, tracers: Any, /, *, symbolic_zeros: Any
+    ) -> Any:
         params = {"subfuns": (fun, jvp), "symbolic_zeros": symbolic_zeros}
         return self.process_primitive(primitive, tracers, params)
 
-    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, tracers, /, *, out_trees, symbolic_zeros):
+    def process_custom_vjp_call(
+        self,
+        primitive: Any,
+        fun: Any,
+        fwd: Any,
+        bwd: Any,
+        tracers: list[Array],
+        /,
+        *,
+        out_trees: Callable[..., Any],
+        symbolic_zeros: bool,
+    ) -> list[Array]:
         params = {"subfuns": (fun, fwd, bwd), "out_trees": out_trees, "symbolic_zeros": symbolic_zeros}
         return self.process_primitive(primitive, tracers, params)
 
-    def process_shard_map(self, primitive, fun, tracers, /, **params):
+    def process_shard_map(self, primitive: Any, fun: Callable[..., Any], tracers: Any, /, **params: Any) -> Any:
         """JAX hands shard_map its own kind of flat tree and wants it back: it has `update`."""
         values, slots = self.lower(tracers)
         params = {"subfuns": (fun,), **params}
@@ -186,7 +200,7 @@ class RecordTrace(Trace):
             outs, out_slots = RULES[primitive].forward(self.tape, values, slots, **params)
         return outs.update(self.lift(outs, out_slots))
 
-    def cur_qdd(self, x):
+    def cur_qdd(self, x: Array) -> Any:
         [value], _ = self.lower([x])
         return self.parent_trace.cur_qdd(value)
 
@@ -196,7 +210,7 @@ _tangents: ContextVar[bool] = ContextVar("tangents", default=False)
 
 
 @contextmanager
-def recording_tangents(yes: bool):
+def recording_tangents(yes: bool) -> Iterator[Any]:
     token = _tangents.set(yes)
     try:
         yield
@@ -207,7 +221,7 @@ def recording_tangents(yes: bool):
 class Tape:
     """The equations recorded so far.  Every method runs with the surrounding trace as the current one."""
 
-    def __init__(self, parent_trace, sources: bool = False):
+    def __init__(self, parent_trace: Any, sources: bool = False) -> None:
         self.equations: list = []
         self.slots = 0
         self.sources = sources
@@ -219,11 +233,13 @@ class Tape:
         self.slots += 1
         return self.slots - 1
 
-    def new_slots(self, values) -> list:
+    def new_slots(self, values: list[Array]) -> list[Any]:
         """A slot for each value that has a tangent space, None for the others."""
         return [self.new_slot() if is_differentiable(jax.typeof(v)) else None for v in values]
 
-    def apply(self, primitive: Primitive, values: list, slots: list, params: dict) -> tuple[list, list]:
+    def apply(
+        self, primitive: Primitive, values: list[Any], slots: list[Any], params: dict[Any, Any]
+    ) -> tuple[list[Any], list[Any]]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
         holds = self.holds_differentiated(values)
         entry = PRIMITIVES.get(primitive)
@@ -248,11 +264,13 @@ class Tape:
         """What an equation notes as its `source`: its place in the user's program, where that is wanted."""
         return current_source() if self.sources else None
 
-    def holds_differentiated(self, values) -> bool:
+    def holds_differentiated(self, values: list[Any]) -> bool:
         """Whether one of the values is a reference to what is differentiated."""
         return any(self.contents.get(id(v), (None, None))[1] is not None for v in values) if self.contents else False
 
-    def apply_saved(self, primitive: Primitive, values: list, slots: list, params: dict, saved) -> tuple[list, list]:
+    def apply_saved(
+        self, primitive: Primitive, values: list[Any], slots: list[Any], params: dict[Any, Any], saved: Any
+    ) -> tuple[list[Any], list[Any]]:
         """As `apply`, for an equation whose outputs are known: the next ones of the iterator `saved`."""
         rule = rule_of(primitive) if any(s is not None for s in slots) else None
         outs = [next(saved) for _ in jax.eval_shape(lambda *xs: bind(primitive, xs, params), *values)]
@@ -260,7 +278,15 @@ class Tape:
             return rule.forward(self, values, slots, **params)
         return self.note(primitive, rule, params, values, slots, outs)
 
-    def note(self, primitive, rule, params, values, slots, outs) -> tuple[list, list]:
+    def note(
+        self,
+        primitive: Primitive,
+        rule: Rule | None,
+        params: dict[Any, Any],
+        values: list[Any],
+        slots: list[Any],
+        outs: list[Array],
+    ) -> tuple[list[Any], list[Any]]:
         """Records outs = primitive(*values) if an operand has a slot and an output a tangent space."""
         if is_constant(primitive) or all(s is None for s in slots):
             return outs, [None] * len(outs)
@@ -276,7 +302,16 @@ class Tape:
         self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
         return outs, out_slots
 
-    def call(self, primitive, pull_back, residuals, slots, outs, out_slots, params=None) -> tuple[list, list]:
+    def call(
+        self,
+        primitive: Any,
+        pull_back: Callable[..., Any],
+        residuals: Any,
+        slots: list[Any],
+        outs: list[Array],
+        out_slots: list[Any],
+        params: Any = None,
+    ) -> tuple[list[Any], list[Any]]:
         """Records outs = primitive(...) with its own way back; see Call."""
         source = self.place()
         if self.tangents:
@@ -285,8 +320,13 @@ class Tape:
         return outs, out_slots
 
     def replay(
-        self, jaxpr, values: Sequence, slots: Sequence, apply: Callable | None = None, **parts
-    ) -> tuple[list, list]:
+        self,
+        jaxpr: Any,
+        values: Sequence[Any],
+        slots: Sequence[Any],
+        apply: Callable[..., Any] | None = None,
+        **parts: Any,
+    ) -> tuple[list[Any], list[Any]]:
         """Runs a jaxpr's equations through the tape: the caller's program continues inside the callee's.
 
         Args:
@@ -302,13 +342,15 @@ class Tape:
         results = interpret(jaxpr, list(zip(values, slots)), equation, lambda value, _: (value, None), **parts)
         return [value for value, _ in results], [slot for _, slot in results]
 
-    def run(self, fun: Callable, values: Sequence, slots: Sequence) -> tuple[list, list]:
+    def run(self, fun: Callable[..., Any], values: Sequence[Any], slots: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Calls a Python function of tracers that returns a flat list; returns the outputs' values and slots."""
         with set_current_trace(self.trace):
             outs = fun(*self.trace.lift(values, slots))
         return self.trace.lower(outs)
 
-    def run_tangents(self, fun: Callable, values: Sequence, slots: Sequence) -> tuple[list, list]:
+    def run_tangents(
+        self, fun: Callable[..., Any], values: Sequence[Any], slots: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
         """As `run`, where the values are tangents, in which fun is linear."""
         before, self.tangents = self.tangents, True
         try:
@@ -317,7 +359,7 @@ class Tape:
         finally:
             self.tangents = before
 
-    def close(self, inputs: Sequence, outputs: Sequence) -> tuple[Program, list]:
+    def close(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Program, list[Any]]:
         """Prunes what the outputs do not depend on; returns the static Program and its residuals.
 
         Args:
@@ -351,7 +393,13 @@ def _pull_tangents(pull_back, residuals, cts):
         return pull_back(residuals, cts)
 
 
-def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: bool = False, tape_type: Callable = Tape):
+def record(
+    fun: Callable[..., Any],
+    values: Sequence[Any],
+    active: Sequence[bool],
+    sources: bool = False,
+    tape_type: Callable[..., Any] = Tape,
+) -> tuple[Any, ...]:
     """Runs fun on the values and records what depends on the active ones.
 
     Args:
@@ -374,7 +422,9 @@ def record(fun: Callable, values: Sequence, active: Sequence[bool], sources: boo
     return outs, aux, program, residuals
 
 
-def record_jaxpr(jaxpr, values: Sequence, active: Sequence[bool], apply=None, consts: Sequence | None = None):
+def record_jaxpr(
+    jaxpr: Any, values: Sequence[Any], active: Sequence[bool], apply: Any = None, consts: Sequence[Any] | None = None
+) -> tuple[list[Array], Program, list[Array]]:
     """As `record`, for a jaxpr, whose outputs are all differentiated: outputs' values, Program, residuals.
 
     Args:
@@ -388,7 +438,7 @@ def record_jaxpr(jaxpr, values: Sequence, active: Sequence[bool], apply=None, co
     return record_call(body, values, active)
 
 
-def record_call(body: Callable, values: Sequence, active: Sequence[bool]):
+def record_call(body: Callable[..., Any], values: Sequence[Any], active: Sequence[bool]) -> tuple[Any, ...]:
     """As `record`, for a function that writes to the tape itself: body(tape, values, slots) -> (values, slots)."""
     with take_current_trace() as parent, set_current_trace(parent):
         tape = Tape(parent)

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core.primitives import convert_element_type_p
 
+from functional_dl.aliases import Array
+
 _inexact: dict[Any, bool] = {}
 
 
-def is_inexact(dtype) -> bool:
+def is_inexact(dtype: Any) -> bool:
     """Whether numbers of this dtype have a tangent space other than {0}: real or complex floating."""
     known = _inexact.get(dtype)
     if known is None:
@@ -18,27 +20,27 @@ def is_inexact(dtype) -> bool:
     return known
 
 
-def is_differentiable(aval) -> bool:
+def is_differentiable(aval: Any) -> bool:
     """Whether values of this type are arrays of real or complex floating numbers; a reference to one is none."""
     dtype = getattr(aval, "dtype", None)
     return dtype is not None and is_inexact(dtype) and not is_reference(aval)
 
 
-def is_reference(aval) -> bool:
+def is_reference(aval: Any) -> bool:
     return hasattr(aval, "inner_aval")
 
 
-def tangent_dtype(dtype):
+def tangent_dtype(dtype: Any) -> Any:
     """The dtype of tangents and cotangents of values of this dtype: float0 for integers and booleans."""
     return dtype if is_inexact(dtype) else jax.float0
 
 
-def zeros(shape, dtype):
+def zeros(shape: tuple[Any, ...], dtype: Any) -> Any:
     """An array of zeros; of float0, the type of cotangents of integers, as NumPy's (JAX has no such arrays)."""
     return np.zeros(shape, dtype) if dtype == jax.float0 else jax.lax.full(shape, 0, dtype)
 
 
-def instantiate(ct, out):
+def instantiate(ct: Array | None, out: Any) -> Array:
     """ct, or an array of zeros like `out` where ct is None."""
     if ct is not None:
         return ct
@@ -47,12 +49,12 @@ def instantiate(ct, out):
     return weakened(zero) if getattr(aval, "weak_type", False) and is_inexact(aval.dtype) else zero
 
 
-def as_array(x):
+def as_array(x: Array) -> Array:
     """x, for Python's numbers NumPy's, so that every rule may count on a shape and a dtype."""
     return x if hasattr(x, "shape") else jax.typeof(x).dtype.type(x)
 
 
-def weakened(x):
+def weakened(x: Array) -> Any:
     """x with JAX's weak type, that of Python's numbers, which yields to other dtypes in a promotion."""
     aval = jax.typeof(x)
     if aval.weak_type:

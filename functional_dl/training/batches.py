@@ -2,23 +2,24 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array, Key
 
 ORDER, NOISE = 0, 1  # what a run's key is folded with: one stream shuffles, the other feeds the loss
 
 
-def epoch_order(key: Key, epoch, examples: int) -> Array:
+def epoch_order(key: Key, epoch: ArrayLike, examples: int) -> Array:
     """The order of the examples in an epoch: a permutation that depends on (key, epoch) alone."""
     return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch), examples)
 
 
-def noise_key(key: Key, step) -> Key:
+def noise_key(key: Key, step: ArrayLike) -> Key:
     """The key that the loss gets at a step (for dropout and the like)."""
     return jax.random.fold_in(jax.random.fold_in(key, NOISE), step)
 
 
-def batch_indices(key: Key, step, order: Array, size: int) -> tuple[Array, Array]:
+def batch_indices(key: Key, step: Array | int, order: Array, size: int) -> tuple[Array, Array]:
     """(indices of the batch at `step`, the order of its epoch), given the order of the step before.
 
     An epoch has examples // size batches; the examples % size last ones of its order sit this epoch out, so

@@ -2,12 +2,13 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from functional_dl import arguments, tree
-from functional_dl.aliases import PyTree
+from functional_dl.aliases import Key, PyTree
 
 
 class Checkpoints:
@@ -18,7 +19,7 @@ class Checkpoints:
     shows its kind) and a digest of the data.
     """
 
-    def __init__(self, directory, settings: dict):
+    def __init__(self, directory: str | Path, settings: dict[Any, Any]) -> None:
         self._ocp = _orbax()
         self._settings = settings
         self._directory = Path(directory).absolute()
@@ -27,10 +28,10 @@ class Checkpoints:
         )
         self._manager = self._ocp.CheckpointManager(self._directory, options=options)
 
-    def __enter__(self):
+    def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._manager.close()
 
     def latest_step(self) -> int | None:
@@ -50,7 +51,7 @@ class Checkpoints:
         )
         self._manager.wait_until_finished()
 
-    def restore(self, like: PyTree, history_like: dict) -> tuple[int, PyTree, dict[str, np.ndarray]]:
+    def restore(self, like: PyTree, history_like: dict[Any, Any]) -> tuple[int, PyTree, dict[str, np.ndarray]]:
         """(step, carried, history) of the newest checkpoint; carried is structured and placed as `like`."""
         step, args = self._manager.latest_step(), self._ocp.args
         if step is None:
@@ -75,7 +76,7 @@ class Checkpoints:
         return step, carried, {name: np.asarray(values) for name, values in restored.history.items()}
 
 
-def settings(params: PyTree, opt_state: PyTree, data: PyTree, key, batch_size: int) -> dict:
+def settings(params: PyTree, opt_state: PyTree, data: PyTree, key: Key, batch_size: int) -> dict[Any, Any]:
     """What must not change between the two parts of a run, as JSON."""
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree_util.tree_leaves(data):

@@ -1,17 +1,25 @@
 """Gradient descent as the textbook writes it, compiled into one loop."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from functional_dl import arguments, tree
-from functional_dl.aliases import Array, Params
+from functional_dl.aliases import Array, Params, Scalar
 from functional_dl.training import validate
 
 
 def gradient_descent(
-    loss, params: Params, learning_rate, steps: int, *, differentiate=jax.value_and_grad
+    loss: Callable[..., Scalar],
+    params: Params,
+    learning_rate: ArrayLike,
+    steps: int,
+    *,
+    differentiate: Callable[..., Any] = jax.value_and_grad,
 ) -> tuple[Params, Array]:
     r"""Minimises J by `steps` steps against its gradient.
 

@@ -1,16 +1,19 @@
 """`fit`: mini-batch training with an optax optimiser, compiled in chunks, with the host in between."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from functional_dl import arguments, tree
-from functional_dl.aliases import Key, Params, PyTree
+from functional_dl.aliases import Key, Params, PyTree, Scalar
 from functional_dl.training import checkpoint, optimizers, step, validate
 from functional_dl.training.parallel import Layout
 from functional_dl.training.progress import progress_bar
@@ -49,17 +52,17 @@ class Fit:
 
 
 def fit(
-    loss,
+    loss: Callable[..., Scalar],
     params: Params,
     data: PyTree,
-    optimizer,
+    optimizer: optax.GradientTransformation,
     *,
     steps: int,
     batch_size: int | None,
     key: Key,
-    differentiate=jax.value_and_grad,
+    differentiate: Callable[..., Any] = jax.value_and_grad,
     mesh: jax.sharding.Mesh | None = None,
-    checkpoint_dir=None,
+    checkpoint_dir: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
     report_every: int | None = None,
@@ -192,18 +195,20 @@ _remembered_program = lru_cache(maxsize=8)(_new_program)
 class _Run:
     """The host's side of a run: chunks of compiled steps, and what happens between them."""
 
-    def __init__(self, program, data: PyTree, chunk: int):
+    def __init__(self, program: Any, data: PyTree, chunk: int) -> None:
         self._program, self._data, self._chunk = program, data, chunk
 
-    def advance(self, state, length: int):
+    def advance(self, state: Any, length: int) -> Any:
         state, rows = self._program(state, self._data, jnp.asarray(length, jnp.int32))
         return state, {name: np.asarray(row)[:length] for name, row in rows.items()}
 
-    def no_history(self, state) -> dict[str, np.ndarray]:
+    def no_history(self, state: Any) -> dict[str, np.ndarray]:
         _, shapes = jax.eval_shape(self._program, state, self._data, jnp.asarray(0, jnp.int32))
         return {name: np.zeros((0,), shape.dtype) for name, shape in shapes.items() if name != "finite"}
 
-    def to_the_end(self, state, history, steps, progress, checkpoints=None, checkpoint_every=1) -> Fit:
+    def to_the_end(
+        self, state: Any, history: Any, steps: Any, progress: Any, checkpoints: Any = None, checkpoint_every: Any = 1
+    ) -> Fit:
         done = saved = int(state.step)
         parts = [history]
         before = None  # the chunk before this one: (its first state, its length)

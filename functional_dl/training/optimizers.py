@@ -1,6 +1,8 @@
 """optax's optimisers as training calls them."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +13,20 @@ from functional_dl.aliases import Params, PyTree
 
 
 @contextmanager
-def plain_promotion():
+def plain_promotion() -> Iterator[Any]:
     """JAX's usual dtype and rank promotion, which optax counts on; a user may have asked for stricter rules."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
 
-def init(optimizer, params: Params) -> PyTree:
+def init(optimizer: optax.GradientTransformation, params: Params) -> PyTree:
     with plain_promotion():
         return optimizer.init(params)
 
 
-def apply(optimizer, gradient: PyTree, opt_state: PyTree, params: Params, **extra) -> tuple[Params, PyTree]:
+def apply(
+    optimizer: optax.GradientTransformation, gradient: PyTree, opt_state: PyTree, params: Params, **extra: Any
+) -> tuple[Params, PyTree]:
     """(updated params, new optimiser state).  `extra` is for optax's line searches; others ignore it."""
     with plain_promotion():
         update = optax.with_extra_args_support(optimizer).update
@@ -30,7 +34,7 @@ def apply(optimizer, gradient: PyTree, opt_state: PyTree, params: Params, **extr
         return optax.apply_updates(params, updates), opt_state
 
 
-def check(optimizer, params: Params) -> None:
+def check(optimizer: optax.GradientTransformation, params: Params) -> None:
     """Refuses what is not an optax optimiser, and one that climbs.
 
     A learning rate is out of sight inside optax's closures, so its sign is felt: from zero params, a gradient

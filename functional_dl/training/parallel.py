@@ -3,6 +3,8 @@
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from functional_dl.aliases import Array, PyTree
+
 
 class Layout:
     """Where a run's arrays live: all on one device (no mesh), or spread over a mesh.
@@ -11,7 +13,7 @@ class Layout:
     communication: the all-reduce of the gradient, which XLA inserts.
     """
 
-    def __init__(self, mesh: Mesh | None, batch_size: int):
+    def __init__(self, mesh: Mesh | None, batch_size: int) -> None:
         if mesh is None:
             self.replicated = self._batch = None
             return
@@ -25,16 +27,16 @@ class Layout:
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self._batch = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
-    def replicate(self, tree):
+    def replicate(self, tree: PyTree) -> PyTree:
         """A copy of every leaf on every device."""
         return tree if self.replicated is None else jax.device_put(tree, self.replicated)
 
-    def split(self, indices):
+    def split(self, indices: Array) -> Array:
         """Within a compiled step: each device gets its share of the batch."""
         if self._batch is None:
             return indices
         return jax.lax.with_sharding_constraint(indices, self._batch)
 
-    def keep(self, state):
+    def keep(self, state: PyTree) -> PyTree:
         """Within a compiled step: the state stays a full copy on every device."""
         return state if self.replicated is None else jax.lax.with_sharding_constraint(state, self.replicated)

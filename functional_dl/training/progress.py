@@ -1,10 +1,12 @@
 """A progress bar, if rich is installed and somebody watches; otherwise nothing."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
-def progress_bar(wanted: bool, done: int, total: int):
+def progress_bar(wanted: bool, done: int, total: int) -> Iterator[Any]:
     """Gives report(done, loss); it does nothing without a terminal or without rich."""
     try:
         if not wanted:

@@ -1,12 +1,15 @@
 """Proximal steps as an optax transformation."""
 
+from collections.abc import Callable
+
 import jax
 import optax
 
 from functional_dl import arguments
+from functional_dl.aliases import Params
 
 
-def proximal(prox) -> optax.GradientTransformation:
+def proximal(prox: Callable[[Params], Params]) -> optax.GradientTransformation:
     r"""Follows the update before it in an `optax.chain` by a proximal map.
 
         theta_{t+1} = prox(theta_t + u_t).

@@ -1,13 +1,15 @@
 """One training step as a pure function, and many of them as one compiled loop."""
 
 import inspect
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from functional_dl import arguments, tree
-from functional_dl.aliases import Array, Key, Params, PyTree
+from functional_dl.aliases import Array, Key, Params, PyTree, Scalar
 from functional_dl.training import batches, optimizers
 
 
@@ -21,7 +23,12 @@ class State(NamedTuple):
     order: Array  # the order of the examples in the current epoch
 
 
-def start(params: Params, optimizer, key: Key, examples: int, batch_size: int, step: int = 0) -> State:
+Step: TypeAlias = Callable[[State, PyTree], tuple[State, dict[str, Array]]]  # (state, data) -> (state, metrics)
+
+
+def start(
+    params: Params, optimizer: optax.GradientTransformation, key: Key, examples: int, batch_size: int, step: int = 0
+) -> State:
     """The state before step number `step`, with a fresh optimiser."""
     key = arguments.key("key", key)
     return State(
@@ -33,7 +40,7 @@ def start(params: Params, optimizer, key: Key, examples: int, batch_size: int, s
     )
 
 
-def with_key(loss):
+def with_key(loss: Callable[..., Scalar]) -> Callable[..., Scalar]:
     """The loss as a function (params, batch, key), whether it asks for the key or not.
 
     A loss gets a key if it has a parameter named `key`, or a third positional parameter without a default.
@@ -51,7 +58,14 @@ def with_key(loss):
     return lambda params, batch, key: loss(params, batch)
 
 
-def make_step(loss, optimizer, batch_size: int, *, differentiate=jax.value_and_grad, place=lambda indices: indices):
+def make_step(
+    loss: Callable[..., Scalar],
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    *,
+    differentiate: Callable[..., Any] = jax.value_and_grad,
+    place: Callable[[Array], Array] = lambda indices: indices,
+) -> Step:
     """step(state, data) -> (state, metrics): differentiate the loss on the next batch, apply the update.
 
     metrics: "loss" and "grad_norm" at the parameters before the update, "finite": whether the gradient and
@@ -87,7 +101,7 @@ def make_step(loss, optimizer, batch_size: int, *, differentiate=jax.value_and_g
     return step
 
 
-def run_steps(step, state: State, data: PyTree, steps: int) -> tuple[State, dict[str, Array]]:
+def run_steps(step: Step, state: State, data: PyTree, steps: int) -> tuple[State, dict[str, Array]]:
     """`steps` steps as one `lax.scan`; metrics are stacked along a leading axis.
 
     Pure, so `jax.vmap` runs it over seeds and settings at once: that is what the experiments do.

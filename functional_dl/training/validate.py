@@ -5,16 +5,17 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from functional_dl import arguments, tree
 from functional_dl.aliases import Params, PyTree
 
 
-def learning_rate(value) -> None:
+def learning_rate(value: ArrayLike) -> None:
     """A finite number that is not negative.  A traced value passes: its number is not known yet."""
     if isinstance(value, jax.core.Tracer):
         return
-    number = float(arguments.number("learning_rate", value))
+    number = float(np.asarray(arguments.number("learning_rate", value)))
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"learning_rate: expected a finite number >= 0, got {number}")
 
@@ -67,7 +68,7 @@ def finite_data(data: PyTree) -> None:
                 )
 
 
-def batch_size(value, examples: int) -> int:
+def batch_size(value: int | None, examples: int) -> int:
     """None means the whole data set."""
     if value is None:
         return examples

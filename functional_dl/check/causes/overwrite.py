@@ -1,6 +1,7 @@
 """Where an element is used more than once, only one use counts."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def _one_window(evidence, bad) -> Hypothesis | None:
     )
 
 
-def contributions(evidence: Evidence, index) -> np.ndarray | None:
+def contributions(evidence: Evidence, index: Any) -> np.ndarray | None:
     """J_ji ct_j for one entry i of the argument: what each entry j of the outputs contributes to its cotangent."""
     function, reference = evidence.function, evidence.reference
     if reference.source == "numeric" and not np.iscomplexobj(evidence.x):

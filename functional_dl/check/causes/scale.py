@@ -1,5 +1,7 @@
 """The cotangent is a constant multiple of the right one."""
 
+from typing import Any
+
 import numpy as np
 
 from functional_dl.check import reference
@@ -52,7 +54,7 @@ def sizes_of(evidence: Evidence) -> dict[int, str]:
     return sizes
 
 
-def name_of(c, sizes: dict[int, str]) -> str:
+def name_of(c: Any, sizes: dict[int, str]) -> str:
     """' = 1/32, the length of axis 0 of ...' where c is such a number; "" where it is none."""
     if np.iscomplexobj(c):
         return ""

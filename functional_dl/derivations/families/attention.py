@@ -5,40 +5,41 @@ import math
 import jax.numpy as jnp
 
 from functional_dl.activations import softmax
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, pulled_back
 from functional_dl.derivations.step import Step
 
 
-def weights(q, k):
+def weights(q: Array, k: Array) -> Array:
     """A: each row the softmax of a query's scores q k^T / sqrt(d)."""
     return softmax(q @ k.T / math.sqrt(q.shape[1]))
 
 
-def attend(q, k, v):
+def attend(q: Array, k: Array, v: Array) -> Array:
     return weights(q, k) @ v
 
 
-def jacobians(a):
+def jacobians(a: Array) -> Array:
     """dA_nm / dS_nl = A_nm (delta_ml - A_nl): (n, m, l)."""
     return a[:, :, None] * (jnp.eye(a.shape[1])[None] - a[:, None, :])
 
 
-def scores_bar(a, a_bar):
+def scores_bar(a: Array, a_bar: Array) -> Array:
     """S_bar = A * (A_bar - the weighted mean of A_bar in each row)."""
     return a * (a_bar - jnp.sum(a * a_bar, 1, keepdims=True))
 
 
-def by_jacobian(q, k, v, ct):
+def by_jacobian(q: Array, k: Array, v: Array, ct: Array) -> Array:
     """S_bar_nl = sum_j sum_m Y_bar_nj V_mj dA_nm / dS_nl."""
     return jnp.einsum("nj,mj,nml->nl", ct, v, jacobians(weights(q, k)))
 
 
-def closed(q, k, v, ct):
+def closed(q: Array, k: Array, v: Array, ct: Array) -> Array:
     return scores_bar(weights(q, k), ct @ v.T)
 
 
-def root(q):
+def root(q: Array) -> float:
     return math.sqrt(q.shape[1])
 
 
@@ -127,18 +128,20 @@ SCALED_DOT_PRODUCT_ATTENTION = Derivation(
 )
 
 
-def heads(x, wq, wk, wv):
+def heads(x: Array, wq: Array, wk: Array, wv: Array) -> tuple[Array, Array, Array, Array]:
     """Q, K, V and A of each head: shapes (h, n, e) and (h, n, n)."""
     q, k, v = (jnp.einsum("nd,hde->hne", x, w) for w in (wq, wk, wv))
     return q, k, v, softmax(jnp.einsum("hne,hme->hnm", q, k) / math.sqrt(wq.shape[2]))
 
 
-def multi(x, wq, wk, wv, wo):
+def multi(x: Array, wq: Array, wk: Array, wv: Array, wo: Array) -> Array:
     _, _, v, a = heads(x, wq, wk, wv)
     return jnp.einsum("hnm,hme,hed->nd", a, v, wo)
 
 
-def bars(x, wq, wk, wv, wo, ct, jacobian=False):
+def bars(
+    x: Array, wq: Array, wk: Array, wv: Array, wo: Array, ct: Array, jacobian: bool = False
+) -> tuple[Array, Array, Array]:
     """The cotangents of Q, K and V of each head, by the derivation of one head."""
     q, k, v, a = heads(x, wq, wk, wv)
     z_bar = jnp.einsum("nd,hed->hne", ct, wo)
@@ -156,7 +159,7 @@ def bars(x, wq, wk, wv, wo, ct, jacobian=False):
     )
 
 
-def projection_chain(name, letter, place):
+def projection_chain(name: str, letter: str, place: int) -> tuple[Step, Step, Step]:
     """The lines of W_q, W_k or W_v; place is that of its head's part in `bars`."""
     return (
         Step(

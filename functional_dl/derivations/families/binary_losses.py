@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from functional_dl import losses
+from functional_dl.aliases import Array, Key
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.kinked import at_kink
 from functional_dl.derivations.limits import Limit
@@ -10,12 +11,12 @@ from functional_dl.derivations.notation import drawing, normal, signs, slope_of,
 from functional_dl.derivations.step import Oracle, Step
 
 
-def bernoulli(p, t):
+def bernoulli(p: Array, t: Array) -> Array:
     """-t ln p - (1 - t) ln(1 - p)."""
     return -t * jnp.log(p) - (1 - t) * jnp.log(1 - p)
 
 
-def sigma(z):
+def sigma(z: Array) -> Array:
     return 1 / (1 + jnp.exp(-z))
 
 
@@ -82,7 +83,7 @@ BINARY_CROSS_ENTROPY = Derivation(
 )
 
 
-def chords(h, z, t):
+def chords(h: Array, z: Array, t: Array) -> tuple[Array, Array]:
     """The slopes of the two chords: of l between sigma(z) and sigma(z + h), and of sigma between z and z + h."""
     change = sigma(z + h) - sigma(z)
     return (bernoulli(sigma(z + h), t) - bernoulli(sigma(z), t)) / change, change / h
@@ -152,11 +153,11 @@ SIGMOID_CROSS_ENTROPY = Derivation(
 )
 
 
-def hinge(z, t):
+def hinge(z: Array, t: Array) -> Array:
     return jnp.maximum(1 - t * z, 0.0)
 
 
-def violated(z, t):
+def violated(z: Array, t: Array) -> Array:
     """1(t z < 1)."""
     return jnp.where(t * z < 1, 1.0, 0.0)
 
@@ -166,7 +167,7 @@ HINGE_AT_1, HINGE_INTERVAL = at_kink(
 )
 
 
-def hinge_draw(key):
+def hinge_draw(key: Key) -> tuple[Array, Array]:
     """Margins t z on either side of 1."""
     t, gap, side = drawing(signs(4), uniform(4, low=0.3, high=1.0), lambda k: jnp.asarray([-1.0, -1.0, 1.0, 1.0]))(key)
     return t * (1 + side * gap), t

@@ -4,31 +4,32 @@ import jax.numpy as jnp
 
 from functional_dl import losses
 from functional_dl.activations import softmax
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, labels, normal, pulled_back, simplex
 from functional_dl.derivations.step import Oracle, Step
 
 
-def identity(z):
+def identity(z: Array) -> Array:
     """delta_{kj} over the classes."""
     return jnp.eye(z.shape[-1])
 
 
-def picked(y, z):
+def picked(y: Array, z: Array) -> Array:
     """delta_{j y}: 1 at the label."""
     return identity(z)[y]
 
 
-def column(ct):
+def column(ct: Array) -> Array:
     """A number for each example, ready to multiply its row."""
     return ct[:, None]
 
 
-def of_logits(z, t):
+def of_logits(z: Array, t: Array) -> Array:
     return -jnp.sum(t * jnp.log(softmax(z)), -1)
 
 
-def through_jacobian(z, weight):
+def through_jacobian(z: Array, weight: Array) -> Array:
     """sum_k weight_k p_k (delta_kj - p_j) for each row."""
     p = softmax(z)
     return jnp.einsum("nk,nk,nkj->nj", weight, p, identity(z)[None] - p[:, None, :] * jnp.ones_like(p)[:, :, None])
@@ -112,7 +113,7 @@ SOFTMAX_CROSS_ENTROPY = Derivation(
 )
 
 
-def log_loss(z, y):
+def log_loss(z: Array, y: Array) -> Array:
     """-ln p_y for each row."""
     return jnp.log(jnp.exp(z).sum(-1)) - jnp.sum(picked(y, z) * z, -1)
 
@@ -159,12 +160,12 @@ SOFTMAX_CROSS_ENTROPY_LABELS = Derivation(
 SMOOTHING = 0.1
 
 
-def smoothed(y, z):
+def smoothed(y: Array, z: Array) -> Array:
     """(1 - s) delta_{ky} + s / K."""
     return (1 - SMOOTHING) * picked(y, z) + SMOOTHING / z.shape[-1]
 
 
-def smoothed_loss(z, y):
+def smoothed_loss(z: Array, y: Array) -> Array:
     return losses.softmax_cross_entropy(z, smoothed(y, z))
 
 

@@ -1,21 +1,25 @@
 """The chain rule's worked cases: a power of a power, nested functions, an exponential of a sine, a quotient."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import drawing, slope_of, uniform
 from functional_dl.derivations.step import Step
 
 
-def power(x):
+def power(x: Array) -> Array:
     return 3 * (2 * x**2) ** 5
 
 
-def mixed_powers(h, x):
+def mixed_powers(h: Array, x: Array) -> Array:
     """sum_{k=0}^4 u_1^k u_0^{4-k} with u = 2 x^2: (u_1^5 - u_0^5) / (u_1 - u_0)."""
     u0, u1 = 2 * x**2, 2 * (x + h) ** 2
-    return sum(u1**k * u0 ** (4 - k) for k in range(5))
+    return sum((u1**k * u0 ** (4 - k) for k in range(5)), start=jnp.zeros(()))
 
 
 POWER_OF_POWER = Derivation(
@@ -69,26 +73,34 @@ POWER_OF_POWER = Derivation(
 )
 
 
-def h_of(x, z):
+def h_of(x: Array, z: Array) -> Array:
     """h(x, z) = x z + x^2."""
     return x * z + x**2
 
 
-def g_of(y, h):
+def g_of(y: Array, h: Array) -> Array:
     """g(y, h) = y h^2 + y."""
     return y * h**2 + y
 
 
-def nested(x, y, z):
+def nested(x: Array, y: Array, z: Array) -> Array:
     return jnp.sin(g_of(y, h_of(x, z)))
 
 
-def outer_slope(x, y, z):
+def outer_slope(x: Array, y: Array, z: Array) -> Array:
     """f'(g) = cos g."""
     return jnp.cos(g_of(y, h_of(x, z)))
 
 
-def chain(t, place, chords, latex, inner_latex, closed, closed_latex):
+def chain(
+    t: str,
+    place: int,
+    chords: Callable[..., Any],
+    latex: str,
+    inner_latex: str,
+    closed: tuple[Callable[..., Any], Callable[..., Any]],
+    closed_latex: str,
+) -> tuple[Step, Step, Step, Step]:
     """Definition, three chords, the product of three local derivatives, written out."""
 
     def quotient(h, *point):
@@ -177,22 +189,22 @@ NESTED = Derivation(
 )
 
 
-def exponential(x):
+def exponential(x: Array) -> Array:
     return jnp.exp(jnp.sin(x**2))
 
 
-def sines(h, x):
+def sines(h: Array, x: Array) -> tuple[Array, Array]:
     """sin(x_1^2), sin(x_0^2)."""
     return jnp.sin((x + h) ** 2), jnp.sin(x**2)
 
 
-def three_chords(h, x):
+def three_chords(h: Array, x: Array) -> Array:
     s1, s0 = sines(h, x)
     q1, q0 = (x + h) ** 2, x**2
     return (jnp.exp(s1) - jnp.exp(s0)) / (s1 - s0) * (s1 - s0) / (q1 - q0) * (q1 - q0) / h
 
 
-def product_of_chords(h, x):
+def product_of_chords(h: Array, x: Array) -> Array:
     """The same with e^{s_0} taken out, and the sum formula for the sine."""
     s1, s0 = sines(h, x)
     middle, half = ((x + h) ** 2 + x**2) / 2, ((x + h) ** 2 - x**2) / 2
@@ -239,11 +251,11 @@ EXPONENTIAL_OF_SINE = Derivation(
 )
 
 
-def fraction(x):
+def fraction(x: Array) -> Array:
     return x**2 * jnp.sin(x) / (1 + x)
 
 
-def numerator(x):
+def numerator(x: Array) -> Array:
     return x**2 * jnp.sin(x)
 
 

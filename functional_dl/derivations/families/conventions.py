@@ -1,9 +1,13 @@
 """Where popular texts go wrong: whose half it is, whose 1/m, delta with respect to what."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from functional_dl import activations, losses
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import drawing, normal, pulled_back, uniform
@@ -12,25 +16,25 @@ from functional_dl.derivations.step import Oracle, Step
 X = (1.0, 2.0, 3.0, 4.0)
 
 
-def residuals(theta, y):
+def residuals(theta: Array, y: Array) -> Array:
     """theta_0 + theta_1 x_i - y_i at the points x = 1, 2, 3, 4."""
     return theta[0] + theta[1] * jnp.asarray(X) - y
 
 
-def features():
+def features() -> Array:
     """Rows (1, x_i)."""
     return jnp.stack([jnp.ones(len(X)), jnp.asarray(X)], 1)
 
 
-def half_sum(theta, y):
+def half_sum(theta: Array, y: Array) -> Array:
     return jnp.sum(residuals(theta, y) ** 2) / 2
 
 
-def half_mean(theta, y):
+def half_mean(theta: Array, y: Array) -> Array:
     return jnp.sum(residuals(theta, y) ** 2) / (2 * len(X))
 
 
-def squares_chains(cost, factor, symbol):
+def squares_chains(cost: Callable[..., Any], factor: float, symbol: str) -> tuple[Step, ...]:
     """The chains of theta and y for the cost `factor` * 1/2 sum of squares, `symbol` being factor in LaTeX."""
     return (
         Step(
@@ -140,7 +144,7 @@ HALF_MEAN = Derivation(
 )
 
 
-def decay(w, strength):
+def decay(w: Array, strength: Array) -> Array:
     return strength / 2 * jnp.sum(w**2)
 
 
@@ -193,11 +197,11 @@ WEIGHT_DECAY = Derivation(
 WITH_A, WITH_Z = "the derivative with respect to a", "the derivative with respect to z"
 
 
-def cost_of(a, y):
+def cost_of(a: Array, y: Array) -> Array:
     return jnp.sum((a - y) ** 2) / 2
 
 
-def cost_quotient(moved):
+def cost_quotient(moved: Callable[..., Any]) -> Limit:
     """(C(moved(h e_i)) - C) / h for every i."""
 
     def quotient(h, z, y):

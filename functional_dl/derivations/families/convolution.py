@@ -3,12 +3,13 @@
 import jax.numpy as jnp
 from jax import lax
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, pulled_back
 from functional_dl.derivations.step import Step
 
 
-def correlate(x, k, b):
+def correlate(x: Array, k: Array, b: Array) -> Array:
     """Y_{nopq} = sum_{cuv} X_{n c p+u q+v} K_{ocuv} + b_o."""
     return lax.conv(x, k, (1, 1), "VALID") + jnp.broadcast_to(b[None, :, None, None], _shape(x, k))
 
@@ -17,18 +18,18 @@ def _shape(x, k):
     return (x.shape[0], k.shape[0], x.shape[2] - k.shape[2] + 1, x.shape[3] - k.shape[3] + 1)
 
 
-def meets(n, width, stride=1):
+def meets(n: int, width: int, stride: int = 1) -> Array:
     """M_{pui} = 1(s p + u = i): output p's tap u lies on input i."""
     outputs = (n - width) // stride + 1
     p, u, i = jnp.arange(outputs), jnp.arange(width), jnp.arange(n)
     return jnp.where(stride * p[:, None, None] + u[None, :, None] == i[None, None, :], 1.0, 0.0)
 
 
-def taps(x, k):
+def taps(x: Array, k: Array) -> tuple[Array, Array]:
     return meets(x.shape[2], k.shape[2]), meets(x.shape[3], k.shape[3])
 
 
-def scattered(x, k, ct):
+def scattered(x: Array, k: Array, ct: Array) -> Array:
     """sum_{ouv} Y_bar_{n o i-u j-v} K_{ocuv}: every tap adds the cotangent, moved by (u, v), where it exists."""
     found = jnp.zeros_like(x)
     height, width = ct.shape[2:]
@@ -39,13 +40,13 @@ def scattered(x, k, ct):
     return found
 
 
-def full(k, ct):
+def full(k: Array, ct: Array) -> Array:
     """Correlation of the padded cotangent with the kernel turned round, its channel axes swapped."""
     pads = [(n - 1, n - 1) for n in k.shape[2:]]
     return lax.conv_general_dilated(ct, jnp.flip(k, (2, 3)).swapaxes(0, 1), (1, 1), pads)
 
 
-def windows(x, k, ct):
+def windows(x: Array, k: Array, ct: Array) -> Array:
     """sum_{npq} Y_bar_{nopq} X_{n c p+u q+v}, tap by tap."""
     height, width = ct.shape[2:]
     rows = [
@@ -150,13 +151,13 @@ CONVOLUTION = Derivation(
 STRIDE = 2
 
 
-def strided(x, k):
+def strided(x: Array, k: Array) -> Array:
     """y_p = sum_u x_{s p + u} k_u."""
     outputs = (x.size - k.size) // STRIDE + 1
     return jnp.stack([jnp.vdot(x[STRIDE * p : STRIDE * p + k.size], k) for p in range(outputs)])
 
 
-def dilated(ct, n):
+def dilated(ct: Array, n: int) -> Array:
     """The cotangent with s - 1 zeros between its entries, padded to the length n."""
     return jnp.zeros(n).at[: STRIDE * ct.size : STRIDE].set(ct)
 

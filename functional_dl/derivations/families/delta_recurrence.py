@@ -1,11 +1,14 @@
 """Backpropagation of a deep network: the delta recurrence by induction, held at every depth."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from functional_dl import backprop, reverse
+from functional_dl.aliases import Array, Key
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import normal, outer, pulled_back
@@ -15,11 +18,11 @@ BASE, INDUCTION = "base case: the last layer", "induction step: from layer l + 1
 f = jnp.tanh
 
 
-def f_prime(z):
+def f_prime(z: Array) -> Array:
     return 1 - jnp.tanh(z) ** 2
 
 
-def run(params, x):
+def run(params: list[dict[str, Array]], x: Array) -> tuple[list[Array], list[Array]]:
     """z^1..z^L and a^0..a^L with z^l = W^l a^{l-1} + b^l, a^l = f(z^l)."""
     zs, activations = [], [x]
     for layer in params:
@@ -28,7 +31,7 @@ def run(params, x):
     return zs, activations
 
 
-def from_layer(params, l, z, y):
+def from_layer(params: list[dict[str, Array]], l: int, z: Array, y: Array) -> Array:
     """The cost as a function of z^l alone (l counted from 0)."""
     a = f(z)
     for layer in params[l + 1 :]:
@@ -36,11 +39,11 @@ def from_layer(params, l, z, y):
     return jnp.sum((a - y) ** 2) / 2
 
 
-def cost(params, x, y):
+def cost(params: list[dict[str, Array]], x: Array, y: Array) -> Array:
     return from_layer(params, 0, params[0]["W"] @ x + params[0]["b"], y)
 
 
-def by_quotients(l):
+def by_quotients(l: int) -> Callable[..., Any]:
     """delta^l_i = lim (C(z^l + h e_i) - C(z^l)) / h."""
 
     def quotient(h, params, x, y, ct):
@@ -51,12 +54,12 @@ def by_quotients(l):
     return quotient
 
 
-def cost_slopes(params, x, y):
+def cost_slopes(params: list[dict[str, Array]], x: Array, y: Array) -> Array:
     """dC/da^L = a^L - y."""
     return run(params, x)[1][-1] - y
 
 
-def by_paths(params, zs, slopes, l):
+def by_paths(params: list[dict[str, Array]], zs: list[Array], slopes: Array, l: int) -> Array:
     """delta^l_i: over all paths i -> k_{l+1} -> ... -> k_L, weights times slopes times dC/da of the last unit."""
     sizes = [z.size for z in zs]
     found = []
@@ -72,7 +75,7 @@ def by_paths(params, zs, slopes, l):
     return jnp.stack(found)
 
 
-def deltas(params, x, y, ct):
+def deltas(params: list[dict[str, Array]], x: Array, y: Array, ct: Array) -> list[Array]:
     """delta^1..delta^L by the recurrence."""
     zs, _ = run(params, x)
     found = [ct * cost_slopes(params, x, y) * f_prime(zs[-1])]
@@ -81,32 +84,32 @@ def deltas(params, x, y, ct):
     return found
 
 
-def hidden(line):
+def hidden(line: Callable[..., Any]) -> Callable[..., Any]:
     """A line for every layer but the last, as a tuple: line(l, params, x, y, ct)."""
     return lambda params, *rest: tuple(line(l, params, *rest) for l in range(len(params) - 1))
 
 
-def all_paths(l, params, x, y, ct):
+def all_paths(l: int, params: list[dict[str, Array]], x: Array, y: Array, ct: Array) -> Array:
     return ct * by_paths(params, run(params, x)[0], cost_slopes(params, x, y), l)
 
 
-def first_step_apart(l, params, x, y, ct):
+def first_step_apart(l: int, params: list[dict[str, Array]], x: Array, y: Array, ct: Array) -> Array:
     zs, _ = run(params, x)
     onward = by_paths(params, zs, cost_slopes(params, x, y), l + 1)
     return ct * jnp.einsum("k,ki,i->i", onward, params[l + 1]["W"], f_prime(zs[l]))
 
 
-def by_hypothesis(l, params, x, y, ct):
+def by_hypothesis(l: int, params: list[dict[str, Array]], x: Array, y: Array, ct: Array) -> Array:
     zs, _ = run(params, x)
     return jnp.einsum("k,ki,i->i", deltas(params, x, y, ct)[l + 1], params[l + 1]["W"], f_prime(zs[l]))
 
 
-def recurrence(l, params, x, y, ct):
+def recurrence(l: int, params: list[dict[str, Array]], x: Array, y: Array, ct: Array) -> Array:
     zs, _ = run(params, x)
     return (params[l + 1]["W"].T @ deltas(params, x, y, ct)[l + 1]) * f_prime(zs[l])
 
 
-def shifted_cost(params, x, y):
+def shifted_cost(params: list[dict[str, Array]], x: Array, y: Array) -> Callable[..., Any]:
     """The cost as a function of what is added to every z^l."""
 
     def fun(shifts):
@@ -119,20 +122,20 @@ def shifted_cost(params, x, y):
 
 
 @jax.jit
-def by_reverse(params, x, y, ct):
+def by_reverse(params: list[dict[str, Array]], x: Array, y: Array, ct: Array) -> list[Array]:
     shifts = [jnp.zeros_like(layer["b"]) for layer in params]
     return reverse.vjp(shifted_cost(params, x, y), shifts)[1](ct)[0]
 
 
 @jax.jit
-def by_backprop(params, x, y, ct):
+def by_backprop(params: list[dict[str, Array]], x: Array, y: Array, ct: Array) -> list[Array]:
     """The deltas of functional_dl.backprop, whose loss is a mean over the entries of y."""
     rows = {"layers": [{"weight": layer["W"].T, "bias": layer["b"]} for layer in params]}
     found = backprop.gradients(rows, x[None], y[None], "tanh", "half_squared_error", output="tanh")[2]
     return [ct * y.size * delta[0] for delta in found]
 
 
-def params_line(line):
+def params_line(line: Callable[..., Any]) -> Callable[..., Any]:
     """A line for every layer's W and b: line(delta, a) -> dict."""
 
     def evaluate(params, x, y, ct):
@@ -142,7 +145,7 @@ def params_line(line):
     return evaluate
 
 
-def with_deltas(d, a):
+def with_deltas(d: Array, a: Array) -> dict[str, Array]:
     return {"W": jnp.einsum("k,ki,j->ij", d, jnp.eye(d.size), a), "b": jnp.einsum("k,ki->i", d, jnp.eye(d.size))}
 
 
@@ -259,7 +262,7 @@ STEPS = (
 )
 
 
-def draw_with(sizes):
+def draw_with(sizes: tuple[Any, ...]) -> Callable[..., Any]:
     """draw(key) of a network of these layer sizes, the input's first."""
 
     def draw(key):
@@ -273,7 +276,11 @@ def draw_with(sizes):
     return draw
 
 
-def of_every_depth(key):
+def of_every_depth(
+    key: Key,
+) -> tuple[
+    tuple[list[Any], Array, Array, Array], tuple[list[Any], Array, Array, Array], tuple[list[Any], Array, Array, Array]
+]:
     """Networks of one, two and four layers; `draw` makes one of three."""
     return tuple(draw_with(sizes)(key) for sizes in ((2, 3), (3, 2, 2), (2, 2, 1, 2, 2)))
 

@@ -3,22 +3,23 @@
 import jax.numpy as jnp
 
 from functional_dl import layers
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, pulled_back
 from functional_dl.derivations.step import Step
 
 
-def delta(n):
+def delta(n: int) -> Array:
     """delta_{ij}."""
     return jnp.eye(n)
 
 
-def rows(b, n):
+def rows(b: Array, n: int) -> Array:
     """b under each other, n times."""
     return jnp.broadcast_to(b, (n, *b.shape))
 
 
-def affine(x, w, b):
+def affine(x: Array, w: Array, b: Array) -> Array:
     return x @ w + rows(b, x.shape[0])
 
 
@@ -100,15 +101,15 @@ DENSE = Derivation(
 )
 
 
-def block(x, v, w):
+def block(x: Array, v: Array, w: Array) -> Array:
     return x + w @ jnp.tanh(v @ x)
 
 
-def inner(x, v):
+def inner(x: Array, v: Array) -> Array:
     return jnp.tanh(v @ x)
 
 
-def prime(x, v):
+def prime(x: Array, v: Array) -> Array:
     """f'(V x)."""
     return 1 - jnp.tanh(v @ x) ** 2
 

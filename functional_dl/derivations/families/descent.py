@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from functional_dl.aliases import Array, Key
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, spd
 from functional_dl.derivations.step import Oracle, Step
@@ -11,23 +12,23 @@ ERROR, RATE = "the error after k steps", "its size"
 COUNT = 5
 
 
-def extremes(a):
+def extremes(a: Array) -> tuple[Array, Array]:
     """mu and L: the smallest and the largest eigenvalue."""
     values = jnp.linalg.eigvalsh(a)
     return values[0], values[-1]
 
 
-def best_step(a):
+def best_step(a: Array) -> Array:
     """alpha = 2 / (mu + L)."""
     low, high = extremes(a)
     return 2 / (low + high)
 
 
-def minimum(a, b):
+def minimum(a: Array, b: Array) -> Array:
     return jnp.linalg.solve(a, b)
 
 
-def descend(a, b, x0, alpha):
+def descend(a: Array, b: Array, x0: Array, alpha: Array) -> Array:
     """x_{k+1} = x_k - alpha (A x_k - b), COUNT times."""
     x = x0
     for _ in range(COUNT):
@@ -35,33 +36,33 @@ def descend(a, b, x0, alpha):
     return x
 
 
-def error(a, b, x0):
+def error(a: Array, b: Array, x0: Array) -> Array:
     return descend(a, b, x0, best_step(a)) - minimum(a, b)
 
 
-def shrunk(a):
+def shrunk(a: Array) -> Array:
     """I - alpha A."""
     return jnp.eye(a.shape[0]) - best_step(a) * a
 
 
-def factors(a):
+def factors(a: Array) -> tuple[Array, Array]:
     """(1 - alpha lambda_i) and the eigenvectors."""
     values, vectors = jnp.linalg.eigh(a)
     return 1 - best_step(a) * values, vectors
 
 
-def coordinates(a, b, x0):
+def coordinates(a: Array, b: Array, x0: Array) -> Array:
     """Q^T (x_0 - x*)."""
     return factors(a)[1].T @ (x0 - minimum(a, b))
 
 
-def from_the_steepest(key):
+def from_the_steepest(key: Key) -> tuple[Array, Array, Array]:
     """x_0 - x* along the eigenvector of the largest eigenvalue, where the bound is attained."""
     a, b, _ = DRAW(key)
     return a, b, minimum(a, b) + 1.7 * factors(a)[1][:, -1]
 
 
-def by_loop(a, b, x0):
+def by_loop(a: Array, b: Array, x0: Array) -> Array:
     """The same run as a compiled loop, with the gradient of 1/2 x^T A x - b^T x taken entry by entry."""
 
     def step(_, x):
@@ -170,24 +171,24 @@ def _by_condition(a):
     return ((kappa - 1) / (kappa + 1)) ** COUNT
 
 
-def gap(a, b, x):
+def gap(a: Array, b: Array, x: Array) -> Array:
     """f(x) - f(x*)."""
     objective = lambda v: v @ a @ v / 2 - b @ v
     return objective(x) - objective(minimum(a, b))
 
 
-def smoothness_step(a, b, x):
+def smoothness_step(a: Array, b: Array, x: Array) -> Array:
     """x - (1/L) grad f(x)."""
     return x - (a @ x - b) / extremes(a)[1]
 
 
-def along_the_largest(key):
+def along_the_largest(key: Key) -> tuple[Array, Array, Array]:
     """A gradient along the eigenvector of the largest eigenvalue."""
     a, b, _ = DRAW(key)
     return a, b, minimum(a, b) + 0.8 * factors(a)[1][:, -1]
 
 
-def objective(a, b, x):
+def objective(a: Array, b: Array, x: Array) -> Array:
     return x @ a @ x / 2 - b @ x
 
 

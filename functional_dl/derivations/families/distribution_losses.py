@@ -3,22 +3,23 @@
 import jax.numpy as jnp
 
 from functional_dl import losses
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, pulled_back, simplex
 from functional_dl.derivations.step import Oracle, Step
 
 
-def identity(z):
+def identity(z: Array) -> Array:
     """delta_{kj} over the classes."""
     return jnp.eye(z.shape[-1])
 
 
-def column(ct):
+def column(ct: Array) -> Array:
     """A number for each example, ready to multiply its row."""
     return ct[:, None]
 
 
-def cross(p, t):
+def cross(p: Array, t: Array) -> Array:
     return -jnp.sum(t * jnp.log(p), -1)
 
 
@@ -77,7 +78,7 @@ CROSS_ENTROPY = Derivation(
 )
 
 
-def divergence(p, t):
+def divergence(p: Array, t: Array) -> Array:
     return jnp.sum(t * jnp.log(t / p), -1)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from functional_dl import losses
+from functional_dl.aliases import Array, Key
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal
 from functional_dl.derivations.step import Oracle, Step
@@ -12,24 +13,24 @@ DUAL, WEAK = "the dual function", "weak duality"
 C = 10.0
 
 
-def lagrangian(x, y, alpha, w, b):
+def lagrangian(x: Array, y: Array, alpha: Array, w: Array, b: Array) -> Array:
     """|w|^2 / 2 + sum_i alpha_i (1 - y_i (w.x_i + b)), the slacks being gone."""
     return jnp.vdot(w, w) / 2 + jnp.vdot(alpha, 1 - y * (x @ w + b))
 
 
-def with_slacks(x, y, alpha, w, b, slack):
+def with_slacks(x: Array, y: Array, alpha: Array, w: Array, b: Array, slack: Array) -> Array:
     """The whole Lagrangian, with multipliers C - alpha of the slacks' signs."""
     return (
         jnp.vdot(w, w) / 2 + C * slack.sum() + jnp.vdot(alpha, 1 - slack - y * (x @ w + b)) - jnp.vdot(C - alpha, slack)
     )
 
 
-def combined(x, y, alpha):
+def combined(x: Array, y: Array, alpha: Array) -> Array:
     """w(alpha) = sum_i alpha_i y_i x_i."""
     return (alpha * y) @ x
 
 
-def minimised(x, y, alpha, w, b):
+def minimised(x: Array, y: Array, alpha: Array, w: Array, b: Array) -> Array:
     """min over w of the Lagrangian: it is quadratic with Hessian I, so central differences and one step are exact."""
     slack = jnp.abs(jnp.sin(x[:, 0]))  # any slacks will do
     value = lambda v: with_slacks(x, y, alpha, v, b, slack)
@@ -38,7 +39,7 @@ def minimised(x, y, alpha, w, b):
 
 
 @jax.jit
-def by_descent(x, y, alpha, w, b):
+def by_descent(x: Array, y: Array, alpha: Array, w: Array, b: Array) -> Array:
     """The same minimum by many short steps from 0."""
     value = lambda v: lagrangian(x, y, alpha, v, b)
     v = jnp.zeros_like(w)
@@ -47,16 +48,16 @@ def by_descent(x, y, alpha, w, b):
     return value(v)
 
 
-def dual(x, y, alpha):
+def dual(x: Array, y: Array, alpha: Array) -> Array:
     w = combined(x, y, alpha)
     return alpha.sum() - jnp.vdot(w, w) / 2
 
 
-def primal(x, y, w, b):
+def primal(x: Array, y: Array, w: Array, b: Array) -> Array:
     return jnp.vdot(w, w) / 2 + C * jnp.maximum(0.0, 1 - y * (x @ w + b)).sum()
 
 
-def draw(key):
+def draw(key: Key) -> tuple[Array, ...]:
     """Six points of two classes, multipliers with sum alpha_i y_i = 0 in [0, C], any w and b."""
     x, raw, w, b = drawing(normal(6, 2), normal(6), normal(2), normal())(key)
     y = jnp.asarray([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
@@ -65,13 +66,13 @@ def draw(key):
     return x, y, alpha, w, b
 
 
-def at_own_w(key):
+def at_own_w(key: Key) -> tuple[Array, ...]:
     """w = w(alpha), where only complementary slackness is missing."""
     x, y, alpha, _, b = draw(key)
     return x, y, alpha, combined(x, y, alpha), b
 
 
-def two_points(key):
+def two_points(key: Key) -> tuple[Array, ...]:
     """One point of each class, where the optimum is known: both inequalities are equalities."""
     x, _, _, _, _ = draw(key)
     x = jnp.stack([x[0] + jnp.asarray([1.5, 0.0]), x[0] - jnp.asarray([0.5, 1.0])])
@@ -182,25 +183,25 @@ SVM_DUAL = Derivation(
 SOLUTION, LEAST = "the dual function", "the solution"
 
 
-def norm_lagrangian(a, b, lam, x):
+def norm_lagrangian(a: Array, b: Array, lam: Array, x: Array) -> Array:
     return jnp.vdot(x, x) / 2 + jnp.vdot(lam, b - a @ x)
 
 
-def norm_minimised(a, b, lam, x):
+def norm_minimised(a: Array, b: Array, lam: Array, x: Array) -> Array:
     value = lambda v: norm_lagrangian(a, b, lam, v)
     return value(x - jnp.stack([(value(x + e) - value(x - e)) / 2 for e in jnp.eye(x.size)]))
 
 
-def multipliers(a, b):
+def multipliers(a: Array, b: Array) -> Array:
     return jnp.linalg.solve(a @ a.T, b)
 
 
-def optimal_pair(key):
+def optimal_pair(key: Key) -> tuple[Array, Array, Array, Array]:
     a, b, _, _ = NORM_DRAW(key)
     return a, b, multipliers(a, b), a.T @ multipliers(a, b)
 
 
-def feasible(a, b, x):
+def feasible(a: Array, b: Array, x: Array) -> Array:
     """The point of A x = b nearest to x."""
     return x + jnp.linalg.pinv(a) @ (b - a @ x)
 

@@ -1,9 +1,13 @@
 """What is found by solving: the Cholesky factor, and the solution of a linear system."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, outer, pulled_back, regular, spd
 from functional_dl.derivations.step import Oracle, Step
@@ -11,43 +15,43 @@ from functional_dl.derivations.step import Oracle, Step
 DIFFERENTIAL = "the differential of the factor"
 
 
-def factor(a):
+def factor(a: Array) -> Array:
     """L of the symmetric part of A."""
     return jnp.linalg.cholesky((a + a.T) / 2, symmetrize_input=False)
 
 
-def half(m):
+def half(m: Array) -> Array:
     """Phi: the lower triangle, half of the diagonal."""
     return jnp.tril(m) - jnp.diag(jnp.diag(m)) / 2
 
 
-def symmetric(m):
+def symmetric(m: Array) -> Array:
     return (m + m.T) / 2
 
 
-def inner(l, da):
+def inner(l: Array, da: Array) -> Array:
     """L^{-1} dA L^{-T}."""
     left = solve_triangular(l, da, lower=True)
     return solve_triangular(l, left.T, lower=True).T
 
 
-def differential(l, da):
+def differential(l: Array, da: Array) -> Array:
     """dL = L Phi(L^{-1} dA L^{-T})."""
     return l @ half(inner(l, da))
 
 
-def entries(fun, n):
+def entries(fun: Callable[..., Any], n: int) -> Array:
     """fun of the symmetric part of E_ij, for every (i, j)."""
     basis = jnp.eye(n * n).reshape(n * n, n, n)
     return jax.vmap(lambda e: fun(symmetric(e)))(basis).reshape(n, n)
 
 
-def direction(a):
+def direction(a: Array) -> Array:
     """A symmetric dA to try the lemma with."""
     return symmetric(jnp.cos(a) + jnp.flip(a, 0))
 
 
-def closed(a, ct):
+def closed(a: Array, ct: Array) -> Array:
     """sym(L^{-T} Phi(L^T L_bar) L^{-1})."""
     l = factor(a)
     left = solve_triangular(l, half(l.T @ ct), lower=True, trans=1)
@@ -132,7 +136,7 @@ CHOLESKY = Derivation(
 )
 
 
-def solve(a, b):
+def solve(a: Array, b: Array) -> Array:
     return jnp.linalg.solve(a, b)
 
 

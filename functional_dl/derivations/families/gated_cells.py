@@ -1,42 +1,46 @@
 """Gated recurrent cells, one step of each: LSTM and GRU."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, pulled_back
 from functional_dl.derivations.step import Step
 
 
-def sigma(z):
+def sigma(z: Array) -> Array:
     return 1 / (1 + jnp.exp(-z))
 
 
-def preactivations(x, h, w, u, b):
+def preactivations(x: Array, h: Array, w: Array, u: Array, b: Array) -> Array:
     """a_q = W_q x + U_q h + b_q for every gate q: shape (gates, n)."""
     return jnp.einsum("qnm,m->qn", w, x) + jnp.einsum("qnm,m->qn", u, h) + b
 
 
-def lstm_gates(x, h, c, w, u, b):
+def lstm_gates(x: Array, h: Array, c: Array, w: Array, u: Array, b: Array) -> tuple[Array, Array, Array, Array]:
     a = preactivations(x, h, w, u, b)
     return sigma(a[0]), sigma(a[1]), jnp.tanh(a[2]), sigma(a[3])
 
 
-def lstm(x, h, c, w, u, b):
+def lstm(x: Array, h: Array, c: Array, w: Array, u: Array, b: Array) -> tuple[Array, Array]:
     """(h', c')."""
     i, f, g, o = lstm_gates(x, h, c, w, u, b)
     new = f * c + i * g
     return o * jnp.tanh(new), new
 
 
-def lstm_total(*point):
+def lstm_total(*point: Any) -> Array:
     """The whole cotangent of c': its own, and what comes through h' = o tanh c'."""
     *primals, (h_bar, c_bar) = point
     o, new = lstm_gates(*primals)[3], lstm(*primals)[1]
     return c_bar + h_bar * o * (1 - jnp.tanh(new) ** 2)
 
 
-def lstm_slopes(*primals):
+def lstm_slopes(*primals: Any) -> tuple[Array, Array]:
     """dc'/da_q and dh'/da_q, unit by unit, for the gates q = i, f, g, o."""
     i, f, g, o = lstm_gates(*primals)
     c, new = primals[2], lstm(*primals)[1]
@@ -45,7 +49,7 @@ def lstm_slopes(*primals):
     return dc, through_c.at[3].add(jnp.tanh(new) * o * (1 - o))
 
 
-def lstm_by_paths(*point):
+def lstm_by_paths(*point: Any) -> Array:
     """a_bar_qj = sum_k (h_bar_k dh'_k/da_qj + c_bar_k dc'_k/da_qj)."""
     *primals, (h_bar, c_bar) = point
     dc, dh = lstm_slopes(*primals)
@@ -53,7 +57,7 @@ def lstm_by_paths(*point):
     return jnp.einsum("k,qk,kj->qj", h_bar, dh, one) + jnp.einsum("k,qk,kj->qj", c_bar, dc, one)
 
 
-def lstm_closed(*point):
+def lstm_closed(*point: Any) -> Array:
     """a_bar of each gate."""
     *primals, (h_bar, _) = point
     i, f, g, o = lstm_gates(*primals)
@@ -63,7 +67,7 @@ def lstm_closed(*point):
     )
 
 
-def definition(symbol, name, fun, place, outputs):
+def definition(symbol: str, name: str, fun: Callable[..., Any], place: int, outputs: str) -> Step:
     return Step(
         rf"\bar {symbol} = \sum_{{y \in \{{{outputs}\}}}} \sum_k \bar y_k \lim_{{\eta \to 0}}"
         rf" \frac{{y_k({symbol} + \eta E) - y_k({symbol})}}{{\eta}}",
@@ -73,7 +77,13 @@ def definition(symbol, name, fun, place, outputs):
     )
 
 
-def affine_chains(fun, outputs, places, by_paths, closed):
+def affine_chains(
+    fun: Callable[..., Any],
+    outputs: str,
+    places: tuple[int, int, int, int],
+    by_paths: Callable[..., Any],
+    closed: Callable[..., Any],
+) -> tuple[Step, ...]:
     """The lines of W, U and x, which act through a = W x + U h + b alone; places: those of x, h, W and U."""
     x, h, w, u = places
     return (
@@ -124,14 +134,14 @@ def affine_chains(fun, outputs, places, by_paths, closed):
     )
 
 
-def gru_gates(x, h, w, u, b):
+def gru_gates(x: Array, h: Array, w: Array, u: Array, b: Array) -> tuple[Array, Array, Array]:
     """z, r and the candidate n."""
     z = sigma(w[0] @ x + u[0] @ h + b[0])
     r = sigma(w[1] @ x + u[1] @ h + b[1])
     return z, r, jnp.tanh(w[2] @ x + u[2] @ (r * h) + b[2])
 
 
-def gru(x, h, w, u, b):
+def gru(x: Array, h: Array, w: Array, u: Array, b: Array) -> Array:
     z, _, n = gru_gates(x, h, w, u, b)
     return (1 - z) * h + z * n
 
@@ -207,7 +217,7 @@ LSTM_CELL = Derivation(
 )
 
 
-def gru_slopes(*primals):
+def gru_slopes(*primals: Any) -> tuple[Array, Array, Array]:
     """dh'/da_z and dh'/da_n, unit by unit, and the Jacobian dh'_k/da_rj, which goes through U_n."""
     _x, h, _w, u, _b = primals
     z, r, n = gru_gates(*primals)
@@ -215,7 +225,7 @@ def gru_slopes(*primals):
     return (n - h) * z * (1 - z), to_n, to_n[:, None] * u[2] * (h * r * (1 - r))[None, :]
 
 
-def gru_by_paths(*point):
+def gru_by_paths(*point: Any) -> Array:
     *primals, ct = point
     dz, dn, dr = gru_slopes(*primals)
     one = jnp.eye(ct.size)
@@ -224,7 +234,7 @@ def gru_by_paths(*point):
     )
 
 
-def gru_closed(*point):
+def gru_closed(*point: Any) -> Array:
     *primals, ct = point
     _x, h, _w, u, _b = primals
     z, r, n = gru_gates(*primals)
@@ -291,7 +301,7 @@ GRU_CELL = Derivation(
 )
 
 
-def gru_factors(*primals):
+def gru_factors(*primals: Any) -> Array:
     """What scales h before each gate sees it: 1, 1, r."""
     r = gru_gates(*primals)[1]
     return jnp.stack([jnp.ones_like(r), jnp.ones_like(r), r])

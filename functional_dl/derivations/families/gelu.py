@@ -7,6 +7,7 @@ import numpy as np
 from jax.scipy.special import erfc
 
 from functional_dl import activations
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import drawing, normal, slope_of
@@ -15,19 +16,21 @@ from functional_dl.derivations.step import Oracle, Step
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(10)
 
 
-def cdf(z):
+def cdf(z: Array) -> Array:
     """Phi(z), the standard normal distribution function."""
     return erfc(-z / math.sqrt(2)) / 2
 
 
-def pdf(z):
+def pdf(z: Array) -> Array:
     """phi(z), its density."""
     return jnp.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
-def mean_density(h, z):
+def mean_density(h: Array, z: Array) -> Array:
     """(1/h) int_z^{z+h} phi(t) dt, by Gauss's rule."""
-    return sum(w / 2 * pdf(z + h * (1 + x) / 2) for x, w in zip(NODES.tolist(), WEIGHTS.tolist()))
+    return sum(
+        (w / 2 * pdf(z + h * (1 + x) / 2) for x, w in zip(NODES.tolist(), WEIGHTS.tolist())), start=jnp.zeros(())
+    )
 
 
 GELU = Derivation(
@@ -76,21 +79,21 @@ GELU = Derivation(
 C, A = math.sqrt(2 / math.pi), 0.044715
 
 
-def inner(z):
+def inner(z: Array) -> Array:
     """u(z) = c (z + a z^3)."""
     return C * (z + A * z**3)
 
 
-def half(z):
+def half(z: Array) -> Array:
     """(1 + tanh u) / 2."""
     return (1 + jnp.tanh(inner(z))) / 2
 
 
-def logistic(z):
+def logistic(z: Array) -> Array:
     return 1 / (1 + jnp.exp(-z))
 
 
-def chords(h, z):
+def chords(h: Array, z: Array) -> tuple[Array, Array]:
     """The slopes of the two chords: of tanh between u(z) and u(z + h), and of u between z and z + h."""
     du = inner(z + h) - inner(z)
     return (jnp.tanh(inner(z + h)) - jnp.tanh(inner(z))) / du, du / h

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, outer, pulled_back, spd
 from functional_dl.derivations.step import Step
@@ -10,32 +11,32 @@ from functional_dl.derivations.step import Step
 NEWTON, SWEEPS = 12, 90
 
 
-def symmetric(m):
+def symmetric(m: Array) -> Array:
     return (m + m.T) / 2
 
 
-def condition(x, theta, a):
+def condition(x: Array, theta: Array, a: Array) -> Array:
     """F(x, theta) = grad_x f = sym(A) x + x^3 - theta."""
     return symmetric(a) @ x + x**3 - theta
 
 
-def hessian(x, a):
+def hessian(x: Array, a: Array) -> Array:
     """F_x = sym(A) + 3 diag(x^2)."""
     return symmetric(a) + 3 * jnp.diag(x**2)
 
 
-def argmin(theta, a):
+def argmin(theta: Array, a: Array) -> Array:
     """argmin_x 1/2 x^T A x + 1/4 sum x^4 - theta^T x, by Newton's method."""
     step = lambda _, x: x - jnp.linalg.solve(hessian(x, a), condition(x, theta, a))
     return lax.fori_loop(0, NEWTON, step, jnp.zeros_like(theta))
 
 
-def adjoint(theta, a, ct):
+def adjoint(theta: Array, a: Array, ct: Array) -> Array:
     """u : F_x^T u = x_bar."""
     return jnp.linalg.solve(hessian(argmin(theta, a), a).T, ct)
 
 
-def inverse_hessian(theta, a):
+def inverse_hessian(theta: Array, a: Array) -> Array:
     return jnp.linalg.inv(hessian(argmin(theta, a), a))
 
 
@@ -102,29 +103,29 @@ ARGMIN = Derivation(
 )
 
 
-def settle(w, x):
+def settle(w: Array, x: Array) -> Array:
     """z = tanh(W z + x), iterated until it stands."""
     return lax.fori_loop(0, SWEEPS, lambda _, z: jnp.tanh(w @ z + x), jnp.zeros_like(x))
 
 
-def slope(w, x):
+def slope(w: Array, x: Array) -> Array:
     """D = diag(1 - z^2), as a vector."""
     return 1 - settle(w, x) ** 2
 
 
-def moved(w, x):
+def moved(w: Array, x: Array) -> Array:
     """dz/dx = (I - D W)^{-1} D."""
     d = slope(w, x)
     return jnp.linalg.inv(jnp.eye(x.size) - d[:, None] * w) * d[None, :]
 
 
-def fixed_adjoint(w, x, ct):
+def fixed_adjoint(w: Array, x: Array, ct: Array) -> Array:
     """u : u = z_bar + W^T D u."""
     d = slope(w, x)
     return jnp.linalg.solve(jnp.eye(x.size) - w.T * d[None, :], ct)
 
 
-def by_iteration(w, x, ct):
+def by_iteration(w: Array, x: Array, ct: Array) -> Array:
     """The same u as a fixed point of its own: u <- z_bar + W^T D u."""
     d = slope(w, x)
     return lax.fori_loop(0, SWEEPS, lambda _, u: ct + w.T @ (d * u), ct)

@@ -1,7 +1,11 @@
 """Linear regression: the normal equations, and ridge regression."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 
+from functional_dl.aliases import Array, Key
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import drawing, normal, uniform
@@ -10,11 +14,11 @@ from functional_dl.derivations.step import Oracle, Step
 GRADIENT, MINIMUM, SQUARE = "the gradient", "the minimum", "why it is the minimum"
 
 
-def cost(x, y, w):
+def cost(x: Array, y: Array, w: Array) -> Any:
     return jnp.sum((x @ w - y) ** 2)
 
 
-def quotients(objective):
+def quotients(objective: Callable[..., Any]) -> Limit:
     """(J(w + h e_j) - J(w)) / h for every j."""
 
     def quotient(h, x, y, w, *rest):
@@ -24,16 +28,16 @@ def quotients(objective):
     return Limit(quotient)
 
 
-def solution(x, y):
+def solution(x: Array, y: Array) -> Any:
     return jnp.linalg.solve(x.T @ x, x.T @ y)
 
 
-def at_the_solution(key):
+def at_the_solution(key: Key) -> Any:
     x, y, _ = DRAW(key)
     return x, y, solution(x, y)
 
 
-def by_qr(x, y):
+def by_qr(x: Array, y: Array) -> Any:
     q, r = jnp.linalg.qr(x)
     return jnp.linalg.solve(r, q.T @ y)
 
@@ -134,15 +138,15 @@ NORMAL_EQUATIONS = Derivation(
 )
 
 
-def ridge_cost(x, y, w, lam):
+def ridge_cost(x: Array, y: Array, w: Array, lam: Array) -> Any:
     return cost(x, y, w) + lam * jnp.sum(w**2)
 
 
-def ridge(x, y, lam):
+def ridge(x: Array, y: Array, lam: Array) -> Any:
     return jnp.linalg.solve(x.T @ x + lam * jnp.eye(x.shape[1]), x.T @ y)
 
 
-def extended(x, y, lam):
+def extended(x: Array, y: Array, lam: Array) -> Any:
     """Rows sqrt(lam) e_j with target 0 below X and y."""
     n = x.shape[1]
     return jnp.concatenate([x, jnp.sqrt(lam) * jnp.eye(n)]), jnp.concatenate([y, jnp.zeros(n)])

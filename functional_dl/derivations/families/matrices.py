@@ -1,15 +1,19 @@
 """Matrix functions: product, quadratic form, inverse, determinant and its logarithm."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import drawing, normal, outer, pulled_back, regular
 from functional_dl.derivations.step import Oracle, Step
 
 
-def entries(fun, shape):
+def entries(fun: Callable[..., Any], shape: Any) -> Any:
     """The matrix whose entry (i, j) is fun(E_ij), E_ij being 1 at (i, j) and 0 elsewhere."""
     basis = jnp.eye(shape[0] * shape[1]).reshape(shape[0] * shape[1], *shape)
     return jax.vmap(fun)(basis).reshape(shape)
@@ -68,7 +72,7 @@ MATRIX_PRODUCT = Derivation(
 )
 
 
-def form(x, a):
+def form(x: Array, a: Array) -> Any:
     return x @ a @ x
 
 
@@ -127,7 +131,7 @@ QUADRATIC_FORM = Derivation(
 )
 
 
-def inverse(a):
+def inverse(a: Array) -> Any:
     return jnp.linalg.inv(a)
 
 
@@ -173,7 +177,7 @@ INVERSE = Derivation(
 )
 
 
-def minors(a):
+def minors(a: Array) -> Any:
     """The determinants of A without row i and column j, with their signs: the cofactors C_ij."""
     n = a.shape[0]
     keep = [[k for k in range(n) if k != i] for i in range(n)]
@@ -219,7 +223,7 @@ DETERMINANT = Derivation(
 )
 
 
-def log_det(a):
+def log_det(a: Array) -> Any:
     return jnp.linalg.slogdet(a)[1]
 
 

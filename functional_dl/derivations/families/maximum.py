@@ -1,7 +1,10 @@
 """The larger of two numbers: 1 for the winner, a convention at a tie."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from functional_dl.aliases import Key
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.kinked import at_kink
 from functional_dl.derivations.limits import Limit
@@ -13,12 +16,12 @@ MAX_AT_TIE, MAX_INTERVAL = at_kink(
 )
 
 
-def apart(key):
+def apart(key: Key) -> Any:
     r, y = drawing(away(4), normal(4))(key)
     return y + r, y
 
 
-def maximum_chain(name, latex, place, won):
+def maximum_chain(name: str, latex: str, place: int, won: str) -> tuple[Step, Step, Step]:
     return (
         Step(
             rf"\frac{{\partial m}}{{\partial {name}}} = \lim_{{h \to 0}} \frac{{\max({latex}) - \max(x, y)}}{{h}}",

@@ -1,7 +1,11 @@
 """Normalisation layers: over the batch, over the features, by the root mean square."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, pulled_back, uniform
 from functional_dl.derivations.step import Step
@@ -9,31 +13,31 @@ from functional_dl.derivations.step import Step
 EPSILON = 1e-3
 
 
-def over(v, like):
+def over(v: Array, like: Any) -> Any:
     """A number for each column, for every row."""
     return jnp.broadcast_to(v, like.shape)
 
 
-def mean(x):
+def mean(x: Array) -> Any:
     """mu: the mean of each column."""
     return x.mean(0)
 
 
-def spread(x):
+def spread(x: Array) -> Any:
     """s = sqrt(var + epsilon) of each column, the variance divided by n."""
     return jnp.sqrt(jnp.mean((x - over(mean(x), x)) ** 2, 0) + EPSILON)
 
 
-def standard(x):
+def standard(x: Array) -> Any:
     """x_hat = (x - mu) / s."""
     return (x - over(mean(x), x)) / over(spread(x), x)
 
 
-def batch_norm(x, g, b):
+def batch_norm(x: Array, g: Array, b: Array) -> Any:
     return over(g, x) * standard(x) + over(b, x)
 
 
-def quotient_rule(x):
+def quotient_rule(x: Array) -> Any:
     """d x_hat_k / d x_i for each column: (i, k, column)."""
     n = x.shape[0]
     s = spread(x)
@@ -44,14 +48,14 @@ def quotient_rule(x):
     return (moved * s3 - ds[:, None, :] * centred[None, :, :]) / s3**2
 
 
-def simplified(x):
+def simplified(x: Array) -> Any:
     """(delta_ki - 1/n - x_hat_k x_hat_i / n) / s."""
     n, xh = x.shape[0], standard(x)
     moved = (jnp.eye(n) - 1 / n)[:, :, None] * jnp.ones((1, 1, x.shape[1]))
     return (moved - xh[:, None, :] * xh[None, :, :] / n) / jnp.broadcast_to(spread(x), moved.shape)
 
 
-def scale_and_shift(fun, standardise):
+def scale_and_shift(fun: Callable[..., Any], standardise: Callable[..., Any]) -> tuple[Step, Step, Step]:
     """The chains of g and b, which all three normalisations share but for what is normalised."""
     return (
         Step(
@@ -76,7 +80,7 @@ def scale_and_shift(fun, standardise):
     )
 
 
-def shift(fun):
+def shift(fun: Callable[..., Any]) -> tuple[Step, Step, Step]:
     return (
         Step(
             r"\bar b_j = \sum_{k,l} \bar y_{kl} \lim_{h \to 0} \frac{y_{kl}(b + h e_j) - y_{kl}(b)}{h}",
@@ -144,16 +148,16 @@ BATCH_NORM = Derivation(
 )
 
 
-def rows_standard(x):
+def rows_standard(x: Array) -> Any:
     """Each row normalised by its own mean and spread."""
     return standard(x.T).T
 
 
-def layer_norm(x, g, b):
+def layer_norm(x: Array, g: Array, b: Array) -> Any:
     return over(g, x) * rows_standard(x) + over(b, x)
 
 
-def weighted(g, ct):
+def weighted(g: Array, ct: Array) -> Any:
     """w = g y_bar."""
     return over(g, ct) * ct
 
@@ -209,19 +213,19 @@ LAYER_NORM = Derivation(
 )
 
 
-def root_mean_square(x):
+def root_mean_square(x: Array) -> Any:
     return jnp.sqrt(jnp.mean(x**2, 1, keepdims=True) + EPSILON)
 
 
-def rms_standard(x):
+def rms_standard(x: Array) -> Any:
     return x / root_mean_square(x)
 
 
-def rms_norm(x, g):
+def rms_norm(x: Array, g: Array) -> Any:
     return over(g, x) * rms_standard(x)
 
 
-def rms_quotient(x):
+def rms_quotient(x: Array) -> Any:
     """(delta_ki r - x_k x_i / (d r)) / r^2 for each row: (row, k, i)."""
     d, r = x.shape[1], root_mean_square(x)[:, :, None]
     return (jnp.eye(d)[None] * r - x[:, :, None] * x[:, None, :] / (d * r)) / r**2

@@ -1,8 +1,11 @@
 """Penalties: L1 with its subgradient, L2, elastic net."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from functional_dl import penalties
+from functional_dl.aliases import Array, Key
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.kinked import at_kink
 from functional_dl.derivations.limits import Limit
@@ -10,7 +13,7 @@ from functional_dl.derivations.notation import away, drawing, normal, pulled_bac
 from functional_dl.derivations.step import Oracle, Step
 
 
-def absolute_sum(w):
+def absolute_sum(w: Array) -> Any:
     return jnp.abs(w).sum()
 
 
@@ -64,7 +67,7 @@ L1 = Derivation(
 CHOSEN = "the subgradient inequality"
 
 
-def along_signs(key):
+def along_signs(key: Key) -> Any:
     """u with the signs of w, where the bound is attained."""
     w, u = drawing(away(5), uniform(5, low=0.1, high=2.0))(key)
     return w, jnp.sign(w) * u
@@ -126,7 +129,7 @@ L1_SUBGRADIENT = Derivation(
 )
 
 
-def square_sum(w):
+def square_sum(w: Array) -> Any:
     return jnp.sum(w**2)
 
 
@@ -164,7 +167,7 @@ L2 = Derivation(
 RATIO = 0.3
 
 
-def mixture(w):
+def mixture(w: Array) -> Any:
     return RATIO * absolute_sum(w) + (1 - RATIO) * square_sum(w)
 
 

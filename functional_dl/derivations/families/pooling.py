@@ -1,7 +1,10 @@
 """Pooling over two-by-two windows: the largest entry, and the mean."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.kinked import at_kink
 from functional_dl.derivations.limits import Limit
@@ -11,40 +14,40 @@ from functional_dl.derivations.step import Step
 SIDE = 2
 
 
-def windows(x):
+def windows(x: Array) -> Any:
     """x as (p, q, u, v): window (p, q), place (u, v) in it."""
     rows, columns = x.shape
     return x.reshape(rows // SIDE, SIDE, columns // SIDE, SIDE).transpose(0, 2, 1, 3)
 
 
-def whole(w):
+def whole(w: Array) -> Any:
     """The inverse of `windows`."""
     p, q, u, v = w.shape
     return w.transpose(0, 2, 1, 3).reshape(p * u, q * v)
 
 
-def spread(y):
+def spread(y: Array) -> Any:
     """y_pq at every place of its window."""
     return jnp.repeat(jnp.repeat(y, SIDE, 0), SIDE, 1)
 
 
-def places(n):
+def places(n: Any) -> Any:
     """M_{pui} = 1(2 p + u = i)."""
     p, u, i = jnp.arange(n // SIDE), jnp.arange(SIDE), jnp.arange(n)
     return jnp.where(SIDE * p[:, None, None] + u[None, :, None] == i[None, None, :], 1.0, 0.0)
 
 
-def largest(x):
+def largest(x: Array) -> Any:
     return windows(x).max((2, 3))
 
 
-def winners(x):
+def winners(x: Array) -> Any:
     """1(x_{2p+u, 2q+v} = y_pq), divided by how many there are."""
     found = jnp.where(windows(x) == largest(x)[:, :, None, None], 1.0, 0.0)
     return found / found.sum((2, 3), keepdims=True)
 
 
-def by_chords(h, x, ct):
+def by_chords(h: Array, x: Array, ct: Array) -> Any:
     """Every entry's own window alone: (max over the window with x_ij + h in it, less the max) / h."""
     w = windows(x)
     columns = []
@@ -114,7 +117,7 @@ MAX_POOLING = Derivation(
 )
 
 
-def means(x):
+def means(x: Array) -> Any:
     return windows(x).mean((2, 3))
 
 

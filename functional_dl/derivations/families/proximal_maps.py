@@ -1,8 +1,11 @@
 """Proximal maps of the penalties: soft thresholding, shrinkage, and both."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from functional_dl import penalties
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import away, constant, drawing, normal
 from functional_dl.derivations.step import Oracle, Step
@@ -10,7 +13,7 @@ from functional_dl.derivations.step import Oracle, Step
 RATIO = 0.3
 
 
-def root(slope, w, reach=8.0, steps=60):
+def root(slope: Any, w: Array, reach: Any = 8.0, steps: Any = 60) -> Any:
     """Where an increasing function of u, entry by entry, passes through 0, by bisection around w."""
     low, high = w - reach, w + reach
     for _ in range(steps):
@@ -20,7 +23,7 @@ def root(slope, w, reach=8.0, steps=60):
     return (low + high) / 2
 
 
-def least(objective, w, reach=8.0, steps=60):
+def least(objective: Any, w: Array, reach: Any = 8.0, steps: Any = 60) -> Any:
     """argmin of a convex function of u, entry by entry, from its values alone, by thirds; good to the root of eps."""
     low, high = w - reach, w + reach
     for _ in range(steps):

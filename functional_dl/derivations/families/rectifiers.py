@@ -1,8 +1,11 @@
 """Piecewise activations: ReLU, leaky ReLU, ELU, with what is taken at their kinks."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from functional_dl import activations
+from functional_dl.aliases import Array, Key
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.kinked import at_kink
 from functional_dl.derivations.limits import Limit
@@ -12,17 +15,17 @@ from functional_dl.derivations.step import Oracle, Step
 LEAK = 0.01
 
 
-def step(condition):
+def step(condition: Any) -> Any:
     """1(condition)."""
     return jnp.where(condition, 1.0, 0.0)
 
 
-def side(z):
+def side(z: Array) -> Any:
     """c(z) = 1(z > 0) + alpha 1(z < 0)."""
     return step(z > 0) + LEAK * step(z < 0)
 
 
-def on_zero(key):
+def on_zero(key: Key) -> Any:
     """A point on the kink and around it."""
     return ((jnp.asarray([0.0, 1.0, -1.0]),),)
 

@@ -1,9 +1,13 @@
 """The recurrent network: backpropagation through time."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from functional_dl import reverse
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import drawing, normal, outer, pulled_back
@@ -12,7 +16,7 @@ from functional_dl.derivations.step import Oracle, Step
 TIME = "delta through time"
 
 
-def run(w, u, b, h0, xs, shift=None):
+def run(w: Array, u: Array, b: Array, h0: Any, xs: Any, shift: Any = None) -> Any:
     """h_t = tanh(a_t), a_t = W h_{t-1} + U x_t + b (+ shift_t), stacked over t."""
     hidden, found = h0, []
     for t in range(xs.shape[0]):
@@ -22,17 +26,17 @@ def run(w, u, b, h0, xs, shift=None):
     return jnp.stack(found)
 
 
-def before(w, u, b, h0, xs):
+def before(w: Array, u: Array, b: Array, h0: Any, xs: Any) -> Any:
     """h_{t-1} for t = 1..T."""
     return jnp.concatenate([h0[None], run(w, u, b, h0, xs)[:-1]])
 
 
-def slopes(*primals):
+def slopes(*primals: Any) -> Any:
     """tanh'(a_t) = 1 - h_t^2."""
     return 1 - run(*primals) ** 2
 
 
-def jacobian(primals, t, s):
+def jacobian(primals: Any, t: int, s: int) -> Any:
     """dh_t / da_s = D_t W D_{t-1} W ... W D_s for s <= t."""
     w, d = primals[0], slopes(*primals)
     product = jnp.diag(d[s])
@@ -41,13 +45,13 @@ def jacobian(primals, t, s):
     return product
 
 
-def pairs(primals, ct):
+def pairs(primals: Any, ct: Array) -> Any:
     """For every s <= t: (s, (dh_t / da_s)^T h_bar_t)."""
     steps = range(ct.shape[0])
     return [(s, jacobian(primals, t, s).T @ ct[t]) for t in steps for s in steps if s <= t]
 
 
-def summed(primals, ct):
+def summed(primals: Any, ct: Array) -> Any:
     """delta_s = sum over t >= s."""
     found = [jnp.zeros(ct.shape[1])] * ct.shape[0]
     for s, part in pairs(primals, ct):
@@ -55,7 +59,7 @@ def summed(primals, ct):
     return jnp.stack(found)
 
 
-def first_step_apart(primals, ct):
+def first_step_apart(primals: Any, ct: Array) -> Any:
     """delta_s with the term t = s apart, and the first factor W D_s taken out of the others."""
     w, d = primals[0], slopes(*primals)
     found = []
@@ -67,7 +71,7 @@ def first_step_apart(primals, ct):
     return jnp.stack(found)
 
 
-def deltas(primals, ct):
+def deltas(primals: Any, ct: Array) -> Any:
     """delta_s by the recurrence, from the last step backwards."""
     w, d = primals[0], slopes(*primals)
     found = [d[-1] * ct[-1]]
@@ -76,7 +80,7 @@ def deltas(primals, ct):
     return jnp.stack(found)
 
 
-def by_quotients(h, *point):
+def by_quotients(h: Array, *point: Any) -> Any:
     """(<h_bar, run(a_s + h e_i)> - <h_bar, run>) / h for all s and i."""
     *primals, ct = point
     here = run(*primals)
@@ -88,12 +92,22 @@ def by_quotients(h, *point):
 
 
 @jax.jit
-def by_reverse(*point):
+def by_reverse(*point: Any) -> Any:
     *primals, ct = point
     return reverse.vjp(lambda shift: run(*primals, shift=shift), jnp.zeros_like(ct))[1](ct)[0]
 
 
-def chain(name, symbol, index, place, pair_line, pair_latex, closed, latex, reason):
+def chain(
+    name: str,
+    symbol: str,
+    index: str,
+    place: int,
+    pair_line: Callable[..., Any],
+    pair_latex: str,
+    closed: Callable[..., Any],
+    latex: str,
+    reason: str,
+) -> tuple[Step, Step, Step, Step]:
     """Definition, sum over all pairs s <= t, sum over s with delta_s, closed form."""
     of_pairs = pair_latex.replace("D", r"\left[ (\partial h_t / \partial a_s)^\top \bar h_t \right]")
     of_deltas = pair_latex.replace("D_i", r"\delta_{si}")

@@ -1,9 +1,12 @@
 """Losses of a number against a number: squares with and without a half, absolute values, Huber's."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 
 from functional_dl import losses
-from functional_dl.aliases import Key
+from functional_dl.aliases import Array, Key
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.kinked import at_kink
 from functional_dl.derivations.limits import Limit
@@ -11,7 +14,7 @@ from functional_dl.derivations.notation import away, drawing, normal, pulled_bac
 from functional_dl.derivations.step import Oracle, Step
 
 
-def beside(residual):
+def beside(residual: Callable[..., Any]) -> Callable[..., Any]:
     """draw(key): p and t with p - t drawn from `residual`."""
 
     def draw(key: Key):
@@ -21,7 +24,7 @@ def beside(residual):
     return draw
 
 
-def square(p, t):
+def square(p: Array, t: Array) -> Any:
     return (p - t) ** 2
 
 
@@ -118,11 +121,11 @@ HALF_SQUARED_ERROR = Derivation(
 )
 
 
-def mean_square(p, t):
+def mean_square(p: Array, t: Array) -> Any:
     return jnp.mean((p - t) ** 2)
 
 
-def mean_square_chain(name, sign, argument):
+def mean_square_chain(name: str, sign: int, argument: int) -> tuple[Step, Step, Step]:
     """The lines for p (sign 1) or t (sign -1)."""
     s = "" if sign > 0 else "-"
     return (
@@ -166,7 +169,7 @@ ABS_AT_0, ABS_INTERVAL = at_kink(
 )
 
 
-def absolute_chain(name, sign, argument):
+def absolute_chain(name: str, sign: int, argument: int) -> tuple[Step, Step, Step]:
     s = "" if sign > 0 else "-"
     shifted = "p + h - t" if sign > 0 else "p - t - h"
     return (
@@ -210,7 +213,7 @@ ABSOLUTE_ERROR = Derivation(
 )
 
 
-def huber_chain(name, sign, argument):
+def huber_chain(name: str, sign: int, argument: int) -> tuple[Step, Step, Step, Step]:
     s = "" if sign > 0 else "-"
     return (
         Step(

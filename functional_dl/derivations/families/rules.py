@@ -1,7 +1,10 @@
 """The rules of differentiation themselves: product, quotient, chain with several paths, inverse function."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import drawing, normal, slope_of, uniform
@@ -86,7 +89,7 @@ QUOTIENT_RULE = Derivation(
 )
 
 
-def joined(a, b):
+def joined(a: Array, b: Array) -> Any:
     """f(a, b) = a^2 b + sin b."""
     return a**2 * b + jnp.sin(b)
 

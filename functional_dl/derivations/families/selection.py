@@ -1,10 +1,13 @@
 """Layers that choose: dropout by a mask, embedding by an index."""
 
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import jax.numpy as jnp
 
 from functional_dl import layers
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, labels, masks, normal, pulled_back
 from functional_dl.derivations.step import Oracle, Step
@@ -13,26 +16,26 @@ RATE = 0.4
 EXPECTATION = "the expectation over all masks"
 
 
-def as_number(mask):
+def as_number(mask: Any) -> Any:
     return jnp.where(mask, 1.0, 0.0)
 
 
-def dropped(x, mask):
+def dropped(x: Array, mask: Any) -> Any:
     return as_number(mask) * x / (1 - RATE)
 
 
-def every_mask(k):
+def every_mask(k: Any) -> Iterator[Any]:
     """(mask, its probability) for all 2^k masks."""
     for bits in itertools.product((0.0, 1.0), repeat=k):
         kept = sum(bits)
         yield jnp.asarray(bits), (1 - RATE) ** kept * RATE ** (k - kept)
 
 
-def expected(x):
+def expected(x: Array) -> Any:
     return sum(probability * mask * x / (1 - RATE) for mask, probability in every_mask(x.size))
 
 
-def probability_kept(x):
+def probability_kept(x: Array) -> Any:
     """P(m_j = 1) for each j, summed over the masks that keep it."""
     return sum(probability * mask for mask, probability in every_mask(x.size))
 
@@ -99,7 +102,7 @@ DROPOUT = Derivation(
 )
 
 
-def chosen(ids, table):
+def chosen(ids: Any, table: Any) -> Any:
     """delta_{v, id_t}: (t, v)."""
     return jnp.eye(table.shape[0])[ids]
 

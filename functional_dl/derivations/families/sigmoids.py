@@ -1,15 +1,18 @@
 """Smooth activations made of exponentials: sigmoid, tanh, softplus, SiLU."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from functional_dl import activations
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.limits import Limit
 from functional_dl.derivations.notation import drawing, normal, slope_of
 from functional_dl.derivations.step import Oracle, Step
 
 
-def sigma(z):
+def sigma(z: Array) -> Any:
     return 1 / (1 + jnp.exp(-z))
 
 
@@ -109,7 +112,7 @@ TANH = Derivation(
 )
 
 
-def growth(h, z):
+def growth(h: Array, z: Array) -> Any:
     """u(h) = e^z (e^h - 1) / (1 + e^z)."""
     return jnp.exp(z) * jnp.expm1(h) / (1 + jnp.exp(z))
 

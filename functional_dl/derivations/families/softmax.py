@@ -1,24 +1,27 @@
 """Softmax, its logarithm, and the logarithm of a sum of exponentials."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from functional_dl import activations
+from functional_dl.aliases import Array
 from functional_dl.derivations.derivation import Derivation
 from functional_dl.derivations.notation import drawing, normal, outer, pulled_back
 from functional_dl.derivations.step import Oracle, Step
 
 
-def total(z):
+def total(z: Array) -> Any:
     """S = sum_k e^{z_k}."""
     return jnp.exp(z).sum()
 
 
-def probabilities(z):
+def probabilities(z: Array) -> Any:
     """p_i = e^{z_i} / S."""
     return jnp.exp(z) / total(z)
 
 
-def identity(z):
+def identity(z: Array) -> Any:
     """delta_{ij}."""
     return jnp.eye(z.size)
 

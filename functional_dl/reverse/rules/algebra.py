@@ -4,11 +4,16 @@ The rules call `jax.lax`, which applies one primitive a call, rather than operat
 the backward pass of a program of n equations is traced in the time of a few n such calls.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
+
+from functional_dl.aliases import Array
 
 
-def unbroadcast(ct, x):
+def unbroadcast(ct: Array, x: Array) -> Array:
     """Transpose of the broadcasting that binary primitives do: x_bar = sum of y_bar over the repeated entries.
 
     Their operands have one rank, where an axis of length 1 is repeated, or are 0-d.
@@ -21,35 +26,35 @@ def unbroadcast(ct, x):
     return lax.reshape(lax.reduce_sum(ct, repeated), x.shape)
 
 
-def number(value, like):
+def number(value: Any, like: Array) -> Array:
     """A Python number as a constant of the dtype of `like`: a NumPy scalar, the cheapest thing to stage."""
     return like.dtype.type(value)
 
 
-def times(value, x):
+def times(value: ArrayLike, x: Array) -> Array:
     """c x for a Python number c."""
     return lax.mul(x, number(value, x))
 
 
-def plus(value, x):
+def plus(value: int, x: Array) -> Array:
     """c + x for a Python number c."""
     return lax.add(x, number(value, x))
 
 
-def minus(value, x):
+def minus(value: int, x: Array) -> Array:
     """c - x for a Python number c."""
     return lax.sub(number(value, x), x)
 
 
-def over(value, x):
+def over(value: Any, x: Array) -> Any:
     """c / x for a Python number c."""
     return lax.div(number(value, x), x)
 
 
-def is_complex(x) -> bool:
+def is_complex(x: ArrayLike) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.complexfloating))
 
 
-def zeros_like(x):
+def zeros_like(x: Array) -> Array:
     """Zeros of the shape and dtype of x."""
     return lax.full(x.shape, 0, x.dtype)

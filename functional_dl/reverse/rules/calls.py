@@ -6,6 +6,7 @@ residuals and a backward program that takes them.
 """
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from jax.extend.core.primitives import (
     remat_p,
 )
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import PLAIN, bind, bind_params, called
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, Terms, bars, call, escape, jacobian
@@ -37,7 +39,7 @@ from functional_dl.reverse.values import as_array, instantiate
     latex=(call, CALL_BAR),
     takes_references=True,
 )
-def jit_forward(tape, values, slots, *, jaxpr, **_):
+def jit_forward(tape: Any, values: list[Any], slots: list[Any], *, jaxpr: Any, **_: Any) -> tuple[Any, ...]:
     """y = f(x), compiled  =>  x_bar = (df/dx)^T y_bar, compiled: f's equations forward, then f's equations backward."""
     return sweep.call_jaxpr(tape, jit_p, jaxpr, values, slots)
 
@@ -55,7 +57,7 @@ def _power_tower(x, y):
     latex=(call, CALL_BAR),
     takes_references=True,
 )
-def closed_call_forward(tape, values, slots, *, call_jaxpr, **_):
+def closed_call_forward(tape: Any, values: Any, slots: Any, *, call_jaxpr: Any, **_: Any) -> Any:
     """y = f(x)  =>  x_bar = (df/dx)^T y_bar: f's equations join the caller's."""
     return tape.replay(call_jaxpr, values, slots)
 
@@ -102,7 +104,7 @@ _cube.defjvp(lambda primals, tangents: (_cube(primals[0]), 3.0 * primals[0] * pr
     Probe(lambda x: _cube(x), elementwise=True, exact=lambda mp, x: x**3),
     latex=(_custom_latex, _custom_bar_latex),
 )
-def custom_jvp_forward(tape, values, slots, **params):
+def custom_jvp_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """y = f(x) with the user's (x, x_dot) -> (y, y_dot), linear in x_dot: y_dot = A x_dot  =>  x_bar = A^T y_bar.
 
     The program of y_dot is recorded with x_dot in the slot of x and y in the slot of y_dot: what flows back through it
@@ -155,7 +157,9 @@ _damped_sine.defvjp(
     Probe(lambda x: _damped_sine(x), dtypes=("float64",), forward=False),
     latex=(_custom_latex, _user_bar_latex),
 )
-def custom_vjp_forward(tape, values, slots, **params):
+def custom_vjp_forward(
+    tape: Any, values: list[Array], slots: list[int], **params: Any
+) -> tuple[list[Array], list[int]]:
     """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns."""
     params = bind_params(custom_vjp_call_p, params)
     _, fwd, bwd = params["subfuns"]
@@ -196,7 +200,9 @@ def _is_float0(x):
     latex=(call, CALL_BAR + r" \quad (f \text{ computed again})"),
     takes_references=True,
 )
-def checkpoint_forward(tape, values, slots, *, jaxpr, prevent_cse=True, policy=None, **_):
+def checkpoint_forward(
+    tape: Any, values: Any, slots: Any, *, jaxpr: Any, prevent_cse: bool = True, policy: Any = None, **_: Any
+) -> Any:
     """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again before its way back.
 
     A policy names equations whose outputs are kept too; the second forward run takes these instead of computing them.

@@ -1,12 +1,14 @@
 """Branches: lax.cond and lax.switch."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
 from jax.extend.core.primitives import cond_p
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import function_of, taken
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Terms, bar
@@ -58,7 +60,9 @@ def _cond_bar_latex(terms: Terms) -> str:
     latex=(_cond_latex, _cond_bar_latex),
     takes_references=True,
 )
-def cond_forward(tape, values, slots, *, branches, **_):
+def cond_forward(
+    tape: Any, values: list[Array], slots: list[Any], *, branches: tuple[Any, Any], **_: Any
+) -> tuple[list[Array], list[int]]:
     """y = f_i(x)  =>  x_bar = (df_i/dx)^T y_bar for the branch i that was taken; the index has no cotangent."""
     index = values[0]
     if sweep.is_traced([index]):
@@ -87,7 +91,7 @@ def _cond_on_contents(tape, values, slots, branches):
 class _Branch:
     """One branch, run forward: its program, and where its residuals are: among the operands, or in the pool."""
 
-    def __init__(self, jaxpr, active, operands):
+    def __init__(self, jaxpr: Any, active: Any, operands: Any) -> None:
         def forward(*args):
             outs, self.program, residuals = record_jaxpr(jaxpr, args, active)
             positions = {id(arg): i for i, arg in enumerate(args)}
@@ -99,7 +103,7 @@ class _Branch:
         self.out_count = len(outs)
         self.places: list[int] = []
 
-    def take_places(self, pool: list) -> None:
+    def take_places(self, pool: list[Any]) -> None:
         """Gives each value of its own a place in the pool, of its type; branches share places, a branch does not."""
         for kind in self.own_types:
             free = [i for i, other in enumerate(pool) if other == kind and i not in self.places]
@@ -108,14 +112,14 @@ class _Branch:
                 pool.append(kind)
             self.places.append(free[0])
 
-    def run(self, pool: list, *operands):
+    def run(self, pool: list[Any], *operands: Any) -> Any:
         results = function_of(self.staged)(*operands)
         kept = dict(zip(self.places, results[self.out_count :]))
         return results[: self.out_count], [
             kept[i] if i in kept else lax.full(shape, 0, dtype) for i, (shape, dtype) in enumerate(pool)
         ]
 
-    def pull(self, avals, wanted, operands, pooled, cts):
+    def pull(self, avals: Any, wanted: Any, operands: Any, pooled: Any, cts: Any) -> Any:
         own = iter(self.places)
         residuals = [pooled[next(own)] if i is None else operands[i] for i in self.operands]
         bars = sweep.backward(self.program, residuals, cts)

@@ -12,6 +12,7 @@ from typing import Any
 from jax import lax
 from jax.extend.core.primitives import conv_general_dilated_p
 
+from functional_dl.aliases import Array
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import zeros_like
@@ -33,12 +34,12 @@ def _wide_sum(x, w):
     return lax.conv_general_dilated(x, w, (1,), "SAME", preferred_element_type=wider)
 
 
-def split_axis(x, axis, groups):
+def split_axis(x: Array, axis: Any, groups: Any) -> Any:
     """Axis of length g m as two axes (g, m)."""
     return lax.reshape(x, (*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :]))
 
 
-def move_group(x, source, target, groups):
+def move_group(x: Array, source: Any, target: Any, groups: Any) -> Any:
     """The groups g of axis `source`, of length g m, become the slow part of axis `target`: lengths m and g n."""
     apart = split_axis(x, source, groups)
     axis = target if target < source else target + 1  # of the target, now that there is one axis more

@@ -3,6 +3,8 @@
 Stated for the direction 0, 1, ..., n - 1; `reverse` mirrors the axis.
 """
 
+from typing import Any
+
 from jax import lax
 from jax.extend.core.primitives import cumlogsumexp_p, cummax_p, cummin_p, cumprod_p, cumsum_p
 
@@ -124,7 +126,7 @@ def _record_tree(pairwise, tape, values, slots, axis, reverse):
     *_probes(lax.cummax, distinct=0.1),
     latex=(lambda t: f"\\max{_along(t)} <x>_s", lambda t: f"\\textstyle\\sum{_against(t)} <c>_s\\, [<x>_t = <y>_s]"),
 )
-def cummax_forward(tape, values, slots, *, axis, reverse):
+def cummax_forward(tape: Any, values: Any, slots: Any, *, axis: Any, reverse: Any) -> Any:
     """y_j = max_{i <= j} x_i, taken as a tree of z = max(l, r)  =>  l_bar = 1(l > r) z_bar, r_bar = 1(r > l) z_bar.
 
     At a tie each of the two takes half: what an entry gets of several equal ones depends on the tree (a convention,
@@ -138,7 +140,7 @@ def cummax_forward(tape, values, slots, *, axis, reverse):
     *_probes(lax.cummin, distinct=0.1),
     latex=(lambda t: f"\\min{_along(t)} <x>_s", lambda t: f"\\textstyle\\sum{_against(t)} <c>_s\\, [<x>_t = <y>_s]"),
 )
-def cummin_forward(tape, values, slots, *, axis, reverse):
+def cummin_forward(tape: Any, values: Any, slots: Any, *, axis: Any, reverse: Any) -> Any:
     """y_j = min_{i <= j} x_i, taken as a tree of z = min(l, r)  =>  l_bar = 1(l < r) z_bar, r_bar = 1(r < l) z_bar.
 
     At a tie each of the two takes half, as with the running maximum.

@@ -7,6 +7,7 @@ has no cotangent (None) and costs nothing: sums over repeated eigenvalues have t
 """
 
 import functools
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from jax import lax
 from jax.extend.core.primitives import eig_p, eigh_p, qr_p, svd_p
 from jax.lax import linalg
 
+from functional_dl.aliases import Array
 from functional_dl.reverse.latex import Latex
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import is_complex, over, times, zeros_like
@@ -67,7 +69,7 @@ def _qr(full=False, pivoting=False):
     return lambda x: linalg.qr(_spread(x), full_matrices=full, pivoting=pivoting)[:2]
 
 
-def pivoted_qr(x):
+def pivoted_qr(x: Array) -> Any:
     return _qr(pivoting=True)(x)
 
 
@@ -88,7 +90,7 @@ def pivoted_qr(x):
         whole=True,
     ),
 )
-def qr_forward(tape, values, slots, *, pivoting, full_matrices, **params):
+def qr_forward(tape: Any, values: Any, slots: Any, *, pivoting: Any, full_matrices: Any, **params: Any) -> Any:
     """A = Q R,  Q^H Q = I, R upper with real diagonal (m >= n).  With C = dA R^-1 and B = Q^H C:
 
       dQ = C - Q N,   dR = N R,   N = triu(B) with real diagonal + tril(B, -1)^H,
@@ -192,7 +194,7 @@ def _eigh_probe(x, **options):
         whole=True,
     ),
 )
-def eigh_forward(tape, values, slots, *, subset_by_index=None, **params):
+def eigh_forward(tape: Any, values: Any, slots: Any, *, subset_by_index: Any = None, **params: Any) -> Any:
     """A V = V diag(w),  V^H V = I,  A Hermitian.  With M = V^H dA V and F_ij = 1 / (w_j - w_i), F_ii = 0:
 
       dw = Re diag(M),   dV = V (F o M)
@@ -255,7 +257,16 @@ def _svd_left(x):
         whole=True,
     ),
 )
-def svd_forward(tape, values, slots, *, full_matrices, compute_uv, subset_by_index=None, **params):
+def svd_forward(
+    tape: Any,
+    values: Any,
+    slots: Any,
+    *,
+    full_matrices: Any,
+    compute_uv: Any,
+    subset_by_index: Any = None,
+    **params: Any,
+) -> Any:
     """A = U S V^H,  U and V with orthonormal columns.  With M = U^H dA V, F_ij = 1 / (s_j^2 - s_i^2), F_ii = 0:
 
       ds = Re diag(M)
@@ -346,8 +357,15 @@ def _eig_vectors(x, left=True, right=True):
     ),
 )
 def eig_forward(
-    tape, values, slots, *, compute_left_eigenvectors, compute_right_eigenvectors, enable_eigvec_derivs=False, **params
-):
+    tape: Any,
+    values: Any,
+    slots: Any,
+    *,
+    compute_left_eigenvectors: Any,
+    compute_right_eigenvectors: Any,
+    enable_eigvec_derivs: bool = False,
+    **params: Any,
+) -> Any:
     """A V = V diag(w).  With B = V^-1 dA V and F_ij = 1 / (w_j - w_i), F_ii = 0:
 
       dw = diag(B),   dv_j = u_j + c_j v_j,   U = V (F o B),   c_j = -Re(v_j^H u_j) - i Im(u_kj) / v_kj,

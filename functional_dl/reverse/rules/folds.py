@@ -6,11 +6,13 @@ pairs, and the tree's nodes are recorded: what flows back is the chain rule thro
 
 import functools
 from math import prod
+from typing import Any
 
 import jax
 from jax import lax
 from jax.extend.core.primitives import reduce_p, reduce_window_p
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import open_jaxpr
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe
@@ -76,7 +78,7 @@ def _reduce_pair(reducer, initial, axes):
     Probe(lambda x: lax.reduce(x, number(1, x), _product, (0,)), shapes=((0, 2),)),
     latex=(r"\operatorname{fold}(<x>)", r"<c> \odot \partial \operatorname{fold}(<x>) / \partial <s>"),
 )
-def reduce_forward(tape, values, slots, *, jaxpr, dimensions, **_):
+def reduce_forward(tape: Any, values: Any, slots: Any, *, jaxpr: Any, dimensions: Any, **_: Any) -> Any:
     """y = r(r(x_1, x_2), r(x_3, x_4))  =>  (x_1_bar, x_2_bar) = (dr/d(x_1, x_2))^T m_bar, with m_bar the cotangent of
     the node m = r(x_1, x_2), and so on from the root, whose cotangent is y_bar."""
     half = len(values) // 2
@@ -108,12 +110,12 @@ def _window_probe(fun, shape, window, **options):
     return Probe(functools.partial(fun, window_dimensions=window, **options), shapes=(shape,))
 
 
-def window_product(x, window_dimensions, **options):
+def window_product(x: Array, window_dimensions: Any, **options: Any) -> Any:
     """A reducer that lax.reduce_window has no primitive of its own for."""
     return lax.reduce_window(x, number(1, x), _product, window_dimensions, **options)
 
 
-def window_complex_product(x, window_dimensions, **options):
+def window_complex_product(x: Array, window_dimensions: Any, **options: Any) -> Any:
     """Two operands reduced together: the real and the imaginary part of products of x + i x^2."""
     pair = x, lax.mul(x, x)
     return lax.reduce_window(pair, (number(1, x), number(0, x)), _complex_product, window_dimensions, **options)
@@ -132,19 +134,19 @@ def window_complex_product(x, window_dimensions, **options):
     ),
 )
 def reduce_window_forward(
-    tape,
-    values,
-    slots,
+    tape: Any,
+    values: Any,
+    slots: Any,
     *,
-    jaxpr,
-    consts,
-    window_dimensions,
-    window_strides,
-    padding,
-    base_dilation,
-    window_dilation,
-    **_,
-):
+    jaxpr: Any,
+    consts: Any,
+    window_dimensions: Any,
+    window_strides: Any,
+    padding: Any,
+    base_dilation: Any,
+    window_dilation: Any,
+    **_: Any,
+) -> Any:
     """y_o = r(z_{o s}, r(z_{o s + t}, ...)) over the window's places  =>  as for lax.reduce, from y_o_bar
     at the root to z_bar, whose part at x's places is x_bar."""
     half = len(values) // 2

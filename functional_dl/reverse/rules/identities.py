@@ -1,6 +1,7 @@
 """Names, placements and other identities; programs that hold programs besides a derivative of their own."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax.custom_derivatives import linear_call
 from jax.extend.core.primitives import device_put_p, name_p, sharding_constraint_p
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import listed, own_bar
@@ -76,7 +78,7 @@ def reshard_vjp(ct, out, x, **_):
 # --- programs inside programs -----------------------------------------------------------------------------------------
 
 
-def named_product(x):
+def named_product(x: Array) -> Array:
     return lax.composite(lambda x: lax.mul(x, lax.sin(x)), name="example.product")(x)
 
 
@@ -91,7 +93,9 @@ composite_p = primitive_of(named_product, _one)
         r"(\partial <y> / \partial <s>)^{\top} <c>",
     ),
 )
-def composite_forward(tape, values, slots, *, jaxpr=None, call_jaxpr=None, **_):
+def composite_forward(
+    tape: Any, values: Any, slots: Any, *, jaxpr: Any = None, call_jaxpr: Any = None, **_: Any
+) -> Any:
     """y = f(x), a named unit for the compiler  =>  x_bar = (df/dx)^T y_bar: f's equations join the caller's.
     (JAX refuses to differentiate it.)"""
     program = call_jaxpr if jaxpr is None else jaxpr  # its name depends on the version of JAX
@@ -106,7 +110,7 @@ def _mapped_sine(x):
 _mapped_sine.def_vmap(lambda size, batched, x: (lax.sin(x), batched[0]))
 
 
-def mapped_sine(x):
+def mapped_sine(x: Array) -> Array:
     return _mapped_sine(x)
 
 
@@ -118,7 +122,7 @@ custom_vmap_p = primitive_of(mapped_sine, _one)
     Probe(functools.partial(mapped_sine), elementwise=True, order=1, forward=False, exact=lambda mp, x: mp.sin(x)),
     latex=(r"f(<x>)", r"(\partial f / \partial <s>)^{\top} <c>"),
 )
-def custom_vmap_forward(tape, values, slots, *, call, **_):
+def custom_vmap_forward(tape: Any, values: Any, slots: Any, *, call: Any, **_: Any) -> Any:
     """y = f(x), with a user's rule for batches  =>  x_bar = (df/dx)^T y_bar, equation by equation.
     (JAX's reverse mode refuses it.)
     """
@@ -129,7 +133,7 @@ def _scale(factor, x):
     return linear_call(lambda f, x: lax.mul(f, x), lambda f, ct: lax.mul(f, ct), factor, x)
 
 
-def tripled(x):
+def tripled(x: Array) -> Any:
     return _scale(lax.full(x.shape, 3, x.dtype), x)
 
 
@@ -141,7 +145,9 @@ linear_call_p = primitive_of(_scale, _one, _one)
     Probe(functools.partial(tripled), elementwise=True, order=1, forward=False, exact=lambda mp, x: 3 * x),
     latex=(r"A <x>", r"A^{\top} <c>"),
 )
-def linear_call_forward(tape, values, slots, *, callee, transpose_thunk, num_callee_consts, num_res):
+def linear_call_forward(
+    tape: Any, values: Any, slots: Any, *, callee: Any, transpose_thunk: Any, num_callee_consts: Any, num_res: Any
+) -> Any:
     """y = A(r) x, with the user's program for A(r)^T  =>  x_bar = A(r)^T y_bar by that program.
 
     r has no cotangent: the user states A's transpose, not its derivative (nor does JAX differentiate in r).
@@ -174,7 +180,7 @@ def _rematerialised(x):
 _rematerialised.defvjp(lambda x: (lax.sin(x), x), lambda x, ct: (lax.mul(ct, lax.cos(x)),), optimize_remat=True)
 
 
-def rematerialised_sine(x):
+def rematerialised_sine(x: Array) -> Array:
     return sweep.forward(lambda y: ([_rematerialised(y)], []), [x], [True])[0][0]
 
 
@@ -186,7 +192,7 @@ remat_opt_p = primitive_of(rematerialised_sine, _one)
     Probe(functools.partial(rematerialised_sine), order=1, forward=False),
     latex=(r"f(<x>)", r"(\partial f / \partial <s>)^{\top} <c>"),
 )
-def remat_opt_forward(tape, values, slots, *, fwd_jaxpr, **_):
+def remat_opt_forward(tape: Any, values: Any, slots: Any, *, fwd_jaxpr: Any, **_: Any) -> Any:
     """The forward pass of a custom_vjp, which the compiler may drop where its residuals are unused  =>  of y = fwd(x):
     x_bar = (d fwd / dx)^T y_bar, equation by equation."""
     return tape.replay(fwd_jaxpr, values, slots)

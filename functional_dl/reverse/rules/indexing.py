@@ -3,6 +3,8 @@
 Reading is a 0-1 matrix A with one 1 a row; its transpose adds each entry of y_bar where that entry was read.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -118,7 +120,7 @@ def dynamic_update_slice_vjp(ct, out, x, update, *indices, **_):
     )
 
 
-def scatter_numbers(gather_numbers):
+def scatter_numbers(gather_numbers: Any) -> Any:
     """The dimension numbers of the scatter that writes where a gather reads."""
     return lax.ScatterDimensionNumbers(
         update_window_dims=gather_numbers.offset_dims,

@@ -5,6 +5,7 @@ dY = dX^H:  X_bar = Y_bar^H.  Capital letters are matrices; stacks of them (lead
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from jax.extend.core.primitives import (
 )
 from jax.lax import linalg
 
+from functional_dl.aliases import Array
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Latex, Terms, bar
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
@@ -305,7 +307,9 @@ def _solved_with_a_report(d, b):
     Probe(_solved_with_a_report, shapes=((3,), (3,)), dtypes=("float64",)),
     latex=(r"A^{-1} b", r"A^{-\top} <c> \text{ through the system's entries and } b"),
 )
-def linear_solve_forward(tape, values, slots, *, const_lengths, jaxprs):
+def linear_solve_forward(
+    tape: Any, values: list[Array], slots: list[Any], *, const_lengths: Any, jaxprs: Any
+) -> tuple[list[Array], list[int]]:
     """A(theta) x = b,  solved by the user's `solve`  =>  A dx + dA x = db  =>
 
       b_bar = A^-T x_bar  by the user's `transpose_solve`,   theta_bar = -(d[A(theta) x]/d theta)^T b_bar  at fixed x,

@@ -5,6 +5,7 @@ for what it does; JAX's own have formulas here, a user's have the user's: `jvp`,
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def _linear_root(a, b):
     return lax.custom_root(lambda x: matrix @ x + 0.5 * jnp.sin(x) - b, jnp.zeros_like(b), solve, tangent_solve)
 
 
-def object_forward(tape, values, slots, *, _prim):
+def object_forward(tape: Any, values: Any, slots: Any, *, _prim: Any) -> Any:
     """y = p(x) of an object p  =>  x_bar by the formula of its kind, or by its own rule."""
     forward = KINDS.get(type(_prim).__name__) if type(_prim).__module__.startswith("jax.") else None
     if forward is None and any(is_differentiable(aval) for aval in _prim.out_avals_flat):
@@ -58,7 +59,7 @@ def object_forward(tape, values, slots, *, _prim):
 # --- ldexp, frexp -----------------------------------------------------------------------------------------------------
 
 
-def ldexp_forward(tape, values, slots, prim):
+def ldexp_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
     """y = x 2^n, n whole  =>  x_bar = y_bar 2^n."""
     outs = object_p.bind(*values, _prim=prim)
     return tape.call(object_p, _ldexp_pull_back, values[1], slots, outs, tape.new_slots(outs))
@@ -68,7 +69,7 @@ def _ldexp_pull_back(exponent, cts):
     return [jnp.ldexp(cts[0], exponent), None]
 
 
-def frexp_forward(tape, values, slots, prim):
+def frexp_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
     """x = m 2^n, 1/2 <= |m| < 1  =>  x_bar = m_bar 2^-n, between the jumps of n, at powers of 2."""
     outs = object_p.bind(*values, _prim=prim)
     return tape.call(object_p, _frexp_pull_back, outs[1], slots, outs, tape.new_slots(outs))
@@ -81,7 +82,7 @@ def _frexp_pull_back(exponent, cts):
 # --- custom_root ------------------------------------------------------------------------------------------------------
 
 
-def root_forward(tape, values, slots, prim):
+def root_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
     """f(p, x) = 0 defines x(p), found by the user's `solve`:  D_x f dx + D_p f dp = 0.  With the user's
     `tangent_solve`, T = (D_x f)^-1, as a linear function of the right side:
 
@@ -122,7 +123,7 @@ def _root_pull_back(prim, own, active, residuals, cts):
     return bars
 
 
-def root_map_forward(tape, values, slots, prim):
+def root_map_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
     """y = D_x f(p, x) v, or its transpose D_x f(p, x)^T v, as a function of p, x and v.
 
     The transpose is a backward sweep.  That is linear in v, so that D_x f v is its transpose in turn: a backward sweep

@@ -7,6 +7,8 @@ other's transpose.  Without the checks a value's copies share its cotangent, and
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,6 +26,7 @@ from jax.extend.core.primitives import (
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from jax.tree_util import tree_flatten, tree_unflatten
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import equations, open_jaxpr, primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
@@ -93,7 +96,7 @@ def _on_devices(body, out=SPLIT, check_vma=True):
     ),
     latex=(call, CALL_BAR + r" \quad \text{on each device}"),
 )
-def shard_map_forward(tape, values, slots, *, subfuns=None, **params):
+def shard_map_forward(tape: Any, values: Any, slots: Any, *, subfuns: Any = None, **params: Any) -> Any:
     """y = f of each device's shards, joined  =>  x_bar = the pullback of f at each device's shards of y_bar, joined.
 
     Residuals stay on their device.  Of an input that all devices share, x_bar is the sum over the devices: inside, by
@@ -136,7 +139,7 @@ def _shard_pull_back(shards, residuals, cts):
 class _Shards:
     """The forward and the backward program of one shard_map."""
 
-    def __init__(self, params, active):
+    def __init__(self, params: Any, active: Any) -> None:
         self.jaxpr = params["jaxpr"]
         self.in_specs, self.out_specs = tuple(params["in_specs"]), tuple(params["out_specs"])
         self.mesh, self.check_vma = params["mesh"], params["check_vma"]
@@ -144,7 +147,7 @@ class _Shards:
         self.active = active
         self.residual_tree, self.residual_specs, self.scalars = None, (), ()
 
-    def map(self, fun, in_specs, out_specs):
+    def map(self, fun: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
         return jax.shard_map(
             fun,
             mesh=self.mesh,
@@ -154,14 +157,14 @@ class _Shards:
             axis_names=set(self.axes),
         )
 
-    def run(self, *args):
+    def run(self, *args: Any) -> Any:
         outs, pull = sweep.forward_jaxpr(self.jaxpr, args, self.active)
         residuals, self.residual_tree = tree_flatten(pull)
         self.scalars = tuple(np.ndim(r) == 0 for r in residuals)
         self.residual_specs = tuple(self.spec(r) for r in residuals)
         return outs, [lax.broadcast(r, (1,)) if scalar else r for r, scalar in zip(residuals, self.scalars)]
 
-    def spec(self, residual):
+    def spec(self, residual: Any) -> Any:
         """Where a residual differs between devices, its shards are stacked along the first axis."""
         axes = self.axes
         if self.check_vma:
@@ -170,16 +173,16 @@ class _Shards:
             axes = tuple(a for a in self.mesh.axis_names if a in varying)
         return PartitionSpec(axes) if axes else PartitionSpec()
 
-    def forward(self, values):
+    def forward(self, values: Any) -> Any:
         jax.eval_shape(self.map(lambda *args: self.run(*args) and (), self.in_specs, ()), *values)
         return self.map(self.run, self.in_specs, (list(self.out_specs), list(self.residual_specs)))(*values)
 
-    def left_out(self, spec):
+    def left_out(self, spec: Any) -> Any:
         """The axes over which a value of this spec is the same."""
         named = {a for part in spec for a in (part if isinstance(part, tuple) else (part,))}
         return tuple(a for a in self.axes if a not in named)
 
-    def backward(self, residuals, cts):
+    def backward(self, residuals: Any, cts: Any) -> Any:
         present = tuple(i for i, ct in enumerate(cts) if ct is not None)
         wanted = [i for i, a in enumerate(self.active) if a]
 
@@ -202,7 +205,7 @@ class _Shards:
         bars = iter(mapped(list(residuals), [cts[i] for i in present]))
         return [next(bars) if a else None for a in self.active]
 
-    def share(self, ct, axes):
+    def share(self, ct: Array, axes: Any) -> Any:
         count = int(np.prod([self.mesh.shape[a] for a in axes]))
         return ct if count == 1 else lax.div(ct, ct.dtype.type(count))
 

@@ -4,6 +4,7 @@ At a kink each rule states its convention, an element of Clarke's subdifferentia
 """
 
 import functools
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -19,6 +20,7 @@ from jax.extend.core.primitives import (
     sign_p,
 )
 
+from functional_dl.aliases import Array
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.algebra import number, times, unbroadcast, zeros_like
@@ -94,7 +96,7 @@ def min_vjp(ct, out, x, y, **_):
     return lambda: _winners_bar(ct, x, y, lax.min, lax.lt), lambda: _winners_bar(ct, y, x, lax.min, lax.lt)
 
 
-def clamped_between(a, x, b):
+def clamped_between(a: Array, x: Array, b: Array) -> Any:
     """x clamped between two numbers."""
     return lax.clamp(lax.neg(lax.square(a)), x, lax.square(b))
 
@@ -131,7 +133,7 @@ def clamp_vjp(ct, out, low, x, high, **_):
     )
 
 
-def only_case(x):
+def only_case(x: Array) -> Any:
     """A choice from one."""
     return lax.select_n(lax.full(x.shape, False), x)
 

@@ -5,11 +5,13 @@ belong to none and contribute 0.
 """
 
 import functools
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.rule import FLOATS, Probe, vjp_rule
 
@@ -21,7 +23,7 @@ def _numbers(contract, batch, ragged, group):
     return lax.RaggedDotDimensionNumbers((contract, batch), lhs_ragged_dimensions=ragged, rhs_group_dimensions=group)
 
 
-def ragged_product(x, y, sizes, numbers, **options):
+def ragged_product(x: Array, y: Array, sizes: Any, numbers: Any, **options: Any) -> Any:
     """lax.ragged_dot_general with constant group sizes."""
     return lax.ragged_dot_general(x, y, jnp.array(sizes, "int32"), numbers, **options)
 

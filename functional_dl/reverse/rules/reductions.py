@@ -1,10 +1,12 @@
 """Reductions over axes: sum, product, maximum, minimum."""
 
 from math import prod
+from typing import Any
 
 from jax import lax
 from jax.extend.core.primitives import reduce_max_p, reduce_min_p, reduce_prod_p, reduce_sum_p
 
+from functional_dl.aliases import Array
 from functional_dl.reverse.latex import along_axes
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import zeros_like
@@ -12,7 +14,7 @@ from functional_dl.reverse.rules.algebra import zeros_like
 ALL = FLOATS + COMPLEX
 
 
-def expand(y, shape, axes):
+def expand(y: Array, shape: tuple[Any, ...], axes: Any) -> Array:
     """Repeats y along the reduced axes: the transpose of a sum over them."""
     kept = tuple(i for i in range(len(shape)) if i not in axes)
     return lax.broadcast_in_dim(y, shape, kept)

@@ -8,6 +8,7 @@ A loop or a branch that works on the caller's references is run on what they hol
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ _PROBE = Probe(_written, shapes=((3,),), dtypes=("float64", "float32"), order=1)
 
 
 @call_rule(new_ref_p, _PROBE, latex=(r"\operatorname{ref}(<x>)", r"<c>"), stateful=True)
-def new_ref_forward(tape, values, slots, **params):
+def new_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """r holds x  =>  x_bar = the cotangent of what r holds."""
     ref = new_ref_p.bind(*values, **params)
     tape.contents[id(ref)] = (ref, slots[0])
@@ -48,13 +49,13 @@ def new_ref_forward(tape, values, slots, **params):
 
 
 @call_rule(freeze_p, _PROBE, latex=(r"<x>[\,]", r"<c>"), stateful=True)
-def freeze_forward(tape, values, slots, **params):
+def freeze_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """y = what r holds last  =>  r_bar = y_bar."""
     return [freeze_p.bind(*values, **params)], [_content(tape, values[0])]
 
 
 @call_rule(get_p, _PROBE, latex=(r"<x>[\,]", r"<c>"), stateful=True)
-def get_forward(tape, values, slots, **params):
+def get_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """y = r[i]  =>  r_bar gains y_bar at i."""
     ref, *index = values
     out, content = get_p.bind(*values, **params), _content(tape, ref)
@@ -71,7 +72,7 @@ def _get_pull_back(aval, params, index, cts):
 
 
 @call_rule(swap_p, _PROBE, latex=(r"<x>[\,], \quad <x>[\,] := <1>", "<c>", r"\overline{<0>[\,]}"), stateful=True)
-def swap_forward(tape, values, slots, **params):
+def swap_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """y = r[i], then r[i] = x  =>  x_bar = r_bar[i] of the later content; then r_bar[i] = y_bar."""
     ref, x, *index = values
     old, before = swap_p.bind(*values, **params), _content(tape, ref)
@@ -91,7 +92,7 @@ def _swap_pull_back(aval, x_aval, params, index, cts):
 
 
 @call_rule(addupdate_p, _PROBE, latex=(r"<0>[\,] \mathrel{+}= <1>", "<c>", r"\overline{<0>[\,]}"), stateful=True)
-def addupdate_forward(tape, values, slots, **params):
+def addupdate_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """r[i] += x  =>  x_bar = r_bar[i]."""
     ref, _, *index = values
     addupdate_p.bind(*values, **params)
@@ -122,11 +123,11 @@ def _new_content(tape, ref):
     return slot
 
 
-def holds_references(values) -> bool:
+def holds_references(values: list[Any]) -> bool:
     return any(is_reference(jax.typeof(v)) for v in values)
 
 
-def run_on_contents(tape, values, slots, program, written):
+def run_on_contents(tape: Any, values: Any, slots: Any, program: Any, written: Any) -> Any:
     """Runs a program that works on references among the values, and puts what it leaves in them back.
 
     Args:
@@ -173,11 +174,11 @@ def run_on_contents(tape, values, slots, program, written):
 class Place:
     """Where a program's argument is a reference: to the content of this number, or to a fixed one."""
 
-    def __init__(self, number=None, fixed=None):
+    def __init__(self, number: Any = None, fixed: Any = None) -> None:
         self.number, self.fixed = number, fixed
 
 
-def with_references(values, contents):
+def with_references(values: Any, contents: Any) -> Any:
     """The values with a reference in each Place, and a function that returns what those to `contents` hold."""
     refs = [jax.new_ref(c) for c in contents]
     fixed: dict = {}  # one reference for all places of one content

@@ -1,6 +1,7 @@
 """Loops of a known number of steps: lax.scan, and what traces to it (fori_loop, map, associative operations)."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core.primitives import add_jaxvals_p, scan_p
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import function_of, open_jaxpr, scan_parts, scan_sizes
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Latex, Terms
@@ -123,7 +125,7 @@ def _scan_bar_latex(terms: Terms) -> str:
     latex=Latex(_scan_latex, (_scan_bar_latex,), whole=True),
     takes_references=True,
 )
-def scan_forward(tape, values, slots, **params):
+def scan_forward(tape: Any, values: list[Any], slots: list[Any], **params: Any) -> tuple[Any, ...]:
     """(s_{t+1}, y_t) = f(c, s_t, x_t) for t = 0, ..., T-1.  Backward, from s_T_bar and the y_t_bar:
 
     (c_bar_t, s_t_bar, x_t_bar) = (df/d(c, s, x) at step t)^T (s_{t+1}_bar, y_t_bar),   c_bar = sum_t c_bar_t,
@@ -208,11 +210,13 @@ def _active(jaxpr, slots, parts, num_known):
 class _Step:
     """One step, run forward, and where its residuals are: fixed, in x_t, or kept from step to step."""
 
-    def __init__(self, jaxpr, known, equations, consts, active):
+    def __init__(
+        self, jaxpr: Any, known: list[Any], equations: list[Any], consts: list[Any], active: list[bool]
+    ) -> None:
         self.jaxpr, self.known, self.equations = jaxpr, known, equations
         self.consts, self.active = consts, active
 
-    def forward(self, carry, xs):
+    def forward(self, carry: list[Array], xs: list[Any]) -> tuple[list[Array], tuple[list[Any], list[Any]]]:
         num_known = len(self.known)
         num_own = len(self.consts) - num_known
 
@@ -239,7 +243,7 @@ class _Step:
         self.scanned = {i for kind, i in self.places if kind == "scanned"}
         return outs[: len(carry)], (outs[len(carry) :], kept)
 
-    def pull(self, fixed, xs, kept, cts):
+    def pull(self, fixed: list[Any], xs: list[Any], kept: list[Array], cts: list[Any]) -> list[Any]:
         source = {"fixed": fixed, "scanned": xs, "kept": kept}
         return sweep.backward(self.program, [source[kind][i] for kind, i in self.places], cts)
 

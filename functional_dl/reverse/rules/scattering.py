@@ -7,6 +7,7 @@ gather, both with the dimension numbers and the mode of the scatter that is diff
 
 import functools
 from math import prod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import scatter_add_p, scatter_max_p, scatter_min_p, scatter_mul_p, scatter_p
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import open_jaxpr, primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
@@ -26,7 +28,16 @@ ALL = FLOATS + COMPLEX
 class Places:
     """The places p(i) of one scatter: reads and writes there."""
 
-    def __init__(self, indices, update, rank, dimension_numbers, indices_are_sorted, unique_indices, mode):
+    def __init__(
+        self,
+        indices: Any,
+        update: Any,
+        rank: Any,
+        dimension_numbers: Any,
+        indices_are_sorted: Any,
+        unique_indices: Any,
+        mode: Any,
+    ) -> None:
         self.indices = indices
         self.numbers = dimension_numbers
         self.options = {"indices_are_sorted": indices_are_sorted, "unique_indices": unique_indices, "mode": mode}
@@ -35,7 +46,7 @@ class Places:
         self.sizes = tuple(1 if i in flat else update.shape[next(windows)] for i in range(rank))
         self.unique = unique_indices
 
-    def read(self, x, fill: float = 0):
+    def read(self, x: Array, fill: float = 0) -> Any:
         """x_{p(i)} for every i, `fill` where update i was dropped."""
         numbers = lax.GatherDimensionNumbers(
             offset_dims=self.numbers.update_window_dims,
@@ -46,11 +57,11 @@ class Places:
         )
         return lax.gather(x, self.indices, numbers, self.sizes, fill_value=fill, **self.options)
 
-    def write(self, scatter, x, update):
+    def write(self, scatter: Any, x: Array, update: Any) -> Any:
         """scatter(x, p, update), where scatter is one of lax's."""
         return scatter(x, self.indices, update, self.numbers, **self.options)
 
-    def names(self, shape):
+    def names(self, shape: Any) -> Any:
         """1, 2, ... for the windows of an update of this shape, in the smallest integers that hold them."""
         windows = self.numbers.update_window_dims
         lead = tuple(1 if i in windows else n for i, n in enumerate(shape))
@@ -134,12 +145,12 @@ if hasattr(lax, "scatter_sub"):
         return ct, None, lambda: lax.neg(_places(indices, update, x, **params).read(ct))
 
 
-def bent(x):
+def bent(x: Any) -> Any:
     """Neither odd nor even, and not its own derivative."""
     return lax.sin(lax.add(x, number(0.5, x)))
 
 
-def bent_at(x, rows, **options):
+def bent_at(x: Array, rows: Any, **options: Any) -> Any:
     """x with `bent` applied to some of its rows, as often as they are named."""
     return x.at[jnp.array(rows)].apply(bent, **options)
 
@@ -154,7 +165,7 @@ def bent_at(x, rows, **options):
     Probe(functools.partial(bent_at, rows=(1, 3), unique_indices=True), shapes=((4, 2),), forward=False),
     latex=(r"<0>; \quad <y>[<1>] = <2>", r"<c> \text{ with } 0 \text{ at } <1>", "0", "<c>[<1>]"),
 )
-def scatter_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
+def scatter_forward(tape: Any, values: Any, slots: Any, *, update_jaxpr: Any, update_consts: Any, **params: Any) -> Any:
     """y_j = u_i for the i with p(i) = j, x_j where there is none
     =>  x_bar = y_bar, with 0 at the places written,  u_i_bar = y_bar at p(i) (0 if dropped).
 
@@ -218,7 +229,7 @@ def _applied_bar(ct, x, places, update, jaxpr, consts):
     return lax.while_loop(lambda state: lax.lt(state[0], most), step, (jnp.int32(0), x, ct))[2]
 
 
-def scaled_at(x, factors, rows):
+def scaled_at(x: Array, factors: Any, rows: Any) -> Any:
     """x with its rows multiplied by the factors, as often as they are named."""
     return x.at[jnp.array(rows)].multiply(factors)
 
@@ -328,7 +339,9 @@ def _extremal_forward(primitive, tape, values, slots, update_jaxpr, update_const
         r"<c>[<1>] \odot [<y>[<1>] = <2>]",
     ),
 )
-def scatter_min_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
+def scatter_min_forward(
+    tape: Any, values: Any, slots: Any, *, update_jaxpr: Any, update_consts: Any, **params: Any
+) -> Any:
     """y_j = min of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,
     u_i_bar = 1(u_i = y_p(i)) y_bar at p(i);  those that tie share y_bar equally (a convention)."""
     return _extremal_forward(scatter_min_p, tape, values, slots, update_jaxpr, update_consts, params)
@@ -345,7 +358,9 @@ def scatter_min_forward(tape, values, slots, *, update_jaxpr, update_consts, **p
         r"<c>[<1>] \odot [<y>[<1>] = <2>]",
     ),
 )
-def scatter_max_forward(tape, values, slots, *, update_jaxpr, update_consts, **params):
+def scatter_max_forward(
+    tape: Any, values: Any, slots: Any, *, update_jaxpr: Any, update_consts: Any, **params: Any
+) -> Any:
     """y_j = max of x_j and the u_i with p(i) = j  =>  x_j_bar = 1(x_j = y_j) y_j_bar,
     u_i_bar = 1(u_i = y_p(i)) y_bar at p(i);  those that tie share y_bar equally (a convention)."""
     return _extremal_forward(scatter_max_p, tape, values, slots, update_jaxpr, update_consts, params)

@@ -3,17 +3,20 @@
 Where keys tie, the permutation that the forward pass took is the one that is transposed.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core.primitives import approx_top_k_p, sort_p, top_k_p
 
+from functional_dl.aliases import Array
 from functional_dl.reverse.latex import Terms, own_bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.sweep import call_rule
 
 
-def put_along(ct, places, shape, axis):
+def put_along(ct: Array, places: Any, shape: Any, axis: Any) -> Any:
     """x_bar of y = x read at `places` along an axis, no place read twice: y_bar there, 0 elsewhere."""
     others = tuple(i for i in range(len(shape)) if i != axis)
     numbers = lax.ScatterDimensionNumbers(
@@ -51,7 +54,7 @@ def _sorted_latex(terms: Terms) -> str:
     Probe(lambda x: lax.sort(x), shapes=((2, 0),)),
     latex=(_sorted_latex, lambda t: f"{own_bar(t)}[\\pi^{{-1}}]"),
 )
-def sort_forward(tape, values, slots, *, dimension, is_stable, num_keys):
+def sort_forward(tape: Any, values: Any, slots: Any, *, dimension: Any, is_stable: Any, num_keys: Any) -> Any:
     """y_k = P x_k for every operand, with the permutation P that sorts the keys, constant in a neighbourhood
     =>  x_k_bar = P^T y_k_bar.  P is sorted along with the operands, so that one sort does."""
     shape = np.shape(values[0])

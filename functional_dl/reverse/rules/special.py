@@ -5,6 +5,7 @@ taken in float32 at least and rounded once.
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 from jax import lax
@@ -24,6 +25,7 @@ from jax.extend.core.primitives import (
     zeta_p,
 )
 
+from functional_dl.aliases import Array
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import number, over, plus, times, unbroadcast, zeros_like
 
@@ -109,7 +111,7 @@ def polygamma_vjp(ct, out, m, x, **_):
     )
 
 
-def zeta_of_three(q, shape=None):
+def zeta_of_three(q: Array, shape: Any = None) -> Any:
     return lax.zeta(lax.full(shape or q.shape, 3, q.dtype), q)
 
 
@@ -214,7 +216,7 @@ def igammac_vjp(ct, out, a, x, **_):
     )
 
 
-def igamma_slope(x, shape=None):
+def igamma_slope(x: Array, shape: Any = None) -> Any:
     return igamma_grad_a_p.bind(lax.full(shape or x.shape, 2.5, x.dtype), x)
 
 
@@ -353,7 +355,7 @@ def bessel_i1e_vjp(ct, out, x, **_):
     return (lax.mul(ct, lax.select(away, slope, lax.full(x.shape, 0.5, x.dtype))),)
 
 
-def next_up(x, shape=None):
+def next_up(x: Array, shape: Any = None) -> Any:
     return lax.nextafter(x, lax.full(shape or x.shape, 9, x.dtype))
 
 

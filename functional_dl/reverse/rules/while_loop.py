@@ -4,6 +4,7 @@ jax.grad refuses them, as it would have to keep a state for each step.  Here a f
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core.primitives import add_jaxvals_p, select_n_p, while_p
 
+from functional_dl.aliases import Array
 from functional_dl.jaxprs import function_of, open_jaxpr
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Terms
@@ -24,7 +26,7 @@ CHECKPOINTS = 32  # states kept on the way forward (even)
 DEPTH = 24  # more states on the way back: stretches of up to 2^DEPTH steps between checkpoints are halved this often
 
 
-def newton(a):
+def newton(a: Array) -> Any:
     """Square roots by Newton's iteration x <- (x + a/x) / 2, until all are near."""
 
     def step(x):
@@ -36,7 +38,7 @@ def newton(a):
     return lax.while_loop(far, step, a)
 
 
-def counted_sines(weight, x):
+def counted_sines(weight: Any, x: Array) -> Any:
     """y <- sin(weight y), five times, beside an integer that counts."""
 
     def step(state):
@@ -66,7 +68,7 @@ def _while_bar_latex(terms: Terms) -> str:
     latex=(_while_latex, _while_bar_latex),
     takes_references=True,
 )
-def while_forward(tape, values, slots, **params):
+def while_forward(tape: Any, values: list[Array], slots: list[int], **params: Any) -> tuple[list[Array], list[int]]:
     """s_{t+1} = f(c, s_t) while g(s_t), T steps.  Backward, from s_T_bar:
 
     (c_bar_t, s_t_bar) = (df/d(c, s) at s_t)^T s_{t+1}_bar   for t = T-1, ..., 0,   c_bar = sum_t c_bar_t.
@@ -143,22 +145,26 @@ class _Step:
     states for which it holds.
     """
 
-    def __init__(self, cond_jaxpr, body_jaxpr, cond_nconsts, num_consts, active):
+    def __init__(
+        self, cond_jaxpr: Any, body_jaxpr: Any, cond_nconsts: int, num_consts: int, active: list[bool]
+    ) -> None:
         self.cond, self.body = cond_jaxpr, body_jaxpr
         self.cond_nconsts, self.num_consts, self.active = cond_nconsts, num_consts, active
         self.masked = bool(open_jaxpr(cond_jaxpr)[0].outvars[0].aval.shape)
 
-    def unfinished(self, cond_consts, state):
+    def unfinished(self, cond_consts: list[Array], state: list[Array]) -> Array:
         return function_of(self.cond)(*cond_consts, *state)[0]
 
-    def run(self, cond_consts, consts, state):
+    def run(self, cond_consts: list[Array], consts: list[Array], state: list[Array]) -> list[Array]:
         after = function_of(self.body)(*consts, *state)
         if not self.masked:
             return after
         mask = self.unfinished(cond_consts, state)
         return [lax.select(_spread(mask, new), new, old) for new, old in zip(after, state)]
 
-    def pull(self, cond_consts, consts, state, state_bar):
+    def pull(
+        self, cond_consts: list[Array], consts: list[Array], state: list[Array], state_bar: list[Array]
+    ) -> list[Array]:
         """Cotangents of consts and state, given those of the state after the step."""
 
         def body(tape, values, slots):

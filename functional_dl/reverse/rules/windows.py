@@ -7,6 +7,8 @@ In one dimension, with stride s, window of w entries t apart, x dilated to entri
 
 import functools
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -21,18 +23,19 @@ from jax.extend.core.primitives import (
     select_and_scatter_p,
 )
 
+from functional_dl.aliases import Array
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, unsupported, vjp_rule
 from functional_dl.reverse.rules.algebra import number, zeros_like
 
 ALL = FLOATS + COMPLEX
 
 
-def dilate_and_pad(x, fill, padding, base_dilation):
+def dilate_and_pad(x: Array, fill: Any, padding: Any, base_dilation: Any) -> Any:
     """z: x with its entries b apart, between copies of a value."""
     return lax.pad(x, fill, [(low, high, b - 1) for (low, high), b in zip(padding, base_dilation)])
 
 
-def window_entries(z, shape, window, strides, window_dilation):
+def window_entries(z: Array, shape: Any, window: Any, strides: Any, window_dilation: Any) -> Iterator[Any]:
     """For every place k of the window, the entries z_{o s + k t} for all o: an array of y's shape."""
     if 0 in shape:
         return
@@ -141,11 +144,11 @@ def _to_the_chosen(ct, x, select_prim, window_dimensions, window_strides, paddin
     return lax.slice(inner, (0,) * x.ndim, inner.shape, base_dilation)
 
 
-def largest_of_windows(x, **options):
+def largest_of_windows(x: Array, **options: Any) -> Any:
     return lax.reduce_window(x, number(-jnp.inf, x), lax.max, **options)
 
 
-def smallest_of_windows(x, **options):
+def smallest_of_windows(x: Array, **options: Any) -> Any:
     return lax.reduce_window(x, number(jnp.inf, x), lax.min, **options)
 
 
