@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from functional_dl.calculus.ball import moved
 from functional_dl.calculus.program import MOST_BITS, NotReadable, Program
-from functional_dl.calculus.wide import moved
 from functional_dl.precision import double
 
 DEEPEST = 2300.0  # u of the nearest sample: a distance of 1e-999

@@ -13,7 +13,7 @@ from functional_dl.integrals.integrand import Integrand, integrand
 from functional_dl.integrals.result import Integral
 from functional_dl.precision import double
 
-WAVES = 1e-9  # the relative error from which an infinite integral is tried as an alternating series
+OSCILLATORY = 1e-9  # the relative error from which an infinite integral is tried as an alternating series
 
 
 def integrate(
@@ -33,7 +33,7 @@ def integrate(
     The value is an adaptive Gauss rule's (quadax's Gauss and Kronrod under jit and vmap), after a substitution that
     tames singularities at the ends and infinite ranges.  The error adds up the rule's own estimate, the difference
     from another rule on another subdivision, the rounding of integrand and argument, and what may lie beyond the last
-    node.  Waves that die out slowly towards infinity are summed as an alternating series (not under jit and vmap).
+    node.  An oscillatory tail that decays slowly is summed as an alternating series (not under jit and vmap).
     Features narrower than about the range / samples, that show at none of 2 `samples` places, cannot be seen by any
     rule.
 
@@ -102,18 +102,18 @@ def _pieces(made: Integrand, moves, edges, a, b, args, settings):
 
 
 def _piece(sampler: host.Sampler, lower, upper, settings) -> core.Core:
-    """One piece; where an infinite one has no small error, the sum of its waves may have."""
+    """One piece; where an infinite one has no small error, the sum of its oscillatory tail may have one."""
     found = host.integrate(sampler, lower, upper, settings)
-    if (np.isfinite(lower) and np.isfinite(upper)) or np.all(found.error <= WAVES * np.abs(found.value)):
+    if (np.isfinite(lower) and np.isfinite(upper)) or np.all(found.error <= OSCILLATORY * np.abs(found.value)):
         return found
     halves = [(lower, 0.0), (0.0, upper)] if np.isinf(lower) and np.isinf(upper) else [(lower, upper)]
-    waves = None
+    tail = None
     for start, end in halves:
         half = oscillation.integrate(sampler, start, end, settings)
         if half is None or not np.all(half.error <= found.error):
             return found
-        waves = half if waves is None else _together(waves, half)
-    return waves or found
+        tail = half if tail is None else _together(tail, half)
+    return tail or found
 
 
 def _together(one: core.Core, other: core.Core) -> core.Core:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.measures import largest
-from functional_dl.optimality.problem import Flat, Problem, flatten
+from functional_dl.optimality.problem import FlatProblem, Problem, flatten
 from functional_dl.optimality.rows import combined, norms
 
 
@@ -34,7 +34,7 @@ class KKTResiduals(NamedTuple):
     slackness: Scalar
 
 
-def residuals(flat: Flat, x: Array, lam: Array, mu: Array) -> KKTResiduals:
+def residuals(flat: FlatProblem, x: Array, lam: Array, mu: Array) -> KKTResiduals:
     """kkt_residuals over vectors."""
     if flat.large:
         return measured(flat, x, lam, mu, *norms(flat, x))
@@ -43,17 +43,17 @@ def residuals(flat: Flat, x: Array, lam: Array, mu: Array) -> KKTResiduals:
     return _residuals(flat, x, mu, lam @ dh, mu @ dg, *sizes)
 
 
-def measured(flat: Flat, x: Array, lam: Array, mu: Array, norms_h: Array, norms_g: Array) -> KKTResiduals:
+def measured(flat: FlatProblem, x: Array, lam: Array, mu: Array, norms_h: Array, norms_g: Array) -> KKTResiduals:
     """residuals with the lengths of the gradients given: no matrix is formed."""
     return _residuals(flat, x, mu, *combined(flat, x, lam, mu), norms_h, norms_g)
 
 
 def _residuals(flat, x, mu, of_h, of_g, norms_h, norms_g):
-    slope, h, g = jax.grad(flat.objective)(x), flat.equalities(x), flat.inequalities(x)
-    scale = 1 + jnp.maximum(largest(slope), jnp.maximum(largest(of_h), largest(of_g)))
+    gradient, h, g = jax.grad(flat.objective)(x), flat.equalities(x), flat.inequalities(x)
+    scale = 1 + jnp.maximum(largest(gradient), jnp.maximum(largest(of_h), largest(of_g)))
     rows_h, rows_g = 1 + norms_h, 1 + norms_g
     return KKTResiduals(
-        largest(slope + of_h + of_g) / scale,
+        largest(gradient + of_h + of_g) / scale,
         largest(h / rows_h),
         largest(jnp.maximum(g, 0) / rows_g),
         largest(jnp.maximum(-mu, 0)) / (1 + largest(mu)),

@@ -34,11 +34,11 @@ class Scaled(NamedTuple):
         """F(x), shape (1 + p + m,)."""
         return self.factors * together(self.flat, x)
 
-    def look(self, x) -> tuple[Array, Array]:
+    def values_and_jacobian(self, x) -> tuple[Array, Array]:
         """F(x) and its Jacobian."""
         return self.values(x), jax.jacrev(self.values)(x)
 
-    def curvature(self, x, y) -> Array:
+    def lagrangian_hessian(self, x, y) -> Array:
         """The Hessian of f + y . (h, g)."""
         return jax.hessian(lambda x: jnp.concatenate([jnp.ones(1, x.dtype), y]) @ self.values(x))(x)
 
@@ -66,13 +66,13 @@ def scale(flat, x0) -> Scaled:
     return Scaled(flat, jnp.where(jnp.isfinite(rows), factors, 1.0), flat.equalities(x0).size)
 
 
-def kkt_error(scaled: Scaled, values, slopes, y) -> Scalar:
+def kkt_error(scaled: Scaled, values, jacobian, y) -> Scalar:
     """The greatest violation of the conditions, stationarity and slackness relative to the multipliers."""
     p = scaled.p
     weight = jnp.maximum(jnp.mean(jnp.abs(y)) if y.size else 0.0, 100.0) / 100.0
     h, g, mu = values[1 : 1 + p], values[1 + p :], y[p:]
     conditions = (
-        largest(slopes[0] + y @ slopes[1:]) / weight,
+        largest(jacobian[0] + y @ jacobian[1:]) / weight,
         largest(h),
         largest(jnp.maximum(g, 0)),
         largest(mu * g) / weight,

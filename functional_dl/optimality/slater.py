@@ -58,7 +58,7 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
     Raises:
       ValueError: tolerance or max_iterations not positive; and as Problem does.
     Numerics: units do not matter: rows of gradient below 1 at x0 are scaled to 1.  A margin counts once it exceeds the
-      rounding of g, judged by the terms of its Taylor series about 0.  A witness is stationary to 10 tolerance, no
+      rounding of g, estimated from the terms of its Taylor series about 0.  A witness is stationary to 10 tolerance, no
       better: a margin that is met only far from x0, such as that of exp(x) - 1e-9, can be missed.
     Source: Boyd and Vandenberghe 2004, section 11.4.1 (phase I).
     """

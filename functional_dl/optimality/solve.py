@@ -62,7 +62,7 @@ def solve(
       x0: a real pytree to start from; it need not be feasible, and is moved between the bounds.
       method: "interior_point", "sqp", or "augmented_lagrangian".  The first two form and factor matrices, hopeless
         beyond some 5,000 variables; the last forms none where there are more than problem.LARGE variables, and neither
-        do the certificate and the way back to the constraints there: 100,000 variables with bounds are fine.
+        do the certificate and the feasibility restoration there: 100,000 variables with bounds are fine.
       tolerance: of each of the KKT residuals; max_iterations: of each run.
       starts: from how many points, x0 the first and the others about it, to search; the lowest minimum is returned.
         1 stays with the minimum that x0 leads to.  None: 4, but 1 where there are more than problem.LARGE variables.
@@ -94,7 +94,7 @@ def solve(
         iterations += int(end.iterations)
         certificate = _judge(flat, end, tolerance, compiled)
         if certificate.passed and _lower(flat, end.x, found.x):
-            found = Found(end.x, certificate, f"converged: {certificate.reason}", 0)
+            found = SearchResult(end.x, certificate, f"converged: {certificate.reason}", 0)
     x, certificate, reason, _ = found
     return Solution(
         flat.unflatten(x),
@@ -108,7 +108,7 @@ def solve(
     )
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What the search from one start ends with."""
 
     x: Array
@@ -117,7 +117,7 @@ class Found(NamedTuple):
     iterations: int
 
 
-def _search(programs, begin, tolerance, max_iterations) -> Found:
+def _search(programs, begin, tolerance, max_iterations) -> SearchResult:
     """Up to three runs: from the start, from the nearest feasible point to where that ended, and from beside it."""
     flat, run, back, compiled = programs
     start = flat.inside(begin)
@@ -134,27 +134,27 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
         reason = f"stuck: {certificate.reason}"
         if _unbounded(flat, end.x, start, certificate):
             best = end.x, certificate
-            reason = f"unbounded: the objective is {float(flat.objective(end.x)):.3g} at a feasible point, and falls on"
+            value = float(flat.objective(end.x))
+            reason = f"unbounded: the objective is {value:.3g} at a feasible point and keeps decreasing"
             break
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else _towards(flat, start, end.x)
-        nearest, violation, slope = back(here)
-        if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)):
+        nearest, violation, gradient = back(here)
+        if float(violation) > 1e-5 and float(gradient) <= 1e-6 * min(1.0, float(violation)):
             best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
             reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
             break
         lowest = _march(flat, back, start, nearest)
         if lowest is not None:
             best = lowest, _judge(flat, end._replace(x=lowest), tolerance, compiled)
-            reason = (
-                f"unbounded: along feasible points the objective falls to {float(flat.objective(lowest)):.3g}, and on"
-            )
+            value = float(flat.objective(lowest))
+            reason = f"unbounded: along feasible points the objective falls to {value:.3g} and keeps decreasing"
             break
         start = nearest if attempt == 0 else aside(nearest, 1e-2)
     x, certificate = best
     # far out the conditions hold ever better where the objective falls ever more slowly
     if certificate.passed and not reason.startswith("unbounded"):
         reason = f"converged: {certificate.reason}"
-    return Found(x, certificate, reason, iterations)
+    return SearchResult(x, certificate, reason, iterations)
 
 
 def _towards(flat, start, far):

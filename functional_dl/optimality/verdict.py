@@ -48,7 +48,7 @@ class Certificate(NamedTuple):
         "undecided" (weakly active constraints leave it open).
       gap: |f(x) - L(x, lambda, mu)|: for a convex problem at a stationary point it bounds f(x) - f*.
       reason: a sentence that names every condition that is violated.
-      eq_multipliers, ineq_multipliers: those that were judged.
+      eq_multipliers, ineq_multipliers: those that were examined.
     """
 
     passed: bool

@@ -1,6 +1,6 @@
 """Primitive -> what it does to numbers of many digits; `RULES` is keyed by the primitive's name.
 
-A rule takes `(arithmetic, primitive, operands, params)`: object arrays of Wide numbers, or NumPy arrays of integers and
+A rule takes `(arithmetic, primitive, operands, params)`: object arrays of balls, or NumPy arrays of integers and
 booleans; it returns a list of such arrays.
 """
 
@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from functional_dl.calculus.wide import HUGE, NOISY, Wide
+from functional_dl.calculus.ball import HUGE, NOISY, Ball
 
 RULES: dict = {}
 
@@ -156,7 +156,7 @@ def _function(name, fun, arithmetic, primitive, operands, params):
     def at(*numbers):
         numbers = [arithmetic.exact(int(x)) if isinstance(x, int | np.integer) else x for x in numbers]
         if name in PERIODIC and numbers[0].e > NOISY:
-            return Wide(arithmetic, arithmetic.mp.zero, arithmetic.inf)
+            return Ball(arithmetic, arithmetic.mp.zero, arithmetic.inf)
         return arithmetic.evaluate(fun, *numbers, both=name in STEPS, exact=name in EXACT)
 
     return [elementwise(at, *operands)]

@@ -1,8 +1,8 @@
-"""Numbers of many digits that carry a bound of their rounding errors.
+"""Ball arithmetic: numbers of many digits, each a midpoint with a radius that bounds its rounding error.
 
-A `Wide` is v with |v - exact| <= e to first order: each operation is also evaluated at operands moved by their
-errors, and what that changes is the new error.  So cancellation, absorption and ill-conditioned powers are seen by
-whoever reads e, and may be repeated with more digits; no formula for a derivative is needed.
+A `Ball` is a midpoint v and a radius e, |v - exact| <= e to first order: each operation is also evaluated at operands
+moved by their errors, and what that changes is the new error.  So cancellation, absorption and ill-conditioned powers
+show in e, and the computation can be repeated with more digits; no formula for a derivative is needed.
 """
 
 import math
@@ -20,7 +20,7 @@ def context():
 
 
 class Arithmetic:
-    """Functions of Wide numbers at a precision in bits."""
+    """Functions of balls at a precision in bits."""
 
     def __init__(self, bits: int):
         self.mp = context()
@@ -29,10 +29,10 @@ class Arithmetic:
         self.nan, self.inf = self.mp.nan, self.mp.inf
         self.ambiguous = False  # whether a comparison was not decided by the digits there are
 
-    def exact(self, x) -> "Wide":
-        return Wide(self, self.mp.mpf(x), self.mp.zero)
+    def exact(self, x) -> "Ball":
+        return Ball(self, self.mp.mpf(x), self.mp.zero)
 
-    def evaluate(self, fun: Callable, *numbers: "Wide", both: bool = False, exact: bool = False) -> "Wide":
+    def evaluate(self, fun: Callable, *numbers: "Ball", both: bool = False, exact: bool = False) -> "Ball":
         """fun at the numbers; `both`: move operands either way, for functions that jump; `exact`: fun does not
         round."""
         values = [x.v for x in numbers]
@@ -42,14 +42,14 @@ class Arithmetic:
             if x.e == 0:
                 continue
             if not self.mp.isfinite(x.e):
-                return Wide(self, v, self.inf)
+                return Ball(self, v, self.inf)
             for move in (x.e, -x.e) if both else (x.e,):
                 moved = self._call(fun, [*values[:i], x.v + move, *values[i + 1 :]])
                 if self.mp.isnan(v) and self.mp.isnan(moved):
                     continue  # outside of the domain, and not at its edge
                 change = abs(moved - v)
                 e += change if self.mp.isfinite(change) else self.inf
-        return Wide(self, v, e)
+        return Ball(self, v, e)
 
     def _call(self, fun, values):
         if any(self.mp.isnan(x) for x in values):
@@ -65,7 +65,7 @@ class Arithmetic:
         return v
 
 
-class Wide:
+class Ball:
     """A number v with a bound e of its error."""
 
     __slots__ = ("arithmetic", "e", "v")
@@ -84,7 +84,7 @@ class Wide:
 
     def _linear(self, v, other):
         rounded = abs(v) * self.arithmetic.ulp if self.arithmetic.mp.isfinite(v) else 0
-        return Wide(self.arithmetic, v, self.e + other.e + rounded)
+        return Ball(self.arithmetic, v, self.e + other.e + rounded)
 
     def __mul__(self, other):
         return self._apply(lambda mp, a, b: a * b, other)
@@ -97,7 +97,7 @@ class Wide:
         return quotient
 
     def __neg__(self):
-        return Wide(self.arithmetic, -self.v, self.e)
+        return Ball(self.arithmetic, -self.v, self.e)
 
     def compare(self, other) -> int:
         """The sign of self - other; NaN compares as 2."""
