@@ -88,7 +88,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class FanIn:
     """A value whose cotangent is a sum over several paths.
 
     Fields:
@@ -119,10 +119,10 @@ class Step:
       derivation: the rule's docstring, with its mathematics.
       linear: whether the outputs are linear in the differentiated inputs (together).
       flops, backward_flops: floating-point operations.
-      bytes_kept: residuals that are kept for this step's way back (and for no earlier one's).
+      bytes_kept: residuals that are kept for this step's pullback (and for no earlier step's).
       check: None where the step has no derivative, or checks were not asked for.
       body: steps of the program inside a loop or a branch, else empty; of a loop, its last pass.
-      meets: values whose cotangent is complete here, a sum over several paths.
+      fan_ins: values whose cotangent is complete here, a sum over several paths.
       title: the step in a few words, as "h = tanh(z)".
       label: the name of a called function with a derivative of its own, as "softmax", else "".
       trips: how often the body runs (1 where there is no loop).
@@ -145,7 +145,7 @@ class Step:
     bytes_kept: int
     check: Check | None = None
     body: tuple[Step, ...] = ()
-    meets: tuple[Meeting, ...] = ()
+    fan_ins: tuple[FanIn, ...] = ()
     title: str = ""
     label: str = ""
     trips: int = 1
