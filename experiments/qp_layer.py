@@ -98,7 +98,7 @@ def run(config: Config) -> Result:
 
 
 class Outcome(NamedTuple):
-    """Lanes (of a size and a workshop each), what the workshops decide, what is learned and predicted."""
+    """A batch (each element a size and a workshop), what the workshops decide, what is learned and predicted."""
 
     batch: dict
     truth: np.ndarray

@@ -232,7 +232,7 @@ def read_shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(n) for n in text.strip("()").split(",") if n.strip())
     except ValueError:
-        sys.exit(f"--shapes: expected whole numbers as in 3,4, got {text!r}")
+        sys.exit(f"--shapes: expected integers as in 3,4, got {text!r}")
 
 
 def main(args=None) -> int:

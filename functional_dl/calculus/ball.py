@@ -124,7 +124,7 @@ def bits_of(x: float) -> int:
 
 
 def is_rounded(x: float) -> bool:
-    """Whether a constant is likely to stand for a number near it, as 0.1 and 3.14159... do; whole numbers stand for
+    """Whether a constant is likely to stand for a number near it, as 0.1 and 3.14159... do; integers stand for
     themselves."""
     return bits_of(x) > 26 and not (float(x).is_integer() and abs(x) < 2**53)
 

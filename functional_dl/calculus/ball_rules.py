@@ -222,7 +222,7 @@ def _is_finite(arithmetic, primitive, operands, params):
 
 @rule("convert_element_type")
 def _convert(arithmetic, primitive, operands, params):
-    """To floating numbers nothing is rounded; whole numbers are made where they fit."""
+    """To floating numbers nothing is rounded; integers are made where they fit."""
     x, dtype = operands[0], np.dtype(params["new_dtype"])
     if dtype.kind in "fV":
         return [x]

@@ -69,7 +69,7 @@ def limit(f: Callable, x0, side: Side = "both") -> Limit:
 
 
 def limit_of_sequence(f: Callable) -> Limit:
-    r"""lim a(n) as n -> infinity through the whole numbers n = 1, 2, ...
+    r"""lim a(n) as n -> infinity through the integers n = 1, 2, ...
 
     Args:
       f: n -> a(n).  A function that JAX can trace is handed n as a floating number and evaluated up to n = 1e999;
@@ -78,7 +78,7 @@ def limit_of_sequence(f: Callable) -> Limit:
       Limit; `left` is the limit, as for x -> inf.
     """
     arguments.function("f", f)
-    return _one(_approach(f, Approach(math.inf, 1, whole=True)), left=True)
+    return _one(_approach(f, Approach(math.inf, 1, integers=True)), left=True)
 
 
 def _point(x0) -> float:
@@ -92,7 +92,7 @@ def _point(x0) -> float:
 
 
 def _words(approach: Approach) -> str:
-    if approach.whole:
+    if approach.integers:
         return "as n grows"
     if approach.infinite:
         return "as x grows" if approach.direction > 0 else "as x falls to -infinity"

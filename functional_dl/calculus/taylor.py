@@ -40,7 +40,7 @@ def taylor(f: Callable, x0, order: int, side: Side = "both") -> PyTree:
     Source: Griewank, Walther, Evaluating Derivatives (2nd ed.), SIAM 2008, chapter 13.
     """
     arguments.function("f", f)
-    order = arguments.whole("order", order, 0)
+    order = arguments.integer("order", order, 0)
     arguments.choice("side", side, get_args(Side))
     if arguments.concrete(x0) is None:
         return _taylor(f, x0, order, side)

@@ -52,7 +52,7 @@ def at_kink(symbol: str, where: str, fun: Callable, at: float, ends: tuple[float
             if low != high
             else "the two sides agree: this is the derivative",
             lambda *_: jnp.asarray(float(value)),
-            kind="belongs",
+            kind="element_of",
             chain=chain,
         ),
     )

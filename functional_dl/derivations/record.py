@@ -26,8 +26,8 @@ class Record:
       exact: exact(mp, *numbers) is fun in multiple precision, for functions of numbers with `slope`.
       oracles: further ones for a function's derivative, and all there are for other results.
       kinks: the points without a derivative and what is taken there, in words.
-      ties: ties(key) gives points on kinks, where the last line is held to the subdifferential.
-      also: also(key) gives further points at which every line holds: other depths, sizes, labels.
+      kink_points: kink_points(key) gives points on kinks, where the last line is held to the subdifferential.
+      extra_points: extra_points(key) gives further points at which every line holds: other depths, sizes, labels.
       point: what the entries of a point are, in words.
       notes: remarks for a reader: conventions, traps.
     """
@@ -44,8 +44,8 @@ class Record:
     exact: Callable[..., Any] | None = None
     oracles: tuple[Oracle, ...] = ()
     kinks: tuple[str, ...] = ()
-    ties: Callable[[Key], tuple[tuple, ...]] | None = None
-    also: Callable[[Key], tuple[tuple, ...]] | None = None
+    kink_points: Callable[[Key], tuple[tuple, ...]] | None = None
+    extra_points: Callable[[Key], tuple[tuple, ...]] | None = None
     point: str = ""
     notes: tuple[str, ...] = ()
 

@@ -60,7 +60,7 @@ def integrate(
     Source: Piessens et al. 1983 (QUADPACK); Takahasi and Mori 1974; Cohen, Rodriguez Villegas and Zagier 2000.
     """
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
-    samples, intervals = arguments.whole("samples", samples, 16), arguments.whole("intervals", intervals, 32)
+    samples, intervals = arguments.integer("samples", samples, 16), arguments.integer("intervals", intervals, 32)
     args = tuple(args)
     with double():
         moves = tuple(isinstance(bound, jax.core.Tracer) for bound in (a, b))

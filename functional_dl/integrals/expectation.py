@@ -126,7 +126,7 @@ def expectation_gradient(
     Source: Williams 1992 (score function), Kingma and Welling 2014 (pathwise), Mohamed et al. 2020.
     """
     arguments.function("f", f)
-    samples = arguments.whole("samples", samples, 3)
+    samples = arguments.integer("samples", samples, 3)
     key = arguments.key("key", key)
     if isinstance(distribution, Distribution):
         family = distribution

@@ -89,10 +89,10 @@ def volume_of_revolution(f: Callable, a, b, axis: Axis = "x", *, inner: Callable
         about x = c, shells:           2 pi int_a^b |x - c| |f - inner| dx
 
     Args:
-      f: number -> real number: one border of the region.
+      f: number -> real number: one boundary of the region.
       a, b: its ends on the x axis, in either order.
       axis: "x" (the line y = 0), "y" (the line x = 0), or a line such as "y=2" or "x=-1".
-      inner: the other border; the x axis without.
+      inner: the other boundary; the x axis by default.
     Raises:
       ValueError: another axis; the axis cuts the region, so that turning it sweeps a part twice.
     Source: the disc, washer and shell methods of any calculus text.

@@ -103,7 +103,7 @@ def integrated_gradients(
     """
     arguments.function("f", f)
     allowed = definite.tolerance("tolerance", tolerance)
-    steps, most_steps = arguments.whole("steps", steps, COST), arguments.whole("most_steps", most_steps, COST)
+    steps, most_steps = arguments.integer("steps", steps, COST), arguments.integer("most_steps", most_steps, COST)
     baseline = tree.zeros_like(x) if baseline is None else baseline
     _alike(x, baseline)
     _one_number(f, x)
@@ -207,7 +207,7 @@ def smooth_grad(f: Callable, x: PyTree, key: Key, *, noise: float, samples: int 
     It is the gradient of f smoothed by a Gaussian of that width.  Source: Smilkov et al. 2017.
     """
     arguments.function("f", f)
-    noise, samples = definite.tolerance("noise", noise), arguments.whole("samples", samples, 2)
+    noise, samples = definite.tolerance("noise", noise), arguments.integer("samples", samples, 2)
     key = arguments.key("key", key)
     leaves, structure = jax.tree_util.tree_flatten(x)
     for name, leaf in zip(tree.path_names(x), leaves):

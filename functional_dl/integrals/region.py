@@ -63,7 +63,7 @@ def integrate_region(
     """
     arguments.function("f", f)
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
-    evaluations = arguments.whole("evaluations", evaluations, 10_000)
+    evaluations = arguments.integer("evaluations", evaluations, 10_000)
     with double():
         limits, infinite = _limits(bounds)
         if len(limits) == 1:

@@ -136,7 +136,7 @@ def dual_ascent(
       ValueError: steps is not positive.
     Source: Shor 1985; Boyd, Xiao and Mutapcic 2003.
     """
-    steps = arguments.whole("steps", steps)
+    steps = arguments.integer("steps", steps)
     flat = flatten(problem, x0)
     dual = dual_function(problem, x0)
     at = rate if callable(rate) else lambda _: jnp.asarray(rate, flat.x0.dtype)

@@ -107,9 +107,9 @@ def layer(
       ridge <= 0; a q that does not fit.
     Source: Amos and Kolter 2017, section 3.
     """
-    n = arguments.whole("variables", variables)
+    n = arguments.integer("variables", variables)
     m, p = (
-        arguments.whole(name, size, 0) for name, size in (("inequalities", inequalities), ("equalities", equalities))
+        arguments.integer(name, size, 0) for name, size in (("inequalities", inequalities), ("equalities", equalities))
     )
     if p >= n:
         raise ValueError(f"equalities: expected fewer than variables ({n}), got {p}")

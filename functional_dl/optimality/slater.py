@@ -63,7 +63,7 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
     Source: Boyd and Vandenberghe 2004, section 11.4.1 (phase I).
     """
     arguments.positive("tolerance", tolerance)
-    max_iterations = arguments.whole("max_iterations", max_iterations)
+    max_iterations = arguments.integer("max_iterations", max_iterations)
     flat = flatten(problem, x0)
     of_h, of_g = (_units(fun, flat.x0) for fun in (flat.equalities, flat.inequalities))
     phase = _phase_one(flat, of_h, of_g)

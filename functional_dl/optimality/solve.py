@@ -76,10 +76,10 @@ def solve(
     """
     minimise = arguments.lookup("method", method, METHODS)
     arguments.positive("tolerance", tolerance)
-    max_iterations = arguments.whole("max_iterations", max_iterations)
+    max_iterations = arguments.integer("max_iterations", max_iterations)
     programs = _programs(problem, x0, minimise)
     flat, run, _, compiled = programs
-    starts = arguments.whole("starts", (1 if flat.large else 4) if starts is None else starts)
+    starts = arguments.integer("starts", (1 if flat.large else 4) if starts is None else starts)
     begin = flatten(problem, x0).x0
     found = _search(programs, begin, tolerance, max_iterations)
     iterations = found.iterations

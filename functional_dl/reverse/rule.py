@@ -202,7 +202,7 @@ def unsupported(reason: str, *primitives: Primitive, error: type[Exception] = No
 def late_rules(*beginnings: str):
     """Decorator: the function registers rules, once a primitive is met whose name begins so.
 
-    For the primitives of modules that are heavy: whoever meets one has loaded its module already.
+    For primitives of modules that are slow to import: a program that applies one has loaded its module already.
     """
 
     def register(fun: Callable[[], None]) -> Callable[[], None]:

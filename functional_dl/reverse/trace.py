@@ -277,7 +277,7 @@ class Tape:
         return outs, out_slots
 
     def call(self, primitive, pull_back, residuals, slots, outs, out_slots, params=None) -> tuple[list, list]:
-        """Records outs = primitive(...) with its own way back; see Call."""
+        """Records outs = primitive(...) with its own pullback; see Call."""
         source = self.place()
         if self.tangents:
             pull_back = functools.partial(_pull_tangents, pull_back)

@@ -103,7 +103,7 @@ def fit(
     """
     arguments.function("loss", loss)
     arguments.function("differentiate", differentiate)
-    steps = arguments.whole("steps", steps, 0)
+    steps = arguments.integer("steps", steps, 0)
     params = validate.floating_params(params)
     validate.finite_params(params)
     examples = validate.common_length(data)
@@ -132,7 +132,7 @@ def fit(
         if latest is not None and not resume:
             raise ValueError(
                 f"checkpoint_dir: expected no checkpoints in {checkpoint_dir} for a fresh run, got one at "
-                f"step {latest}; pass resume=True to go on from it, or another directory"
+                f"step {latest}; pass resume=True to continue from it, or another directory"
             )
         history = run.no_history(state)
         if latest is not None:
@@ -151,7 +151,7 @@ def _strong(leaf):
 
 
 def _every(name: str, value, steps: int, parts: int) -> int:
-    return max(1, -(-steps // parts)) if value is None else arguments.whole(name, value, 1)
+    return max(1, -(-steps // parts)) if value is None else arguments.integer(name, value, 1)
 
 
 def _program(*description):

@@ -197,7 +197,7 @@ def _is_float0(x):
     takes_references=True,
 )
 def checkpoint_forward(tape, values, slots, *, jaxpr, prevent_cse=True, policy=None, **_):
-    """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again before its way back.
+    """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again in the backward pass.
 
     A policy names equations whose outputs are kept too; the second forward run takes these instead of computing them.
     A program that works on the caller's references is not run twice: its equations join the caller's.
