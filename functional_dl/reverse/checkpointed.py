@@ -103,8 +103,8 @@ def _repeats(length: int, slots: int) -> int:
 
 
 def schedule(length: int, slots: int) -> list[tuple[int, int, int, int]]:
-    """The backward pass as moves (source, place, steps, target): a run of `steps` steps from the state in slot
-    `source`, which is that before step `place`, to slot `target`; or, with 0 steps, the pullback of step `place` from `source`.
+    """The backward pass as moves (source, place, steps, target): `steps` steps from the state in slot `source`,
+    which is that before step `place`, to slot `target`; or, with 0 steps, the pullback of step `place` from `source`.
 
     The forward pass (length - 1 steps to the first pullback) is the head of the list.  Slot `slots` is a spare one.
     """
