@@ -40,7 +40,7 @@ class Check:
     vjp: str = ""
     """MODULE:FUNCTION of fun_vjp(*primals) -> (out, pullback)."""
     differentiate: Literal["jax", "reverse"] = "reverse"
-    """Which differentiator is judged where no backward pass is given."""
+    """The differentiator that is checked where no backward pass is given."""
     order: int = 2
     """Up to which derivative."""
     scale: float = 1.0

@@ -1,4 +1,4 @@
-"""How an equation turned finite numbers into non-finite ones, in words, and a rewrite that mends it.
+"""How an equation turned finite numbers into non-finite ones, in words, and a rewrite that fixes it.
 
 FORWARD and BACKWARD: primitive -> function of a Scene -> Explanation.  A rewrite that can be tried is given as
 `repair(step, *values)` -> outputs, which replaces the equation.

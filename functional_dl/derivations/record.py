@@ -1,4 +1,4 @@
-"""A derivation as data: what it derives, line by line, and what judges it."""
+"""A derivation as data: what it derives, line by line, and what checks it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,12 +61,12 @@ class Record:
         for oracle in self.oracles:
             if oracle.chain not in starts:
                 raise ValueError(
-                    f"{self.name}: oracle {oracle.name!r} judges chain {oracle.chain!r}; there are {starts}"
+                    f"{self.name}: oracle {oracle.name!r} checks chain {oracle.chain!r}; there are {starts}"
                 )
         judged = {oracle.chain for oracle in self.oracles} | set(self.arguments if self.fun is not None else ())
         for name in starts:
             if name not in judged:
-                raise ValueError(f"{self.name}: no oracle judges chain {name!r}")
+                raise ValueError(f"{self.name}: no oracle checks chain {name!r}")
 
     def chain_of(self, step: Step) -> str:
         """The name of a line's chain; in a derivative, "" is its first argument."""

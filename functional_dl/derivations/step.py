@@ -1,4 +1,4 @@
-"""The parts of a derivation: a line of mathematics with its reason and its code, and an oracle that judges lines."""
+"""The parts of a derivation: a line of mathematics with its reason and its code, and an oracle that checks lines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,12 +49,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Oracle:
-    """An independent way to the value of a chain's first or last line, or of both.
+    """An independent computation of a chain's first or last line, or of both.
 
     Fields:
       name: what it is, in a few words.
       evaluate: evaluate(*point) is the value, or a check.Estimate of it with a bound of its error.
-      chain: whose line it judges.
+      chain: the chain whose line it checks.
       line: "first", "last" or "both" (for chains of equalities).
       tolerance: relative to the largest entry (at least 1); above rounding only where the oracle approximates.
     """

@@ -70,7 +70,7 @@ def verify(derivation: Record, key: Key | None = None, points: int = 3, oracles:
 
 
 class _Run:
-    """Collects comparisons; of those of one line with one judge, the worst is kept."""
+    """Collects comparisons; of those of one line with one oracle, the worst is kept."""
 
     def __init__(self, derivation: Record):
         self.derivation = derivation

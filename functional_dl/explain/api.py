@@ -60,8 +60,8 @@ def explain(
     Returns:
       Explanation.
     Raises:
-      TypeError: fun is not callable, or returns what is no array.
-      ValueError: argnums names an argument that is not there, or no argument can be differentiated.
+      TypeError: fun is not callable, or returns anything but arrays.
+      ValueError: argnums names an argument that does not exist, or no argument can be differentiated.
     """
     if not callable(fun):
         raise TypeError(f"fun: expected a callable, got {fun!r}")

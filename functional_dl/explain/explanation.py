@@ -48,7 +48,7 @@ class Value:
       summary: of the value; None where values were not asked for.
       ct_summary: of its cotangent; None where it has none.
       kept: whether it is a residual: kept from the forward for the backward sweep.
-      differentiated: whether a cotangent is asked of it, or flows through it.
+      differentiated: whether its cotangent is asked for, or a cotangent flows through it.
       label: the argument's path or the user's own variable, "" where there is none.
       text: the numbers themselves where they are few.
       ct_text: those of the cotangent.
@@ -197,9 +197,10 @@ class Ledger:
     """What the value and its cotangents cost.
 
     Fields:
-      forward_flops, backward_flops: floating-point operations, one an entry of an elementwise operation, as XLA counts.
+      forward_flops, backward_flops: floating-point operations, one per entry of an elementwise operation, as XLA
+        counts.
       ratio: (forward + backward) / forward.
-      residual_bytes: kept from the forward for the backward sweep, arguments and constants left out.
+      residual_bytes: kept from the forward for the backward pass, without arguments and constants.
       peak_bytes: the most that is alive at once, each step run in order and each value dropped after its last use.
       xla_flops: XLA's own count for the compiled program, None where it was not asked for.
       rows: the steps.
@@ -235,7 +236,7 @@ class Explanation:
       groups: the outline; steps in no group are in `loose`.
       inputs, outputs: ids of values: the arguments' leaves, and the result's.
       ledger: costs.
-      source: text of the function, "" where it is not to be had.
+      source: text of the function, "" where it is not available.
       loose: steps that stand in the function itself.
       tree: the outline from the root.
       recipe: what `to_python` and the ledger's XLA count run again.

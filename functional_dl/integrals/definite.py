@@ -46,8 +46,8 @@ def integrate(
       points: places within the range where f jumps, has a kink or is singular; each piece is integrated on its own.
       args: further arguments of f.
       rtol, atol: `converged` wants every entry's error below max(atol, rtol |value|).  The work done does not depend
-        on them: the value is always taken as far as rounding lets it.
-      samples: half the places at which f is looked at before it is integrated.
+        on them: the value is always computed as accurately as rounding allows.
+      samples: half the number of places at which f is sampled before it is integrated.
       intervals: how many intervals the subdivision may make.
     Returns:
       Integral(value, error, converged, ...), in float64; where it is not converged, `reason` says why.
@@ -56,7 +56,8 @@ def integrate(
       ValueError: a bound is NaN, a point lies outside the range, a tolerance is negative.
       ImportError: quadax is not installed.
     Kinks: kinks and jumps of f are found by bisection, the faster the fewer there are.
-    Numerics: f is evaluated in float64, also where x64 is off.  A divergent integral is refused, a principal value too.
+    Numerics: f is evaluated in float64, also where x64 is off.  A divergent integral or a principal value is
+      reported as not converged.
     Source: Piessens et al. 1983 (QUADPACK); Takahasi and Mori 1974; Cohen, Rodriguez Villegas and Zagier 2000.
     """
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)

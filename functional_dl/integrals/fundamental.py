@@ -65,7 +65,7 @@ def leibniz(f: Callable, a, b, theta, **settings) -> Integral:
     Returns:
       Integral whose value and error have the structure of theta.
     Raises:
-      TypeError: theta holds something else than floating numbers, f does not return one real number.
+      TypeError: theta holds anything but floating numbers, f does not return one real number.
     """
     arguments.function("f", f)
     with double():

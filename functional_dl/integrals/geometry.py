@@ -30,7 +30,7 @@ def area_under(f: Callable, a, b, **settings) -> Integral:
 
 
 def area_between(f: Callable, g: Callable, a, b, **settings) -> Integral:
-    """The area between two graphs, int_a^b |f - g|: where they cross, every piece counts positive.
+    """The area between two graphs, int_a^b |f - g|: where they cross, every piece counts as positive.
 
     Args:
       f, g: number -> real number.

@@ -27,18 +27,19 @@ from functional_dl.optimality.verdict import LIMIT, Certificate, activity, expla
 
 
 def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
-    """Judge a point: is it a KKT point, and a minimum?
+    """Checks a point: is it a KKT point, and a minimum?
 
     Args:
-      x: the point; lam, mu: multipliers as for kkt_residuals.  Where a constraint has none given, both are found anew
-        by non-negative least squares on the active constraints.
+      x: the point; lam, mu: multipliers as for kkt_residuals.  Where equalities or inequalities exist
+        and theirs are not given, both are estimated by non-negative least squares on the active constraints.
       tolerance: for each residual (scaled, see KKTResiduals).
     Returns:
       Certificate.  It runs outside jit: its verdict is in words.
     Raises:
       ValueError: tolerance is not positive, or multipliers do not fit.
     Numerics: with more than problem.LARGE variables no matrix is formed but the rows of active general constraints, and
-      second order is told from Hessian-vector products (certificate_large.py); what they leave open is "undecided".
+      the second-order conditions are checked by Hessian-vector products (certificate_large.py); what they leave open
+      is "undecided".
     """
     arguments.positive("tolerance", tolerance)
     flat = flatten(problem, x)

@@ -33,7 +33,7 @@ def dual_function(problem: Problem, x0: PyTree) -> Callable[..., Scalar]:
       problem: Problem.  f, h and g need two derivatives.  Bounds count as inequalities, with multipliers of their own.
       x0: a real pytree in the functions' domain, where the search for the infimum begins.
     Returns:
-      q(eq_multipliers=None, ineq_multipliers=None), None standing for zeros.  -inf where the Lagrangian falls without
+      q(eq_multipliers=None, ineq_multipliers=None); None stands for zeros.  -inf where the Lagrangian falls without
       bound, and where a mu is negative (no bound holds there); nan where the search fails.  Runs under jit and vmap;
       jax.grad gives (h(x*), g(x*)), a supergradient.
     Raises:

@@ -18,7 +18,7 @@ def __dir__() -> list[str]:  # what dir() and completion show
 
 
 class FirstOrder(NamedTuple):
-    """What a first-order method ended with.
+    """The result of a first-order method.
 
     Fields:
       x: the last point.

@@ -17,7 +17,7 @@ from functional_dl.optimality.rows import combined, norms
 
 
 class KKTResiduals(NamedTuple):
-    """How far each condition is from holding; 0 all through at a KKT point.
+    """How far each condition is from holding; all are 0 at a KKT point.
 
     Fields:
       stationarity: max |grad L| / (1 + the greatest entry of |grad f|, |lambda . grad h|, |mu . grad g|).
@@ -67,7 +67,7 @@ def kkt_residuals(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = 
     Args:
       x: the point; lam, mu: multipliers like equalities(x), inequalities(x); None where there is no such constraint.
     Returns:
-      KKTResiduals.  Runs under jit and vmap.  A value that is not a number stays one.
+      KKTResiduals.  Runs under jit and vmap.  NaN stays NaN.
     Raises:
       ValueError: multipliers of another size than the constraints.
     Source: Nocedal and Wright 2006, (12.34).

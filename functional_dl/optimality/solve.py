@@ -27,7 +27,7 @@ FAR = 1e10  # an iterate or objective beyond it, along feasible points that desc
 
 
 class Solution(NamedTuple):
-    """What a solver ended with.
+    """The result of a solver.
 
     Fields:
       x; objective: f(x); eq_multipliers, ineq_multipliers: lambda and mu, like the constraints' values.
@@ -59,10 +59,11 @@ def solve(
 
     Args:
       problem: Problem.  f, h and g need two derivatives.  Keep the object: it is compiled once for each structure of x.
-      x0: a real pytree to start from; it need not be feasible, and is moved between the bounds.
-      method: "interior_point", "sqp", or "augmented_lagrangian".  The first two form and factor matrices, hopeless
-        beyond some 5,000 variables; the last forms none where there are more than problem.LARGE variables, and neither
-        do the certificate and the feasibility restoration there: 100,000 variables with bounds are fine.
+      x0: a real pytree to start from; it need not be feasible, and is moved to lie between the bounds.
+      method: "interior_point", "sqp", or "augmented_lagrangian".  The first two form and factor matrices, which is
+        too expensive beyond about 5,000 variables; the last forms none where there are more than problem.LARGE
+        variables, and neither do the certificate and the feasibility restoration there: 100,000 variables with
+        bounds are fine.
       tolerance: of each of the KKT residuals; max_iterations: of each run.
       starts: from how many points, x0 the first and the others about it, to search; the lowest minimum is returned.
         1 stays with the minimum that x0 leads to.  None: 4, but 1 where there are more than problem.LARGE variables.
@@ -71,7 +72,7 @@ def solve(
       stationary point of the violation |h|^2 + |(g)+|^2 that is not 0: a proof for convex constraints, local otherwise.
     Raises:
       ValueError: unknown method; tolerance, max_iterations or starts not positive; and as Problem does.
-    Numerics: float64 is wanted for tolerances below 1e-5.
+    Numerics: tolerances below 1e-5 need float64.
     Source: see interior_point, sqp and augmented_lagrangian.
     """
     minimise = arguments.lookup("method", method, METHODS)
@@ -92,7 +93,7 @@ def solve(
             continue
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
-        certificate = _judge(flat, end, tolerance, compiled)
+        certificate = _certificate(flat, end, tolerance, compiled)
         if certificate.passed and _lower(flat, end.x, found.x):
             found = SearchResult(end.x, certificate, f"converged: {certificate.reason}", 0)
     x, certificate, reason, _ = found
@@ -126,7 +127,7 @@ def _search(programs, begin, tolerance, max_iterations) -> SearchResult:
     for attempt in range(3):
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
-        certificate = _judge(flat, end, tolerance, compiled)
+        certificate = _certificate(flat, end, tolerance, compiled)
         if _rank(certificate) < _rank(best[1]):
             best = end.x, certificate
         if certificate.passed:
@@ -140,12 +141,12 @@ def _search(programs, begin, tolerance, max_iterations) -> SearchResult:
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else _towards(flat, start, end.x)
         nearest, violation, gradient = back(here)
         if float(violation) > 1e-5 and float(gradient) <= 1e-6 * min(1.0, float(violation)):
-            best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
+            best = nearest, _certificate(flat, end._replace(x=nearest), tolerance, compiled)
             reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
             break
         lowest = _march(flat, back, start, nearest)
         if lowest is not None:
-            best = lowest, _judge(flat, end._replace(x=lowest), tolerance, compiled)
+            best = lowest, _certificate(flat, end._replace(x=lowest), tolerance, compiled)
             value = float(flat.objective(lowest))
             reason = f"unbounded: along feasible points the objective falls to {value:.3g} and keeps decreasing"
             break
@@ -207,7 +208,7 @@ def _compile(problem, structure, shapes, minimise):
     return flat, run, jax.jit(lambda x: restore(flat, x)), evaluate(flat)
 
 
-def _judge(flat, end, tolerance, compiled):
+def _certificate(flat, end, tolerance, compiled):
     """Certify with the solver's multipliers; with multipliers found anew where those fail."""
     certificate = certify_flat(flat, end.x, end.lam, end.mu, tolerance, compiled)
     if certificate.passed or not np.all(np.isfinite(end.x)):

@@ -34,7 +34,7 @@ class CheckpointedScan:
     r"""`jax.lax.scan`, differentiated with `slots` states kept instead of one for each step.
 
     (c_{t+1}, y_t) = f(c_t, x_t);  value and gradient are lax.scan's.  Backward, the states are recomputed from those
-    kept, on the binomial schedule, which no other with as many slots beats: `checkpointed_scan.extra_steps(length,
+    kept, on the binomial schedule, which is optimal for that number of slots: `checkpointed_scan.extra_steps(length,
     slots)` counts the steps that are run forward again (besides the one that each step's pullback does itself).
 
     Args:

@@ -69,9 +69,9 @@ class Rule:
       vjp: `vjp(ct, out, *primals, **params)` -> one cotangent per primal, None for zero (thunks are evaluated).
       probes: programs that the rule is tested on.
       formula: the function as written, whose entries may be thunks: what the sweep calls.
-      reads: for each primal, whether its cotangent reads the values of (out, *primals); of values that nobody reads
-        the formula sees shape and dtype only, and they are not kept for the backward pass.  A last entry stands for
-        all further ones.
+      reads: for each primal, whether its cotangent reads the values of (out, *primals); of values that no cotangent
+        reads, the formula sees shape and dtype only, and they are not kept for the backward pass.  A last entry
+        stands for all further ones.
       forward: for primitives that hold programs of their own: `forward(tape, values, slots, **params)` records the
         program and returns its outputs' values and slots (see trace.Tape).  Then there is no `formula`.
       derivation: the docstring.

@@ -295,7 +295,7 @@ def test_derivation_shows_itself():
         (lambda d: replace(d, steps=()), "at least one line"),
         (lambda d: replace(d, arguments=()), "arguments"),
         (lambda d: replace(d, oracles=(), steps=(replace(d.steps[0], chain="q"),)), "no oracle"),
-        (lambda d: replace(d, oracles=(Oracle("name", d.fun, chain="q"),)), "judges chain 'q'"),
+        (lambda d: replace(d, oracles=(Oracle("name", d.fun, chain="q"),)), "checks chain 'q'"),
         (lambda d: replace(d.steps[0], kind="likely"), "kind"),
         (lambda d: replace(d.steps[0], kind="upper_bound"), "tight"),
         (lambda d: Oracle("name", lambda x: x, line="middle"), "line"),
