@@ -194,7 +194,7 @@ def run(config: Config) -> Result:
     total = sum(found[name]["whole_total"] for name in polynomials)
     checks.append(
         Check(
-            "polynomials at whole numbers: reverse and jax.grad equal, no rounding",
+            "polynomials at integers: reverse and jax.grad equal, no rounding",
             f"{whole} of {total}",
             whole == total,
         )
@@ -255,7 +255,7 @@ def _measure(case: Case, config: Config) -> dict:
 
 
 def _exactly(case: Case, closed: Callable, fun) -> dict:
-    """The polynomial cases: by hand against the simplified form in fractions, and by machine at whole numbers."""
+    """The polynomial cases: by hand against the simplified form in fractions, and by machine at integers."""
     points = [Fraction(k, 7) for k in range(-2, case.degree)]
     equal = [case.derivative(None, x)[0] == closed(x) for x in points]
     machine = [

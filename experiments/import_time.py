@@ -1,7 +1,7 @@
 """What `import functional_dl` costs beside `import jax, optax, chex`, which everybody who uses it needs.
 
 Both sides are whole processes that take turns; processor time counts, so that other work on the machine disturbs
-little. Bytecode is cached, as it is for whoever imports twice.
+little. Bytecode is cached, as it is from the second import on.
 """
 
 import os

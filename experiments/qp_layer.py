@@ -90,34 +90,34 @@ SMOKE = Config(workshops=2, sizes=(8,), decisive=8, rows=3, starts=2, trial_step
 
 def run(config: Config) -> Result:
     pairs = [(size, config.seed + k) for size in config.sizes for k in range(config.workshops)]
-    outcome = _outcome(config, _lanes(config, pairs, PRODUCTS))
-    scores = [_score(config, outcome, lane) for lane in range(len(pairs))]
-    found = [_found(outcome, lane) for lane in range(len(pairs))]
-    drawn = _outcome(config, _lanes(config, [(config.decisive, config.seed + config.workshops)], 2))
+    outcome = _outcome(config, _batch(config, pairs, PRODUCTS))
+    scores = [_score(config, outcome, element) for element in range(len(pairs))]
+    found = [_found(outcome, element) for element in range(len(pairs))]
+    drawn = _outcome(config, _batch(config, [(config.decisive, config.seed + config.workshops)], 2))
     return _result(config, scores, found, _drawing(config, drawn))
 
 
 class Outcome(NamedTuple):
-    """Lanes (of a size and a workshop each), what the workshops decide, what is learned and predicted."""
+    """A batch (each element a size and a workshop), what the workshops decide, what is learned and predicted."""
 
-    lanes: dict
+    batch: dict
     truth: np.ndarray
     learned: Workshop
     by_layer: np.ndarray
     by_network: np.ndarray
 
 
-def _outcome(config: Config, lanes: dict) -> Outcome:
+def _outcome(config: Config, batch: dict) -> Outcome:
     with jax.enable_x64(True):
-        truth = workshop.decide(lanes["workshops"], lanes["prices"])
-        seen = jnp.asarray(lanes["prices"][:, : max(config.sizes)]), truth[:, : max(config.sizes)]
-        learned = Workshop(*jax.vmap(_learned)(_train_layers(config, lanes, seen)))
-        by_layer = np.asarray(workshop.decide(learned, lanes["prices"]))
-    return Outcome(lanes, np.asarray(truth), learned, by_layer, _train_networks(config, lanes, seen))
+        truth = workshop.decide(batch["workshops"], batch["prices"])
+        seen = jnp.asarray(batch["prices"][:, : max(config.sizes)]), truth[:, : max(config.sizes)]
+        learned = Workshop(*jax.vmap(_learned)(_train_layers(config, batch, seen)))
+        by_layer = np.asarray(workshop.decide(learned, batch["prices"]))
+    return Outcome(batch, np.asarray(truth), learned, by_layer, _train_networks(config, batch, seen))
 
 
-def _lanes(config: Config, pairs, products: int) -> dict:
-    """One lane for each (size, seed of a workshop)."""
+def _batch(config: Config, pairs, products: int) -> dict:
+    """One element for each (size, seed of a workshop)."""
     every = [workshop.draw(seed, config.rows, products) for _, seed in pairs]
     high = workshop.HIGHEST
     prices = [
@@ -146,16 +146,16 @@ def _descend(cost, optimiser, state, key, draw, steps):
     return jax.lax.scan(step, state, jax.random.split(key, steps))
 
 
-def _train_layers(config: Config, lanes, seen):
-    """The parameters of each lane's best start, trained to the end."""
+def _train_layers(config: Config, batch, seen):
+    """The parameters of each element's best start, trained to the end."""
     layer = qp_layer.layer(seen[1].shape[-1], config.rows, lower=0.0)
-    trials, sizes = config.trial_steps, jnp.asarray(lanes["sizes"])
+    trials, sizes = config.trial_steps, jnp.asarray(batch["sizes"])
     optimiser = optax.adam(optax.cosine_decay_schedule(config.rate, trials + config.steps))
     count = len(sizes)
 
     @jax.jit
     def go_on(state, key, prices, made):
-        """As many steps as a trial has, of all lanes at once; called again until all are done."""
+        """As many steps as a trial has, of the whole batch at once; called again until all are done."""
 
         def cost(params, chosen):
             pick = lambda part: jnp.take_along_axis(part, chosen[:, :, None], axis=1)
@@ -195,12 +195,12 @@ def _learned(params) -> Workshop:
     return Workshop(P, G, h)
 
 
-def _train_networks(config: Config, lanes, seen) -> np.ndarray:
-    """What every network of the grid predicts: (widths x rates, lanes, prices, products)."""
+def _train_networks(config: Config, batch, seen) -> np.ndarray:
+    """What every network of the grid predicts: (widths x rates, batch, prices, products)."""
     scale = lambda prices: prices / jnp.float32(workshop.HIGHEST) - jnp.float32(0.5)
     prices, made = (jnp.asarray(part, jnp.float32) for part in seen)
-    every, products = jnp.asarray(lanes["prices"], jnp.float32), made.shape[-1]
-    sizes, keys = jnp.asarray(lanes["sizes"]), jax.random.split(jax.random.key(5), len(every))
+    every, products = jnp.asarray(batch["prices"], jnp.float32), made.shape[-1]
+    sizes, keys = jnp.asarray(batch["sizes"]), jax.random.split(jax.random.key(5), len(every))
     found = []
     for width in config.widths:
 
@@ -212,8 +212,8 @@ def _train_networks(config: Config, lanes, seen) -> np.ndarray:
             state = params, optimiser.init(params)
             return _descend(cost, optimiser, state, key, draw, config.network_steps)[0][0]
 
-        of_lanes = jax.vmap(train, (0, None, 0, 0, 0))
-        params = jax.jit(jax.vmap(of_lanes, (None, 0, None, None, None)))(
+        of_batch = jax.vmap(train, (0, None, 0, 0, 0))
+        params = jax.jit(jax.vmap(of_batch, (None, 0, None, None, None)))(
             keys, jnp.asarray(config.rates, jnp.float32), sizes, prices, made
         )
         predict = jax.vmap(jax.vmap(lambda p, c: mlp.apply(p, scale(c))), (0, None))
@@ -233,30 +233,30 @@ def _error(predicted, truth) -> float:
     return float(np.sqrt(np.mean((predicted - truth) ** 2) / np.mean((truth - truth.mean(0)) ** 2)))
 
 
-def _score(config: Config, outcome: Outcome, lane: int) -> dict:
-    """Errors and broken limits of one lane; the network is the best of the grid on each side."""
-    lanes, truth, _, by_layer, by_network = outcome
-    rules = Workshop(*(part[lane] for part in lanes["workshops"]))
-    score: dict[str, float] = {"size": int(lanes["sizes"][lane]), "workshop": int(lanes["seeds"][lane])}
+def _score(config: Config, outcome: Outcome, element: int) -> dict:
+    """Errors and broken limits of one element; the network is the best of the grid on each side."""
+    batch, truth, _, by_layer, by_network = outcome
+    rules = Workshop(*(part[element] for part in batch["workshops"]))
+    score: dict[str, float] = {"size": int(batch["sizes"][element]), "workshop": int(batch["seeds"][element])}
     for side, part in _parts(config).items():
-        right = truth[lane, part]
-        grid = [_error(network[lane, part], right) for network in by_network]
-        network = by_network[int(np.argmin(grid))][lane, part]
-        for name, predicted in (("layer", by_layer[lane, part]), ("network", network)):
+        right = truth[element, part]
+        grid = [_error(network[element, part], right) for network in by_network]
+        network = by_network[int(np.argmin(grid))][element, part]
+        for name, predicted in (("layer", by_layer[element, part]), ("network", network)):
             score[f"{name} {side}"] = _error(predicted, right)
             score[f"{name} breaks {side}"] = float(np.mean(workshop.excess(rules, predicted) > 0.01))
     return score
 
 
-def _found(outcome: Outcome, lane: int) -> tuple[int, int]:
+def _found(outcome: Outcome, element: int) -> tuple[int, int]:
     """(hidden limits that a learned one comes near to, hidden limits that act on the decisions)."""
-    learned, hidden, truth = outcome.learned, outcome.lanes["workshops"], outcome.truth
-    rows = np.asarray(learned.needs[lane])
+    learned, hidden, truth = outcome.learned, outcome.batch["workshops"], outcome.truth
+    rows = np.asarray(learned.needs[element])
     norms = np.linalg.norm(rows, axis=1)
-    rows, stocks = rows / norms[:, None], np.asarray(learned.stocks[lane]) / norms
+    rows, stocks = rows / norms[:, None], np.asarray(learned.stocks[element]) / norms
     near, acting = 0, 0
-    for need, stock in zip(hidden.needs[lane][:RESOURCES], hidden.stocks[lane][:RESOURCES], strict=True):
-        if np.mean(np.abs(truth[lane] @ need - stock) < 1e-9) >= 0.05:
+    for need, stock in zip(hidden.needs[element][:RESOURCES], hidden.stocks[element][:RESOURCES], strict=True):
+        if np.mean(np.abs(truth[element] @ need - stock) < 1e-9) >= 0.05:
             acting += 1
             off = np.maximum(np.abs(rows - need[None]).max(1), np.abs(stocks - stock))
             near += bool(off.min() <= MATCH)
@@ -296,12 +296,12 @@ def _result(config: Config, scores, found, drawn) -> Result:
 
 
 def _drawing(config: Config, outcome: Outcome) -> dict:
-    """The only lane, in the plane of its two products."""
-    lanes, truth, learned, by_layer, by_network = outcome
-    part, seen = _parts(config)["in range"], int(lanes["sizes"][0])
+    """The only element, in the plane of its two products."""
+    batch, truth, learned, by_layer, by_network = outcome
+    part, seen = _parts(config)["in range"], int(batch["sizes"][0])
     best = min(by_network, key=lambda network: _error(network[0, part], truth[0, part]))
     return {
-        "hidden": tuple(np.asarray(rows[0])[:RESOURCES] for rows in lanes["workshops"][1:]),
+        "hidden": tuple(np.asarray(rows[0])[:RESOURCES] for rows in batch["workshops"][1:]),
         "learned": tuple(np.asarray(rows[0]) for rows in learned[1:]),
         "seen": truth[0, :seen], "truth": truth[0, part], "layer": by_layer[0, part], "network": best[0, part],
     }  # fmt: skip

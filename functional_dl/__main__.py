@@ -41,7 +41,7 @@ class Check:
     vjp: str = ""
     """MODULE:FUNCTION of fun_vjp(*primals) -> (out, pullback)."""
     differentiate: Literal["jax", "reverse"] = "reverse"
-    """Which differentiator is judged where no backward pass is given."""
+    """The differentiator that is checked where no backward pass is given."""
     order: int = 2
     """Up to which derivative."""
     scale: float = 1.0
@@ -233,7 +233,7 @@ def read_shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(n) for n in text.strip("()").split(",") if n.strip())
     except ValueError:
-        sys.exit(f"--shapes: expected whole numbers as in 3,4, got {text!r}")
+        sys.exit(f"--shapes: expected integers as in 3,4, got {text!r}")
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -25,6 +25,7 @@ __all__ = [
     "floating_dtype",
     "floating_leaf",
     "function",
+    "integer",
     "key",
     "lookup",
     "missing",
@@ -35,7 +36,6 @@ __all__ = [
     "positive",
     "real",
     "unknown",
-    "whole",
     "within",
 ]
 
@@ -188,20 +188,20 @@ def _known(name: str, x: Any, expected: str = "real numbers") -> np.ndarray | No
     return values
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
+def integer(name: str, value: Any, least: int = 1) -> int:
     """`value` as an int: a layer's width, a number of steps, an order.
 
     Raises:
-      TypeError: it is no whole number.  ValueError: it is less than `least`.
+      TypeError: it is not an integer.  ValueError: it is less than `least`.
     """
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: expected a whole number, got {value!r} ({type(value).__name__})") from None
+        raise TypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})") from None
     if isinstance(value, bool):
-        raise TypeError(f"{name}: expected a whole number, got {value!r} (bool)")
+        raise TypeError(f"{name}: expected an integer, got {value!r} (bool)")
     if number < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {number}")
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {number}")
     return number
 
 

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float
 
 from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.arguments import array, entry, floating_dtype, number, real, whole, within
+from functional_dl.arguments import array, entry, floating_dtype, integer, number, real, within
 
 __all__ = ["Layer", "affine", "apply_mask", "dense", "dropout"]
 
@@ -68,7 +68,7 @@ def dense(
       TypeError: a size is no integer, dtype not floating; the key of `init` is no PRNG key (an integer is none).
     Source: Goodfellow, Bengio, Courville 2016, chapter 6.
     """
-    shape = (whole("in_features", in_features), whole("out_features", out_features))
+    shape = (integer("in_features", in_features), integer("out_features", out_features))
     make_weight = initializers.get(initializer)
 
     def init(key: Key) -> Params:

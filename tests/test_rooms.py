@@ -115,7 +115,7 @@ def unlisted(source: str) -> set[str]:
 def test_an_unlisted_name_is_found():
     assert unlisted("from functional_dl.layers import jax, dense") == set()  # a module
     assert unlisted("from functional_dl.layers import array") == {"functional_dl.layers.array"}
-    assert unlisted("from functional_dl import layers as l\nl.whole(3)") == {"functional_dl.layers.whole"}
+    assert unlisted("from functional_dl import layers as l\nl.integer(3)") == {"functional_dl.layers.integer"}
     assert unlisted("import functional_dl\nfunctional_dl.tree.keystr") == {"functional_dl.tree.keystr"}
     assert unlisted("from functional_dl import optimality\noptimality.svm.fields") == {
         "functional_dl.optimality.svm.fields"

@@ -50,7 +50,8 @@ def prices(seed: int, count: int, highest: float, products: int = PRODUCTS) -> n
 def decide(workshops: Workshop, at: Array) -> Array:
     """What each workshop makes at each of its prices: (workshops, count, products).
 
-    One flat batch: programs that end early leave it (optimality.lanes), which they could not in a batch of batches.
+    One flat batch: programs that end early leave it (optimality.batched_while_loop), which those in a batch of
+    batches could not.
     """
     at = jnp.asarray(at)
     costs, needs, stocks = (jnp.repeat(jnp.asarray(part), at.shape[1], axis=0) for part in workshops)

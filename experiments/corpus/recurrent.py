@@ -29,7 +29,7 @@ def _sequence(draw):
     initial_detached=Fault("zero", 1),
     weight_untransposed=Fault("wrong_point", (0, 1, 2, 3, 4), also=("transpose", "unknown"),
             note="W in place of "
-            "W^T on the way back"),
+            "W^T in the backward pass"),
     inputs_late=Fault("shifted", 0, note="the inputs' cotangents are stored one step late"),
     half_state=Fault("precision", (0, 1, 2, 3, 4), dtypes=WIDE, note="states are saved in bfloat16"),
 )  # fmt: skip
@@ -197,7 +197,7 @@ def gru_like_cell(fault):
 @operation(
     lambda d: (d.uniform(0.3, 0.95, 6), d.normal(6), d.normal(1)),
     decay_of_next=Fault(
-        "shifted", (0, 1, 2), also=("wrong_point", "unknown"), note="a_t in place of a_(t+1) on the way back"
+        "shifted", (0, 1, 2), also=("wrong_point", "unknown"), note="a_t in place of a_(t+1) in the backward pass"
     ),
     states_late=Fault("wrong_point", 0, also=("shifted", "unknown"), note="h_t in place of h_(t-1)"),
     one_step=Fault("missing_term", (0, 1, 2)),

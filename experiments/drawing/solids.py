@@ -11,7 +11,7 @@ from experiments.cases.quadrature import SOLIDS, Solid
 from experiments.framework import style
 from experiments.framework.result import Picture
 
-FROM, TO = 0.25 * np.pi, 1.75 * np.pi  # what is left of the turn; the cut faces whoever looks along the x axis
+FROM, TO = 0.25 * np.pi, 1.75 * np.pi  # what is left of the turn; the cut faces a viewer who looks along the x axis
 ANGLES = 49
 PALE = 0.55  # of white in the colour of a cut
 

@@ -111,7 +111,7 @@ def _local(f: Callable[..., Any], x: Array, out: Array) -> Array:
 def compose(*functions: Callable[..., Any]) -> Chain:
     """compose(f, g, h)(x) = f(g(h(x))), with its factors, their product and its costs.
 
-    Raises: ValueError for no function, TypeError for what is none.
+    Raises: ValueError without a function, TypeError for an argument that is not a function.
     """
     if not functions:
         raise ValueError("functions: expected at least one, got none")

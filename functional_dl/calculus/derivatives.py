@@ -61,7 +61,7 @@ def derivative(
     """
     arguments.choice("method", method, get_args(Method))
     direction = arguments.lookup("side", side, DIRECTIONS)
-    order = arguments.whole("order", order)
+    order = arguments.integer("order", order)
     _fits(f, method, side, order)
     if arguments.concrete(x) is None:
         return _derivative(f, x, method, direction, order)

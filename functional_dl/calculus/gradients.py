@@ -40,7 +40,7 @@ def gradient(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., A
 
     Args:
       f: function of x whose value is one real number.
-      x: see above.
+      x: a number, an array or a pytree; a tuple where f takes its entries as arguments.
       differentiate: `differentiate(f)(x)` -> gradient; jax.grad or functional_dl.reverse.grad.
     Returns: a pytree like x.
     Raises: ValueError where f(x) is not one real number, or x is NaN; TypeError where x is not real.
@@ -123,7 +123,7 @@ def jacobian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., A
     r"""J_ij = df_i/dx_j, of shape (*shape of f, *shape of x) for arrays; for pytrees as jax.jacrev nests them.
 
     Args: f, x: as for `gradient`, of any value; differentiate: as jax.jacrev, which is taken where f has fewer
-      entries than x, and jax.jacfwd else.
+      entries than x, otherwise jax.jacfwd.
     """
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)

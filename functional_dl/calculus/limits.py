@@ -28,10 +28,11 @@ class Limit(NamedTuple):
     """lim f(x).
 
     Fields:
-      value: the limit; +-inf where f grows beyond all bounds; NaN where there is no limit, or none that can be told.
+      value: the limit; +-inf where f grows beyond all bounds; NaN where there is no limit, or it could not be
+        determined.
       error: a bound of |value - limit|; inf where value is NaN.
-      exists: True; False where there is no (finite) limit; None where it cannot be told.
-      left, right: the one-sided limits, NaN where they do not exist, cannot be told or were not asked for.
+      exists: True; False where there is no (finite) limit; None where that could not be determined.
+      left, right: the one-sided limits, NaN where they do not exist, could not be determined or were not asked for.
       reason: a sentence.
     """
 
@@ -54,7 +55,7 @@ def limit(f: Callable[..., Any], x0: ArrayLike, side: Side = "both") -> Limit:
       Limit(value, error, exists, left, right, reason).  Where f is defined on one side of x0 only, the limit is that of
       this side, and the reason says so.
     Raises:
-      ValueError: x0 is NaN or no number, side is unknown, or f returns something else than one real number.
+      ValueError: x0 is NaN or no number, side is unknown, or f returns anything but one real number.
     Source: of the definition, Rudin, Principles of Mathematical Analysis (3rd ed.), 4.1.
     """
     arguments.function("f", f)
@@ -70,16 +71,16 @@ def limit(f: Callable[..., Any], x0: ArrayLike, side: Side = "both") -> Limit:
 
 
 def limit_of_sequence(f: Callable[..., Any]) -> Limit:
-    r"""lim a(n) as n -> infinity through the whole numbers n = 1, 2, ...
+    r"""lim a(n) as n -> infinity through the integers n = 1, 2, ...
 
     Args:
       f: n -> a(n).  A function that JAX can trace is handed n as a floating number and evaluated up to n = 1e999;
-        another one is handed Python's integers, up to 8192 (where it fails, as factorials do beyond 170, fewer).
+        any other is called with Python's integers, up to 8192, or up to where it fails, as factorials do beyond 170.
     Returns:
       Limit; `left` is the limit, as for x -> inf.
     """
     arguments.function("f", f)
-    return _one(_approach(f, Approach(math.inf, 1, whole=True)), left=True)
+    return _one(_approach(f, Approach(math.inf, 1, integers=True)), left=True)
 
 
 def _point(x0) -> float:
@@ -93,7 +94,7 @@ def _point(x0) -> float:
 
 
 def _words(approach: Approach) -> str:
-    if approach.whole:
+    if approach.integers:
         return "as n grows"
     if approach.infinite:
         return "as x grows" if approach.direction > 0 else "as x falls to -infinity"
@@ -104,28 +105,28 @@ def _words(approach: Approach) -> str:
 def _approach(f: Callable[..., Any], approach: Approach) -> verdict.Verdict:
     source = sampler(f, approach)
     try:
-        return _judge(source, approach)
+        return _decide(source, approach)
     except NotReadable:
-        return _judge(FloatSampler(f, approach), approach)
+        return _decide(FloatSampler(f, approach), approach)
 
 
-def _judge(source: DeepSampler | FloatSampler, approach: Approach) -> verdict.Verdict:
+def _decide(source: DeepSampler | FloatSampler, approach: Approach) -> verdict.Verdict:
     deadline, words = time.monotonic() + SECONDS, _words(approach)
     u = grid(source.deepest, source.ratio)
     samples = source.sample(u[u <= DEEP], deadline)
-    found = verdict.judge(samples, words)
+    found = verdict.decide(samples, words)
     if found.kind in (verdict.INFINITE, verdict.UNDEFINED) or _sure(found):
         return found
     if u[-1] > DEEP and not verdict.drowned(samples)[-4:].all():
         samples = source.sample(u[u > DEEP], deadline)
-        found = verdict.judge(samples, words)
+        found = verdict.decide(samples, words)
     if found.kind in (verdict.CONVERGES, verdict.INFINITE, verdict.UNDEFINED) or len(samples.u) < 8:
         return found
     # more samples between, to tell oscillation from irregular movement
     last = float(samples.u[-1])
     between = last * 2.0 ** -(np.arange(48) * 0.0829 + 0.0213)
     samples = source.sample(between[::-1], deadline + SECONDS)
-    return verdict.judge(samples, words)
+    return verdict.decide(samples, words)
 
 
 def _sure(found: verdict.Verdict) -> bool:

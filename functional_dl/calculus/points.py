@@ -60,7 +60,7 @@ def argument_names(f: Callable[..., Any]) -> list[str]:
 
 
 def real_point(name: str, x: PyTree) -> PyTree:
-    """x with numbers of Python and NumPy and whole numbers in float64; arrays of JAX keep their dtype.
+    """x with numbers of Python and NumPy and integers in float64; arrays of JAX keep their dtype.
 
     Raises:
       TypeError: a leaf is no array of real numbers.

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.calculus.wide import Arithmetic, Wide, is_rounded, moved
-from functional_dl.calculus.wide_array_rules import RULES
+from functional_dl.calculus.ball import Arithmetic, Ball, is_rounded, moved
+from functional_dl.calculus.ball_array_rules import RULES
 from functional_dl.jaxprs import Interpreter, open_jaxpr, primitive_names, staged
 from functional_dl.precision import double
 
@@ -58,7 +58,7 @@ class Program:
           seed: other than 0: with constants that are rounded moved within their rounding.
         """
         arithmetic = Arithmetic(bits)
-        start = np.array(Wide(arithmetic, x(arithmetic.mp), arithmetic.mp.zero), object)
+        start = np.array(Ball(arithmetic, x(arithmetic.mp), arithmetic.mp.zero), object)
         try:
             with double():
                 out = _Digits(self, arithmetic, seed).run(self.jaxpr, [start])[0][()]
@@ -68,7 +68,7 @@ class Program:
 
 
 class _Digits(Interpreter):
-    """Floating numbers are object arrays of Wide numbers; integers and booleans are NumPy's."""
+    """Floating numbers are object arrays of balls; integers and booleans are NumPy's."""
 
     most_rounds = MOST_ROUNDS
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from functional_dl.calculus.ball import moved
 from functional_dl.calculus.program import MOST_BITS, NotReadable, Program
-from functional_dl.calculus.wide import moved
 from functional_dl.precision import double
 
 DEEPEST = 2300.0  # u of the nearest sample: a distance of 1e-999
 NEAREST_FLOAT = 140.0  # the same for a function of Python or NumPy: 1e-61, whose fifth power is still a number
 START_BITS = 128
 SECONDS = 8.0  # after which no deeper samples of a slow function are taken
-WHEEL = 720720  # the whole numbers at which a sequence is evaluated take all residues of small numbers
+WHEEL = 720720  # the integers at which a sequence is evaluated take all residues of small numbers
 SIXTH = np.array([1.0, -6, 15, -20, 15, -6, 1])
 NOTICED = 0.01  # of all that f moves: roughness above which a value is no longer one of a smooth function
 SOONEST = 6.0  # u from which on roughness may be due to rounding: that of a cancellation of order h^5
@@ -44,12 +44,12 @@ class Samples:
 
 @dataclass(frozen=True)
 class Approach:
-    """How the point is approached: x0 + direction h, or, for an infinite x0, x = direction / h; whole: by whole
-    numbers."""
+    """How the point is approached: x0 + direction h, or, for an infinite x0, x = direction / h; integers: only at
+    integers."""
 
     x0: float
     direction: int
-    whole: bool = False
+    integers: bool = False
 
     @property
     def infinite(self) -> bool:
@@ -146,7 +146,9 @@ class DeepSampler(Sampler):
             h = mp.ldexp(m, int(k) - 30)
             if approach.infinite:
                 x = mp.ldexp(m, -int(k) - 30)
-                return approach.direction * (mp.floor(x) + 1 + (m * 0x9E3779B1 >> 9) % WHEEL if approach.whole else x)
+                return approach.direction * (
+                    mp.floor(x) + 1 + (m * 0x9E3779B1 >> 9) % WHEEL if approach.integers else x
+                )
             return mp.mpf(approach.x0) + mp.mpf(_moves(approach.x0, seed)) + approach.direction * h
 
         return point
@@ -178,7 +180,7 @@ class FloatSampler(Sampler):
         self.deepest = NEAREST_FLOAT
         if not approach.infinite and approach.x0 != 0:
             self.deepest = -math.log(1024 * EPS * abs(approach.x0))
-        if approach.whole:
+        if approach.integers:
             self.deepest = math.log(LARGEST_WHOLE)
 
     def _seen(self, u, columns) -> Samples:
@@ -212,7 +214,7 @@ class FloatSampler(Sampler):
 
     def _at(self, u: float) -> tuple[float, ...]:
         approach = self.approach
-        if approach.whole:
+        if approach.integers:
             n = max(1, round(math.exp(u)))
             value = self._call(n)
             if value is None:

@@ -150,7 +150,7 @@ def _integer_pow(primitive, operands, params, n):
 
 @rule("pow")
 def _pow(primitive, operands, params, n):
-    """x^p for constant p by its own recurrence, so that x may be negative where p is whole; else e^(y log x)."""
+    """x^p for constant p by its own recurrence, so that x may be negative where p is an integer; else e^(y log x)."""
     x, y = operands
     if isinstance(y, Series):
         exponent = mul(y.c, series.log(coefficients(x, n)))

@@ -29,7 +29,7 @@ def taylor(f: Callable[..., Any], x0: ArrayLike, order: int, side: Side = "both"
       x0: the number, real (complex for a function of complex numbers); may be a tracer of jit or vmap.
       order: 0 or more.
       side: of a function that is put together from pieces which meet at x0, the coefficients to the "left" or to the
-        "right" of x0 may be asked for; with "both", those are NaN in which the two differ.
+        "right" of x0 may be asked for; with "both", coefficients in which the two differ are NaN.
     Returns:
       Array of shape (order + 1, *shape) for each array that f returns, in float64 where x0 is a number of Python or
       NumPy.
@@ -37,11 +37,11 @@ def taylor(f: Callable[..., Any], x0: ArrayLike, order: int, side: Side = "both"
       ValueError: order is negative or side unknown; x0 is not one number, or not finite.
       NotImplementedError: f uses a primitive without a recurrence; the message names it.
     Kinks: |x| at 0 has the coefficients (0, NaN, ...); (0, 1, 0, ...) to the right.
-    Numerics: a few roundings a coefficient; nothing is differenced.
+    Numerics: a few roundings per coefficient; no differences are taken.
     Source: Griewank, Walther, Evaluating Derivatives (2nd ed.), SIAM 2008, chapter 13.
     """
     arguments.function("f", f)
-    order = arguments.whole("order", order, 0)
+    order = arguments.integer("order", order, 0)
     arguments.choice("side", side, get_args(Side))
     if arguments.concrete(x0) is None:
         return _taylor(f, x0, order, side)

@@ -35,7 +35,7 @@ def _unknown(reason: str) -> Verdict:
     return Verdict(UNKNOWN, np.nan, np.inf, reason)
 
 
-def judge(samples: Samples, where: str) -> Verdict:
+def decide(samples: Samples, where: str) -> Verdict:
     """The verdict for one direction; `where` says in words how the point is approached."""
     known = samples.take(np.isfinite(samples.noise) | np.isinf(samples.value) & (samples.noise == 0))
     if len(known.u) < 8:

@@ -1,4 +1,4 @@
-"""Judging a gradient: numeric oracles with honest errors, comparison, the cause of a fault."""
+"""Checking a gradient: numeric oracles with honest errors, comparison, the cause of a fault."""
 
 from functional_dl.check.find_nan import NanReport, find_nan
 from functional_dl.check.grads import assert_grads, check_grads

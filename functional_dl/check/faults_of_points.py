@@ -138,7 +138,7 @@ def _from_output(n, site, z, what):
 
 
 def solves(n: Any, site: Any, values: Any, program: Any, known: Any) -> Any:
-    """A y = b.  dy = A^-1 (db - dA y): solved with A in place of its transpose on the way back, or with another y."""
+    """A y = b.  dy = A^-1 (db - dA y): solved backward with A in place of its transpose, or with another y."""
     if site.name != "custom_linear_solve" or len(site.outs) != 1:
         return []
     consts = sum(site.params["const_lengths"])

@@ -19,7 +19,7 @@ from functional_dl.precision import nan_allowed
 
 @dataclass(frozen=True)
 class NanReport:
-    """Where a non-finite number was born.
+    """Where a non-finite number first appears.
 
     Fields:
       found: whether the value or the gradient holds a NaN or an infinity that some equation made.
@@ -27,7 +27,7 @@ class NanReport:
       equation: the primitive's name.
       source: "file:line" in the user's source.
       mechanism: in words, how it happened.
-      suggestion: a rewrite that mends it.
+      suggestion: a rewrite that fixes it.
       verified: the rewrite was run and gave finite values and gradients.
       operands: the values at the entry where it happened, by name.
     """

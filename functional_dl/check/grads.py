@@ -22,7 +22,7 @@ def check_grads(
     name: str | None = None,
     seed: int = 0,
 ) -> Report:
-    r"""Judges a differentiator on a function: its pullback of fun, the pullback of that pullback, ... up to `order`.
+    r"""Checks a differentiator on a function: its pullback of fun, the pullback of that pullback, ... up to `order`.
 
     Args:
       fun: function of pytrees of arrays.

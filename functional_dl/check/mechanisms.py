@@ -1,4 +1,4 @@
-"""How an equation turned finite numbers into non-finite ones, in words, and a rewrite that mends it.
+"""How an equation turned finite numbers into non-finite ones, in words, and a rewrite that fixes it.
 
 FORWARD and BACKWARD: primitive -> function of a Scene -> Explanation.  A rewrite that can be tried is given as
 `repair(step, *values)` -> outputs, which replaces the equation.
@@ -383,12 +383,10 @@ def _pow_back(scene):
         return _masked(scene, "the derivative of x**y at x = 0 is infinite", guard)
     base = scene.at[0]
     if np.size(base) == 1 and base < 0:
-        return Explanation(
-            "x**y with x < 0: its derivative in y holds log x", "abs(x)**y, or a whole number for y.", guard
-        )
+        return Explanation("x**y with x < 0: its derivative in y holds log x", "abs(x)**y, or an integer for y.", guard)
     return Explanation(
         "x**y at x = 0: y x**(y-1) or x**y log x is infinite or 0 * inf there",
-        "where(x > 0, where(x > 0, x, 1)**y, 0), or a whole number for y.",
+        "where(x > 0, where(x > 0, x, 1)**y, 0), or an integer for y.",
         guard,
     )
 

@@ -170,11 +170,11 @@ def estimate_jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequ
 def estimate_vjp(fun: Callable[..., Any], primals: Sequence[Any], ct: PyTree) -> Estimate:
     r"""f'(x)^T ct from values of f alone: entry i is d/dt <ct, f(x + t e_i)> at t = 0.
 
-    Costs some 28 evaluations of fun for each entry of the primals.
+    Costs about 28 evaluations of fun for each entry of the primals.
 
     Args:
       fun, primals: as for `estimate_jvp`.
-      ct: cotangent, of the output's tree; leaves of integer outputs are not looked at.
+      ct: cotangent, of the output's tree; leaves of integer outputs are ignored.
     Returns:
       Estimate(value, error), tuples with one pytree for each primal; at a kink the error covers both one-sided slopes.
     """

@@ -71,7 +71,7 @@ def _truncations(simulation):
         for kept in range(1, depth):
             message = (
                 f"Terms are left out: the paths that pass through operand {j} of {name} more than {kept} time(s), of "
-                f"at most {depth}: the way back is truncated."
+                f"at most {depth}: the backward pass is truncated."
             )
             fault = Fault(0, "missing_term", message, push_forward, 0.94)
             found.append((fault, [np.sum(leaf[: kept + 1], axis=0) for leaf in powers]))

@@ -101,7 +101,7 @@ class Report:
       arguments: figures of every differentiable argument.
       reference: where the right cotangents came from.
       comparisons: how many numbers were compared.
-      notes: what a reader should know besides.
+      notes: what else a reader should know.
     """
 
     name: str

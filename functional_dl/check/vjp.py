@@ -34,9 +34,9 @@ def check_vjp(
     name: str | None = None,
     seed: int = 0,
 ) -> Report:
-    r"""Judges a hand-written backward pass and names what is wrong with it.
+    r"""Checks a hand-written backward pass and names what is wrong with it.
 
-    Right is  x_i_bar = (\partial f / \partial x_i)^T y_bar  for every primal x_i, up to the rounding that the primals'
+    Correct is x_i_bar = (\partial f / \partial x_i)^T y_bar  for every primal x_i, up to the rounding that the primals'
     dtypes and the conditioning of f allow, and at kinks any element of the subdifferential.
 
     Args:
@@ -140,7 +140,7 @@ class _Check:
                 first, second, *_ = simulation.cancellation(evidence)
                 noise[k] = noise[k] + 8 * self._unit(k) * (first + second)
             unsound = self._check_behaviour(cts, answers, noise)
-        return self.report(self._judge(right, trials, unsound), _SOURCES[right.source])
+        return self.report(self._compare(right, trials, unsound), _SOURCES[right.source])
 
     def _moved(self, evidence) -> list[np.ndarray]:
         """What the right cotangents change by when the primals are rounded another way, by eight last places.
@@ -380,7 +380,7 @@ class _Check:
 
     # --- numbers
 
-    def _judge(self, right, trials, unsound) -> list[Argument]:
+    def _compare(self, right, trials, unsound) -> list[Argument]:
         function = self.function
         arguments, wrong = [], []
         for k, i in enumerate(function.active):

@@ -11,7 +11,7 @@ from functional_dl.derivations.verify import verify
 
 @dataclass(frozen=True, repr=False)
 class Derivation(Record):
-    """A textbook result and the way to it, which can check itself and show itself.
+    """A textbook result with its derivation; it can check itself and show itself.
 
     Fields: as `Record`.
     """

@@ -55,7 +55,7 @@ def at_kink(
             if low != high
             else "the two sides agree: this is the derivative",
             lambda *_: jnp.asarray(float(value)),
-            kind="belongs",
+            kind="element_of",
             chain=chain,
         ),
     )

@@ -1,4 +1,4 @@
-"""A derivation as data: what it derives, line by line, and what judges it."""
+"""A derivation as data: what it derives, line by line, and what checks it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Record:
       exact: exact(mp, *numbers) is fun in multiple precision, for functions of numbers with `slope`.
       oracles: further ones for a function's derivative, and all there are for other results.
       kinks: the points without a derivative and what is taken there, in words.
-      ties: ties(key) gives points on kinks, where the last line is held to the subdifferential.
-      also: also(key) gives further points at which every line holds: other depths, sizes, labels.
+      kink_points: kink_points(key) gives points on kinks, where the last line is held to the subdifferential.
+      extra_points: extra_points(key) gives further points at which every line holds: other depths, sizes, labels.
       point: what the entries of a point are, in words.
       notes: remarks for a reader: conventions, traps.
     """
@@ -44,8 +44,8 @@ class Record:
     exact: Callable[..., Any] | None = None
     oracles: tuple[Oracle, ...] = ()
     kinks: tuple[str, ...] = ()
-    ties: Callable[[Key], tuple[tuple[Any, ...], ...]] | None = None
-    also: Callable[[Key], tuple[tuple[Any, ...], ...]] | None = None
+    kink_points: Callable[[Key], tuple[tuple[Any, ...], ...]] | None = None
+    extra_points: Callable[[Key], tuple[tuple[Any, ...], ...]] | None = None
     point: str = ""
     notes: tuple[str, ...] = ()
 
@@ -61,12 +61,12 @@ class Record:
         for oracle in self.oracles:
             if oracle.chain not in starts:
                 raise ValueError(
-                    f"{self.name}: oracle {oracle.name!r} judges chain {oracle.chain!r}; there are {starts}"
+                    f"{self.name}: oracle {oracle.name!r} checks chain {oracle.chain!r}; there are {starts}"
                 )
         judged = {oracle.chain for oracle in self.oracles} | set(self.arguments if self.fun is not None else ())
         for name in starts:
             if name not in judged:
-                raise ValueError(f"{self.name}: no oracle judges chain {name!r}")
+                raise ValueError(f"{self.name}: no oracle checks chain {name!r}")
 
     def chain_of(self, step: Step) -> str:
         """The name of a line's chain; in a derivative, "" is its first argument."""

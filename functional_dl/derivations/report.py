@@ -1,4 +1,4 @@
-"""What a verification found: a comparison a line and judge, printed as a table."""
+"""What a verification found: a comparison per line and oracle, printed as a table."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from functional_dl.derivations.step import Step
 
 @dataclass(frozen=True)
 class Comparison:
-    """A line and what it was held to.
+    """A line and what it was compared with.
 
     Fields:
       line: number of the line, from 1.
       against: the line above, or the oracle.
       error: of the worst entry at the worst point; tolerance: what was allowed there.
-      passed: whether no entry at no point was worse than allowed.
+      passed: whether every entry at every point was within the tolerance.
       note: the numbers of the worst entry.
     """
 
@@ -37,9 +37,9 @@ class Verification:
     Fields:
       name, title: of the derivation.
       steps: its lines.
-      points: at how many points each line was looked at.
-      comparisons: one a line and judge, in the order of the lines.
-      notes: oracles that could not be asked, and why.
+      points: at how many points each line was checked.
+      comparisons: one per line and oracle, in the order of the lines.
+      notes: oracles that could not be evaluated, and why.
     """
 
     name: str

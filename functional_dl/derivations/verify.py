@@ -53,24 +53,24 @@ def verify(derivation: Record, key: Key | None = None, points: int = 3, oracles:
     Raises:
       ValueError: points is not positive.  TypeError: key is no PRNG key.
     """
-    points = arguments.whole("points", points)
+    points = arguments.integer("points", points)
     with double():
         key = jax.random.key(0) if key is None else arguments.key("key", key)
         draw = jax.jit(derivation.draw)
         drawn = [draw(jax.random.fold_in(key, i)) for i in range(points)]
-        if derivation.also is not None:
-            drawn += jax.jit(derivation.also)(jax.random.fold_in(key, points))
+        if derivation.extra_points is not None:
+            drawn += jax.jit(derivation.extra_points)(jax.random.fold_in(key, points))
         run = _Run(derivation)
         run.lines(drawn, key)
         run.oracles(drawn[0], last=oracles)
-        if oracles and derivation.ties is not None and derivation.fun is not None:
-            for point in jax.jit(derivation.ties)(jax.random.fold_in(key, points + 1)):
+        if oracles and derivation.kink_points is not None and derivation.fun is not None:
+            for point in jax.jit(derivation.kink_points)(jax.random.fold_in(key, points + 1)):
                 run.check_vjp(point, "check_vjp on a kink")
         return Verification(derivation.name, derivation.title, derivation.steps, len(drawn), run.rows(), run.notes)
 
 
 class _Run:
-    """Collects comparisons; of those of one line with one judge, the worst is kept."""
+    """Collects comparisons; of those of one line with one oracle, the worst is kept."""
 
     def __init__(self, derivation: Record) -> None:
         self.derivation = derivation
@@ -146,11 +146,11 @@ class _Run:
         elif step.kind == "limit":  # the line above gives its limit itself
             size = max(1.0, float(np.max(np.abs(_vector(upper)), initial=0.0)))
             self.compare(here, f"limit of {against}", lower, upper, TAKEN * size)
-        elif step.kind == "at_most":
+        elif step.kind == "upper_bound":
             excess = np.maximum(_vector(upper) - _vector(lower), 0.0)
             self.compare(here, f"at least {against}", excess, np.zeros_like(excess), _tolerance(upper, lower))
-        elif step.kind == "belongs":
-            self.belongs(here, f"element of {against}", upper, lower)
+        elif step.kind == "element_of":
+            self.element_of(here, f"element of {against}", upper, lower)
         else:
             self.compare(here, against, lower, upper, _tolerance(upper, lower))
 
@@ -170,7 +170,7 @@ class _Run:
         if order < ORDER:
             self.add(line, f"rate of {against}", 1.0 - order, 1.0 - ORDER, f"the error shrinks like h^{order:.2f}")
 
-    def belongs(self, line: int, against: str, interval: Any, value: Any) -> None:
+    def element_of(self, line: int, against: str, interval: Any, value: Any) -> None:
         low, high = (_vector(end) for end in interval)
         v = _vector(value)
         outside = np.maximum(np.maximum(low - v, v - high), 0.0)

@@ -18,7 +18,7 @@ from functional_dl.explain import groups, ledger
 from functional_dl.explain import recording as recording_of
 from functional_dl.explain.explanation import Explanation
 from functional_dl.explain.naming import Name, Namer, argument_name
-from functional_dl.explain.steps import Maker
+from functional_dl.explain.steps import Builder
 from functional_dl.reverse.values import is_differentiable, tangent_dtype
 
 
@@ -46,7 +46,7 @@ def explain(
 ) -> Explanation:
     r"""Shows how a function's value and cotangents are computed: y = f(x), \bar x = (\partial f/\partial x)^T \bar y.
 
-    The function is run with the hand-written reverse mode's own front, and each equation is paired with its way back:
+    The function is run with the hand-written reverse mode's own front, and each equation is paired with its pullback:
     formula, derivation, source line, numbers, costs, and a check of the rule at these numbers.
 
     Args:
@@ -61,8 +61,8 @@ def explain(
     Returns:
       Explanation.
     Raises:
-      TypeError: fun is not callable, or returns what is no array.
-      ValueError: argnums names an argument that is not there, or no argument can be differentiated.
+      TypeError: fun is not callable, or returns anything but arrays.
+      ValueError: argnums names an argument that does not exist, or no argument can be differentiated.
     """
     if not callable(fun):
         raise TypeError(f"fun: expected a callable, got {fun!r}")
@@ -87,15 +87,15 @@ def explain(
     namer = Namer()
     inputs = [namer.give(argument_name(label), None, label, x.ndim) for label, x in zip(labels, leaves)]
     name = _function_name(fun)
-    maker = Maker(namer, check, values, seed, name)
-    part = maker.part(recording, cts, inputs, top=True)
+    builder = Builder(namer, check, values, seed, name)
+    part = builder.part(recording, cts, inputs, top=True)
     outline, loose = groups.tree(part.steps)
     recipe = Recipe(
         fun, primals, tuple(sorted(chosen)), tree_unflatten(store["tree"], cts), part.names, tuple(recording.inputs)
     )
     made = ledger.build(part.steps, recording, xla=_xla_flops(recipe) if xla else None)
     return Explanation(
-        maker.values,
+        builder.values,
         tuple(part.steps),
         outline,
         tuple(recording.inputs),

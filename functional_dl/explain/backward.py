@@ -19,8 +19,8 @@ def sweep(
 
     Args:
       cts: cotangents of the outputs, None for zero.
-      pulled: called as pulled(entry index, equation, out_cts, bars) after each equation's way back.
-      scoped: names the scope "back_i" around the way back of entry i, for a trace of it all to show.
+      pulled: called as pulled(entry index, equation, out_cts, bars) after each equation's pullback.
+      scoped: names the scope "back_i" around the pullback of entry i, so that a trace shows it.
     """
     program, totals = recording.program, {}
     terms: dict[int, list[int | None]] = {}

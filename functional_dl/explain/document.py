@@ -67,9 +67,9 @@ def _step(step: Step) -> list[str]:
         " \\\\\n".join(f"& {formula}" for formula in (step.forward_latex, *step.backward_latex)),
         "\\end{align*}",
     ]
-    for meeting in step.meets:
-        terms = ", ".join("the given cotangent" if t is None else f"step {t}" for t in meeting.terms)
-        lines.append(f"Paths meet: ${meeting.latex}$, from {terms}.")
+    for fan_in in step.fan_ins:
+        terms = ", ".join("the given cotangent" if t is None else f"step {t}" for t in fan_in.terms)
+        lines.append(f"Fan-in sum: ${fan_in.latex}$, from {terms}.")
     if step.body:
         word = f"Its program, {step.trips} times (the last pass):" if step.trips > 1 else "Its program:"
         lines += [word, "\\begin{quote}"]

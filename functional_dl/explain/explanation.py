@@ -48,7 +48,7 @@ class Value:
       summary: of the value; None where values were not asked for.
       ct_summary: of its cotangent; None where it has none.
       kept: whether it is a residual: kept from the forward for the backward sweep.
-      differentiated: whether a cotangent is asked of it, or flows through it.
+      differentiated: whether its cotangent is asked for, or a cotangent flows through it.
       label: the argument's path or the user's own variable, "" where there is none.
       text: the numbers themselves where they are few.
       ct_text: those of the cotangent.
@@ -88,7 +88,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class FanIn:
     """A value whose cotangent is a sum over several paths.
 
     Fields:
@@ -119,10 +119,10 @@ class Step:
       derivation: the rule's docstring, with its mathematics.
       linear: whether the outputs are linear in the differentiated inputs (together).
       flops, backward_flops: floating-point operations.
-      bytes_kept: residuals that are kept for this step's way back (and for no earlier one's).
+      bytes_kept: residuals that are kept for this step's pullback (and for no earlier step's).
       check: None where the step has no derivative, or checks were not asked for.
       body: steps of the program inside a loop or a branch, else empty; of a loop, its last pass.
-      meets: values whose cotangent is complete here, a sum over several paths.
+      fan_ins: values whose cotangent is complete here, a sum over several paths.
       title: the step in a few words, as "h = tanh(z)".
       label: the name of a called function with a derivative of its own, as "softmax", else "".
       trips: how often the body runs (1 where there is no loop).
@@ -145,7 +145,7 @@ class Step:
     bytes_kept: int
     check: Check | None = None
     body: tuple[Step, ...] = ()
-    meets: tuple[Meeting, ...] = ()
+    fan_ins: tuple[FanIn, ...] = ()
     title: str = ""
     label: str = ""
     trips: int = 1
@@ -197,9 +197,10 @@ class Ledger:
     """What the value and its cotangents cost.
 
     Fields:
-      forward_flops, backward_flops: floating-point operations, one an entry of an elementwise operation, as XLA counts.
+      forward_flops, backward_flops: floating-point operations, one per entry of an elementwise operation, as XLA
+        counts.
       ratio: (forward + backward) / forward.
-      residual_bytes: kept from the forward for the backward sweep, arguments and constants left out.
+      residual_bytes: kept from the forward for the backward pass, without arguments and constants.
       peak_bytes: the most that is alive at once, each step run in order and each value dropped after its last use.
       xla_flops: XLA's own count for the compiled program, None where it was not asked for.
       rows: the steps.
@@ -235,7 +236,7 @@ class Explanation:
       groups: the outline; steps in no group are in `loose`.
       inputs, outputs: ids of values: the arguments' leaves, and the result's.
       ledger: costs.
-      source: text of the function, "" where it is not to be had.
+      source: text of the function, "" where it is not available.
       loose: steps that stand in the function itself.
       tree: the outline from the root.
       recipe: what `to_python` and the ledger's XLA count run again.

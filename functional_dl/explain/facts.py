@@ -1,4 +1,4 @@
-"""What is to be said of a step: its operands, its way back, what is kept for it, where paths meet."""
+"""The facts of a step: its operands, its pullback, what is kept for it, its fan-in sums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.aliases import Array
-from functional_dl.explain.explanation import Meeting
+from functional_dl.explain.explanation import FanIn
 from functional_dl.explain.naming import Name
 from functional_dl.explain.program import Entry
 from functional_dl.explain.recording import Recording
@@ -20,7 +20,7 @@ from functional_dl.reverse.program import Residual
 
 def operand(name: Name, value: Any, number: Any, recording: Any) -> str:
     """An operand's LaTeX: constants that are single numbers are written as such."""
-    if number in recording.inputs or any(number in e.out_ids for e in recording.notebook.entries):
+    if number in recording.inputs or any(number in e.out_ids for e in recording.recorder.entries):
         return name.latex
     if jnp.shape(value) == () and hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, np.number):
         return latex.number(np.asarray(value))
@@ -51,16 +51,16 @@ def count_sums(recording: Recording, costs: dict[int, int]) -> None:
 
 def residuals(recording: Recording) -> tuple[set[int], dict[int, int]]:
     """Numbers of the values that are kept, and for each entry the bytes that are kept for it and for none before."""
-    notebook = recording.notebook
+    recorder = recording.recorder
     given = set(recording.inputs)
-    made = {number for entry in notebook.entries for number in entry.out_ids}
+    made = {number for entry in recorder.entries for number in entry.out_ids}
     kept: set[int] = set()
     costs: dict[int, int] = {}
     seen: set[int] = set()
     for equation in recording.program.equations:
         for place in positions(equation):
             value = recording.residuals[place]
-            number = notebook.numbers.get(id(value))
+            number = recorder.numbers.get(id(value))
             if id(value) in seen or (number is not None and (number in given or number not in made)):
                 continue
             seen.add(id(value))
@@ -76,19 +76,19 @@ def positions(equation: Any) -> list[int]:
     return [x.position for x in held if type(x) is Residual]
 
 
-def meetings_of(recording: Recording, names: Any, first: Any, offset: Any) -> dict[int, list[Meeting]]:
-    """For each entry, the values whose cotangent is complete at its way back and is a sum: its outputs, and the inputs
+def fan_ins_of(recording: Recording, names: Any, first: Any, offset: Any) -> dict[int, list[FanIn]]:
+    """For each entry, the values whose cotangent is complete at its pullback and is a sum: its outputs, and the inputs
     of the program that it is the first to use."""
     number_of: dict[int, int] = {}
-    for number, slot in recording.notebook.slot_of.items():
+    for number, slot in recording.recorder.slot_of.items():
         number_of.setdefault(slot, number)
-    made = {number: entry.index for entry in recording.notebook.entries for number in entry.out_ids}
+    made = {number: entry.index for entry in recording.recorder.entries for number in entry.out_ids}
     used: dict[int, int] = {}
-    for entry in recording.notebook.entries:
+    for entry in recording.recorder.entries:
         for number in entry.ins:
             if number is not None:
                 used.setdefault(number, entry.index)
-    found: dict[int, list[Meeting]] = {}
+    found: dict[int, list[FanIn]] = {}
     for slot, origins in recording.terms.items():
         number = number_of.get(slot)
         if number is None or len(origins) < 2:
@@ -103,7 +103,7 @@ def meetings_of(recording: Recording, names: Any, first: Any, offset: Any) -> di
         if count <= 4:
             tex = f"{name} = {' + '.join(f'{plain}^{{({k + 1})}}' for k in range(count))}"
         terms = tuple(None if o is None else first + o for o in origins)
-        found.setdefault(place, []).append(Meeting(offset + number, terms, tex))
+        found.setdefault(place, []).append(FanIn(offset + number, terms, tex))
     return found
 
 

@@ -34,8 +34,8 @@ def peak(recording: Recording) -> int:
     backward a cotangent lives from its first term until the step that made its value has gone back.  Arguments,
     results and the arguments' cotangents stay.
     """
-    entries, notebook = recording.notebook.entries, recording.notebook
-    size = {number: bytes_of(value) for number, value in enumerate(notebook.values)}
+    entries, recorder = recording.recorder.entries, recording.recorder
+    size = {number: bytes_of(value) for number, value in enumerate(recorder.values)}
     always = set(recording.inputs) | set(recording.outputs)
     made = {number for entry in entries for number in entry.out_ids}
     always |= {n for entry in entries for n in entry.ins if n is not None and n not in made}
@@ -59,7 +59,7 @@ def peak(recording: Recording) -> int:
             held.discard(number)
             alive -= size[number]
     cts: dict[int, int] = {}
-    given = {notebook.slot_of.get(n) for n in recording.inputs}
+    given = {recorder.slot_of.get(n) for n in recording.inputs}
     for equation in reversed(recording.program.equations):
         for slot in (*equation.inputs, *equation.outputs):
             if slot is not None and slot not in cts and slot in recording.cts:
@@ -78,10 +78,10 @@ def peak(recording: Recording) -> int:
 
 
 def _kept(recording: Recording) -> tuple[dict[int, int], dict[int, int]]:
-    """For each kept value the entry whose way back reads it last, and the bytes kept that are no values of entries."""
+    """For each kept value the entry whose pullback reads it last, and the bytes kept that are no values of entries."""
     from functional_dl.reverse.program import Residual
 
-    numbers = recording.notebook.numbers
+    numbers = recording.recorder.numbers
     first: dict[int, int] = {}
     extra: dict[int, int] = {}
     seen: set[int] = set()
@@ -108,7 +108,7 @@ def bytes_of(value: Any) -> int:
 
 
 def to_markdown(ledger: Ledger) -> str:
-    """The steps as a table, the dearest marked with their share, and the totals."""
+    """The steps as a table, the most expensive marked with their share, and the totals."""
     total = ledger.forward_flops + ledger.backward_flops
     lines = [
         "| step | | forward | backward | share | kept |",

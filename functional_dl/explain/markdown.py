@@ -52,9 +52,9 @@ def _step(e: Explanation, step: Step, depth: int) -> list[str]:
             f"{quantity(step.backward_flops, 'FLOP')} backward.",
             "",
         ]
-    for meeting in step.meets:
-        terms = ", ".join("the given cotangent" if t is None else f"step {t}" for t in meeting.terms)
-        lines += [f"{inner}Paths meet: $${meeting.latex}$$ from {terms}.", ""]
+    for fan_in in step.fan_ins:
+        terms = ", ".join("the given cotangent" if t is None else f"step {t}" for t in fan_in.terms)
+        lines += [f"{inner}Fan-in sum: $${fan_in.latex}$$ from {terms}.", ""]
     if step.body:
         lines += [f"{inner}Its program" + (f", {step.trips} times (the last pass):" if step.trips > 1 else ":"), ""]
         for below in step.body:

@@ -115,14 +115,14 @@ def name_values(recording: Recording, inputs: list[Name], namer: Namer, function
     A result without a name of its own has the function's.
     """
     names = dict(zip(recording.inputs, inputs))
-    own, bases = assigned(recording.notebook.entries)
-    for number, value in enumerate(recording.notebook.values):
+    own, bases = assigned(recording.recorder.entries)
+    for number, value in enumerate(recording.recorder.values):
         if number not in names and number < first_made(recording):
             names[number] = namer.give("const", _constant_latex(value, namer))
-    for entry in recording.notebook.entries:
+    for entry in recording.recorder.entries:
         for number in entry.ins:
             if number is not None and number not in names:
-                names[number] = namer.give("const", _constant_latex(recording.notebook.values[number], namer))
+                names[number] = namer.give("const", _constant_latex(recording.recorder.values[number], namer))
         for place, number in enumerate(entry.out_ids):
             if number in names:
                 continue
@@ -136,15 +136,15 @@ def name_values(recording: Recording, inputs: list[Name], namer: Namer, function
             else:
                 word = entry.label or BY_PRIMITIVE.get(entry.primitive.name, entry.primitive.name)
                 names[number] = namer.give(word.strip("_"))
-    for number in range(len(recording.notebook.values)):
+    for number in range(len(recording.recorder.values)):
         if number not in names:
-            names[number] = namer.give("const", _constant_latex(recording.notebook.values[number], namer))
+            names[number] = namer.give("const", _constant_latex(recording.recorder.values[number], namer))
     return names
 
 
 def first_made(recording: Recording) -> int:
-    entries = recording.notebook.entries
-    return min(entries[0].out_ids, default=0) if entries else len(recording.notebook.values)
+    entries = recording.recorder.entries
+    return min(entries[0].out_ids, default=0) if entries else len(recording.recorder.values)
 
 
 def _constant_latex(value, namer: Namer) -> str | None:

@@ -78,7 +78,7 @@ def _step(step: Step, texts: dict[str, int]) -> dict[str, Any]:
         "backwardFlops": step.backward_flops,
         "kept": step.bytes_kept,
         "check": None if step.check is None else _check(step.check),
-        "meets": [{"value": m.value, "terms": list(m.terms), "latex": m.latex} for m in step.meets],
+        "fanIns": [{"value": m.value, "terms": list(m.terms), "latex": m.latex} for m in step.fan_ins],
         "trips": step.trips,
         "arguments": list(step.arguments),
         "body": [_step(inner, texts) for inner in step.body],

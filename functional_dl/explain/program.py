@@ -1,8 +1,8 @@
-"""A function as a list of entries, one a primitive applied, each with its own way back.
+"""A function as a list of entries, one a primitive applied, each with its own pullback.
 
-A `Notebook` is the tape of the hand-written reverse mode, which notes besides its equations what they belong to: which
+A `Recorder` is the tape of the hand-written reverse mode, which also notes what its equations belong to: which
 primitive the user's program applied, to which values, where.  Calls of compiled functions are entered (what they call
-is noted in their place), and so are functions of `jax.custom_jvp`, of which the notebook keeps what is needed to apply
+is noted in their place), and so are functions of `jax.custom_jvp`, of which the recorder keeps what is needed to apply
 them again.
 """
 
@@ -35,8 +35,8 @@ class Entry:
     """One primitive applied: outs = primitive(*operands, **params).
 
     Fields:
-      operands, outs: values; an operand that is a number written in the program is no value of the notebook's.
-      ins, out_ids: the operands' and outputs' numbers in the notebook, None for a number written in the program.
+      operands, outs: values; an operand that is a number written in the program is no value of the recorder's.
+      ins, out_ids: the operands' and outputs' numbers in the recorder, None for a number written in the program.
       slots, out_slots: under which their cotangents add up, None for constants.
       path: scopes and functions around it, outermost first, each with what tells it from others of its name.
       frames: the user's frames, innermost first.
@@ -96,7 +96,7 @@ class Place:
     source_info: Any = None
 
 
-class Notebook(Tape):
+class Recorder(Tape):
     """A tape that also notes every primitive that the user's program applies.
 
     Fields:
@@ -246,7 +246,7 @@ class Notebook(Tape):
         return outs, out_slots
 
     def fresh(self, value: Any) -> Any:
-        """The value, or where the notebook knows it already a copy of it: no two numbers share a value."""
+        """The value, or where the recorder knows it already a copy of it: no two numbers share a value."""
         if id(value) not in self.numbers or not is_array(value):
             return value
         return jnp.array(value, copy=True)

@@ -1,4 +1,4 @@
-"""Running a function on a notebook: what is left is a recording."""
+"""Running a function on a recorder, which leaves a recording."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import jax.numpy as jnp
 from jax.extend.core import take_current_trace
 
 from functional_dl.explain import sources
-from functional_dl.explain.program import Notebook, Place
+from functional_dl.explain.program import Place, Recorder
 from functional_dl.jaxprs import traced_function
 from functional_dl.reverse.trace import record
 
 
 @dataclass
 class Recording:
-    """What a run of a function left: notebook, program and residuals, and the numbers of inputs and outputs."""
+    """What a run of a function left: recorder, program and residuals, and the numbers of inputs and outputs."""
 
-    notebook: Notebook
+    recorder: Recorder
     program: Any
     residuals: list[Any]
     inputs: list[int]
@@ -32,46 +32,46 @@ class Recording:
 
 def run(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[bool], stop: Any, scoped: bool = False) -> Any:
     """Runs fun, of flat arrays, returning a flat list; returns the outputs and a Recording."""
-    made: list[Notebook] = []
+    made: list[Recorder] = []
 
     def tape_type(parent, wanted):
-        made.append(Notebook(parent, wanted, stop, scoped))
+        made.append(Recorder(parent, wanted, stop, scoped))
         return made[0]
 
     def noted(*tracers):
-        notebook = made[0]
+        recorder = made[0]
         for value in values:
-            notebook.number(value)
+            recorder.number(value)
         return fun(*tracers), []
 
     outs, _, program, residuals = record(noted, values, active, tape_type=tape_type)
-    notebook = made[0]
+    recorder = made[0]
     outs = list(outs)
-    numbers = [_output_number(notebook, y) for y in outs]
-    inputs = [notebook.numbers[id(v)] for v in values]
-    return outs, Recording(notebook, program, residuals, inputs, numbers, list(program.outputs))
+    numbers = [_output_number(recorder, y) for y in outs]
+    inputs = [recorder.numbers[id(v)] for v in values]
+    return outs, Recording(recorder, program, residuals, inputs, numbers, list(program.outputs))
 
 
 def run_jaxpr(jaxpr: Any, values: Sequence[Any], active: Sequence[bool]) -> Any:
     """As `run`, for a jaxpr: the program inside a loop or branch."""
     with take_current_trace() as parent:
-        notebook = Notebook(parent)
+        recorder = Recorder(parent)
     values = distinct(values)
-    slots: list = [notebook.new_slot() if a else None for a in active]
-    inputs = [notebook.number(v) for v in values]
-    notebook.slot_of |= {i: s for i, s in zip(inputs, slots) if s is not None}
+    slots: list = [recorder.new_slot() if a else None for a in active]
+    inputs = [recorder.number(v) for v in values]
+    recorder.slot_of |= {i: s for i, s in zip(inputs, slots) if s is not None}
     function, file = traced_function(jaxpr)
     users = bool(file) and sources.is_users(file)
-    notebook.entered.append(Place((), [], function if users else "", file if users else ""))
-    outs, out_slots = notebook.replay(jaxpr, values, slots, notebook.noted)
+    recorder.entered.append(Place((), [], function if users else "", file if users else ""))
+    outs, out_slots = recorder.replay(jaxpr, values, slots, recorder.noted)
     outs = [y if hasattr(y, "shape") else jnp.asarray(y) for y in outs]
-    program, residuals = notebook.close(slots, out_slots)
-    numbers = [_output_number(notebook, y) for y in outs]
-    return outs, Recording(notebook, program, residuals, inputs, numbers, list(out_slots))
+    program, residuals = recorder.close(slots, out_slots)
+    numbers = [_output_number(recorder, y) for y in outs]
+    return outs, Recording(recorder, program, residuals, inputs, numbers, list(out_slots))
 
 
-def _output_number(notebook, y) -> int:
-    return notebook.number(y if hasattr(y, "shape") else jnp.asarray(y))
+def _output_number(recorder, y) -> int:
+    return recorder.number(y if hasattr(y, "shape") else jnp.asarray(y))
 
 
 def distinct(values: Sequence[Any]) -> list[Any]:

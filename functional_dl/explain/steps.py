@@ -16,8 +16,8 @@ from functional_dl.explain.explanation import Check, Step, Value
 from functional_dl.explain.facts import (
     bytes,
     count_sums,
+    fan_ins_of,
     is_linear,
-    meetings_of,
     operand,
     residuals,
     title,
@@ -41,7 +41,7 @@ class Part:
     offset: int
 
 
-class Maker:
+class Builder:
     """Makes steps and values out of recordings; numbers of values and steps are unique over all of them."""
 
     def __init__(self, namer: Namer, check: bool, values: bool, seed: int, function: str) -> None:
@@ -54,7 +54,7 @@ class Maker:
     def part(self, recording: Recording, cts: Sequence[Any], inputs: list[Name], top: bool = False) -> Part:
         offset = 0 if top else max(self.values, default=-1) + 1
         first = 0 if top else self.next_step
-        entries = recording.notebook.entries
+        entries = recording.recorder.entries
         self.next_step = first + len(entries)
         pulled: dict[int, dict] = {}
         costs: dict[int, int] = {}
@@ -72,18 +72,18 @@ class Maker:
         kept, kept_bytes = residuals(recording)
         self.enter_values(recording, names, kept, offset)
         paths = groups.paths(entries)
-        found_meetings = meetings_of(recording, names, first, offset)
+        found_fan_ins = fan_ins_of(recording, names, first, offset)
         steps = [
-            self.step(recording, entry, path, names, first, offset, pulled, costs, kept_bytes, found_meetings)
+            self.step(recording, entry, path, names, first, offset, pulled, costs, kept_bytes, found_fan_ins)
             for entry, path in zip(entries, paths)
         ]
         return Part(steps, names, recording, offset)
 
     def enter_values(self, recording: Any, names: Any, kept: Any, offset: Any) -> None:
-        notebook = recording.notebook
-        made = {number for entry in notebook.entries for number in entry.out_ids}
-        used = {number for entry in notebook.entries for number in (*entry.ins, *entry.out_ids)}
-        for number, value in enumerate(notebook.values):
+        recorder = recording.recorder
+        made = {number for entry in recorder.entries for number in entry.out_ids}
+        used = {number for entry in recorder.entries for number in (*entry.ins, *entry.out_ids)}
+        for number, value in enumerate(recorder.values):
             if number not in used and number not in recording.inputs and number not in recording.outputs:
                 continue
             if number in recording.inputs:
@@ -92,7 +92,7 @@ class Maker:
                 role = "output"
             else:
                 role = "intermediate" if number in made else "constant"
-            slot = notebook.slot_of.get(number)
+            slot = recorder.slot_of.get(number)
             ct = recording.cts.get(slot) if slot is not None else None
             aval = jax.typeof(value)
             name = names[number]
@@ -126,7 +126,7 @@ class Maker:
         pulled: Any,
         costs: Any,
         kept_bytes: Any,
-        meetings: Any,
+        fan_ins: Any,
     ) -> Step:
         out_cts = [None if s is None else recording.cts.get(s) for s in entry.out_slots]
         bars = pulled.get(entry.index, {})
@@ -170,7 +170,7 @@ class Maker:
             kept_bytes.get(entry.index, 0),
             self.checked(entry, out_cts, bars),
             body,
-            tuple(meetings.get(entry.index, ())),
+            tuple(fan_ins.get(entry.index, ())),
             title(entry, names),
             entry.label.strip("_"),
             trips,

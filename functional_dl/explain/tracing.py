@@ -75,26 +75,26 @@ class Traced:
                 terms.extend((s, bar) for s, bar in zip(equation.inputs, bars) if s is not None and bar is not None)
 
             outs, bars, recording, marks["tree"] = plan.run(leaves, cts, True, pulled)
-            marks["entries"] = [signature(e) for e in recording.notebook.entries]
+            marks["entries"] = [signature(e) for e in recording.recorder.entries]
             outputs = [
                 ((e.index, j), y)
-                for e in recording.notebook.entries
+                for e in recording.recorder.entries
                 for j, y in enumerate(e.outs)
                 if not is_reference(jax.typeof(y))
             ]
             marks["steps"] = [key for key, _ in outputs]
             made = [y for _, y in outputs]
-            slots = {n: s for n, s in recording.notebook.slot_of.items()}
-            wanted = [(e.index, j) for e in recording.notebook.entries for j in range(len(e.out_ids))]
+            slots = {n: s for n, s in recording.recorder.slot_of.items()}
+            wanted = [(e.index, j) for e in recording.recorder.entries for j in range(len(e.out_ids))]
             found = [
                 (key, recording.cts[slots[n]])
-                for key, n in zip(wanted, [n for e in recording.notebook.entries for n in e.out_ids])
+                for key, n in zip(wanted, [n for e in recording.recorder.entries for n in e.out_ids])
                 if n in slots and slots[n] in recording.cts
             ]
             marks["cts"] = [key for key, _ in found]
             of_slot = {
                 slots[n]: key
-                for key, n in zip(wanted, [n for e in recording.notebook.entries for n in e.out_ids])
+                for key, n in zip(wanted, [n for e in recording.recorder.entries for n in e.out_ids])
                 if n in slots
             }
             of_slot |= {s: ("input", i) for i, n in enumerate(recording.inputs) if (s := slots.get(n)) is not None}

@@ -88,7 +88,7 @@ def integrate(
     missed = apart > 8 * (found.doubt + error + unseen + 1e-12 * found.size)
     error = xp.where(missed, error + apart, error)
     value = mesh.value + ends[0].mass + ends[1].mass
-    code, at = _judge(span, found, mesh, check, ends, missed)
+    code, at = _verdict(span, found, mesh, check, ends, missed)
     bad = ~(xp.isfinite(value) & xp.isfinite(error))
     refused = (code == result.NOT_FINITE) | (code == result.DIVERGES_BELOW) | (code == result.DIVERGES_ABOVE)
     value = xp.where(empty, 0.0, xp.where(bad | nan, xp.nan, sign * value))
@@ -157,7 +157,7 @@ def _at_the_edges(evaluate, mesh: Mesh, g, span: Range):
     return xp.einsum("jek,e,j->k", xp.abs(seen - said), weight, length)
 
 
-def _judge(span: Range, found, mesh: Mesh, check: Check, ends, missed):
+def _verdict(span: Range, found, mesh: Mesh, check: Check, ends, missed):
     """(code, at): the most telling of what was seen."""
     xp = span.xp
     where, _, _ = substitution.to_x(span, check.worst)

@@ -16,7 +16,7 @@ from functional_dl.integrals.integrand import Integrand, integrand
 from functional_dl.integrals.result import Integral
 from functional_dl.precision import double
 
-WAVES = 1e-9  # the relative error from which an infinite integral is tried as an alternating series
+OSCILLATORY = 1e-9  # the relative error from which an infinite integral is tried as an alternating series
 
 
 def integrate(
@@ -36,7 +36,7 @@ def integrate(
     The value is an adaptive Gauss rule's (quadax's Gauss and Kronrod under jit and vmap), after a substitution that
     tames singularities at the ends and infinite ranges.  The error adds up the rule's own estimate, the difference
     from another rule on another subdivision, the rounding of integrand and argument, and what may lie beyond the last
-    node.  Waves that die out slowly towards infinity are summed as an alternating series (not under jit and vmap).
+    node.  An oscillatory tail that decays slowly is summed as an alternating series (not under jit and vmap).
     Features narrower than about the range / samples, that show at none of 2 `samples` places, cannot be seen by any
     rule.
 
@@ -49,8 +49,8 @@ def integrate(
       points: places within the range where f jumps, has a kink or is singular; each piece is integrated on its own.
       args: further arguments of f.
       rtol, atol: `converged` wants every entry's error below max(atol, rtol |value|).  The work done does not depend
-        on them: the value is always taken as far as rounding lets it.
-      samples: half the places at which f is looked at before it is integrated.
+        on them: the value is always computed as accurately as rounding allows.
+      samples: half the number of places at which f is sampled before it is integrated.
       intervals: how many intervals the subdivision may make.
     Returns:
       Integral(value, error, converged, ...), in float64; where it is not converged, `reason` says why.
@@ -59,11 +59,12 @@ def integrate(
       ValueError: a bound is NaN, a point lies outside the range, a tolerance is negative.
       ImportError: quadax is not installed.
     Kinks: kinks and jumps of f are found by bisection, the faster the fewer there are.
-    Numerics: f is evaluated in float64, also where x64 is off.  A divergent integral is refused, a principal value too.
+    Numerics: f is evaluated in float64, also where x64 is off.  A divergent integral or a principal value is
+      reported as not converged.
     Source: Piessens et al. 1983 (QUADPACK); Takahasi and Mori 1974; Cohen, Rodriguez Villegas and Zagier 2000.
     """
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
-    samples, intervals = arguments.whole("samples", samples, 16), arguments.whole("intervals", intervals, 32)
+    samples, intervals = arguments.integer("samples", samples, 16), arguments.integer("intervals", intervals, 32)
     args = tuple(args)
     with double():
         moves = tuple(isinstance(bound, jax.core.Tracer) for bound in (a, b))
@@ -105,18 +106,18 @@ def _pieces(made: Integrand, moves, edges, a, b, args, settings):
 
 
 def _piece(sampler: host.Sampler, lower, upper, settings) -> core.Core:
-    """One piece; where an infinite one has no small error, the sum of its waves may have."""
+    """One piece; where an infinite one has no small error, the sum of its oscillatory tail may have one."""
     found = host.integrate(sampler, lower, upper, settings)
-    if (np.isfinite(lower) and np.isfinite(upper)) or np.all(found.error <= WAVES * np.abs(found.value)):
+    if (np.isfinite(lower) and np.isfinite(upper)) or np.all(found.error <= OSCILLATORY * np.abs(found.value)):
         return found
     halves = [(lower, 0.0), (0.0, upper)] if np.isinf(lower) and np.isinf(upper) else [(lower, upper)]
-    waves = None
+    tail = None
     for start, end in halves:
         half = oscillation.integrate(sampler, start, end, settings)
         if half is None or not np.all(half.error <= found.error):
             return found
-        waves = half if waves is None else _together(waves, half)
-    return waves or found
+        tail = half if tail is None else _together(tail, half)
+    return tail or found
 
 
 def _together(one: core.Core, other: core.Core) -> core.Core:

@@ -82,13 +82,13 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 
 
 class ExpectationGradient(NamedTuple):
-    """An estimate of d/dtheta E f(x), with how far chance may have moved it.
+    """An estimate of d/dtheta E f(x), with its statistical error.
 
     Attributes:
       value, value_error: the mean of f over the samples, and its standard error.
       gradient: the structure of theta.
       standard_error: of every entry of the gradient.
-      variance: of a single sample's estimate, entry by entry: what two estimators are compared by.
+      variance: of a single sample's estimate, entry by entry: the figure by which two estimators are compared.
     """
 
     value: Array
@@ -126,7 +126,7 @@ def expectation_gradient(
     Source: Williams 1992 (score function), Kingma and Welling 2014 (pathwise), Mohamed et al. 2020.
     """
     arguments.function("f", f)
-    samples = arguments.whole("samples", samples, 3)
+    samples = arguments.integer("samples", samples, 3)
     key = arguments.key("key", key)
     if isinstance(distribution, Distribution):
         family = distribution

@@ -74,7 +74,7 @@ def leibniz(
     Returns:
       Integral whose value and error have the structure of theta.
     Raises:
-      TypeError: theta holds something else than floating numbers, f does not return one real number.
+      TypeError: theta holds anything but floating numbers, f does not return one real number.
     """
     arguments.function("f", f)
     with double():

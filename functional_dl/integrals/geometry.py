@@ -31,7 +31,7 @@ def area_under(f: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings: An
 
 
 def area_between(f: Callable[..., Any], g: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings: Any) -> Integral:
-    """The area between two graphs, int_a^b |f - g|: where they cross, every piece counts positive.
+    """The area between two graphs, int_a^b |f - g|: where they cross, every piece counts as positive.
 
     Args:
       f, g: number -> real number.
@@ -98,10 +98,10 @@ def volume_of_revolution(
         about x = c, shells:           2 pi int_a^b |x - c| |f - inner| dx
 
     Args:
-      f: number -> real number: one border of the region.
+      f: number -> real number: one boundary of the region.
       a, b: its ends on the x axis, in either order.
       axis: "x" (the line y = 0), "y" (the line x = 0), or a line such as "y=2" or "x=-1".
-      inner: the other border; the x axis without.
+      inner: the other boundary; the x axis by default.
     Raises:
       ValueError: another axis; the axis cuts the region, so that turning it sweeps a part twice.
     Source: the disc, washer and shell methods of any calculus text.

@@ -57,13 +57,13 @@ def potential_difference(
 
 
 class Attribution(NamedTuple):
-    """Shares of f(x) - f(baseline), one an input.
+    """Shares of f(x) - f(baseline), one per input.
 
     Attributes:
       attributions: the structure of x.
-      gap: sum of attributions - (f(x) - f(baseline)): 0 by completeness, were the integral exact.
+      gap: sum of attributions - (f(x) - f(baseline)): 0 by completeness if the integral is exact.
       converged: |gap| <= tolerance times the scale |f(x)| + |f(baseline)|, and the attributions have settled.
-      change: what the panels' halves still differ from their wholes by, summed over the path.
+      change: the difference that is left between panels and their halves, summed over the path.
       steps: gradients taken along the path.
       reason: why not converged; empty if it is.
     """
@@ -89,25 +89,25 @@ def integrated_gradients(
 
         a_i = (x_i - x'_i) int_0^1 df/dx_i (x' + t (x - x')) dt,        sum_i a_i = f(x) - f(x')
 
-    The path is cut into panels, and a panel is halved until Gauss's rule on its halves says what it says on the whole:
-    a ReLU network's gradient jumps along the path, and the jumps are closed in by bisection.
+    The path is cut into panels, and a panel is halved until Gauss's rule on its halves agrees with the rule on the
+    whole: a ReLU network's gradient jumps along the path, and the jumps are closed in by bisection.
 
     Args:
       f: x -> real number.
       x: an array or pytree of floating numbers.
-      baseline: x', the structure and shapes of x; zeros without.
+      baseline: x', the structure and shapes of x; zeros by default.
       tolerance: relative to |f(x)| + |f(x')|.
       steps, most_steps: gradients along the path, at first and at most.
     Returns:
       Attribution.
     Raises:
       ValueError: the baseline's structure or shapes differ from x's.  TypeError: f does not return one real number.
-    Kinks: the gradient at a kink is JAX's; a path crosses a kink at single points, which count nothing.
+    Kinks: the gradient at a kink is JAX's; a path crosses a kink at single points, which have measure zero.
     Source: Sundararajan, Taly and Yan 2017.
     """
     arguments.function("f", f)
     allowed = definite.tolerance("tolerance", tolerance)
-    steps, most_steps = arguments.whole("steps", steps, COST), arguments.whole("most_steps", most_steps, COST)
+    steps, most_steps = arguments.integer("steps", steps, COST), arguments.integer("most_steps", most_steps, COST)
     baseline = tree.zeros_like(x) if baseline is None else baseline
     _alike(x, baseline)
     _one_number(f, x)
@@ -211,7 +211,7 @@ def smooth_grad(f: Callable[..., Any], x: PyTree, key: Key, *, noise: float, sam
     It is the gradient of f smoothed by a Gaussian of that width.  Source: Smilkov et al. 2017.
     """
     arguments.function("f", f)
-    noise, samples = definite.tolerance("noise", noise), arguments.whole("samples", samples, 2)
+    noise, samples = definite.tolerance("noise", noise), arguments.integer("samples", samples, 2)
     key = arguments.key("key", key)
     leaves, structure = jax.tree_util.tree_flatten(x)
     for name, leaf in zip(tree.path_names(x), leaves):

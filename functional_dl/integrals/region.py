@@ -39,12 +39,12 @@ def integrate_region(
         bounds = [(-1, 1), (lambda x: -sqrt(1 - x**2), lambda x: sqrt(1 - x**2)),
                   (lambda x, y: -sqrt(1 - x**2 - y**2), lambda x, y: sqrt(1 - x**2 - y**2))]
 
-    A product rule, with as many nodes on each axis as lines through the region ask for: Gauss's, or the double
+    A product rule, with as many nodes on each axis as lines through the region require: Gauss's, or the double
     exponential one where ends are singular or infinite.  Its error is the difference from a product rule of other
     nodes, plus rounding; and randomised quasi-random points must agree.  Where lines do not settle (peaks, jumps and
     kinks inside), or a product has too many nodes, f is approximated by factors of one variable each, on panels that
     end at the kinks and jumps found; their integral is exact, and the mean of the rest over such points is added, with
-    an error of eight standard errors of 16 replicates and of what no point can have seen.
+    an error of eight standard errors of 16 replicates plus a term for what no point can have seen.
 
     Args:
       f: x_1, ..., x_d, *args -> number, array or pytree of them; JAX operations on float64 numbers.
@@ -63,7 +63,7 @@ def integrate_region(
     """
     arguments.function("f", f)
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
-    evaluations = arguments.whole("evaluations", evaluations, 10_000)
+    evaluations = arguments.integer("evaluations", evaluations, 10_000)
     with double():
         limits, infinite = _limits(bounds)
         if len(limits) == 1:

@@ -35,7 +35,7 @@ class Integral:
 
     Attributes:
       value: the integral, in the structure of what the integrand returns; float64, or complex128.
-      error: a bound on |value - integral|, entry by entry in the same structure; meant to be understated nowhere that
+      error: a bound on |value - integral|, entry by entry in the same structure; meant never to be too small where
         `converged` holds.  Infinite where nothing can be said.
       converged: whether every entry's error is within max(atol, rtol |value|) and nothing suspicious was seen.
       code: why not, as a number (see `reason`).

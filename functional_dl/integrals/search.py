@@ -21,7 +21,7 @@ APART = 4  # samples between two features
 GOLDEN = (np.sqrt(5.0) - 1) / 2
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What the samples say."""
 
     t_lower: Any  # the part of the t axis where the integrand can be evaluated
@@ -34,7 +34,7 @@ class Found(NamedTuple):
     hole_at: Any  # and where (x)
 
 
-def sample(evaluate: Callable[..., Any], span: Range, count: int) -> Found:
+def sample(evaluate: Callable[..., Any], span: Range, count: int) -> SearchResult:
     """Sample `evaluate: t (n,) -> (values (n, K), finite (n,))` at `count` places twice over."""
     xp = span.xp
     t_lower, t_upper = substitution.limits(span)
@@ -53,7 +53,7 @@ def sample(evaluate: Callable[..., Any], span: Range, count: int) -> Found:
     bend = xp.sort(xp.abs(rows[1:-1] - (rows[2:] + rows[:-2]) / 2), axis=0)[-64:]
     # a jump costs the rule half a step of it, and each jump shows as a bend of two samples
     doubt = 4 * xp.abs(whole - half) + 2 * step * xp.sum(bend, axis=0)
-    return Found(t_lower, t_upper, breaks, xp.sum(xp.abs(rows), axis=0) * step, whole, doubt, hole, hole_at)
+    return SearchResult(t_lower, t_upper, breaks, xp.sum(xp.abs(rows), axis=0) * step, whole, doubt, hole, hole_at)
 
 
 def _signs(n):

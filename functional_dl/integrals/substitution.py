@@ -78,7 +78,7 @@ def limits(span: Range) -> tuple[Array, Array]:
     eps = np.finfo(np.float64).eps
     gap_a = xp.minimum(2.0**14 * eps * xp.abs(a), width / 16)
     gap_b = xp.minimum(2.0**14 * eps * xp.abs(b), width / 16)
-    # not the same on both sides, so that no node of a symmetric rule falls on the middle of the range
+    # not the same on both sides, so that no node of a symmetric rule is at the middle of the range
     t_lower = xp.where(finite, -0.9987 * furthest_finite, -0.9987 * furthest)
     t_upper = xp.where(finite, 0.9991 * furthest_finite, 0.9991 * furthest)
     scale_a, scale_b = xp.where(finite, gap_a / width, gap_a), xp.where(finite, gap_b / width, gap_b)

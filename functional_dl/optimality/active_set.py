@@ -1,4 +1,4 @@
-r"""Newton's method on the conditions of Karush, Kuhn and Tucker written as equations: the sharp end of a rough method.
+r"""Newton's method on the KKT conditions written as equations: it polishes a rough method's result.
 
     grad L = 0,    h = 0,    min(mu_i, -g_i) = 0:    g_i = 0 where mu_i + g_i > 0 (active), mu_i = 0 elsewhere.
 
@@ -19,31 +19,31 @@ from functional_dl.optimality.scaled import Scaled, kkt_error
 STEPS = 20
 
 
-def sharpen(scaled: Scaled, x: Array, y: Array, tolerance: Any) -> tuple[Array, Array, Scalar]:
+def polish(scaled: Scaled, x: Array, y: Array, tolerance: Any) -> tuple[Array, Array, Scalar]:
     """(x, y, KKT error) no worse than what came; pure, under jit and vmap."""
     n, p, k = x.size, scaled.p, y.size
     equality = jnp.arange(k) < p
 
     def conditions(x, y):
-        values, slopes = scaled.look(x)
+        values, jacobian = scaled.values_and_jacobian(x)
         active = equality | (y + values[1:] > 0)
-        residual = jnp.concatenate([slopes[0] + y @ slopes[1:], jnp.where(active, values[1:], y)])
-        return residual, active, values, slopes
+        residual = jnp.concatenate([jacobian[0] + y @ jacobian[1:], jnp.where(active, values[1:], y)])
+        return residual, active, values, jacobian
 
     def size(x, y):
         residual = conditions(x, y)[0]
         return jnp.where(jnp.all(jnp.isfinite(residual)), jnp.linalg.norm(residual), jnp.inf)
 
     def error(x, y):
-        found = kkt_error(scaled, *scaled.look(x), y)
+        found = kkt_error(scaled, *scaled.values_and_jacobian(x), y)
         return jnp.where(jnp.isfinite(found), found, jnp.inf)
 
     def body(carry):
         x, y, best, count = carry
-        residual, active, _, slopes = conditions(x, y)
-        rows = jnp.where(active[:, None], slopes[1:], 0.0)
+        residual, active, _, jacobian = conditions(x, y)
+        rows = jnp.where(active[:, None], jacobian[1:], 0.0)
         low = jnp.concatenate([rows, jnp.diag(jnp.where(active, 0.0, 1.0)).astype(x.dtype)], axis=1)
-        matrix = jnp.concatenate([jnp.concatenate([scaled.curvature(x, y), slopes[1:].T], axis=1), low])
+        matrix = jnp.concatenate([jnp.concatenate([scaled.lagrangian_hessian(x, y), jacobian[1:].T], axis=1), low])
         sound = jnp.all(jnp.isfinite(matrix)) & jnp.all(jnp.isfinite(residual))
         matrix, right = jnp.where(sound, matrix, 0.0), jnp.where(sound, residual, 0.0)
         move = -jnp.linalg.pinv(matrix, rtol=1e-11) @ right

@@ -28,18 +28,19 @@ from functional_dl.optimality.verdict import LIMIT, Certificate, activity, expla
 
 
 def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
-    """Judge a point: is it a KKT point, and a minimum?
+    """Checks a point: is it a KKT point, and a minimum?
 
     Args:
-      x: the point; lam, mu: multipliers as for kkt_residuals.  Where a constraint has none given, both are found anew
-        by non-negative least squares on the active constraints.
+      x: the point; lam, mu: multipliers as for kkt_residuals.  Where equalities or inequalities exist
+        and theirs are not given, both are estimated by non-negative least squares on the active constraints.
       tolerance: for each residual (scaled, see KKTResiduals).
     Returns:
       Certificate.  It runs outside jit: its verdict is in words.
     Raises:
       ValueError: tolerance is not positive, or multipliers do not fit.
     Numerics: with more than problem.LARGE variables no matrix is formed but the rows of active general constraints, and
-      second order is told from Hessian-vector products (certificate_large.py); what they leave open is "undecided".
+      the second-order conditions are checked by Hessian-vector products (certificate_large.py); what they leave open
+      is "undecided".
     """
     arguments.positive("tolerance", tolerance)
     flat = flatten(problem, x)
@@ -63,16 +64,18 @@ def certify_flat(
     """certify over vectors; lam or mu may be None.  `compiled` is what evaluate(flat) returned, to use it again."""
     if flat.large:
         return certify_large(flat, x, lam, mu, tolerance, compiled)
-    values, judge, hessian = compiled or evaluate(flat)
-    f, slope, h, dh, g, dg = (np.asarray(v, float) for v in values(x))
+    values, residuals_at, hessian = compiled or evaluate(flat)
+    f, gradient, h, dh, g, dg = (np.asarray(v, float) for v in values(x))
     lengths = np.linalg.norm(dg, axis=1)
     if (lam is None and h.size) or (mu is None and g.size):
-        # judged with the smallest active set that is complete within the tolerance, or with the wider one
+        # examined with the smallest active set that is complete within the tolerance, or with the wider one
         close = np.abs(g) <= 10 * tolerance * (1 + lengths)
-        lam, mu = estimate(slope, dh, dg, close) if np.all(np.isfinite(slope)) else (np.zeros(h.size), np.zeros(g.size))
+        lam, mu = (
+            estimate(gradient, dh, dg, close) if np.all(np.isfinite(gradient)) else (np.zeros(h.size), np.zeros(g.size))
+        )
     lam = np.zeros(h.size) if lam is None else np.asarray(lam, float)
     mu = np.zeros(g.size) if mu is None else np.asarray(mu, float)
-    found = judge(x, lam.astype(x.dtype), mu.astype(x.dtype))
+    found = residuals_at(x, lam.astype(x.dtype), mu.astype(x.dtype))
     failed = [name for name, value in found._asdict().items() if not float(value) <= tolerance]
     strong, weak = activity(g, mu, lengths, tolerance)
     rows = np.concatenate([dh, dg[strong], dg[weak]])
@@ -86,7 +89,7 @@ def certify_flat(
         regular = _rank(rows) == len(rows)
         second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], regular, tolerance)
     size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
-    limit = finite and not failed and not mfcq and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0))
+    limit = finite and not failed and not mfcq and loose * size_of > 0.03 * (1 + np.max(np.abs(gradient), initial=0))
     if finite and not failed and second in ("strict minimum", "necessary"):
 
         def lagrangian(at):
@@ -94,7 +97,9 @@ def certify_flat(
             beyond = np.any(g > 0.1 * np.linalg.norm(np.asarray(at) - np.asarray(x)))
             return np.inf if beyond or not np.isfinite(f) else float(f + lam @ h + mu @ g)
 
-        if _falls_on(lagrangian, x, slope + lam @ dh + mu @ dg, curvature, np.concatenate([dh, dg[strong | weak]])):
+        if _keeps_decreasing(
+            lagrangian, x, gradient + lam @ dh + mu @ dg, curvature, np.concatenate([dh, dg[strong | weak]])
+        ):
             second = "not a minimum"
     passed = finite and not failed and not limit and second != "not a minimum"
     reason = LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance)
@@ -109,9 +114,9 @@ def evaluate(flat: Any) -> Any:
         return programs(flat)
 
     def values(x):
-        f, slope = jax.value_and_grad(flat.objective)(x)
+        f, gradient = jax.value_and_grad(flat.objective)(x)
         h, g = flat.equalities, flat.inequalities
-        return f, slope, h(x), jax.jacrev(h)(x), g(x), jax.jacrev(g)(x)
+        return f, gradient, h(x), jax.jacrev(h)(x), g(x), jax.jacrev(g)(x)
 
     def lagrangian(x, lam, mu):
         return flat.objective(x) + lam @ flat.equalities(x) + mu @ flat.inequalities(x)
@@ -119,8 +124,8 @@ def evaluate(flat: Any) -> Any:
     return jax.jit(values), jax.jit(lambda x, lam, mu: residuals(flat, x, lam, mu)), jax.jit(jax.hessian(lagrangian))
 
 
-def _falls_on(lagrangian, x, slope, hessian, held):
-    """Whether the Lagrangian falls on along an eigenvector of the reduced Hessian."""
+def _keeps_decreasing(lagrangian, x, gradient, hessian, held):
+    """Whether the Lagrangian keeps decreasing along an eigenvector of the reduced Hessian."""
     basis = _null(held, hessian.shape[0])
     if basis.shape[1] == 0:
         return False
@@ -129,7 +134,7 @@ def _falls_on(lagrangian, x, slope, hessian, held):
     change = lambda step: lagrangian(x + jax.numpy.asarray(step, x.dtype)) - here
     reach = float(np.linalg.norm(x))
     return any(
-        falls_along(change, here, vector, value, slope @ vector, size, reach)
+        falls_along(change, here, vector, value, gradient @ vector, size, reach)
         for value, vector in zip(values, (basis @ vectors).T, strict=True)
     )
 
@@ -195,8 +200,8 @@ def _second_order(hessian, strong, weak, licq, tolerance):
     if wide >= -zero:
         return "necessary"
     narrow, _ = _curvature(hessian, _null(np.concatenate([strong, weak]), n))
-    slopes = weak @ direction
-    in_cone = np.all(slopes <= 0) or np.all(slopes >= 0)
+    along = weak @ direction
+    in_cone = np.all(along <= 0) or np.all(along >= 0)
     if licq and (narrow < -zero or in_cone):
         return "not a minimum"
     return "undecided"

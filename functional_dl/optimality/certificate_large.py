@@ -1,7 +1,8 @@
 r"""A certificate for many variables: no matrix but the rows of active general constraints.
 
-The rules are those of certificate.py; what they need is had otherwise.  Lengths of gradients and multiplied rows come
-from backward passes, bounds at their limits are eliminated (qualification.py), the least curvature on
+The rules are those of certificate.py; what they need is computed without forming a matrix.  Lengths of gradients
+and multiplied rows come from backward passes, bounds at their limits are eliminated (qualification.py), the least
+curvature on
 
     Z = {d: d_i = 0 at strongly active bounds, rows of strongly active general constraints times d = 0}
 
@@ -26,15 +27,15 @@ from functional_dl.optimality.verdict import LIMIT, Certificate, activity, expla
 
 NUMBERS = 2**26  # of rows of general constraints that are formed, at the most
 TOO_MANY = "with so many general constraints active, qualifications and curvature are not decided"
-DRAWS = 16  # random signs by which the size of the Hessian's rows is judged
+DRAWS = 16  # random signs by which the size of the Hessian's rows is estimated
 
 
 class Programs(NamedTuple):
     """What is compiled for a problem: values, derivatives, and products, as functions of x and multipliers."""
 
-    look: Callable[..., Any]  # x -> f, its gradient, h, g, lengths of the gradients of h and g
-    peek: Callable[..., Any]  # x -> f, h, g
-    judge: Callable[..., Any]
+    values_and_gradients: Callable[..., Any]  # x -> f, its gradient, h, g, lengths of the gradients of h and g
+    values: Callable[..., Any]  # x -> f, h, g
+    residuals: Callable[..., Any]
     combined: Callable[..., Any]
     block: Callable[..., Any]
     product: Callable[..., Any]
@@ -42,9 +43,9 @@ class Programs(NamedTuple):
 
 
 def programs(flat: Any) -> Programs:
-    def look(x):
-        f, slope = jax.value_and_grad(flat.objective)(x)
-        return f, slope, flat.equalities(x), flat.inequalities(x), *norms(flat, x)
+    def values_and_gradients(x):
+        f, gradient = jax.value_and_grad(flat.objective)(x)
+        return f, gradient, flat.equalities(x), flat.inequalities(x), *norms(flat, x)
 
     def product(point, v):
         def lagrangian(x):
@@ -53,7 +54,7 @@ def programs(flat: Any) -> Programs:
         return jax.jvp(jax.grad(lagrangian), (point[0],), (v,))[1]
 
     return Programs(
-        jax.jit(look),
+        jax.jit(values_and_gradients),
         jax.jit(lambda x: (flat.objective(x), flat.equalities(x), flat.inequalities(x))),
         jax.jit(lambda *point_and_norms: measured(flat, *point_and_norms)),
         jax.jit(lambda x, lam, mu: combined(flat, x, lam, mu)),
@@ -82,7 +83,7 @@ class Parts(NamedTuple):
 def certify_large(flat: Any, x: Array, lam: Any, mu: Any, tolerance: Any, compiled: Any = None) -> Certificate:
     """certify over vectors; lam or mu may be None.  `compiled` is what programs(flat) returned, to use it again."""
     compiled = compiled or programs(flat)
-    f, slope, h, g, norms_h, norms_g = (np.asarray(v, float) for v in compiled.look(x))
+    f, gradient, h, g, norms_h, norms_g = (np.asarray(v, float) for v in compiled.values_and_gradients(x))
     below, above = flat.bounded()
     parts = Parts(x.size, g.size - below.size - above.size, below, above)
 
@@ -96,16 +97,16 @@ def certify_large(flat: Any, x: Array, lam: Any, mu: Any, tolerance: Any, compil
     if (lam is None and h.size) or (mu is None and g.size):
         lam, mu = np.zeros(h.size), np.zeros(g.size)
         close = np.abs(g) <= 10 * tolerance * (1 + norms_g)
-        sound = all(np.all(np.isfinite(v)) for v in (slope, norms_h, norms_g))
+        sound = all(np.all(np.isfinite(v)) for v in (gradient, norms_h, norms_g))
         held = held_by(close) if sound else None
         if held is not None:
-            lam, of_own, low, high = estimate_bounded(slope, held)
+            lam, of_own, low, high = estimate_bounded(gradient, held)
             mu[np.flatnonzero(close[: parts.general])] = of_own
             mu[parts.general :] = np.concatenate([low[below], high[above]])
     lam = np.zeros(h.size) if lam is None else np.asarray(lam, float)
     mu = np.zeros(g.size) if mu is None else np.asarray(mu, float)
     point = tuple(jnp.asarray(part, x.dtype) for part in (x, lam, mu))
-    found = compiled.judge(*point, *(jnp.asarray(part, x.dtype) for part in (norms_h, norms_g)))
+    found = compiled.residuals(*point, *(jnp.asarray(part, x.dtype) for part in (norms_h, norms_g)))
     failed = [name for name, value in found._asdict().items() if not float(value) <= tolerance]
     strong, weak = activity(g, mu, norms_g, tolerance)
     notes, second, licq, mfcq, limit, unsure = [], "undecided", False, False, False, False
@@ -118,7 +119,7 @@ def certify_large(flat: Any, x: Array, lam: Any, mu: Any, tolerance: Any, compil
         mfcq = licq or qualification.mfcq(held, loose)
         if mfcq is None:
             notes.append("whether MFCQ holds was not decided in time")
-    if finite and not (failed or mfcq) and loose * size_of > 0.03 * (1 + np.max(np.abs(slope), initial=0)):
+    if finite and not (failed or mfcq) and loose * size_of > 0.03 * (1 + np.max(np.abs(gradient), initial=0)):
         unsure = held is None or mfcq is None
         limit = not unsure
     if held is not None and not failed:
@@ -129,7 +130,7 @@ def certify_large(flat: Any, x: Array, lam: Any, mu: Any, tolerance: Any, compil
         if surely is not held:
             wide = qualification.null_space(surely, *qualification.singular(surely.rows, surely.free))
         cone = Cone(wide, narrow, rest, qualification.licq(held, values))
-        second = _second_order(compiled, point, cone, slope, f + lam @ h + mu @ g, tolerance, notes)
+        second = _second_order(compiled, point, cone, gradient, f + lam @ h + mu @ g, tolerance, notes)
     if finite and held is None:
         notes.append(TOO_MANY)
     if unsure:
@@ -170,8 +171,8 @@ class Cone(NamedTuple):
         return self.wide.dimension == self.narrow.dimension
 
 
-def _second_order(compiled, point, cone: Cone, slope, here, tolerance, notes) -> str:
-    """The verdict on the critical cone, and whether the Lagrangian falls on where its model says that it does not."""
+def _second_order(compiled, point, cone: Cone, gradient, here, tolerance, notes) -> str:
+    """The verdict on the critical cone, and on the Lagrangian itself where its model says that it does not decrease."""
     size = _size(compiled, point)
     if not np.isfinite(size):
         return "undecided"
@@ -194,8 +195,8 @@ def _second_order(compiled, point, cone: Cone, slope, here, tolerance, notes) ->
         )
         second = "undecided"
     inner = outer if cone.is_space or outer.upper >= 1e-2 * size else search(cone.narrow)
-    falls_on = _falls_on(compiled, point, inner.directions, cone.narrow, slope, here, size)
-    return "not a minimum" if falls_on else second
+    decreasing = _keeps_decreasing(compiled, point, inner.directions, cone.narrow, gradient, here, size)
+    return "not a minimum" if decreasing else second
 
 
 def _curvature(compiled, point, d) -> float:
@@ -211,18 +212,18 @@ def _size(compiled, point) -> float:
     return float(np.sqrt(np.max(square, initial=0.0) / DRAWS))
 
 
-def _falls_on(compiled, point, directions, space, slope, here, size) -> bool:
+def _keeps_decreasing(compiled, point, directions, space, gradient, here, size) -> bool:
     """Try the directions of least curvature and that of the remaining gradient, as certificate.py tries them all."""
     x = np.asarray(point[0], float)
     lam, mu = (np.asarray(part, float) for part in point[1:])
-    remaining = slope + sum(np.asarray(part, float) for part in compiled.combined(*point))
+    remaining = gradient + sum(np.asarray(part, float) for part in compiled.combined(*point))
     along = space.project(remaining)
     length = np.linalg.norm(along)
     if length > 0:
         directions = np.concatenate([directions, along[None] / length])
 
     def change(step):
-        f, h, g = (np.asarray(v, float) for v in compiled.peek(jnp.asarray(x + step, point[0].dtype)))
+        f, h, g = (np.asarray(v, float) for v in compiled.values(jnp.asarray(x + step, point[0].dtype)))
         beyond = np.any(g > 0.1 * np.linalg.norm(step))
         return np.inf if beyond or not np.isfinite(f) else float(f + lam @ h + mu @ g) - here
 

@@ -3,7 +3,7 @@ r"""The inverse of a Cholesky factor, of many small matrices at a time.
     K = L L',  M = L^-1;   K = [K1 B'; B K2]  =>  C = B M1',   K2 - C C' = L2 L2',  M = [M1 0; -M2 C M1 M2].
 
 Two products with M take the place of two triangular solves; one refinement makes up for the digits that an explicit
-inverse loses. A call of LAPACK costs more than its arithmetic where n is small, so up to LEAF rows the lanes are put
+inverse loses. A call of LAPACK costs more than its arithmetic where n is small, so up to LEAF rows the batch is put
 last and the elimination is written out, each line one operation on all of them. Up to MOST rows halves are put
 together by products; beyond, LAPACK is used.
 
@@ -41,7 +41,7 @@ def _many(size, batched, K):
 
 
 def _halves(K):
-    """(lanes, n, n), by products of halves."""
+    """(batch, n, n), by products of halves."""
     n = K.shape[-1]
     if n <= LEAF:
         return jnp.moveaxis(_eliminated(jnp.moveaxis(K, 0, 2)), 2, 0)
@@ -56,7 +56,7 @@ def _halves(K):
 
 
 def _eliminated(K):
-    """(n, n, lanes): columns of L, then rows of M, m_i = (e_i - sum_(k < i) L_ik m_k) / L_ii."""
+    """(n, n, batch): columns of L, then rows of M, m_i = (e_i - sum_(k < i) L_ik m_k) / L_ii."""
     n, columns, pivots, rows = len(K), [], [], []
     for k in range(n):
         column = K[k:, k]

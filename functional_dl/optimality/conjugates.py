@@ -85,7 +85,7 @@ def _inside(condition, value):
 
 
 def _slack(u):
-    """What a border is widened by for rounding."""
+    """What a boundary is widened by for rounding."""
     return 8 * jnp.finfo(jnp.result_type(u)).eps
 
 
@@ -123,7 +123,7 @@ CONJUGATES: dict[str, Conjugate] = {
     "positive_part": Conjugate(
         lambda x: jnp.maximum(x, 0.0),
         lambda u: _inside((u >= -_slack(u)) & (u <= 1 + _slack(u)), jnp.zeros_like(u)),
-        lambda x: (x > 0).astype(x.dtype), _LINE, False, "the slopes of max(x, 0) are [0, 1]: its indicator",
+        lambda x: (x > 0).astype(x.dtype), _LINE, False, "the subgradients of max(x, 0) fill [0, 1]: its indicator",
     ),
     "hinge": Conjugate(
         lambda x: jnp.maximum(1 - x, 0.0), lambda u: _inside((u <= _slack(u)) & (u >= -1 - _slack(u)), u),
@@ -188,6 +188,6 @@ CONJUGATES: dict[str, Conjugate] = {
         lambda x: jnp.max(x, -1),
         lambda u: _inside(jnp.all(u >= -_slack(u), -1) & (jnp.abs(jnp.sum(u, -1) - 1) <= u.shape[-1] * _slack(u)), 0.0),
         lambda x: jax.nn.one_hot(jnp.argmax(x, -1), x.shape[-1], dtype=x.dtype), _LINE, True,
-        "the slopes of max are the simplex: its indicator",
+        "the subgradients of max fill the simplex: its indicator",
     ),
 }  # fmt: skip

@@ -80,7 +80,7 @@ def is_convex(
     for name, given in (("f", f), ("sampler", sampler)):
         arguments.function(name, given)
     key = arguments.key("key", key)
-    points, chords = arguments.whole("points", points), arguments.whole("chords", chords)
+    points, chords = arguments.integer("points", points), arguments.integer("chords", chords)
     with double():
         first, unravel = ravel_pytree(_doubled(sampler(key)))
         flat = _flat_function(f, unravel)

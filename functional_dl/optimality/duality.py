@@ -33,7 +33,7 @@ def dual_function(problem: Problem, x0: PyTree) -> Callable[..., Scalar]:
       problem: Problem.  f, h and g need two derivatives.  Bounds count as inequalities, with multipliers of their own.
       x0: a real pytree in the functions' domain, where the search for the infimum begins.
     Returns:
-      q(eq_multipliers=None, ineq_multipliers=None), None standing for zeros.  -inf where the Lagrangian falls without
+      q(eq_multipliers=None, ineq_multipliers=None); None stands for zeros.  -inf where the Lagrangian falls without
       bound, and where a mu is negative (no bound holds there); nan where the search fails.  Runs under jit and vmap;
       jax.grad gives (h(x*), g(x*)), a supergradient.
     Raises:
@@ -72,22 +72,22 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
         parts = jax.grad(flat.objective)(x), lam @ jax.jacrev(flat.equalities)(x), mu @ jax.jacrev(flat.inequalities)(x)
         return 1 + sum(largest(part) for part in parts)
 
-    def look(x):
+    def model(x):
         """Value, gradient, spectrum, and whether x is a minimum of second order within rounding."""
-        value, slope = jax.value_and_grad(lagrangian)(x)
-        curvature = jax.hessian(lagrangian)(x)
-        values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(curvature), curvature, 0.0))
-        flat_enough = largest(slope) <= STATIONARY * size(x)
-        # A gradient that vanishes only as x grows (log x) is told from one that vanishes at a point by slope . x.
-        settled = flat_enough & (jnp.sum(jnp.abs(slope * x)) <= 1e-9 * (1 + jnp.abs(value)))
+        value, gradient = jax.value_and_grad(lagrangian)(x)
+        hessian = jax.hessian(lagrangian)(x)
+        values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(hessian), hessian, 0.0))
+        flat_enough = largest(gradient) <= STATIONARY * size(x)
+        # A gradient that vanishes only as x grows (log x) is told from one that vanishes at a point by gradient . x.
+        settled = flat_enough & (jnp.sum(jnp.abs(gradient * x)) <= 1e-9 * (1 + jnp.abs(value)))
         bent = values[0] < -1e-8 * (largest(values) + jnp.finfo(x.dtype).tiny)
-        return value, slope, values, vectors, settled, bent
+        return value, gradient, values, vectors, settled, bent
 
     def body(carry):
         x, damping, _, count = carry
-        value, slope, values, vectors, settled, bent = look(x)
-        step = -vectors @ ((vectors.T @ slope) / (jnp.abs(values) + damping))
-        down = vectors[:, 0] * jnp.where(vectors[:, 0] @ slope > 0, -1.0, 1.0).astype(x.dtype)
+        value, gradient, values, vectors, settled, bent = model(x)
+        step = -vectors @ ((vectors.T @ gradient) / (jnp.abs(values) + damping))
+        down = vectors[:, 0] * jnp.where(vectors[:, 0] @ gradient > 0, -1.0, 1.0).astype(x.dtype)
         step = jnp.where(settled & bent, down * (1 + jnp.linalg.norm(x)) / (1 + damping), step)
         after = lagrangian(x + step)
         better = after < value
@@ -102,9 +102,9 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
 
     start = flat.x0, jnp.full((), 1e-6, flat.x0.dtype), jnp.zeros((), bool), jnp.zeros((), int)
     x, _, done, _ = lax.while_loop(going, body, start)
-    value, slope, _, _, _, bent = look(x)
+    value, gradient, _, _, _, bent = model(x)
     # Rounding may stop the descent a little above the tolerance.
-    stalled = (largest(slope) <= 1e4 * STATIONARY * size(x)) & ~bent & (largest(x) < jnp.sqrt(FAR))
+    stalled = (largest(gradient) <= 1e4 * STATIONARY * size(x)) & ~bent & (largest(x) < jnp.sqrt(FAR))
     fell = (value <= -FAR) | (largest(x) >= FAR)
     return x, jnp.where(done, 0, jnp.where(fell, 1, jnp.where(stalled, 0, 2)))
 
@@ -136,7 +136,7 @@ def dual_ascent(
       ValueError: steps is not positive.
     Source: Shor 1985; Boyd, Xiao and Mutapcic 2003.
     """
-    steps = arguments.whole("steps", steps)
+    steps = arguments.integer("steps", steps)
     flat = flatten(problem, x0)
     dual = dual_function(problem, x0)
     at = rate if callable(rate) else lambda _: jnp.asarray(rate, flat.x0.dtype)

@@ -1,4 +1,4 @@
-r"""A convex quadratic program whose constraints may be violated at a price: it always has a solution.
+r"""A convex quadratic program whose constraints may be violated for a penalty: it always has a solution.
 
     min_d  d' W d / 2 + q . d + nu sum_eq |r + J d| + nu sum_ineq (r + J d)+,      W positive definite.
 

@@ -18,7 +18,7 @@ def __dir__() -> list[str]:  # what dir() and completion show
 
 
 class FirstOrder(NamedTuple):
-    """What a first-order method ended with.
+    """The result of a first-order method.
 
     Fields:
       x: the last point.
@@ -62,9 +62,9 @@ def proximal_gradient(
     Source: Beck and Teboulle 2009 (FISTA with backtracking); O'Donoghue and Candes 2015 (restart by the gradient).
     """
     value_and_grad = jax.value_and_grad(f)
-    slope = tree.norm(jax.grad(f)(x0))
-    limit = tolerance * (1 + slope)
-    eps = jnp.finfo(slope.dtype).eps
+    gradient_norm = tree.norm(jax.grad(f)(x0))
+    limit = tolerance * (1 + gradient_norm)
+    eps = jnp.finfo(gradient_norm.dtype).eps
 
     def attempt(y, value, gradient, s):
         z = prox(tree.add_scaled(y, -s, gradient), s)
@@ -96,8 +96,8 @@ def proximal_gradient(
         t_next = jnp.where(against, 1.0, t_next)
         return k + 1, z, tree.add_scaled(z, pace, move), t_next, s * 1.25, residual
 
-    one = jnp.ones_like(slope)
-    start = (jnp.zeros((), int), x0, x0, one, first_step * one, jnp.full_like(slope, jnp.inf))
+    one = jnp.ones_like(gradient_norm)
+    start = (jnp.zeros((), int), x0, x0, one, first_step * one, jnp.full_like(gradient_norm, jnp.inf))
     k, x, _, _, s, _ = lax.while_loop(lambda state: (state[0] < steps) & ~(state[5] <= limit), body, start)
     z, s = line_search(x, s)
     residual = tree.norm(tree.subtract(x, z)) / s

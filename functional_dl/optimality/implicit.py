@@ -37,7 +37,7 @@ def solution_map(
       problem_of_theta: pure; theta, a pytree of real floating arrays, may enter everywhere but in bounds, which are
         fixed (limits that depend on theta are inequalities).
       x0: where each search starts.
-      tolerance, max_iterations: of the interior point method; a few Newton steps on the active set sharpen its end.
+      tolerance, max_iterations: of the interior point method; a few Newton steps on the active set polish its result.
     Returns:
       A function of theta; it runs under jit and vmap, and differentiates any number of times.  nan where the search
       does not end in a KKT point to 1e-6: nothing can be raised under jit.
@@ -101,7 +101,7 @@ def regularity(
     """
     search = _search(problem_of_theta, x0, tolerance, max_iterations)
 
-    def judge(theta):
+    def regular_at(theta):
         theta = jax.tree.map(jnp.asarray, theta)
         flat = flatten(problem_of_theta(theta), x0)
         x, lam, mu, strong = search(theta)
@@ -114,7 +114,7 @@ def regularity(
         regular = sound & (margin > cut) & (pivot > 100 * jnp.finfo(x.dtype).eps)
         return Regularity(regular, margin, flat.unpack_inequality(jnp.where(either <= cut, 1.0, 0.0) > 0), pivot)
 
-    return judge
+    return regular_at
 
 
 def _search(problem_of_theta, x0, tolerance, max_iterations):
@@ -125,7 +125,7 @@ def _search(problem_of_theta, x0, tolerance, max_iterations):
     def search(theta):
         flat = flatten(problem_of_theta(theta), x0)
         end = minimise(flat, flat.x0, jnp.asarray(tolerance, flat.x0.dtype), max_iterations)
-        return _sharpen(flat, (end.x, end.lam, end.mu))
+        return _polish(flat, (end.x, end.lam, end.mu))
 
     return search
 
@@ -134,8 +134,8 @@ def _system(flat, z, strong):
     """F(z), with `strong` 1.0 for the inequalities of S and 0.0 for the others."""
     n, p = flat.x0.size, flat.equalities(flat.x0).size
     x, lam, mu = jnp.split(z, [n, n + p])
-    slope = jax.grad(lambda x: flat.objective(x) + lam @ flat.equalities(x) + mu @ flat.inequalities(x))(x)
-    return jnp.concatenate([slope, flat.equalities(x), jnp.where(strong > 0, flat.inequalities(x), mu)])
+    gradient = jax.grad(lambda x: flat.objective(x) + lam @ flat.equalities(x) + mu @ flat.inequalities(x))(x)
+    return jnp.concatenate([gradient, flat.equalities(x), jnp.where(strong > 0, flat.inequalities(x), mu)])
 
 
 def _inverse(matrix):
@@ -143,7 +143,7 @@ def _inverse(matrix):
     return jnp.linalg.pinv(matrix, rtol=1e-11)
 
 
-def _sharpen(flat, end):
+def _polish(flat, end):
     """Newton's method on F from the interior point: exact to rounding; kept where it stays a KKT point."""
     x, lam, mu = end
     # On the central path mu_i (-g_i) is one small number: active means that mu_i is by far the greater factor.

@@ -11,7 +11,7 @@ Newton's step, ds eliminated (ds = tau/mu - s - (s/mu) dmu), solves
     [ B              -s/mu I ] [ mu+     ]     [ g + s + tau/mu ]
 
 d grows until W + d I + B' diag(mu/s) B with the rows A has n positive eigenvalues (the inertia of a minimum).  The step
-is cut by the rule of the fraction to the border, then until a filter takes it: either the violation
+is cut by the rule of the fraction to the boundary, then until a filter takes it: either the violation
 |h|_1 + |g + s|_1 or the barrier function falls below every pair seen for this tau, and the latter falls enough (Armijo)
 where it is the aim; the second trial corrects the constraints.  tau follows the error (Fiacco and McCormick).
 Source: Nocedal and Wright 2006, chapter 19; Waechter and Biegler 2006.
@@ -43,7 +43,7 @@ class State(NamedTuple):
     lam: Array
     mu: Array
     values: Array  # f, h, g
-    slopes: Array  # their gradients
+    jacobian: Array  # its rows are their gradients
     tau: Array
     shift: Array
     filter: Array  # (PAIRS, 2): violation, barrier function; the first pair bounds the violation
@@ -62,7 +62,7 @@ class Direction(NamedTuple):
     lam_after: Array
     shift: Array
     solve: Callable[..., Any]  # right side -> (dx, lambda, mu), by the factored matrix
-    descent: Array  # the slope of the barrier function along it
+    descent: Array  # the directional derivative of the barrier function along it
 
 
 def minimise(flat: Any, x0: Array, tolerance: Array, limit: ArrayLike) -> State:
@@ -80,24 +80,24 @@ def minimise(flat: Any, x0: Array, tolerance: Array, limit: ArrayLike) -> State:
 
 def _start(scaled: Scaled, x0) -> State:
     one, zero, p = jnp.ones((), x0.dtype), jnp.zeros((), int), scaled.p
-    values, slopes = scaled.look(x0)
+    values, jacobian = scaled.values_and_jacobian(x0)
     s = jnp.maximum(-values[1 + p :], 1e-2 * one)
     mu = jnp.minimum(jnp.full_like(s, 0.1) / s, 1.0)
-    lam = _least_squares(slopes[0] + mu @ slopes[1 + p :], slopes[1 : 1 + p])
-    error = _error(scaled, values, slopes, s, lam, mu, 0 * one)
+    lam = _least_squares(jacobian[0] + mu @ jacobian[1 + p :], jacobian[1 : 1 + p])
+    error = _error(scaled, values, jacobian, s, lam, mu, 0 * one)
     most = 1e4 * jnp.maximum(1.0, _violation(scaled, values, s))
     empty = jnp.full((PAIRS, 2), jnp.inf, x0.dtype).at[0].set(jnp.stack([most, -jnp.inf * one]))
-    return State(x0, s, lam, mu, values, slopes, 0.1 * one, 0 * one, empty, zero + 1, error, zero, zero)
+    return State(x0, s, lam, mu, values, jacobian, 0.1 * one, 0 * one, empty, zero + 1, error, zero, zero)
 
 
-def _error(scaled: Scaled, values, slopes, s, lam, mu, tau):
+def _error(scaled: Scaled, values, jacobian, s, lam, mu, tau):
     """The greatest violation of the barrier problem's conditions, stationarity relative to the multipliers."""
     p = scaled.p
     mean = (jnp.sum(jnp.abs(lam)) + jnp.sum(jnp.abs(mu))) / max(lam.size + mu.size, 1)
     weight = jnp.maximum(mean, 100.0) / 100.0
-    slope = slopes[0] + jnp.concatenate([lam, mu]) @ slopes[1:]
+    gradient = jacobian[0] + jnp.concatenate([lam, mu]) @ jacobian[1:]
     off = largest(values[1 : 1 + p]), largest(values[1 + p :] + s)
-    return jnp.max(jnp.stack([largest(slope) / weight, largest(s * mu - tau) / weight, *off]))
+    return jnp.max(jnp.stack([largest(gradient) / weight, largest(s * mu - tau) / weight, *off]))
 
 
 def _violation(scaled: Scaled, values, s):
@@ -108,18 +108,18 @@ def _violation(scaled: Scaled, values, s):
 def _iterate(scaled: Scaled, state: State, tolerance) -> State:
     lam, mu, tau = state.lam, state.mu, state.tau
     move = _direction(scaled, state)
-    reach = jnp.maximum(0.99, 1 - tau)  # the share of the way to the border
+    reach = jnp.maximum(0.99, 1 - tau)  # the fraction of the way to the boundary
     x, s, step, failed, pair = _search(scaled, state, move, reach)
-    values, slopes = scaled.look(x)
+    values, jacobian = scaled.values_and_jacobian(x)
     # a slack may grow to what the constraint leaves
     s = jnp.where(failed, s, jnp.maximum(s, -values[1 + scaled.p :]))
     mu_new = jnp.where(failed, mu, mu + _fraction(mu, move.mu, reach) * move.mu)
     mu_new = jnp.clip(mu_new, tau / (1e10 * s), 1e10 * tau / s)
     lam_new = jnp.where(failed, lam, lam + step * (move.lam_after - lam))
-    slope = slopes[0] + mu_new @ slopes[1 + scaled.p :]
-    wild = largest(lam_new) > 1e6 * (1 + largest(slope))  # the gradients of h depend on each other
-    lam_new = jnp.where(wild, _least_squares(slope, slopes[1 : 1 + scaled.p]), lam_new)
-    done = _error(scaled, values, slopes, s, lam_new, mu_new, tau) <= 10 * tau
+    gradient = jacobian[0] + mu_new @ jacobian[1 + scaled.p :]
+    wild = largest(lam_new) > 1e6 * (1 + largest(gradient))  # the gradients of h depend on each other
+    lam_new = jnp.where(wild, _least_squares(gradient, jacobian[1 : 1 + scaled.p]), lam_new)
+    done = _error(scaled, values, jacobian, s, lam_new, mu_new, tau) <= 10 * tau
     tau_new = jnp.where(done, jnp.maximum(tolerance / 20, jnp.minimum(0.2 * tau, tau**1.5)), tau)
     # a failed search asks for a more careful model; a good step lets go of it
     eased = jnp.where(move.shift < 1e-9, 0.0, move.shift / 4)
@@ -130,32 +130,32 @@ def _iterate(scaled: Scaled, state: State, tolerance) -> State:
     pairs = jnp.where(done, 1, state.pairs + jnp.where(add, 1, 0))
     kept = jnp.where(add, state.filter.at[place].set(pair), state.filter)
     kept = jnp.where(done & (jnp.arange(PAIRS) > 0)[:, None], jnp.inf, kept)
-    total = _error(scaled, values, slopes, s, lam_new, mu_new, 0.0 * tau)
+    total = _error(scaled, values, jacobian, s, lam_new, mu_new, 0.0 * tau)
     failures = jnp.where(failed, state.failures + 1, 0)
     return State(
-        x, s, lam_new, mu_new, values, slopes, tau_new, shift, kept, pairs, total, state.iterations + 1, failures
+        x, s, lam_new, mu_new, values, jacobian, tau_new, shift, kept, pairs, total, state.iterations + 1, failures
     )
 
 
 def _direction(scaled: Scaled, state: State) -> Direction:
-    x, s, lam, mu, values, slopes, tau = state[:7]
+    x, s, lam, mu, values, jacobian, tau = state[:7]
     n, p = x.size, scaled.p
-    slope, a, b = slopes[0], slopes[1 : 1 + p], slopes[1 + p :]
+    gradient, a, b = jacobian[0], jacobian[1 : 1 + p], jacobian[1 + p :]
     hx, gx = values[1 : 1 + p], values[1 + p :]
-    hessian = scaled.curvature(x, jnp.concatenate([lam, mu]))
+    hessian = scaled.lagrangian_hessian(x, jnp.concatenate([lam, mu]))
     shift = _convexify(hessian + b.T @ ((mu / s)[:, None] * b), a, state.shift)
     solve = _factor(hessian + shift * jnp.eye(n, dtype=x.dtype), a, b, s / mu)
-    dx, lam_after, _ = solve(-slope, -hx, -(gx + s + tau / mu))
+    dx, lam_after, _ = solve(-gradient, -hx, -(gx + s + tau / mu))
     ds = -(gx + s) - b @ dx
     dmu = (tau - mu * ds) / s - mu
-    return Direction(dx, ds, dmu, lam_after, shift, solve, slope @ dx - tau * jnp.sum(ds / s))
+    return Direction(dx, ds, dmu, lam_after, shift, solve, gradient @ dx - tau * jnp.sum(ds / s))
 
 
 def _search(scaled: Scaled, state: State, move: Direction, reach):
-    """(x, s, length of the step, whether none was found, the pair for the filter): the full way to the border, the same
-    corrected, then 1/2, 1/4, ... of it, until the filter takes it."""
+    """(x, s, length of the step, whether none was found, the pair for the filter): the full way to the boundary, the
+    same corrected, then 1/2, 1/4, ... of it, until the filter takes it."""
     x, s, tau, p = state.x, state.s, state.tau, scaled.p
-    rows = state.slopes[1 + p :]
+    rows = state.jacobian[1 + p :]
     barrier = lambda values, s: values[0] - tau * jnp.sum(jnp.log(s))
     violation, now = _violation(scaled, state.values, s), barrier(state.values, s)
     slack = 10 * jnp.finfo(x.dtype).eps * (1 + jnp.abs(now))
@@ -236,8 +236,8 @@ def _fraction(s, ds, reach):
     return longest_step(reach * s, ds)
 
 
-def _least_squares(slope, rows):
-    """lambda of the least |slope + rows' lambda|, 0 where that is too great to help."""
+def _least_squares(gradient, rows):
+    """lambda of the least |gradient + rows' lambda|, 0 where that is too great to help."""
     n = rows.shape[0]
-    lam = jnp.linalg.solve(rows @ rows.T + 1e-10 * jnp.eye(n, dtype=rows.dtype), -rows @ slope) if n else rows[:, 0]
+    lam = jnp.linalg.solve(rows @ rows.T + 1e-10 * jnp.eye(n, dtype=rows.dtype), -rows @ gradient) if n else rows[:, 0]
     return jnp.where(largest(lam) <= 1e3, lam, 0.0)

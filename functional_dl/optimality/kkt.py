@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.measures import largest
-from functional_dl.optimality.problem import Flat, Problem, flatten
+from functional_dl.optimality.problem import FlatProblem, Problem, flatten
 from functional_dl.optimality.rows import combined, norms
 
 
 class KKTResiduals(NamedTuple):
-    """How far each condition is from holding; 0 all through at a KKT point.
+    """How far each condition is from holding; all are 0 at a KKT point.
 
     Fields:
       stationarity: max |grad L| / (1 + the greatest entry of |grad f|, |lambda . grad h|, |mu . grad g|).
@@ -34,7 +34,7 @@ class KKTResiduals(NamedTuple):
     slackness: Scalar
 
 
-def residuals(flat: Flat, x: Array, lam: Array, mu: Array) -> KKTResiduals:
+def residuals(flat: FlatProblem, x: Array, lam: Array, mu: Array) -> KKTResiduals:
     """kkt_residuals over vectors."""
     if flat.large:
         return measured(flat, x, lam, mu, *norms(flat, x))
@@ -43,17 +43,17 @@ def residuals(flat: Flat, x: Array, lam: Array, mu: Array) -> KKTResiduals:
     return _residuals(flat, x, mu, lam @ dh, mu @ dg, *sizes)
 
 
-def measured(flat: Flat, x: Array, lam: Array, mu: Array, norms_h: Array, norms_g: Array) -> KKTResiduals:
+def measured(flat: FlatProblem, x: Array, lam: Array, mu: Array, norms_h: Array, norms_g: Array) -> KKTResiduals:
     """residuals with the lengths of the gradients given: no matrix is formed."""
     return _residuals(flat, x, mu, *combined(flat, x, lam, mu), norms_h, norms_g)
 
 
 def _residuals(flat, x, mu, of_h, of_g, norms_h, norms_g):
-    slope, h, g = jax.grad(flat.objective)(x), flat.equalities(x), flat.inequalities(x)
-    scale = 1 + jnp.maximum(largest(slope), jnp.maximum(largest(of_h), largest(of_g)))
+    gradient, h, g = jax.grad(flat.objective)(x), flat.equalities(x), flat.inequalities(x)
+    scale = 1 + jnp.maximum(largest(gradient), jnp.maximum(largest(of_h), largest(of_g)))
     rows_h, rows_g = 1 + norms_h, 1 + norms_g
     return KKTResiduals(
-        largest(slope + of_h + of_g) / scale,
+        largest(gradient + of_h + of_g) / scale,
         largest(h / rows_h),
         largest(jnp.maximum(g, 0) / rows_g),
         largest(jnp.maximum(-mu, 0)) / (1 + largest(mu)),
@@ -67,7 +67,7 @@ def kkt_residuals(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = 
     Args:
       x: the point; lam, mu: multipliers like equalities(x), inequalities(x); None where there is no such constraint.
     Returns:
-      KKTResiduals.  Runs under jit and vmap.  A value that is not a number stays one.
+      KKTResiduals.  Runs under jit and vmap.  NaN stays NaN.
     Raises:
       ValueError: multipliers of another size than the constraints.
     Source: Nocedal and Wright 2006, (12.34).

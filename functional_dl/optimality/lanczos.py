@@ -8,7 +8,7 @@ The least eigenvalue theta of T_k is the curvature along a direction that is at 
 
     theta - lambda_min <= e (lambda_max - lambda_min)    but with probability  1.648 sqrt(d) exp(-(2k - 1) sqrt(e)),
 
-so a bound from below is had that fails with the probability CHANCE, whatever the spectrum.  The vectors are not kept,
+which gives a bound from below that fails with the probability CHANCE, whatever the spectrum.  The vectors are not kept,
 nor made orthogonal again: the extreme values stand, copies of them appear.  Directions come from a second, equal pass.
 Source: Kuczynski and Wozniakowski 1992, theorem 4.2; Greenbaum 1989 (why rounding leaves the values right).
 """
@@ -93,7 +93,7 @@ def least(
         return Least(np.inf, np.inf, none, 0)
     run = _Run(advance, point, space, dtype)
     limit = np.clip(WORK / (space.free.size * (100 + 8 * len(space.basis))), *STEPS)
-    alphas, betas, look = np.zeros(0), np.zeros(0), 0
+    alphas, betas, steps = np.zeros(0), np.zeros(0), 0
     state, lower, theta = run.begin(), -np.inf, np.inf
     while True:
         state, more = run.on(state, np.zeros((CHUNK, PAIRS)))
@@ -101,16 +101,16 @@ def least(
         if not np.all(np.isfinite(alphas)):
             return Least(-np.inf, np.inf, none, alphas.size)
         ended = _ended(alphas, betas)
-        if ended is None and alphas.size < min(1.2 * look, limit):
+        if ended is None and alphas.size < min(1.2 * steps, limit):
             continue
-        look = ended or alphas.size
-        alphas, betas = alphas[:look], betas[:look]
+        steps = ended or alphas.size
+        alphas, betas = alphas[:steps], betas[:steps]
         theta, lower = _bounds(alphas, betas, space.dimension, ended is not None)
         told = theta < -zero or lower > zero or (abs(theta) <= zero and lower >= -zero)
-        if told or ended or look >= limit:
+        if told or ended or steps >= limit:
             break
     directions = run.directions(_weights(alphas, betas)) if theta < wanted else none
-    return Least(lower, theta, directions, look)
+    return Least(lower, theta, directions, steps)
 
 
 class _Run(NamedTuple):

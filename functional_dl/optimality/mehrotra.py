@@ -9,7 +9,7 @@ With slacks s = e - E x > 0 and multipliers z > 0 each iteration solves Newton's
 twice with one factored matrix: for tau = 0 (how far can the gap fall?), then for tau = (gap after / gap before)^3 of
 the mean of s z, with the second-order term ds dz of the first.  That term belongs to a full step; where only short ones
 are possible it can lead the iterates round in a cycle.  An iteration that follows on some without progress is careful:
-no second order, tau at least half of the mean, and a fifth of the way to the border is left, which brings the iterates
+no second order, tau at least half of the mean, and steps of four fifths of the way to the boundary bring the iterates
 back to the middle.  ds and dz are eliminated, and what is left,
 
     [ K  A' ] [ dx ]   [ r ]
@@ -158,7 +158,7 @@ def start(program: Program) -> State:
     z, s = program.present * inside(-left), inside(left)
     zero, point = jnp.zeros((), int), (x, y, z, s)
     state = State(*point, point, jnp.full((), jnp.inf, x.dtype), zero, zero + STUCK, zero)
-    return judged(program, state)
+    return with_errors(program, state)
 
 
 def iterate(program: Program, state: State) -> State:
@@ -179,19 +179,19 @@ def iterate(program: Program, state: State) -> State:
     reach = jnp.minimum(1.0, jnp.where(careful, 0.8, jnp.clip(1 - mean, 0.99, 1 - 1e-6)) * furthest)
     new = x + reach * dx, y + reach * dy, z + reach * dz, s + reach * ds
     state = state._replace(x=new[0], y=new[1], z=new[2], s=new[3], iterations=state.iterations + 1)
-    return judged(program, state)
+    return with_errors(program, state)
 
 
 def measure(program: Program, x: Array, y: Array, z: Array, s: Array) -> tuple[Array, Array]:
     """(violation of the linear conditions, gap), each over its scale."""
     dual, equal, slack = residuals(program, x, y, z, s)
-    curve, slope = x @ (program.P @ x) / 2, program.q @ x
+    quadratic, linear = x @ (program.P @ x) / 2, program.q @ x
     data = 1 + jnp.maximum(largest(program.b), largest(program.limit))
     violation = jnp.maximum(largest(dual), jnp.maximum(largest(equal), largest(slack)) / data)
-    return violation, s @ z / (program.least + jnp.abs(curve + slope))
+    return violation, s @ z / (program.least + jnp.abs(quadratic + linear))
 
 
-def judged(program: Program, state: State) -> State:
+def with_errors(program: Program, state: State) -> State:
     """The state with its verdict, and the best iterate renewed."""
     x, y, z, _ = point = state[:4]
     violation, gap = measure(program, *point)

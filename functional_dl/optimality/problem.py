@@ -47,7 +47,7 @@ class Problem:
             raise ValueError(f"bounds: expected a pair (lower, upper), got {self.bounds!r}")
 
 
-class Flat(NamedTuple):
+class FlatProblem(NamedTuple):
     """A problem over one vector: x0, its functions, and the ways back to the user's pytrees."""
 
     x0: Array
@@ -83,7 +83,7 @@ def point(x0: PyTree) -> PyTree:
     return jax.tree.map(jnp.asarray, x0)
 
 
-def flatten(problem: Problem, x0: PyTree) -> Flat:
+def flatten(problem: Problem, x0: PyTree) -> FlatProblem:
     """The same problem over one real vector.
 
     Raises:
@@ -120,7 +120,7 @@ def flatten(problem: Problem, x0: PyTree) -> Flat:
         zeros = jnp.zeros_like(vector)
         return own_unpack(of_own), unflatten(zeros.at[below].set(of_lower)), unflatten(zeros.at[above].set(of_upper))
 
-    return Flat(
+    return FlatProblem(
         vector,
         lambda v: jnp.asarray(problem.objective(unflatten(v)), vector.dtype),
         lambda v: eq(unflatten(v)),

@@ -2,7 +2,7 @@ r"""Projections: the point of a convex set that is nearest to x, each derived fr
 
     P(x) = argmin_z |z - x|^2 / 2  subject to  z in C.
 
-A vector is the last axis; axes before it are a batch.  All run under jit, vmap and differentiation; on the border of
+A vector is the last axis; axes before it are a batch.  All run under jit, vmap and differentiation; on the boundary of
 the set the derivative is one of the two sides'.  Source: Parikh and Boyd 2014, Proximal Algorithms, 6.2-6.3.
 """
 
@@ -135,7 +135,8 @@ def second_order_cone(x: Float[Array, "*batch n"], t: Float[Array, "*batch"]) ->
     """{(z, s): |z|_2 <= s}, a pair (z, s).
 
     The cone is its own dual, so (x, t) stays where |x| <= t, goes to 0 where |x| <= -t (the polar cone), and else to
-    the border along ((1 + t / |x|) / 2) (x, |x|): z - x = -mu z / |z|, s - t = mu and |z| = s give mu = (|x| - t) / 2.
+    the boundary along ((1 + t / |x|) / 2) (x, |x|): z - x = -mu z / |z|, s - t = mu and |z| = s give
+    mu = (|x| - t) / 2.
     """
     x, t = arguments.real("x", x), arguments.real("t", t)
     if x.shape[:-1] != t.shape:

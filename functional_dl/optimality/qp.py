@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality import lanes, mehrotra
+from functional_dl.optimality import batched_while_loop, mehrotra
 from functional_dl.optimality.measures import largest, reachable
 from functional_dl.optimality.mehrotra import CONVERGED, INFEASIBLE, STUCK, UNBOUNDED
 
@@ -81,7 +81,7 @@ def solve(
         and the bounds stand for no such row.
       tolerance: of the relative residual, and of the gap over 1 + |objective|; float32 reaches 8e-6.
     Returns:
-      QPSolution.  Runs under jit and vmap: a batch of programs of one size is one call, and lanes that have ended
+      QPSolution.  Runs under jit and vmap: a batch of programs of one size is one call, and programs that have ended
       cost little.
     Raises:
       ValueError: shapes that do not fit, or one of the pairs A, b and G, h without the other.
@@ -89,7 +89,7 @@ def solve(
       (2e7 in float64, 700 in float32).  A P that is not semidefinite is not detected.
     """
     program, back = _scaled(data(P, q, A, b, G, h, lower, upper), tolerance)
-    end = lanes.run(mehrotra.start, mehrotra.iterate, mehrotra.unfinished, max_iterations)(program)
+    end = batched_while_loop.run(mehrotra.start, mehrotra.iterate, mehrotra.unfinished, max_iterations)(program)
     return _solution(program, back, end)
 
 
@@ -128,7 +128,7 @@ def data(
 
 
 class _Back(NamedTuple):
-    """The way back to the caller's units: the objective is divided by `scale`, rows by `rows_a`, `rows_g`."""
+    """The solution in the caller's units: the objective is divided by `scale`, rows by `rows_a`, `rows_g`."""
 
     scale: Array
     rows_a: Array

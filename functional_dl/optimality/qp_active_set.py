@@ -31,9 +31,9 @@ def at_bounds(side: Array, lower: Array, upper: Array) -> Array:
 
 @jax.jit
 def on_active_set(
-    data: tuple[Array, ...], side: Array, strong: Array, slope: Array, rows: Array
+    data: tuple[Array, ...], side: Array, strong: Array, gradient: Array, rows: Array
 ) -> tuple[Array, Array, Array]:
-    """(dx, dy, dz) = K^-1 (F slope, S rows); differentiable in all of its arguments."""
+    """(dx, dy, dz) = K^-1 (F gradient, S rows); differentiable in all of its arguments."""
     P, _, A, _, G, *_ = data
     # A row of zeros where there is none: JAX 0.10.2 loses the interface of LAPACK's calls beside empty multipliers.
     none = 0 if len(A) + len(G) else 1
@@ -48,7 +48,7 @@ def on_active_set(
 
     # one vector: the transposed rule of custom_linear_solve takes no right-hand side of which a part is constant
     rows = jnp.where(held > 0, jnp.pad(rows, (0, none)), 0.0)
-    right = jnp.concatenate([free * slope, rows])
+    right = jnp.concatenate([free * gradient, rows])
     moved = lax.custom_linear_solve(system, right, _solver(P, B, free, held), symmetric=True)
     x, y, z, _ = jnp.split(moved, [len(P), len(P) + len(A), len(P) + len(A) + len(G)])
     return x, y, z
@@ -86,7 +86,7 @@ def _solver(P, B, free, held):
 # ---- the end of the search, made exact --------------------------------------------------------------------
 
 
-def sharpened(data: tuple[Array, ...], point: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+def polished(data: tuple[Array, ...], point: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     """Newton's method on the active set; the point with the smallest error."""
 
     def step(_, carry):
@@ -106,9 +106,9 @@ def _newton(data, point):
     side, strong = active(data, point)
     x, y, z = point
     x, z = jnp.where(side == 0, x, at_bounds(side, lower, upper)), strong * z
-    slope = P @ x + q + A.T @ y + G.T @ z
+    gradient = P @ x + q + A.T @ y + G.T @ z
     rows = jnp.concatenate([A @ x - b, jnp.where(strong > 0, G @ x - h, 0.0)])
-    moves = on_active_set(data, side, strong, -slope, -rows)
+    moves = on_active_set(data, side, strong, -gradient, -rows)
     return tuple(old + move for old, move in zip((x, y, z), moves, strict=True))
 
 

@@ -10,7 +10,7 @@ nu = (y, z) and limits c = (b, h).  What moves is given by P x + q + B' nu = 0 o
     [ S B F             -(I - S) ] [ dnu ]  =  [ -S r_2 ],       r_2 = dB x - dc + B dx_0,
 
 dx_0 being dl or du where x lies on that bound and 0 elsewhere; dx_0 + dx is the derivative of x*.  The matrix K
-(qp_active_set.py) is symmetric, so the way back is one solve with it too: with (u, v) = -K^{-1} (F x_bar, 0)
+(qp_active_set.py) is symmetric, so the pullback is one solve with it too: with (u, v) = -K^{-1} (F x_bar, 0)
 
     q_bar = u,   P_bar = (u x' + x u') / 2,   b_bar = -v_A,   A_bar = y u' + v_A x',   h_bar, G_bar alike with v_G, z,
     l_bar = x_bar + P u + B' v on entries at the lower bound, u_bar on those at the upper one.
@@ -64,7 +64,7 @@ def solution(
     Kinks: where an inequality is active with multiplier 0, x has one-sided derivatives only; the one given treats it as
       inactive.  Where active rows depend on each other, the derivative is right along changes of the data that keep
       them consistent.
-    Numerics: the interior point method's end is sharpened by Newton's method on the active set, so x is exact to
+    Numerics: the interior point method's result is polished by Newton's method on the active set, so x is exact to
       rounding (times the condition of the program), not to the method's tolerance.
     """
     data = qp.data(P, q, A, b, G, h, lower, upper)
@@ -108,9 +108,9 @@ def layer(
       ridge <= 0; a q that does not fit.
     Source: Amos and Kolter 2017, section 3.
     """
-    n = arguments.whole("variables", variables)
+    n = arguments.integer("variables", variables)
     m, p = (
-        arguments.whole(name, size, 0) for name, size in (("inequalities", inequalities), ("equalities", equalities))
+        arguments.integer(name, size, 0) for name, size in (("inequalities", inequalities), ("equalities", equalities))
     )
     if p >= n:
         raise ValueError(f"equalities: expected fewer than variables ({n}), got {p}")
@@ -170,7 +170,7 @@ def _solved(data):
     """(x, y, z, side, strong): side -1 at the lower bound, 1 at the upper, else 0; strong 1.0 for active rows of G."""
     bounds = [bound if bound.size else None for bound in data[6:]]
     found = qp.solve(*data[:6], *bounds, tolerance=TOLERANCE)
-    point = qp_active_set.sharpened(data, (found.x, found.eq_multipliers, found.ineq_multipliers))
+    point = qp_active_set.polished(data, (found.x, found.eq_multipliers, found.ineq_multipliers))
     side, strong = qp_active_set.active(data, point)
     x, y, z = point
     limit = 8 * jnp.sqrt(jnp.finfo(x.dtype).eps)
@@ -186,7 +186,7 @@ def _solved_jvp(primals, tangents):
     P, _, A, _, G, *_ = data
     P_dot, q_dot, A_dot, b_dot, G_dot, h_dot, lower_dot, upper_dot = moved
     of_bounds = qp_active_set.at_bounds(side, lower_dot, upper_dot)
-    slope = P_dot @ x + q_dot + A_dot.T @ y + G_dot.T @ z + P @ of_bounds
+    gradient = P_dot @ x + q_dot + A_dot.T @ y + G_dot.T @ z + P @ of_bounds
     rows = jnp.concatenate([A_dot @ x - b_dot + A @ of_bounds, G_dot @ x - h_dot + G @ of_bounds])
-    x_dot, y_dot, z_dot = qp_active_set.on_active_set(data, side, strong, -slope, -rows)
+    x_dot, y_dot, z_dot = qp_active_set.on_active_set(data, side, strong, -gradient, -rows)
     return end, (of_bounds + x_dot, y_dot, z_dot, jnp.zeros_like(side), jnp.zeros_like(strong))

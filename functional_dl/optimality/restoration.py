@@ -1,4 +1,4 @@
-"""The way back to where the constraints hold: Levenberg and Marquardt's method on their violation.
+"""Feasibility restoration: Levenberg and Marquardt's method on the violation of the constraints.
 
 A step solves  (J'J + damping I) d = -J'r,  by a factorisation, or by conjugate gradients where variables are many.
 Source: Nocedal and Wright 2006, section 10.3.
@@ -53,8 +53,8 @@ def _by_products(violation, x, damping):
     """The same by products with J and J'; the size of J'J is that along its gradient."""
     r, push = jax.linearize(violation, x)
     pull = jax.linear_transpose(push, x)
-    slope = pull(r)[0]
-    along = push(slope)
-    scale = jnp.maximum(jnp.sum(along**2) / jnp.maximum(jnp.sum(slope**2), jnp.finfo(x.dtype).tiny), 1e-12)
+    gradient = pull(r)[0]
+    along = push(gradient)
+    scale = jnp.maximum(jnp.sum(along**2) / jnp.maximum(jnp.sum(gradient**2), jnp.finfo(x.dtype).tiny), 1e-12)
     product = lambda v: pull(push(v))[0] + damping * scale * v
-    return r, cg(product, -slope, tol=1e-10, maxiter=PRODUCTS)[0]
+    return r, cg(product, -gradient, tol=1e-10, maxiter=PRODUCTS)[0]

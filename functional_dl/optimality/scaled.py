@@ -34,11 +34,11 @@ class Scaled(NamedTuple):
         """F(x), shape (1 + p + m,)."""
         return self.factors * together(self.flat, x)
 
-    def look(self, x: Array) -> tuple[Array, Array]:
+    def values_and_jacobian(self, x: Array) -> tuple[Array, Array]:
         """F(x) and its Jacobian."""
         return self.values(x), jax.jacrev(self.values)(x)
 
-    def curvature(self, x: Array, y: Array) -> Array:
+    def lagrangian_hessian(self, x: Array, y: Array) -> Array:
         """The Hessian of f + y . (h, g)."""
         return jax.hessian(lambda x: jnp.concatenate([jnp.ones(1, x.dtype), y]) @ self.values(x))(x)
 
@@ -66,13 +66,13 @@ def scale(flat: Any, x0: Array) -> Scaled:
     return Scaled(flat, jnp.where(jnp.isfinite(rows), factors, 1.0), flat.equalities(x0).size)
 
 
-def kkt_error(scaled: Scaled, values: Any, slopes: Any, y: Array) -> Scalar:
+def kkt_error(scaled: Scaled, values: Any, jacobian: Any, y: Array) -> Scalar:
     """The greatest violation of the conditions, stationarity and slackness relative to the multipliers."""
     p = scaled.p
     weight = jnp.maximum(jnp.mean(jnp.abs(y)) if y.size else 0.0, 100.0) / 100.0
     h, g, mu = values[1 : 1 + p], values[1 + p :], y[p:]
     conditions = (
-        largest(slopes[0] + y @ slopes[1:]) / weight,
+        largest(jacobian[0] + y @ jacobian[1:]) / weight,
         largest(h),
         largest(jnp.maximum(g, 0)),
         largest(mu * g) / weight,

@@ -30,7 +30,7 @@ class SlaterPoint(NamedTuple):
 
     Fields:
       found: x is strictly feasible.
-      x: the point with the greatest margin met.
+      x: the point with the greatest margin found.
       margin: min_i -g_i(x), inf without inequalities (finite bounds are inequalities); -inf where h = 0 fails at x.
         The search asks for no more than 1.
       eq_multipliers, ineq_multipliers: where none was found and the search is certified, the witness (lambda, mu) of
@@ -58,21 +58,21 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
     Raises:
       ValueError: tolerance or max_iterations not positive; and as Problem does.
     Numerics: units do not matter: rows of gradient below 1 at x0 are scaled to 1.  A margin counts once it exceeds the
-      rounding of g, judged by the terms of its Taylor series about 0.  A witness is stationary to 10 tolerance, no
-      better: a margin that is met only far from x0, such as that of exp(x) - 1e-9, can be missed.
+      rounding of g, estimated from the terms of its Taylor series about 0.  A witness is stationary to 10 tolerance, no
+      better: a margin that is reached only far from x0, such as that of exp(x) - 1e-9, can be missed.
     Source: Boyd and Vandenberghe 2004, section 11.4.1 (phase I).
     """
     arguments.positive("tolerance", tolerance)
-    max_iterations = arguments.whole("max_iterations", max_iterations)
+    max_iterations = arguments.integer("max_iterations", max_iterations)
     flat = flatten(problem, x0)
     of_h, of_g = (_units(fun, flat.x0) for fun in (flat.equalities, flat.inequalities))
     phase = _phase_one(flat, of_h, of_g)
     run = jax.jit(lambda x: minimise(phase, x, jnp.asarray(tolerance, x.dtype), max_iterations))
-    seen = [_judge(flat, flat.x0, tolerance)]
+    seen = [_margin(flat, flat.x0, tolerance)]
     nearest, _, _ = restore(flat, flat.x0)
     for start in (phase.x0, aside(phase.x0, 0.1), _phase_one(flat._replace(x0=nearest), of_h, of_g).x0):
         end = run(start)
-        seen.append(_judge(flat, end.x[:-1], tolerance))
+        seen.append(_margin(flat, end.x[:-1], tolerance))
         certificate = certify_flat(phase, end.x, end.lam, end.mu, 10 * tolerance)
         if seen[-1][0] or certificate.passed:
             break
@@ -115,7 +115,7 @@ def _phase_one(flat, of_h, of_g):
     )
 
 
-def _judge(flat, x, tolerance):
+def _margin(flat, x, tolerance):
     """(strictly feasible, margin, x), by the values at x alone; margin -inf where h = 0 fails or g is not a number."""
     h, of_h, terms_h = _values(flat.equalities, x)
     g, of_g, terms_g = _values(flat.inequalities, x)

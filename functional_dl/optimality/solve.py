@@ -27,7 +27,7 @@ FAR = 1e10  # an iterate or objective beyond it, along feasible points that desc
 
 
 class Solution(NamedTuple):
-    """What a solver ended with.
+    """The result of a solver.
 
     Fields:
       x; objective: f(x); eq_multipliers, ineq_multipliers: lambda and mu, like the constraints' values.
@@ -59,10 +59,11 @@ def solve(
 
     Args:
       problem: Problem.  f, h and g need two derivatives.  Keep the object: it is compiled once for each structure of x.
-      x0: a real pytree to start from; it need not be feasible, and is moved between the bounds.
-      method: "interior_point", "sqp", or "augmented_lagrangian".  The first two form and factor matrices, hopeless
-        beyond some 5,000 variables; the last forms none where there are more than problem.LARGE variables, and neither
-        do the certificate and the way back to the constraints there: 100,000 variables with bounds are fine.
+      x0: a real pytree to start from; it need not be feasible, and is moved to lie between the bounds.
+      method: "interior_point", "sqp", or "augmented_lagrangian".  The first two form and factor matrices, which is
+        too expensive beyond about 5,000 variables; the last forms none where there are more than problem.LARGE
+        variables, and neither do the certificate and the feasibility restoration there: 100,000 variables with
+        bounds are fine.
       tolerance: of each of the KKT residuals; max_iterations: of each run.
       starts: from how many points, x0 the first and the others about it, to search; the lowest minimum is returned.
         1 stays with the minimum that x0 leads to.  None: 4, but 1 where there are more than problem.LARGE variables.
@@ -71,15 +72,15 @@ def solve(
       stationary point of the violation |h|^2 + |(g)+|^2 that is not 0: a proof for convex constraints, local otherwise.
     Raises:
       ValueError: unknown method; tolerance, max_iterations or starts not positive; and as Problem does.
-    Numerics: float64 is wanted for tolerances below 1e-5.
+    Numerics: tolerances below 1e-5 need float64.
     Source: see interior_point, sqp and augmented_lagrangian.
     """
     minimise = arguments.lookup("method", method, METHODS)
     arguments.positive("tolerance", tolerance)
-    max_iterations = arguments.whole("max_iterations", max_iterations)
+    max_iterations = arguments.integer("max_iterations", max_iterations)
     programs = _programs(problem, x0, minimise)
     flat, run, _, compiled = programs
-    starts = arguments.whole("starts", (1 if flat.large else 4) if starts is None else starts)
+    starts = arguments.integer("starts", (1 if flat.large else 4) if starts is None else starts)
     begin = flatten(problem, x0).x0
     found = _search(programs, begin, tolerance, max_iterations)
     iterations = found.iterations
@@ -92,9 +93,9 @@ def solve(
             continue
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
-        certificate = _judge(flat, end, tolerance, compiled)
+        certificate = _certificate(flat, end, tolerance, compiled)
         if certificate.passed and _lower(flat, end.x, found.x):
-            found = Found(end.x, certificate, f"converged: {certificate.reason}", 0)
+            found = SearchResult(end.x, certificate, f"converged: {certificate.reason}", 0)
     x, certificate, reason, _ = found
     return Solution(
         flat.unflatten(x),
@@ -108,7 +109,7 @@ def solve(
     )
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What the search from one start ends with."""
 
     x: Array
@@ -117,7 +118,7 @@ class Found(NamedTuple):
     iterations: int
 
 
-def _search(programs, begin, tolerance, max_iterations) -> Found:
+def _search(programs, begin, tolerance, max_iterations) -> SearchResult:
     """Up to three runs: from the start, from the nearest feasible point to where that ended, and from beside it."""
     flat, run, back, compiled = programs
     start = flat.inside(begin)
@@ -126,7 +127,7 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
     for attempt in range(3):
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
-        certificate = _judge(flat, end, tolerance, compiled)
+        certificate = _certificate(flat, end, tolerance, compiled)
         if _rank(certificate) < _rank(best[1]):
             best = end.x, certificate
         if certificate.passed:
@@ -134,27 +135,27 @@ def _search(programs, begin, tolerance, max_iterations) -> Found:
         reason = f"stuck: {certificate.reason}"
         if _unbounded(flat, end.x, start, certificate):
             best = end.x, certificate
-            reason = f"unbounded: the objective is {float(flat.objective(end.x)):.3g} at a feasible point, and falls on"
+            value = float(flat.objective(end.x))
+            reason = f"unbounded: the objective is {value:.3g} at a feasible point and keeps decreasing"
             break
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else _towards(flat, start, end.x)
-        nearest, violation, slope = back(here)
-        if float(violation) > 1e-5 and float(slope) <= 1e-6 * min(1.0, float(violation)):
-            best = nearest, _judge(flat, end._replace(x=nearest), tolerance, compiled)
+        nearest, violation, gradient = back(here)
+        if float(violation) > 1e-5 and float(gradient) <= 1e-6 * min(1.0, float(violation)):
+            best = nearest, _certificate(flat, end._replace(x=nearest), tolerance, compiled)
             reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
             break
         lowest = _march(flat, back, start, nearest)
         if lowest is not None:
-            best = lowest, _judge(flat, end._replace(x=lowest), tolerance, compiled)
-            reason = (
-                f"unbounded: along feasible points the objective falls to {float(flat.objective(lowest)):.3g}, and on"
-            )
+            best = lowest, _certificate(flat, end._replace(x=lowest), tolerance, compiled)
+            value = float(flat.objective(lowest))
+            reason = f"unbounded: along feasible points the objective falls to {value:.3g} and keeps decreasing"
             break
         start = nearest if attempt == 0 else aside(nearest, 1e-2)
     x, certificate = best
     # far out the conditions hold ever better where the objective falls ever more slowly
     if certificate.passed and not reason.startswith("unbounded"):
         reason = f"converged: {certificate.reason}"
-    return Found(x, certificate, reason, iterations)
+    return SearchResult(x, certificate, reason, iterations)
 
 
 def _towards(flat, start, far):
@@ -207,7 +208,7 @@ def _compile(problem, structure, shapes, minimise):
     return flat, run, jax.jit(lambda x: restore(flat, x)), evaluate(flat)
 
 
-def _judge(flat, end, tolerance, compiled):
+def _certificate(flat, end, tolerance, compiled):
     """Certify with the solver's multipliers; with multipliers found anew where those fail."""
     certificate = certify_flat(flat, end.x, end.lam, end.mu, tolerance, compiled)
     if certificate.passed or not np.all(np.isfinite(end.x)):

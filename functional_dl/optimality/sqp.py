@@ -1,7 +1,7 @@
 r"""Sequential quadratic programming with exact second derivatives and the exact l1 penalty.
 
-Each iteration minimises the model of the Lagrangian over the linearised constraints, violated at the price nu where
-they contradict each other (elastic_qp: no restoration phase is needed to have a step),
+Each iteration minimises the model of the Lagrangian over the linearised constraints; where these contradict each other,
+a violation costs nu, the penalty parameter (elastic_qp: no restoration phase is needed to have a step),
 
     d = argmin  d' W d / 2 + grad f . d + nu |h + A d|_1 + nu |(g + B d)+|_1,      W = hess L made positive definite,
 
@@ -23,15 +23,15 @@ from functional_dl.optimality.scaled import Scaled, kkt_error, scale
 
 BACKTRACKS = 30
 ARMIJO = 1e-4
-DEAREST = 1e10
+MAX_PENALTY = 1e10
 
 
 class State(NamedTuple):
-    """An iterate: point, values (f, h, g) and their gradients, multipliers, prices, shift, error, counts."""
+    """An iterate: point, values (f, h, g), Jacobian, multipliers, penalty parameters, shift, error, counts."""
 
     x: Array
     values: Array
-    slopes: Array
+    jacobian: Array
     y: Array
     nu: Array  # of the quadratic program
     merit_nu: Array  # of the merit function
@@ -41,8 +41,8 @@ class State(NamedTuple):
     failures: Array
 
 
-class End(NamedTuple):
-    """What a method ends with: point, multipliers of the functions as given, error, iterations."""
+class SolverResult(NamedTuple):
+    """What a solver returns: point, multipliers of the functions as given, error, iterations."""
 
     x: Array
     lam: Array
@@ -51,7 +51,7 @@ class End(NamedTuple):
     iterations: Array
 
 
-def minimise(flat: Any, x0: Any, tolerance: Any, limit: Any) -> End:
+def minimise(flat: Any, x0: Any, tolerance: Any, limit: Any) -> SolverResult:
     """Run the method; pure, under jit and vmap."""
     scaled = scale(flat, x0)
     begin = _start(scaled, x0)
@@ -62,38 +62,42 @@ def minimise(flat: Any, x0: Any, tolerance: Any, limit: Any) -> End:
 
     end = lax.while_loop(going, lambda state: _iterate(scaled, state), begin)
     lam, mu = scaled.unscale(end.y)
-    return End(end.x, lam, mu, end.error, end.iterations)
+    return SolverResult(end.x, lam, mu, end.error, end.iterations)
 
 
 def _start(scaled: Scaled, x0) -> State:
-    values, slopes = scaled.look(x0)
+    values, jacobian = scaled.values_and_jacobian(x0)
     y = jnp.zeros(values.size - 1, x0.dtype)
-    price = jnp.full((), 10.0, x0.dtype)
+    penalty = jnp.full((), 10.0, x0.dtype)
     zero = jnp.zeros((), int)
-    return State(x0, values, slopes, y, price, price, 0 * price, kkt_error(scaled, values, slopes, y), zero, zero)
+    return State(
+        x0, values, jacobian, y, penalty, penalty, 0 * penalty, kkt_error(scaled, values, jacobian, y), zero, zero
+    )
 
 
 def _iterate(scaled: Scaled, state: State) -> State:
-    x, r, J, slope = state.x, state.values[1:], state.slopes[1:], state.slopes[0]
+    x, r, J, gradient = state.x, state.values[1:], state.jacobian[1:], state.jacobian[0]
     p, nu = scaled.p, state.nu
     low = jnp.where(jnp.arange(r.size) < p, -nu, 0.0).astype(x.dtype)
     W, shift = _model(scaled, state)
-    d, y = elastic_qp.solve(W, slope, r, J, low, nu)
+    d, y = elastic_qp.solve(W, gradient, r, J, low, nu)
     left = _violation(r + J @ d, p)
     biggest = largest(y)
-    # a row that keeps violated at the full price is dearer the next time
-    dear = (left > 1e-9 * (1 + largest(r))) & (biggest > 0.99 * nu)
-    nu_new = jnp.where(dear, jnp.minimum(10 * nu, DEAREST), jnp.maximum(nu, jnp.minimum(3 * biggest, DEAREST)))
+    # the penalty grows where a row stays violated although its multiplier has reached it
+    too_low = (left > 1e-9 * (1 + largest(r))) & (biggest > 0.99 * nu)
+    nu_new = jnp.where(
+        too_low, jnp.minimum(10 * nu, MAX_PENALTY), jnp.maximum(nu, jnp.minimum(3 * biggest, MAX_PENALTY))
+    )
     merit_nu = jnp.minimum(nu, jnp.maximum(1.5 * biggest, state.merit_nu / 4))
-    descent = slope @ d - merit_nu * (_violation(r, p) - left)
+    descent = gradient @ d - merit_nu * (_violation(r, p) - left)
     x_new, found, step = _search(scaled, state, d, y, low, merit_nu, descent)
-    values, slopes = scaled.look(x_new)
+    values, jacobian = scaled.values_and_jacobian(x_new)
     y_new = jnp.where(found, state.y + jnp.minimum(1.0, 2 * step) * (y - state.y), state.y)
     eased = jnp.where(shift < 1e-9, 0.0, shift / 4)
     shift = jnp.where(found, jnp.where(step < 0.05, jnp.maximum(4 * shift, 1e-4), eased), jnp.maximum(10 * shift, 1e-4))
-    best = kkt_error(scaled, values, slopes, y_new)
+    best = kkt_error(scaled, values, jacobian, y_new)
     failures = jnp.where(found, 0, state.failures + 1)
-    return State(x_new, values, slopes, y_new, nu_new, merit_nu, shift, best, state.iterations + 1, failures)
+    return State(x_new, values, jacobian, y_new, nu_new, merit_nu, shift, best, state.iterations + 1, failures)
 
 
 def _violation(r, p):
@@ -102,8 +106,8 @@ def _violation(r, p):
 
 def _model(scaled: Scaled, state: State):
     """W: the Hessian of the Lagrangian, bent up along the active rows, then its eigenvalues made positive."""
-    rows, p = state.slopes[1:], scaled.p
-    hessian = scaled.curvature(state.x, state.y)
+    rows, p = state.jacobian[1:], scaled.p
+    hessian = scaled.lagrangian_hessian(state.x, state.y)
     hessian = jnp.where(jnp.isfinite(hessian), hessian, 0.0)
     size = largest(hessian)
     equality = jnp.arange(state.y.size) < p
@@ -125,7 +129,7 @@ def _search(scaled: Scaled, state: State, d, y, low, nu, descent):
     now = merit(state.values)
     slack = 10 * jnp.finfo(x.dtype).eps * (1 + jnp.abs(state.values[0]) + nu * _violation(state.values[1:], p))
     full = jnp.minimum(1.0, 1e3 * (1 + jnp.linalg.norm(x)) / jnp.maximum(jnp.linalg.norm(d), 1e-300))
-    rows = state.slopes[1:]
+    rows = state.jacobian[1:]
     active = (y - low > 1e-7 * nu) & (nu - y > 1e-7 * nu)
     kept = jnp.where(active[:, None], rows, 0.0)
     square = kept @ kept.T

@@ -136,7 +136,7 @@ def fit_dual(
     Args:
       x: examples; features of similar size are assumed, as for every kernel machine.
       y: labels, -1 or 1, shape (n,); both must occur.
-      c: C > 0, the price of a unit of violation; may be traced.
+      c: C > 0, the penalty on a unit of violation; may be traced.
       kernel: "linear", "rbf", "polynomial", or a function (a, b) -> matrix of k(a_i, b_j), positive semidefinite.
       tolerance: of the gap, relative to 1 + the dual value.
       iterations: at the most.
@@ -307,7 +307,7 @@ def _data(x, y, c):
     if labels is not None and set(labels.tolist()) != {-1.0, 1.0}:
         raise ValueError(f"y: expected the labels -1 and 1, both of them, got {sorted(set(labels.tolist()))[:5]}")
     c = arguments.real("c", c)
-    price = arguments.concrete(c)
-    if c.ndim or (price is not None and not price > 0):
+    penalty = arguments.concrete(c)
+    if c.ndim or (penalty is not None and not penalty > 0):
         raise ValueError(f"c: expected a number > 0, got {c}")
     return x, y.astype(x.dtype), c.astype(x.dtype)

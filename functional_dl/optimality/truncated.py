@@ -1,4 +1,4 @@
-r"""A truncated Newton direction: H d = -slope on the free variables by conjugate gradients, from products with H.
+r"""A truncated Newton direction: H d = -gradient on the free variables by conjugate gradients, from products with H.
 
 It ends where the residual is small, after MOST products, or where a direction has no positive curvature: with what was
 found before it, which descends.
@@ -12,13 +12,13 @@ from jax import lax
 
 from functional_dl.aliases import Array
 
-SHARE = 1e-4  # of the slope, that the residual may keep
+SHARE = 1e-4  # of the gradient, that the residual may keep
 MOST = 5000
 
 
-def direction(product: Callable[[Array], Array], slope: Array, free: Array) -> tuple[Array, Array]:
+def direction(product: Callable[[Array], Array], gradient: Array, free: Array) -> tuple[Array, Array]:
     """The direction, 0 where free is 0, and how many products it took."""
-    begin = -free * slope
+    begin = -free * gradient
     square = begin @ begin
 
     def body(carry):

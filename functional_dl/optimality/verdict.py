@@ -37,18 +37,19 @@ class Certificate(NamedTuple):
 
     Fields:
       passed: all five residuals are within the tolerance, no direction of descent of second order was found, and the
-        multipliers do not run to infinity for want of a constraint qualification.
+        multipliers do not diverge, as they can where no constraint qualification holds.
       residuals: KKTResiduals.
       active: Active(strong, weak).
       licq: the gradients of equalities and active inequalities are linearly independent, by a margin (singular values
-        above 0.3 sqrt(tolerance) of the greatest): a point known to the tolerance may be that near to one where not.
-      mfcq: those of the equalities are, and a direction d has grad h d = 0 and grad g_i d < 0 for all active i; by the
-        same margin.
+        above 0.3 sqrt(tolerance) of the greatest): a point that is known only to the tolerance may be that close to
+        one where they are dependent.
+      mfcq: the gradients of the equalities are linearly independent, and some direction d has grad h d = 0 and grad
+        g_i d < 0 for all active i; by the same margin.
       second_order: "strict minimum", "necessary" (curvature >= 0 within rounding, not > 0), "not a minimum", or
         "undecided" (weakly active constraints leave it open).
       gap: |f(x) - L(x, lambda, mu)|: for a convex problem at a stationary point it bounds f(x) - f*.
       reason: a sentence that names every condition that is violated.
-      eq_multipliers, ineq_multipliers: those that were judged.
+      eq_multipliers, ineq_multipliers: those that were examined.
     """
 
     passed: bool

@@ -49,7 +49,7 @@ def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tup
     Args:
       fun: function of pytrees of arrays that returns a pytree of arrays.
       *primals: the x_i.
-      has_aux: fun returns a pair; the first part is differentiated, the second handed through.
+      has_aux: fun returns a pair; the first part is differentiated, the second returned as it is.
     Returns:
       (y, pullback), or (y, pullback, aux).  `pullback` is a pytree (a `jax.tree_util.Partial`) whose leaves are the
       residuals: it may be returned from jit, mapped by vmap, stored.  Cotangents of integers and booleans are float0.
@@ -268,7 +268,7 @@ def jacrev(
     holomorphic: bool = False,
     allow_int: bool = False,
 ) -> Callable[..., PyTree]:
-    """Function that evaluates the Jacobian of fun row by row: one backward sweep an output entry, batched by vmap.
+    """Function that evaluates the Jacobian of fun row by row: one backward sweep per output entry, batched by vmap.
 
     Returns a pytree of the output's structure, each leaf a pytree of the argument's structure with arrays of shape
     output shape + argument shape.  Arguments and errors as for `grad`, but the output need not be a scalar.

@@ -1,6 +1,6 @@
 """A scan that keeps few states and runs the steps between them again: binomial checkpointing.
 
-With s slots (the initial state's among them) and each step run forward at most r times on the way back,
+With s slots (the initial state's among them) and each step run forward at most r times in the backward pass,
 beta(s, r) = (s + r over s) steps can be reversed; so l steps take the least r with beta(s, r) >= l, and the steps run
 forward again number
 
@@ -34,7 +34,7 @@ class CheckpointedScan:
     r"""`jax.lax.scan`, differentiated with `slots` states kept instead of one for each step.
 
     (c_{t+1}, y_t) = f(c_t, x_t);  value and gradient are lax.scan's.  Backward, the states are recomputed from those
-    kept, on the binomial schedule, which no other with as many slots beats: `checkpointed_scan.extra_steps(length,
+    kept, on the binomial schedule, which is optimal for that number of slots: `checkpointed_scan.extra_steps(length,
     slots)` counts the steps that are run forward again (besides the one that each step's pullback does itself).
 
     Args:
@@ -60,14 +60,14 @@ class CheckpointedScan:
         slots: int,
     ) -> tuple[Carry, PyTree]:
         arguments.function("f", f)
-        slots = arguments.whole("slots", slots, 1)
+        slots = arguments.integer("slots", slots, 1)
         leaves = tree_leaves(xs)
         lengths = {leaf.shape[0] for leaf in leaves} | ({length} if length is not None else set())
         if len(lengths) != 1:
             raise ValueError(
                 f"checkpointed_scan: expected one length of xs and `length`, got {sorted(lengths) or 'none'}."
             )
-        length = arguments.whole("length", lengths.pop(), 0)
+        length = arguments.integer("length", lengths.pop(), 0)
         first = tree_map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
         step, consts = jax.closure_convert(f, init, first)
         if length == 0:
@@ -82,7 +82,7 @@ class CheckpointedScan:
         Raises:
           ValueError: length is less than 1, or slots is.
         """
-        length, slots = arguments.whole("length", length, 1), arguments.whole("slots", slots, 1)
+        length, slots = arguments.integer("length", length, 1), arguments.integer("slots", slots, 1)
         r = _repeats(length, slots)
         return (r - 1) * length - beta(slots + 1, r - 1) + 1 if r else 0
 
@@ -103,10 +103,10 @@ def _repeats(length: int, slots: int) -> int:
 
 
 def schedule(length: int, slots: int) -> list[tuple[int, int, int, int]]:
-    """The way back as moves (source, place, steps, target): a run of `steps` steps from the state in slot `source`,
+    """The backward pass as moves (source, place, steps, target): `steps` steps from the state in slot `source`,
     which is that before step `place`, to slot `target`; or, with 0 steps, the pullback of step `place` from `source`.
 
-    The way forward (length - 1 steps to the first pullback) is the head of the list.  Slot `slots` is a spare one.
+    The forward pass (length - 1 steps to the first pullback) is the head of the list.  Slot `slots` is a spare one.
     """
     moves: list[tuple[int, int, int, int]] = []
     todo = [(0, length, 0)]  # (start, end, slot that holds the state before start), the last one first

@@ -58,7 +58,7 @@ class Equation:
 
 
 class Call:
-    """An equation that was recorded together with its own way back: cts -> pull_back(residuals, cts)."""
+    """An equation that was recorded together with its own pullback: cts -> pull_back(residuals, cts)."""
 
     __slots__ = ("inputs", "outputs", "params", "primitive", "pull_back", "residuals", "source")
 

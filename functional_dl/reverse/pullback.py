@@ -15,7 +15,7 @@ from functional_dl.reverse.values import as_array, instantiate, is_differentiabl
 
 @register_pytree_node_class
 class Pullback(Partial):
-    """What `vjp` returns beside the value: y_bar -> one cotangent for each primal."""
+    """What `vjp` returns besides the value: y_bar -> one cotangent for each primal."""
 
     if TYPE_CHECKING:  # Partial's own call takes and returns anything
 

@@ -72,9 +72,9 @@ class Rule:
       vjp: `vjp(ct, out, *primals, **params)` -> one cotangent per primal, None for zero (thunks are evaluated).
       probes: programs that the rule is tested on.
       formula: the function as written, whose entries may be thunks: what the sweep calls.
-      reads: for each primal, whether its cotangent reads the values of (out, *primals); of values that nobody reads
-        the formula sees shape and dtype only, and they are not kept for the backward pass.  A last entry stands for
-        all further ones.
+      reads: for each primal, whether its cotangent reads the values of (out, *primals); of values that no cotangent
+        reads, the formula sees shape and dtype only, and they are not kept for the backward pass.  A last entry
+        stands for all further ones.
       forward: for primitives that hold programs of their own: `forward(tape, values, slots, **params)` records the
         program and returns its outputs' values and slots (see trace.Tape).  Then there is no `formula`.
       derivation: the docstring.
@@ -205,7 +205,7 @@ def unsupported(reason: str, *primitives: Primitive, error: type[Exception] = No
 def late_rules(*beginnings: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Decorator: the function registers rules, once a primitive is met whose name begins so.
 
-    For the primitives of modules that are heavy: whoever meets one has loaded its module already.
+    For primitives of modules that are slow to import: a program that applies one has loaded its module already.
     """
 
     def register(fun: Callable[[], None]) -> Callable[[], None]:

@@ -312,7 +312,7 @@ class Tape:
         out_slots: list[Any],
         params: Any = None,
     ) -> tuple[list[Any], list[Any]]:
-        """Records outs = primitive(...) with its own way back; see Call."""
+        """Records outs = primitive(...) with its own pullback; see Call."""
         source = self.place()
         if self.tangents:
             pull_back = functools.partial(_pull_tangents, pull_back)

@@ -49,7 +49,7 @@ def gradient_descent(
     arguments.function("loss", loss)
     arguments.function("differentiate", differentiate)
     validate.learning_rate(learning_rate)
-    steps = arguments.whole("steps", steps, 0)
+    steps = arguments.integer("steps", steps, 0)
     params = validate.floating_params(params)
     return _descend(params, learning_rate, loss=loss, steps=steps, differentiate=differentiate)
 

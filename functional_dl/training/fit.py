@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, repr=False)
 class Fit:
-    """What a training run came to.
+    """The result of a training run.
 
     Attributes:
       params: the parameters at the end; after a stop, the last good ones: the newest at which the loss was
         finite.
-      history: one NumPy array a quantity, one entry a step, taken before the step's update: "loss" on the
+      history: one NumPy array per quantity, one entry per step, taken before the step's update: "loss" on the
         step's batch and "grad_norm", the Euclidean norm of its gradient.  After a stop the last entry is the
         step that stopped it.
       opt_state: the optimiser's state that belongs to `params`.
@@ -70,9 +70,9 @@ def fit(
 ) -> Fit:
     """Trains `params` on mini-batches of `data`.
 
-    Every epoch takes the examples in a fresh order, examples // batch_size batches of it; what is left over
-    sits the epoch out.  Steps run compiled, `report_every` at a time; between these chunks the host looks
-    whether all numbers are finite, moves the bar and writes checkpoints.  A run is a pure function of its
+    Every epoch takes the examples in a fresh order, examples // batch_size batches of it; the remaining examples
+    are skipped in that epoch.  Steps run compiled, `report_every` at a time; between these chunks the host checks
+    that all numbers are finite, updates the progress bar and writes checkpoints.  A run is a pure function of its
     arguments: the same key gives the same bits, with or without interruption, bar and checkpoints.
 
     Args:
@@ -83,30 +83,30 @@ def fit(
       data: a pytree of arrays with one common leading axis of examples; a batch has the same structure.
       optimizer: an optax optimiser.
       steps: number of updates in all, those before a resumed checkpoint included.
-      batch_size: examples a batch; None takes all examples, in their own order.
-      key: PRNG key that shuffles the data and feeds the loss.
+      batch_size: examples per batch; None takes all examples, in their own order.
+      key: PRNG key for the order of the data and for the loss.
       differentiate: fun -> (function to (value, gradient of the first argument)); jax.value_and_grad, or
         `functional_dl.reverse.value_and_grad`, or any other with that signature.
       mesh: data parallelism: the batch is split over all devices of the mesh, parameters and data are copied
         to each. The result equals that of one device to rounding.
       checkpoint_dir: where to keep checkpoints (needs orbax-checkpoint).
-      resume: go on from the newest checkpoint in `checkpoint_dir`, if there is one.
+      resume: continue from the newest checkpoint in `checkpoint_dir`, if there is one.
       progress: show a bar (if rich is installed and the output is a terminal).
-      report_every: steps a compiled chunk; by default a fiftieth of `steps`.
+      report_every: steps per compiled chunk; by default a fiftieth of `steps`.
       checkpoint_every: steps between checkpoints, rounded up to whole chunks; by default a tenth of `steps`.
     Returns:
       Fit.  If a loss, gradient or updated parameter is not finite the run stops: `stopped` and `reason` say
       so, a warning is logged, and `params` are the last good ones.  No exception: what was learnt is kept.
     Raises:
       ValueError: data that is empty, ragged or not finite; params that are not finite; batch_size outside
-        1..examples or not a multiple of the mesh's devices; an optimiser that climbs (negative learning
-        rate); a checkpoint of another run, or one in the way of a fresh run.
+        1..examples or not a multiple of the mesh's devices; an optimiser that ascends (negative learning rate); a
+        checkpoint of another run, or checkpoints left by an earlier run where a fresh run starts.
       TypeError: arguments of the wrong kind; a loss that does not return one real number.
       ImportError: checkpoint_dir is given and orbax-checkpoint is not installed.
     """
     arguments.function("loss", loss)
     arguments.function("differentiate", differentiate)
-    steps = arguments.whole("steps", steps, 0)
+    steps = arguments.integer("steps", steps, 0)
     params = validate.floating_params(params)
     validate.finite_params(params)
     examples = validate.common_length(data)
@@ -135,7 +135,7 @@ def fit(
         if latest is not None and not resume:
             raise ValueError(
                 f"checkpoint_dir: expected no checkpoints in {checkpoint_dir} for a fresh run, got one at "
-                f"step {latest}; pass resume=True to go on from it, or another directory"
+                f"step {latest}; pass resume=True to continue from it, or another directory"
             )
         history = run.no_history(state)
         if latest is not None:
@@ -154,7 +154,7 @@ def _strong(leaf):
 
 
 def _every(name: str, value, steps: int, parts: int) -> int:
-    return max(1, -(-steps // parts)) if value is None else arguments.whole(name, value, 1)
+    return max(1, -(-steps // parts)) if value is None else arguments.integer(name, value, 1)
 
 
 def _program(*description):

@@ -72,7 +72,7 @@ def batch_size(value: int | None, examples: int) -> int:
     """None means the whole data set."""
     if value is None:
         return examples
-    size = arguments.whole("batch_size", value)
+    size = arguments.integer("batch_size", value)
     if size > examples:
         raise ValueError(f"batch_size: expected at most the number of examples, {examples}, got {size}")
     return size

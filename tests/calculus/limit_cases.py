@@ -1,7 +1,7 @@
 """Limits with their exact answers.  A case is (name, f, x0, side, answer); the answer is a function of an mpmath
 context, a number, NONE (there is no limit, finite or infinite), or "slow", where a refusal is right.
 
-`SEQUENCES` are functions of whole numbers; `PLAIN` are functions of Python and NumPy, which are evaluated in float64.
+`SEQUENCES` are functions of integers; `PLAIN` are functions of Python and NumPy, which are evaluated in float64.
 """
 
 import math

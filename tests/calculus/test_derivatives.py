@@ -115,7 +115,7 @@ REFUSALS = [
     (lambda: calculus.derivative(jnp.sin, 1.0, side="up"), ValueError, "side: expected one of.*'up'"),
     (lambda: calculus.derivative(jnp.sin, math.nan), ValueError, "x: expected a finite number"),
     (lambda: calculus.derivative(jnp.sin, jnp.ones(2)), ValueError, "x: expected one number.*\\(2,\\)"),
-    (lambda: calculus.derivative(jnp.sin, 1.0, order=0), ValueError, "order: expected a whole number of at least 1"),
+    (lambda: calculus.derivative(jnp.sin, 1.0, order=0), ValueError, "order: expected an integer of at least 1"),
     (lambda: calculus.derivative(jnp.sin, 1.0, order=-1), ValueError, "order: expected"),
     (lambda: calculus.derivative(jnp.sin, 1.0, "forward", order=2), ValueError, "order"),
     (lambda: calculus.derivative(jnp.sin, 1.0, "central", side="left"), ValueError, "side"),

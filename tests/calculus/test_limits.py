@@ -10,7 +10,7 @@ from calculus.limit_cases import INF, LIMITS, NONE, PLAIN, SEQUENCES
 from calculus.score import REFUSED, RIGHT, WRONG, grade_limit, limits
 
 from functional_dl import calculus
-from functional_dl.calculus.wide import Arithmetic, bits_of, moved
+from functional_dl.calculus.ball import Arithmetic, bits_of, moved
 
 # what the mission names, and one of each kind; the rest is for the campaign
 QUICK = [

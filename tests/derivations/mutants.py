@@ -90,8 +90,8 @@ def one_chain(derivation: Derivation, name: str) -> Derivation:
         derivation,
         steps=tuple(derivation.steps[i] for i in derivation.chains[name]),
         oracles=tuple(replace(o, evaluate=once(o.evaluate)) for o in derivation.oracles if o.chain == name),
-        ties=None,
-        also=None,
+        kink_points=None,
+        extra_points=None,
     )
 
 
@@ -107,7 +107,7 @@ def mutants(derivation: Derivation, key) -> Iterator[tuple[str, int, Derivation]
             right = line_values(list(chain.steps), point)
             for i, step in enumerate(chain.steps):
                 for label, wrong in WRONGS.items():
-                    if (label == "far away") != (step.kind == "belongs"):
+                    if (label == "far away") != (step.kind == "element_of"):
                         continue
                     broken = replace(chain, steps=(*chain.steps[:i], wrong_step(step, wrong), *chain.steps[i + 1 :]))
                     if not same(right[i], wrong_values(list(broken.steps), point)[i]):

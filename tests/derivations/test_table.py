@@ -215,7 +215,7 @@ def test_slope_is_multiplied_by_the_cotangent():
 def test_induction_is_held_at_every_depth():
     derivation = derivations.get("delta_recurrence")
     key = jax.random.key(4)
-    depths = {len(point[0]) for point in (derivation.draw(key), *derivation.also(key))}
+    depths = {len(point[0]) for point in (derivation.draw(key), *derivation.extra_points(key))}
     assert depths == {1, 2, 3, 4}
 
 
@@ -295,9 +295,9 @@ def test_derivation_shows_itself():
         (lambda d: replace(d, steps=()), "at least one line"),
         (lambda d: replace(d, arguments=()), "arguments"),
         (lambda d: replace(d, oracles=(), steps=(replace(d.steps[0], chain="q"),)), "no oracle"),
-        (lambda d: replace(d, oracles=(Oracle("name", d.fun, chain="q"),)), "judges chain 'q'"),
+        (lambda d: replace(d, oracles=(Oracle("name", d.fun, chain="q"),)), "checks chain 'q'"),
         (lambda d: replace(d.steps[0], kind="likely"), "kind"),
-        (lambda d: replace(d.steps[0], kind="at_most"), "tight"),
+        (lambda d: replace(d.steps[0], kind="upper_bound"), "tight"),
         (lambda d: Oracle("name", lambda x: x, line="middle"), "line"),
         (lambda d: d.verify(points=0), "points"),
     ],

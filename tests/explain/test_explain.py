@@ -155,18 +155,18 @@ def test_where_paths_meet_the_sum_is_shown():
 
     shown = quick(f, jnp.ones(3))
     sine = shown.steps[0]
-    (meeting,) = sine.meets
-    primitives = [shown.steps[i].primitive for i in meeting.terms]
-    assert shown.values[meeting.value].name == "h"
+    (fan_in,) = sine.fan_ins
+    primitives = [shown.steps[i].primitive for i in fan_in.terms]
+    assert shown.values[fan_in.value].name == "h"
     assert sorted(primitives) == ["exp", "mul", "mul"]
-    assert meeting.latex.startswith(r"\bar h = \bar h^{(1)} + ")
+    assert fan_in.latex.startswith(r"\bar h = \bar h^{(1)} + ")
 
 
 def test_an_input_that_is_used_twice_meets_at_its_first_use():
     shown = quick(lambda x: jnp.sum(jnp.sin(x)) + jnp.sum(jnp.cos(x)), jnp.ones(3))
-    ((index, meeting),) = [(step.index, m) for step in shown.steps for m in step.meets if m.value in shown.inputs]
+    ((index, fan_in),) = [(step.index, m) for step in shown.steps for m in step.fan_ins if m.value in shown.inputs]
     assert index == 0
-    assert len(meeting.terms) == 2
+    assert len(fan_in.terms) == 2
 
 
 def test_python_decides_on_values():
@@ -283,7 +283,7 @@ def test_a_wrong_rule_is_found(factor):
     backward.sweep(
         run, [jnp.ones(())], lambda index, equation, cts, bars: pulled.setdefault(index, (equation, cts, bars))
     )
-    entry = run.notebook.entries[0]
+    entry = run.recorder.entries[0]
     equation, cts, bars = pulled[entry.index]
     assert entry.primitive.name == "tanh"
     right = checks.check(entry, cts, dict(zip(equation.inputs, bars)))

@@ -51,7 +51,7 @@ def test_formulas_are_well_formed(name):
     fun, arguments = PROGRAMS[name]
     shown = explain.explain(fun, *arguments(), check=False, values=False)
     for step in shown.all_steps().values():
-        for text in (step.forward_latex, *step.backward_latex, *[m.latex for m in step.meets]):
+        for text in (step.forward_latex, *step.backward_latex, *[m.latex for m in step.fan_ins]):
             assert not faults(text), (faults(text), text)
 
 

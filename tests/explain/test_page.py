@@ -77,9 +77,9 @@ def test_data_are_those_of_the_explanation():
     assert [step["backward"] for step in data["steps"]] == [list(step.backward_latex) for step in e.steps]
     assert {int(number) for number in data["values"]} == set(e.values)
     assert data["ledger"]["forward"] == e.ledger.forward_flops
-    meets = [meeting for step in data["steps"] for meeting in step["meets"]]
-    assert meets == [
-        {"value": m.value, "terms": list(m.terms), "latex": m.latex} for step in e.steps for m in step.meets
+    fan_ins = [fan_in for step in data["steps"] for fan_in in step["fanIns"]]
+    assert fan_ins == [
+        {"value": m.value, "terms": list(m.terms), "latex": m.latex} for step in e.steps for m in step.fan_ins
     ]
     assert [argument["name"] for argument in data["arguments"]] == ["params", "x", "labels"]
 

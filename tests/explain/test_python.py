@@ -89,7 +89,7 @@ def test_names_each_steps_way_back(generated):
     shown, text = generated[2:]
     differentiated = [step for step in shown.steps if step.backward_latex]
     named = sum(f"# back through step {step.index}: " in text for step in differentiated)
-    assert named >= 0.6 * len(differentiated)  # a way back that hands its cotangent on has no line
+    assert named >= 0.6 * len(differentiated)  # a pullback that hands its cotangent on has no line
     assert "# The backward pass." in text
 
 

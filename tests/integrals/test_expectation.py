@@ -57,7 +57,7 @@ def test_the_standard_error_is_the_spread():
     ({"method": "magic"}, "method: expected pathwise or score, got 'magic'"),
     ({"distribution": "cauchy"}, "distribution: expected one of"),
     ({"theta": {"mean": ONE}}, "theta: expected the parameters mean, scale, got mean"),
-    ({"samples": 1}, "samples: expected a whole number of at least 3, got 1"),
+    ({"samples": 1}, "samples: expected an integer of at least 3, got 1"),
 ])  # fmt: skip
 def test_bad_input(change, message):
     given = {"f": lambda x: x, "distribution": "gaussian", "theta": CASES["gaussian"][0], "key": jax.random.key(0)}

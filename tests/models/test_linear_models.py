@@ -43,7 +43,7 @@ def test_shapes_starts_and_refusals(model):
     assert model.apply(params, jnp.ones((2, 5, 4), jnp.float32)).shape == (2, 5, 3)
     with pytest.raises(ValueError, match="x: expected last axis 4"):
         model.apply(params, jnp.ones((2, 5)))
-    with pytest.raises(ValueError, match="expected a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match="expected an integer of at least 1, got 0"):
         model.init(KEY, 0)
 
 

@@ -57,7 +57,7 @@ def test_dropout_is_on_hidden_layers_alone():
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda p: mlp.init(KEY, (4,)), r"sizes: expected at least an input and an output width, got \(4,\)"),
-    (lambda p: mlp.init(KEY, (4, -1)), "out_features: expected a whole number of at least 1, got -1"),
+    (lambda p: mlp.init(KEY, (4, -1)), "out_features: expected an integer of at least 1, got -1"),
     (lambda p: mlp.apply(p, X[:, :3]), "x: expected last axis 4"),
     (lambda p: mlp.apply(p, X, "rleu"), "activation: expected one of"),
     (lambda p: mlp.apply(p, X, ["relu"] * 3, output="softmax"), "activation: expected one, or 1 .* got 3"),

@@ -80,7 +80,7 @@ def _of_zeros(call: ast.Call) -> set[tuple[int, str]]:
 
 
 def _drops_the_record(node: ast.Assign) -> bool:
-    """outs, _ = forward_jaxpr(...): its flags say what to record for the way back."""
+    """outs, _ = forward_jaxpr(...): its flags say what to record for the backward pass."""
     [target], value = node.targets[:1], node.value
     name = getattr(value.func, "attr", "") if isinstance(value, ast.Call) else ""
     last = target.elts[-1] if isinstance(target, ast.Tuple) else target

@@ -8,8 +8,8 @@ import pytest
 from functional_dl.optimality.cholesky import LEAF, MOST, inverse_factor
 
 
-def drawn(lanes, n, dtype):
-    roots = np.random.default_rng(n).normal(size=(lanes, n, n))
+def drawn(batch, n, dtype):
+    roots = np.random.default_rng(n).normal(size=(batch, n, n))
     return (roots @ np.swapaxes(roots, 1, 2) + n * np.eye(n)).astype(dtype)
 
 

@@ -80,5 +80,5 @@ def test_bad_input():
         convexity.is_convex(lambda x: x, normal(2), KEY)
     with pytest.raises(TypeError, match="sampler: expected a function"):
         convexity.is_convex(jnp.sum, jnp.ones(2), KEY)
-    with pytest.raises(ValueError, match="points: expected a whole number of at least 1"):
+    with pytest.raises(ValueError, match="points: expected an integer of at least 1"):
         convexity.is_convex(jnp.sum, normal(2), KEY, points=0)

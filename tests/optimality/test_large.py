@@ -88,7 +88,7 @@ def test_dense_and_large_agree_at_odd_points(name):
 
 
 def test_scales_residuals_and_the_way_back_agree():
-    """On a problem with every sort of row: what is had by passes is what the matrix gives."""
+    """On a problem with every sort of row: products from passes equal those with the matrix."""
     problem = Problem(
         made.entangled,
         lambda x: jnp.stack([1e4 * jnp.sum(x**2) - 3, x[0] * x[3] - 1]),

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 from scipy.optimize import linprog
 
-from functional_dl.optimality import lanes, qp
+from functional_dl.optimality import batched_while_loop, qp
 from tests.optimality.programs import SOLVED, UNSOLVED, Known, random, reference
 
 EVERY = {known.name: known for known in SOLVED + UNSOLVED}
@@ -145,8 +145,8 @@ def test_constraints_may_be_missing():
     np.testing.assert_allclose(least.eq_multipliers, [-1], atol=1e-12)
 
 
-def test_a_large_batch_equals_its_lanes_alone():
-    """Lanes leave the batch as they end: none may take another's place."""
+def test_a_large_batch_equals_its_elements_alone():
+    """Elements leave the batch as they end: none may take another's place."""
     columns = [jnp.stack(parts) for parts in zip(*(random(seed) for seed in range(467)), strict=True)]
     together = jax.jit(jax.vmap(qp.solve))(*columns)
     assert np.all(together.status == qp.CONVERGED)
@@ -166,7 +166,7 @@ def test_no_cycle(seed, rank):
 
 
 def test_a_batch_on_many_devices_equals_that_on_one():
-    """shard_map: each device its share, with as many rounds as its own lanes want."""
+    """shard_map: each device its share, with as many rounds as its own elements want."""
     columns = [jnp.stack(parts) for parts in zip(*(random(seed) for seed in range(32)), strict=True)]
     mesh = jax.make_mesh((8,), ("programs",), axis_types=(AxisType.Auto,))
     axis = PartitionSpec("programs")
@@ -193,9 +193,9 @@ for _ in range(20):
     subprocess.run([sys.executable, "-c", code], env=environment, timeout=300, check=True)
 
 
-def test_lanes_run_as_long_as_each_of_them_wants():
+def test_elements_run_as_long_as_each_of_them_wants():
     """Counting to one's own number, in a batch, in a batch of batches, and cut at the limit."""
-    count = lanes.run(lambda k: 100 - k[0], lambda k, state: state + k[1], lambda state: state < 100, 50)
+    count = batched_while_loop.run(lambda k: 100 - k[0], lambda k, state: state + k[1], lambda state: state < 100, 50)
     wanted = np.random.default_rng(0).integers(1, 30, 1300)
     many = jax.vmap(lambda k: count((k, jnp.ones((), int))))
     np.testing.assert_array_equal(jax.jit(many)(jnp.asarray(wanted)), 100)

@@ -296,8 +296,8 @@ PARAMS = LAYER.init(jax.random.key(0))
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: qp_layer.layer(0), "variables: expected a whole number of at least 1"),
-        (lambda: qp_layer.layer(2, -1), "inequalities: expected a whole number of at least 0"),
+        (lambda: qp_layer.layer(0), "variables: expected an integer of at least 1"),
+        (lambda: qp_layer.layer(2, -1), "inequalities: expected an integer of at least 0"),
         (lambda: qp_layer.layer(2, 0, 2), "equalities: expected fewer than variables"),
         (lambda: qp_layer.layer(2, ridge=0.0), "ridge: expected a number > 0"),
         (lambda: qp_layer.layer(2, lower=1.0, upper=1.0), "lower, upper: expected lower < upper"),

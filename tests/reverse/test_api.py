@@ -215,7 +215,7 @@ def test_unused_paths_are_pruned():
         return x * 3.0
 
     _, total = count(reverse.grad(fun), 2.0)
-    assert total <= 24  # the forward pass as the user wrote it; nothing of it on the way back
+    assert total <= 24  # the forward pass as the user wrote it; nothing of it in the backward pass
     assert jax.tree.leaves(reverse.vjp(fun, 2.0)[1]) == []
 
 

@@ -17,7 +17,7 @@ extra_steps = reverse.checkpointed_scan.extra_steps
 
 @functools.cache
 def fewest(length, slots):
-    """The least number of steps forward on the way back (the first descent included), by dynamic programming."""
+    """The least number of steps forward in the backward pass (the first descent included), by dynamic programming."""
     if length == 1:
         return 0
     if slots == 1:
@@ -119,9 +119,9 @@ def test_length_zero_is_scan():
 @pytest.mark.parametrize(
     ("options", "kind", "words"),
     [
-        ({"slots": 0}, ValueError, "slots: expected a whole number of at least 1, got 0"),
+        ({"slots": 0}, ValueError, "slots: expected an integer of at least 1, got 0"),
         ({"slots": 2, "length": 4}, ValueError, "one length"),
-        ({"slots": 1.5}, TypeError, "slots: expected a whole number, got 1.5"),
+        ({"slots": 1.5}, TypeError, "slots: expected an integer, got 1.5"),
     ],
 )
 def test_bad_input(options, kind, words):

@@ -167,7 +167,7 @@ def test_while_loops_memory_does_not_grow_with_the_steps():
 
 
 def test_a_while_loop_is_run_again_a_few_times():
-    """Its step T times forward, T times on the way back, and T log2(T / 32) / 2 times for the states between."""
+    """Its step T times forward, T times in the backward pass, and T log2(T / 32) / 2 times for the states between."""
     steps, count = 1000, 0
 
     def note(y):

@@ -1,4 +1,4 @@
-"""The textbook's partial derivatives and compositions, exactly: at whole numbers nothing rounds."""
+"""The textbook's partial derivatives and compositions, exactly: at integers nothing rounds."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def test_partial_derivatives(name):
     assert [float(g) for g in gradient(*points[0])] == [float(p) for p in partials(*points[0])]
 
 
-# composition -> its derivative, multiplied out by hand; whole numbers, so both are exact
+# composition -> its derivative, multiplied out by hand; integers, so both are exact
 COMPOSITIONS = {
     "3(2x²)⁵": (lambda x: 3 * (2 * x**2) ** 5, lambda x: 960 * x**9),
     "x² + x³ along two paths": (lambda x: x * x**2 + x**2 * x**3, lambda x: 3 * x**2 + 5 * x**4),

@@ -227,7 +227,7 @@ HINGE = Derivation(
     exact=lambda mp, z, t: 1 - t * z if t * z < 1 else 0 * z,
     oracles=(Oracle("losses.hinge_prime", losses.hinge_prime, "z", "last"), HINGE_INTERVAL),
     kinks=("t z = 1: slopes -t and 0; taken: 0, the margin being met.",),
-    ties=lambda key: ((jnp.asarray([1.0, -1.0, 0.5]), jnp.asarray([1.0, -1.0, 1.0])),),
+    kink_points=lambda key: ((jnp.asarray([1.0, -1.0, 0.5]), jnp.asarray([1.0, -1.0, 1.0])),),
     point="z and t = -1 or 1, each of shape (4,), margins away from 1",
 )
 

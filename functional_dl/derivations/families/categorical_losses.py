@@ -153,7 +153,7 @@ SOFTMAX_CROSS_ENTROPY_LABELS = Derivation(
     drawing(normal(3, 4), labels(3, classes=4), normal(3)),
     fun=losses.softmax_cross_entropy,
     arguments=("z", "y"),
-    also=lambda key: ((normal(2, 4)(key), jnp.asarray([3, 3]), jnp.ones(2)),),
+    extra_points=lambda key: ((normal(2, 4)(key), jnp.asarray([3, 3]), jnp.ones(2)),),
     point="z, shape (3, 4), labels y, shape (3,), and the cotangent of l, shape (3,)",
 )
 

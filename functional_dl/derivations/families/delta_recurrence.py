@@ -301,7 +301,7 @@ DELTA_RECURRENCE = Derivation(
         Oracle("reverse.vjp with respect to z", lambda *point: tuple(by_reverse(*point)[:-1]), INDUCTION),
         Oracle("backprop.gradients", lambda *point: tuple(by_backprop(*point)[:-1]), INDUCTION),
     ),
-    also=of_every_depth,
+    extra_points=of_every_depth,
     point="params, a list of {W, b}; x; y; the cotangent of C, a number.  f is tanh, C = |a^L - y|^2 / 2",
     notes=(
         "delta is dC/dz.  Texts that write dC/da for it get another recurrence.",

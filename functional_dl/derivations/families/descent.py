@@ -116,7 +116,7 @@ CONTRACTION = Derivation(
             r"\le \max_i |1 - \alpha \lambda_i|^k\, |x_0 - x^*|",
             "every factor is at most the largest; equal where the error lies along that eigenvector",
             lambda a, b, x0: jnp.max(jnp.abs(factors(a)[0])) ** COUNT * jnp.linalg.norm(x0 - minimum(a, b)),
-            kind="at_most",
+            kind="upper_bound",
             tight=from_the_steepest,
             chain=RATE,
         ),
@@ -232,7 +232,7 @@ DESCENT_LEMMA = Derivation(
                 - jnp.sum((a @ x - b) ** 2) / extremes(a)[1]
                 + jnp.sum((a @ x - b) ** 2) / (2 * extremes(a)[1])
             ),
-            kind="at_most",
+            kind="upper_bound",
             tight=along_the_largest,
             chain=RATE,
         ),

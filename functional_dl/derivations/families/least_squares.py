@@ -103,7 +103,7 @@ NORMAL_EQUATIONS = Derivation(
             r"\le |X w^* - y|^2 + |X (w - w^*)|^2",
             "a square is not negative; equal for w = w*",
             lambda x, y, w: cost(x, y, solution(x, y)) + jnp.sum((x @ (w - solution(x, y))) ** 2),
-            kind="at_most",
+            kind="upper_bound",
             tight=at_the_solution,
             chain=SQUARE,
         ),

@@ -67,7 +67,7 @@ MAXIMUM = Derivation(
         " does.  "
         "The two must sum to 1, since max(x + h, x + h) grows like h.",
     ),
-    ties=lambda key: ((jnp.asarray([1.0, 2.0, -1.0]), jnp.asarray([1.0, 0.0, -1.0])),),
+    kink_points=lambda key: ((jnp.asarray([1.0, 2.0, -1.0]), jnp.asarray([1.0, 0.0, -1.0])),),
     point="x and y, each of shape (4,), apart from each other",
 )
 

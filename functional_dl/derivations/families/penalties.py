@@ -60,7 +60,7 @@ L1 = Derivation(
         L1_INTERVAL,
     ),
     kinks=("$w_i = 0$: slopes -1 and 1; taken: 0, the element of least norm.",),
-    ties=lambda key: ((jnp.asarray([0.0, 1.0, -2.0, 0.0]), jnp.asarray(1.0)),),
+    kink_points=lambda key: ((jnp.asarray([0.0, 1.0, -2.0, 0.0]), jnp.asarray(1.0)),),
     point="w, shape (4,), away from 0, and the cotangent r of the sum, a number",
 )
 
@@ -100,7 +100,7 @@ L1_SUBGRADIENT = Derivation(
             r"\le \sum_i |s_i|\, |u_i|",
             "a product is at most the product of the absolute values; equal where u has the signs of w",
             lambda w, u: jnp.sum(jnp.abs(jnp.sign(w)) * jnp.abs(u)),
-            kind="at_most",
+            kind="upper_bound",
             tight=along_signs,
             chain=CHOSEN,
         ),
@@ -108,7 +108,7 @@ L1_SUBGRADIENT = Derivation(
             r"\le \lVert u \rVert_1",
             r"$|s_i| \le 1$, which is all that was used: any s with entries in $[-1, 1]$ where $w_i = 0$ will do",
             lambda w, u: absolute_sum(u),
-            kind="at_most",
+            kind="upper_bound",
             tight=along_signs,
             chain=CHOSEN,
         ),
@@ -220,7 +220,7 @@ ELASTIC_NET = Derivation(
         ELASTIC_INTERVAL,
     ),
     kinks=(r"$w_i = 0$: slopes $-\rho$ and $\rho$; taken: 0.",),
-    ties=lambda key: ((jnp.asarray([0.0, 1.0, -2.0, 0.0]), jnp.asarray(1.0)),),
+    kink_points=lambda key: ((jnp.asarray([0.0, 1.0, -2.0, 0.0]), jnp.asarray(1.0)),),
     point="w, shape (4,), away from 0, and the cotangent of r, a number; rho is 0.3",
 )
 

@@ -107,7 +107,7 @@ MAX_POOLING = Derivation(
     kinks=(
         "Ties in a window: any way to share the cotangent among the winners is in the subdifferential; taken: equally.",
     ),
-    ties=lambda key: (
+    kink_points=lambda key: (
         (
             jnp.asarray([[1.0, 1.0, 0.5, 0.2], [0.0, 1.0, 0.1, 0.5], [2.0, 2.0, 0.0, -1.0], [2.0, 2.0, -2.0, 3.0]]),
             jnp.ones((2, 2)),

@@ -62,7 +62,7 @@ RELU = Derivation(
     exact=lambda mp, z: z if z > 0 else 0 * z,
     oracles=(Oracle("activations.relu_prime", activations.relu_prime, "z", "last"), RELU_INTERVAL),
     kinks=("z = 0: slopes 0 and 1; taken: 0, so that a unit at rest stays at rest.",),
-    ties=on_zero,
+    kink_points=on_zero,
     point="z, shape (4,), away from 0",
 )
 
@@ -106,7 +106,7 @@ LEAKY_RELU = Derivation(
     exact=lambda mp, z: z if z > 0 else LEAK * z,
     oracles=(Oracle("activations.leaky_relu_prime", activations.leaky_relu_prime, "z", "last"), LEAKY_INTERVAL),
     kinks=("z = 0: slopes 0.01 and 1; taken: 1, as in JAX (PyTorch takes 0.01).",),
-    ties=on_zero,
+    kink_points=on_zero,
     point="z, shape (4,), away from 0; the slope alpha is 0.01",
 )
 
@@ -152,7 +152,7 @@ ELU = Derivation(
     exact=lambda mp, z: z if z > 0 else mp.expm1(z),
     oracles=(Oracle("activations.elu_prime", activations.elu_prime, "z", "last"), ELU_INTERVAL),
     kinks=("None for alpha = 1: both sides have slope 1 at 0.  The second derivative jumps there.",),
-    ties=on_zero,
+    kink_points=on_zero,
     point="z, shape (4,), away from 0",
 )
 

@@ -208,7 +208,7 @@ ABSOLUTE_ERROR = Derivation(
     exact=lambda mp, p, t: abs(p - t),
     oracles=(Oracle("losses.absolute_error_prime", losses.absolute_error_prime, "p", "last"), ABS_INTERVAL),
     kinks=("p = t: slopes -1 and 1; taken: 0, the middle, where a residual of 0 asks for no change.",),
-    ties=lambda key: ((jnp.asarray([0.5, 1.0, -2.0]), jnp.asarray([0.5, 0.0, -2.0])),),
+    kink_points=lambda key: ((jnp.asarray([0.5, 1.0, -2.0]), jnp.asarray([0.5, 0.0, -2.0])),),
     point="p and t, each of shape (4,), apart from each other",
 )
 
@@ -262,7 +262,7 @@ HUBER = Derivation(
     exact=lambda mp, p, t: (p - t) ** 2 / 2 if abs(p - t) <= 1 else abs(p - t) - mp.mpf(1) / 2,
     oracles=(Oracle("losses.huber_prime", losses.huber_prime, "p", "last"),),
     kinks=("None: both pieces have slope delta where they meet.  The second derivative jumps there.",),
-    ties=lambda key: ((jnp.asarray([1.0, -1.0, 0.0]), jnp.zeros(3)),),
+    kink_points=lambda key: ((jnp.asarray([1.0, -1.0, 0.0]), jnp.zeros(3)),),
     point="p and t, each of shape (4,); delta is 1",
 )
 

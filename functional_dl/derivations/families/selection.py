@@ -138,7 +138,7 @@ EMBEDDING = Derivation(
     drawing(normal(4, 3), labels(5, classes=4), normal(5, 3)),
     fun=lambda table, ids: table[ids],
     arguments=("E", "ids"),
-    also=lambda key: ((normal(4, 3)(key), jnp.asarray([2, 2, 2]), normal(3, 3)(key)),),
+    extra_points=lambda key: ((normal(4, 3)(key), jnp.asarray([2, 2, 2]), normal(3, 3)(key)),),
     point="E, shape (4, 3); five indices, some of which repeat; the cotangent of y, shape (5, 3)",
 )
 

@@ -43,7 +43,7 @@ function stepPage(step) {
     heading("Forward"), formula(step.forward),
     ...backwardPart(step),
     ...rulePart(step),
-    ...meetingPart(step),
+    ...fanInPart(step),
     checkPart(step),
     heading("Values"), valueTable([...new Set([...step.inputs, ...step.outputs])], new Set(step.outputs)),
     costs(step),
@@ -94,10 +94,10 @@ function typeset(text) {
   return [...made, text.slice(end)];
 }
 
-function meetingPart(step) {
-  return step.meets.flatMap((meeting) => [
-    heading(plural(meeting.terms.length, "path") + " meet here"), formula(meeting.latex),
-    element("ol", { class: "terms" }, ...meeting.terms.map((term) =>
+function fanInPart(step) {
+  return step.fanIns.flatMap((fanIn) => [
+    heading(plural(fanIn.terms.length, "path") + ", one sum"), formula(fanIn.latex),
+    element("ol", { class: "terms" }, ...fanIn.terms.map((term) =>
       element("li", {}, term === null ? "the cotangent that was given" : stepLink(term)))),
   ]);
 }
@@ -150,7 +150,7 @@ function costs(node) {
   const words = [
     `${quantity(node.flops, "FLOP")} forward, ${quantity(backward, "FLOP")} backward`,
     all ? ` (${share(all, total)} of the whole)` : "",
-    node.kept ? `; ${quantity(node.kept, "B")} kept for the way back` : "",
+    node.kept ? `; ${quantity(node.kept, "B")} kept for the backward pass` : "",
     node.linear ? "; linear" : "",
   ];
   return element("p", { class: "quiet" }, `${words.join("")}.`);
@@ -164,10 +164,10 @@ function bodyPart(step) {
 }
 
 function groupPage(node) {
-  const dearest = dear(stepsBelow(node));
+  const costly = expensive(stepsBelow(node));
   return [
     element("div", { class: "crumbs" }, element("span", {}, ancestors(node).map((n) => n.name).join(" › ") || data.name)),
-    element("h2", { class: "mono" }, node.name), costs(node), ...dearest, ...sums(stepsBelow(node)),
+    element("h2", { class: "mono" }, node.name), costs(node), ...costly, ...sums(stepsBelow(node)),
     heading(plural(node.count, "step")),
     element("ul", { class: "terms plain" }, ...node.children.map((child) => element("li", {}, child.kind === "step"
       ? stepLink(child.step.index)
@@ -176,31 +176,31 @@ function groupPage(node) {
   ];
 }
 
-function dear(steps) {
+function expensive(steps) {
   const list = [...steps].sort((a, b) => b.flops + b.backwardFlops - a.flops - a.backwardFlops).slice(0, 5)
     .filter((step) => step.flops + step.backwardFlops);
   if (!list.length) return [];
-  return [heading("Dearest steps"), element("table", { class: "values dear" }, element("tbody", {}, ...list.map((step) =>
+  return [heading("Most expensive steps"), element("table", { class: "values expensive" }, element("tbody", {}, ...list.map((step) =>
     element("tr", {}, element("th", { scope: "row" }, stepLink(step.index)),
       element("td", {}, quantity(step.flops + step.backwardFlops, "FLOP")),
       element("td", {}, share(step.flops + step.backwardFlops, total))))))];
 }
 
 function sums(steps) {
-  const list = steps.flatMap((step) => step.meets.map((meeting) => [step, meeting]));
+  const list = steps.flatMap((step) => step.fanIns.map((fanIn) => [step, fanIn]));
   if (!list.length) return [];
   const shown = list.slice(0, 12);
-  return [heading("Where paths meet"), element("ul", { class: "terms plain" }, ...shown.map(([step, meeting]) =>
-    element("li", {}, formula(meeting.latex, false), element("span", { class: "quiet" }, " at "), stepLink(step.index)))),
+  return [heading("Fan-in sums"), element("ul", { class: "terms plain" }, ...shown.map(([step, fanIn]) =>
+    element("li", {}, formula(fanIn.latex, false), element("span", { class: "quiet" }, " at "), stepLink(step.index)))),
     list.length > shown.length ? element("p", { class: "quiet" }, `and ${list.length - shown.length} more`) : ""];
 }
 
 function frontPage() {
   const parts = [
     element("h2", {}, "Value and cotangents"),
-    element("p", {}, `${plural(order.length, "step")}, each with its way back. Choose one in the outline or the graph; `,
+    element("p", {}, `${plural(order.length, "step")}, each with its pullback. Choose one in the outline or the graph; `,
       "click a block to open it."),
-    ...dear(data.steps), heading("Arguments and results"),
+    ...expensive(data.steps), heading("Arguments and results"),
     valueTable([...new Set([...data.inputs.slice(0, 12), ...data.outputs])], new Set(data.outputs)),
   ];
   if (data.inputs.length > 12) parts.push(element("p", { class: "quiet" }, `and ${data.inputs.length - 12} more arguments`));
@@ -214,7 +214,7 @@ function valuePage(id) {
   const role = { input: "An argument", constant: "A constant", output: "A result", intermediate: "A value" }[value.role];
   const steps = (readers.get(id) ?? []).map((index) => element("li", {}, stepLink(index)));
   const made = producer.get(id);
-  const meeting = [...stepAt.values()].flatMap((step) => step.meets).find((found) => found.value === id);
+  const fanIn = [...stepAt.values()].flatMap((step) => step.fanIns).find((found) => found.value === id);
   return [
     element("div", { class: "crumbs" }, element("span", {}, `${role} of ${data.name}`)),
     element("h2", { class: "mono" }, value.label || value.name),
@@ -224,7 +224,7 @@ function valuePage(id) {
     ...(value.cotangentText ? [heading("Its cotangent's"), element("pre", { class: "code" }, value.cotangentText)] : []),
     ...(made === undefined ? [] : [heading("Made by"), element("p", {}, stepLink(made))]),
     ...(steps.length ? [heading("Read by"), element("ul", { class: "terms plain" }, ...steps)] : []),
-    ...(meeting ? [heading("Its cotangent is a sum"), formula(meeting.latex), element("ol", { class: "terms" },
-      ...meeting.terms.map((term) => element("li", {}, term === null ? "the cotangent that was given" : stepLink(term))))] : []),
+    ...(fanIn ? [heading("Its cotangent is a sum"), formula(fanIn.latex), element("ol", { class: "terms" },
+      ...fanIn.terms.map((term) => element("li", {}, term === null ? "the cotangent that was given" : stepLink(term))))] : []),
   ];
 }

@@ -203,7 +203,7 @@ def _is_float0(x):
 def checkpoint_forward(
     tape: Any, values: Any, slots: Any, *, jaxpr: Any, prevent_cse: bool = True, policy: Any = None, **_: Any
 ) -> Any:
-    """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again before its way back.
+    """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again in the backward pass.
 
     A policy names equations whose outputs are kept too; the second forward run takes these instead of computing them.
     A program that works on the caller's references is not run twice: its equations join the caller's.

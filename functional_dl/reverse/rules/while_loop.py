@@ -23,7 +23,9 @@ from functional_dl.reverse.trace import active_outputs, record_call, writes_to
 from functional_dl.reverse.values import instantiate, zeros
 
 CHECKPOINTS = 32  # states kept on the way forward (even)
-DEPTH = 24  # more states on the way back: stretches of up to 2^DEPTH steps between checkpoints are halved this often
+DEPTH = (
+    24  # more states in the backward pass: stretches of up to 2^DEPTH steps between checkpoints are halved this often
+)
 
 
 def newton(a: Array) -> Any:

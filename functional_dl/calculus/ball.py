@@ -1,8 +1,8 @@
-"""Numbers of many digits that carry a bound of their rounding errors.
+"""Ball arithmetic: numbers of many digits, each a midpoint with a radius that bounds its rounding error.
 
-A `Wide` is v with |v - exact| <= e to first order: each operation is also evaluated at operands moved by their
-errors, and what that changes is the new error.  So cancellation, absorption and ill-conditioned powers are seen by
-whoever reads e, and may be repeated with more digits; no formula for a derivative is needed.
+A `Ball` is a midpoint v and a radius e, |v - exact| <= e to first order: each operation is also evaluated at operands
+moved by their errors, and what that changes is the new error.  So cancellation, absorption and ill-conditioned powers
+show in e, and the computation can be repeated with more digits; no formula for a derivative is needed.
 """
 
 import math
@@ -21,7 +21,7 @@ def context() -> Any:
 
 
 class Arithmetic:
-    """Functions of Wide numbers at a precision in bits."""
+    """Functions of balls at a precision in bits."""
 
     def __init__(self, bits: int) -> None:
         self.mp = context()
@@ -30,10 +30,10 @@ class Arithmetic:
         self.nan, self.inf = self.mp.nan, self.mp.inf
         self.ambiguous = False  # whether a comparison was not decided by the digits there are
 
-    def exact(self, x: Any) -> Any:
-        return Wide(self, self.mp.mpf(x), self.mp.zero)
+    def exact(self, x: Any) -> "Ball":
+        return Ball(self, self.mp.mpf(x), self.mp.zero)
 
-    def evaluate(self, fun: Callable[..., Any], *numbers: Any, both: bool = False, exact: bool = False) -> Any:
+    def evaluate(self, fun: Callable[..., Any], *numbers: "Ball", both: bool = False, exact: bool = False) -> "Ball":
         """fun at the numbers; `both`: move operands either way, for functions that jump; `exact`: fun does not
         round."""
         values = [x.v for x in numbers]
@@ -43,14 +43,14 @@ class Arithmetic:
             if x.e == 0:
                 continue
             if not self.mp.isfinite(x.e):
-                return Wide(self, v, self.inf)
+                return Ball(self, v, self.inf)
             for move in (x.e, -x.e) if both else (x.e,):
                 moved = self._call(fun, [*values[:i], x.v + move, *values[i + 1 :]])
                 if self.mp.isnan(v) and self.mp.isnan(moved):
                     continue  # outside of the domain, and not at its edge
                 change = abs(moved - v)
                 e += change if self.mp.isfinite(change) else self.inf
-        return Wide(self, v, e)
+        return Ball(self, v, e)
 
     def _call(self, fun, values):
         if any(self.mp.isnan(x) for x in values):
@@ -66,7 +66,7 @@ class Arithmetic:
         return v
 
 
-class Wide:
+class Ball:
     """A number v with a bound e of its error."""
 
     __slots__ = ("arithmetic", "e", "v")
@@ -77,7 +77,7 @@ class Wide:
     def _apply(self, fun, other):
         return self.arithmetic.evaluate(fun, self, other)
 
-    def __add__(self, other: Any) -> "Wide":
+    def __add__(self, other: Any) -> "Ball":
         return self._linear(self.v + other.v, other)
 
     def __sub__(self, other: Any) -> Any:
@@ -85,12 +85,12 @@ class Wide:
 
     def _linear(self, v, other):
         rounded = abs(v) * self.arithmetic.ulp if self.arithmetic.mp.isfinite(v) else 0
-        return Wide(self.arithmetic, v, self.e + other.e + rounded)
+        return Ball(self.arithmetic, v, self.e + other.e + rounded)
 
     def __mul__(self, other: Any) -> Any:
         return self._apply(lambda mp, a, b: a * b, other)
 
-    def __truediv__(self, other: Any) -> "Wide":
+    def __truediv__(self, other: Any) -> "Ball":
         """Where the divisor may be zero the quotient may be anything."""
         quotient = self._apply(lambda mp, a, b: a / b, other)
         if other.e != 0 and abs(other.v) <= 2 * other.e:
@@ -98,7 +98,7 @@ class Wide:
         return quotient
 
     def __neg__(self) -> Any:
-        return Wide(self.arithmetic, -self.v, self.e)
+        return Ball(self.arithmetic, -self.v, self.e)
 
     def compare(self, other: Any) -> int:
         """The sign of self - other; NaN compares as 2."""
@@ -125,7 +125,7 @@ def bits_of(x: float) -> int:
 
 
 def is_rounded(x: Any) -> bool:
-    """Whether a constant is likely to stand for a number near it, as 0.1 and 3.14159... do; whole numbers stand for
+    """Whether a constant is likely to stand for a number near it, as 0.1 and 3.14159... do; integers stand for
     themselves."""
     return bits_of(x) > 26 and not (float(x).is_integer() and abs(x) < 2**53)
 

@@ -1,6 +1,6 @@
 """Primitive -> what it does to numbers of many digits; `RULES` is keyed by the primitive's name.
 
-A rule takes `(arithmetic, primitive, operands, params)`: object arrays of Wide numbers, or NumPy arrays of integers and
+A rule takes `(arithmetic, primitive, operands, params)`: object arrays of balls, or NumPy arrays of integers and
 booleans; it returns a list of such arrays.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from functional_dl.calculus.wide import HUGE, NOISY, Wide
+from functional_dl.calculus.ball import HUGE, NOISY, Ball
 
 RULES: dict[Any, Any] = {}
 
@@ -158,7 +158,7 @@ def _function(name, fun, arithmetic, primitive, operands, params):
     def at(*numbers):
         numbers = [arithmetic.exact(int(x)) if isinstance(x, int | np.integer) else x for x in numbers]
         if name in PERIODIC and numbers[0].e > NOISY:
-            return Wide(arithmetic, arithmetic.mp.zero, arithmetic.inf)
+            return Ball(arithmetic, arithmetic.mp.zero, arithmetic.inf)
         return arithmetic.evaluate(fun, *numbers, both=name in STEPS, exact=name in EXACT)
 
     return [elementwise(at, *operands)]
@@ -224,7 +224,7 @@ def _is_finite(arithmetic, primitive, operands, params):
 
 @rule("convert_element_type")
 def _convert(arithmetic, primitive, operands, params):
-    """To floating numbers nothing is rounded; whole numbers are made where they fit."""
+    """To floating numbers nothing is rounded; integers are made where they fit."""
     x, dtype = operands[0], np.dtype(params["new_dtype"])
     if dtype.kind in "fV":
         return [x]

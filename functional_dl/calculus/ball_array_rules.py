@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from functional_dl.calculus.wide_rules import RULES, elementwise, rule
+from functional_dl.calculus.ball_rules import RULES, elementwise, rule
 from functional_dl.jaxprs import bind
 
 

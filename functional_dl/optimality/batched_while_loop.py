@@ -1,8 +1,8 @@
-"""A loop over many problems at once that end at different times: who has finished leaves the batch.
+"""A while loop over a batch of problems that end at different times: those that have finished leave the batch.
 
-vmap of a while_loop carries every lane until the last has finished, and streams the whole batch through memory at
+vmap of a while_loop carries every element until the last has finished, and streams the whole batch through memory at
 each step.  Here the batch is worked on in chunks that stay in a core's cache.  A chunk is left when at most a quarter
-of its lanes is unfinished; the next pass goes over what is left, in fewer chunks, so that a few slow lanes cost little.
+of its elements is unfinished; the next pass goes over what is left, in fewer chunks: a few slow elements cost little.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from functional_dl.aliases import Array, PyTree
 
 SHRINK = 4
 CACHE = 2**20  # bytes of data in a chunk; what is computed from them takes about as much again
-FEWEST, MOST = 32, 512  # lanes in a chunk
+FEWEST, MOST = 32, 512  # elements in a chunk
 
 
 def run(
@@ -25,7 +25,7 @@ def run(
 ) -> Callable[[PyTree], PyTree]:
     """data -> the state from start(data), after `step(data, state)` while `going(state)`, at most `limit` times.
 
-    Under vmap, lanes that have finished keep their state and cost nothing once most have.
+    Under vmap, elements that have finished keep their state and cost nothing once most have.
     """
 
     @custom_vmap
@@ -39,14 +39,14 @@ def run(
         data = jax.tree.map(
             lambda leaf, is_: leaf if is_ else jnp.broadcast_to(leaf, (size, *leaf.shape)), data, batched[0]
         )
-        end = _together(_Lanes(start, step, going, limit), size, data)
+        end = _together(_Batch(start, step, going, limit), size, data)
         return end, jax.tree.map(lambda _: True, end)
 
     return loop
 
 
-class _Lanes:
-    """The functions over many lanes; `counted` states carry the number of steps of each lane."""
+class _Batch:
+    """The functions over a batch; `counted` states carry the number of steps of each element."""
 
     def __init__(
         self, start: Callable[..., Any], step: Callable[..., Any], going: Callable[..., Any], limit: int
@@ -62,7 +62,7 @@ class _Lanes:
         return _varying((state, jnp.zeros(len(jax.tree.leaves(state)[0]), int)), data)
 
     def work(self, data: Any, counted: tuple[Any, Array], rest: Any) -> tuple[Any, Array]:
-        """Steps until at most `rest` lanes are left."""
+        """Steps until at most `rest` elements are left."""
 
         def body(counted):
             active = self.going(counted)
@@ -81,38 +81,38 @@ def _varying(tree, data):
     return jax.tree.map(add, tree)
 
 
-def _together(lanes: _Lanes, size: int, data):
-    """Passes over chunks: of all lanes, then of those left unfinished; the last chunk that there is runs to its end."""
+def _together(batch: _Batch, size: int, data):
+    """Passes over chunks: over all elements, then over the unfinished ones; the last chunk left runs to its end."""
     most = _most(size, data)
     if size <= most:
-        return lanes.work(data, lanes.begin(data), 0)[0]
+        return batch.work(data, batch.begin(data), 0)[0]
     chunks = -(-size // most)
     length = -(-size // chunks)
-    fill = jnp.minimum(jnp.arange(chunks * length), size - 1)  # the last lane is repeated to fill the last chunk
+    fill = jnp.minimum(jnp.arange(chunks * length), size - 1)  # the last element is repeated to fill the last chunk
     take = lambda tree, at: jax.tree.map(lambda leaf: leaf[at], tree)
 
     def unfinished(counted):
-        return jnp.any(lanes.going(counted))
+        return jnp.any(batch.going(counted))
 
     def sweep(counted):
-        left = lanes.going(counted)
+        left = batch.going(counted)
         order = jnp.argsort(~left, stable=True)[fill]
         needed = (jnp.sum(left) + length - 1) // length
         rest = jnp.where(needed > 1, length // SHRINK, 0)
 
         def work(k, counted):
             at = lax.dynamic_slice_in_dim(order, k * length, length)
-            new = lanes.work(take(data, at), take(counted, at), rest)
+            new = batch.work(take(data, at), take(counted, at), rest)
             return jax.tree.map(lambda leaf, part: leaf.at[at].set(part), counted, new)
 
         return lax.fori_loop(0, needed, work, counted)
 
-    begun = lax.map(lambda at: lanes.begin(take(data, at)), fill.reshape(chunks, length))
+    begun = lax.map(lambda at: batch.begin(take(data, at)), fill.reshape(chunks, length))
     counted = jax.tree.map(lambda leaf: leaf.reshape(chunks * length, *leaf.shape[2:])[:size], begun)
     return lax.while_loop(unfinished, sweep, counted)[0]
 
 
 def _most(size: int, data) -> int:
-    """Lanes in a chunk, by the size of their data."""
+    """Elements in a chunk, by the size of their data."""
     each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(data)) // max(size, 1)
     return min(max(CACHE // max(each, 1), FEWEST), MOST)
