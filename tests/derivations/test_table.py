@@ -175,7 +175,7 @@ def test_wrong_latex_is_found(text):
 
 
 def test_unknown_name_names_the_nearest():
-    with pytest.raises(KeyError, match="nearest are softmax_cross_entropy"):
+    with pytest.raises(KeyError, match="did you mean 'softmax_cross_entropy'"):
         derivations.get("softmax_crossentropy")
     with pytest.raises(KeyError, match="mean_squared_error"):
         derivations.get("mse")
