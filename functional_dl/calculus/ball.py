@@ -23,6 +23,11 @@ def context() -> Any:
 class Arithmetic:
     """Functions of balls at a precision in bits."""
 
+    mp: Any
+    ulp: Any
+    nan: Any
+    inf: Any
+
     def __init__(self, bits: int) -> None:
         self.mp = context()
         self.mp.prec = bits
@@ -70,6 +75,9 @@ class Ball:
     """A number v with a bound e of its error."""
 
     __slots__ = ("arithmetic", "e", "v")
+    arithmetic: Arithmetic
+    e: Any
+    v: Any
 
     def __init__(self, arithmetic: Arithmetic, v: Any, e: Any) -> None:
         self.arithmetic, self.v, self.e = arithmetic, v, e

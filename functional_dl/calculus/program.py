@@ -36,6 +36,8 @@ class Program:
       NotReadable: JAX cannot trace f, or it applies a primitive that is not in the table.
     """
 
+    jaxpr: Any
+
     def __init__(self, f: Callable[..., Any]) -> None:
         if importlib.util.find_spec("mpmath") is None:
             raise NotReadable("mpmath is not installed")

@@ -102,6 +102,9 @@ class DeepSampler(Sampler):
     """Samples with as many digits as it takes, of a function that is read as a program."""
 
     deepest, ratio = DEEPEST, 2**0.25
+    deepest: float
+    ratio: float
+    program: Program
 
     def __init__(self, f: Callable[..., Any], approach: Approach) -> None:
         super().__init__()
@@ -172,6 +175,11 @@ def _moves(x0: float, seed: int = 1) -> float:
 class FloatSampler(Sampler):
     """Samples in float64, whose rounding is measured by what is not smooth: among points a few roundings apart, and
     among points a 256th of the distance apart."""
+
+    f: Any
+    approach: Approach
+    ratio: float
+    deepest: float
 
     def __init__(self, f: Callable[..., Any], approach: Approach) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ class Series:
     """A value along the line x_0 + t: its coefficients, shape (n + 1, *shape)."""
 
     __slots__ = ("c",)
+    c: Array
 
     def __init__(self, c: Array) -> None:
         self.c = c

@@ -41,6 +41,9 @@ class Listing(Interpreter):
       inputs, outputs: names.
     """
 
+    count: int
+    outer: str
+
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.constants: dict[int, Any] = {}

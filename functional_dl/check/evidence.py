@@ -54,6 +54,14 @@ class Evidence:
       rng: for random choices.
     """
 
+    function: Function
+    reference: Reference
+    k: int
+    trials: list[Trial]
+    call: Any
+    wrong: list[int]
+    rng: Any
+
     def __init__(
         self,
         function: Function,

@@ -58,6 +58,18 @@ class Function:
       traceable: whether JAX can trace fun.
     """
 
+    fun: Any
+    primals: tuple[Any, ...]
+    tree: Any
+    paths: list[str]
+    leaves: list[Any]
+    active: list[int]
+    out_tree: Any
+    outs: list[Any]
+    out_paths: list[str]
+    out_active: list[int]
+    traceable: bool
+
     def __init__(self, fun: Callable[..., Any], primals: Sequence[Any]) -> None:
         if not callable(fun):
             raise TypeError(f"fun: expected a callable, got {fun!r}")

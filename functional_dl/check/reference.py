@@ -46,6 +46,9 @@ class Reference:
       jacobian: (J^T, error) in real entries, where the source is numeric.
     """
 
+    source: str
+    disagreement: str
+
     def __init__(self, function: Function, rng: np.random.Generator) -> None:
         self.function = function
         self.rng = rng

@@ -74,6 +74,12 @@ def _prepare(evidence):
 class Simulation:
     """A listed program at a point, with the cotangents of the trials."""
 
+    program: Any
+    point: list[np.ndarray]
+    cts: Sequence[Any]
+    values: dict[Any, Any | np.ndarray]
+    edges: list[tuple[int, int]]
+
     def __init__(self, program: Any, point: Any, cts: Sequence[Any]) -> None:
         self.program, self.point, self.cts = program, [np.asarray(x) for x in point], cts
         self.values = {

@@ -28,6 +28,7 @@ class Walk(Listing):
     """
 
     calls = MARKED
+    out_tree: Any
 
     def __init__(self, fun: Callable[..., Any], args: Sequence[Any]) -> None:
         super().__init__()

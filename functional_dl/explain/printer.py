@@ -58,6 +58,8 @@ class Block:
 class Names:
     """Identifiers in use, and new ones."""
 
+    taken: set[str]
+
     def __init__(self, taken: Sequence[str]) -> None:
         self.taken = set(taken)
         self.counts: dict[str, int] = {}
@@ -165,6 +167,10 @@ class Printer:
       known: names wanted for variables.
       note: called as note(block, eqn) before each equation of the outermost program, for comments.
     """
+
+    names: Names
+    known: dict[Any, Any]
+    note: Any
 
     def __init__(
         self, names: Names, known: dict[Any, Any] | None = None, note: Callable[..., Any] | None = None

@@ -44,6 +44,12 @@ class Part:
 class Builder:
     """Makes steps and values out of recordings; numbers of values and steps are unique over all of them."""
 
+    namer: Namer
+    check: bool
+    summaries: bool
+    seed: int
+    next_step: int
+
     def __init__(self, namer: Namer, check: bool, values: bool, seed: int, function: str) -> None:
         self.function = function
         self.namer, self.check, self.summaries, self.seed = namer, check, values, seed

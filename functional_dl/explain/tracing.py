@@ -24,6 +24,12 @@ from functional_dl.reverse.values import instantiate, is_differentiable, is_refe
 class Plan:
     """What is differentiated: trees and leaves of a recipe."""
 
+    paths: Any
+    in_tree: Any
+    leaves: Any
+    active: list[bool]
+    cts: Any
+
     def __init__(self, recipe: Any) -> None:
         self.recipe = recipe
         self.paths, self.in_tree = tree_flatten_with_path(recipe.primals)
@@ -64,6 +70,15 @@ def value_and_vjp_of(recipe: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
 
 class Traced:
     """The jaxpr of forward and backward pass, and what its variables are."""
+
+    closed: Any
+    marks: Any
+    consts: Sequence[Any]
+    outs: Any
+    bars: Any
+    made: Any
+    found: Any
+    terms: Any
 
     def __init__(self, plan: Plan) -> None:
         marks: dict = {}

@@ -22,6 +22,9 @@ ROUNDS = 100
 class Sampler:
     """A function of one number, evaluated at many: x (n,) -> (n, K), all numpy."""
 
+    batch: int
+    fun: Any
+
     def __init__(self, values_at: Callable[..., Any], size: int) -> None:
         self.batch = int(np.clip(BATCH * 4 // max(1, size), 64, BATCH))
         self.fun = jax.jit(jax.vmap(values_at))

@@ -14,6 +14,13 @@ class Equation:
     """One applied primitive: outputs = primitive(*operands, **params), with the slots of its inputs and outputs."""
 
     __slots__ = ("inputs", "operands", "outputs", "params", "results", "rule", "source")
+    inputs: list[Any]
+    operands: list[Any]
+    outputs: list[Any]
+    params: dict[str, Any]
+    results: list[Any]
+    rule: Any
+    source: Any
 
     def __init__(
         self,
@@ -61,6 +68,13 @@ class Call:
     """An equation that was recorded together with its own pullback: cts -> pull_back(residuals, cts)."""
 
     __slots__ = ("inputs", "outputs", "params", "primitive", "pull_back", "residuals", "source")
+    inputs: list[Any]
+    outputs: list[Any]
+    params: dict[str, Any]
+    primitive: Any
+    pull_back: Any
+    residuals: Any
+    source: Any
 
     def __init__(
         self,
@@ -99,6 +113,7 @@ class Residual:
     """Stands in a Program where a value stood: the position of that value among the residuals."""
 
     __slots__ = ("position",)
+    position: int
 
     def __init__(self, position: int) -> None:
         self.position = position
@@ -111,6 +126,9 @@ class Program:
     """
 
     __slots__ = ("equations", "inputs", "outputs")
+    equations: list[Any]
+    inputs: list[Any]
+    outputs: list[Any]
 
     def __init__(self, equations: list[Any], inputs: list[Any], outputs: list[Any]) -> None:
         self.equations = equations

@@ -106,6 +106,12 @@ class Static:
     """The static part of a pullback: trees and types.  Compared by identity."""
 
     __slots__ = ("__weakref__", "in_avals", "in_tree", "mutable", "name", "out_avals", "out_tree")
+    in_avals: list[Any]
+    in_tree: Any
+    mutable: frozenset[Any]
+    name: str
+    out_avals: list[Any]
+    out_tree: Any
 
     def __init__(
         self, name: str, in_tree: Any, out_tree: Any, values: list[Array], outs: list[Array], mutable: list[Any]

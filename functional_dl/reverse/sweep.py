@@ -169,6 +169,7 @@ class Backward:
     """backward(program, ...) as a function of residuals and cotangents; static, compared by identity."""
 
     __slots__ = ("__weakref__", "program")
+    program: Program
 
     def __init__(self, program: Program) -> None:
         self.program = program

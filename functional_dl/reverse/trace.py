@@ -101,6 +101,8 @@ class RecordTracer(Tracer):
     """A value of the program that is being recorded, and the slot of its cotangent."""
 
     __slots__ = ("slot", "value")
+    slot: int
+    value: Array
 
     def __init__(self, trace: Any, value: Array, slot: int) -> None:
         super().__init__(trace, jax.typeof(value))
@@ -134,6 +136,8 @@ class RecordTrace(Trace):
     """Sends every primitive applied to a RecordTracer to the tape, and every other to the surrounding trace."""
 
     __slots__ = ("parent_trace", "tape")
+    parent_trace: Any
+    tape: Any
 
     def __init__(self, parent_trace: Any, tape: Any) -> None:
         super().__init__()
@@ -220,6 +224,10 @@ def recording_tangents(yes: bool) -> Iterator[Any]:
 
 class Tape:
     """The equations recorded so far.  Every method runs with the surrounding trace as the current one."""
+
+    slots: int
+    tangents: bool
+    trace: RecordTrace
 
     def __init__(self, parent_trace: Any, sources: bool = False) -> None:
         self.equations: list = []

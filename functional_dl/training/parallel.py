@@ -13,6 +13,8 @@ class Layout:
     communication: the all-reduce of the gradient, which XLA inserts.
     """
 
+    replicated: None
+
     def __init__(self, mesh: Mesh | None, batch_size: int) -> None:
         if mesh is None:
             self.replicated = self._batch = None

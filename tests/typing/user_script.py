@@ -7,7 +7,7 @@ from typing import assert_type
 
 import jax
 import jax.numpy as jnp
-import optax
+import optax  # pyright: ignore[reportMissingTypeStubs]
 from jax import Array
 
 from functional_dl import (
@@ -30,6 +30,18 @@ from functional_dl.models import linear, mlp
 from functional_dl.reverse import Pullback
 
 
+def array(numbers: object) -> Array:
+    return jnp.array(numbers)  # pyright: ignore[reportUnknownMemberType]  (JAX's own signatures have unknown parts)
+
+
+def sinc(x: Array) -> Array:
+    return jnp.sin(x) / x
+
+
+def line(x: Array) -> Array:
+    return x
+
+
 def square(x: Array) -> Array:
     return jnp.sum(x * x)
 
@@ -46,7 +58,7 @@ def differentiate(x: Array) -> dict[str, float]:
     out, pullback = reverse.vjp(square, x)
     assert_type(out, Array)
     assert_type(pullback, Pullback)
-    (x_bar,) = pullback(jnp.ones_like(out))
+    (x_bar,) = pullback(array(1.0))
     _, _, aux = reverse.vjp(with_aux, x, has_aux=True)
     assert_type(aux, dict[str, Array])
 
@@ -82,24 +94,24 @@ def judge(x: Array) -> dict[str, bool]:
     report = check.check_grads(square, x, order=1)
     causes: list[str] = [finding.cause for finding in report.findings]
     nan = check.find_nan(square, x)
-    estimate = check.estimate_vjp(square, (x,), jnp.ones(()))
+    estimate = check.estimate_vjp(square, (x,), array(1.0))
     page: str = explain.explain(square, x).to_markdown()
     derivation = derivations.get(derivations.names()[0])
     reasons: list[str] = [step.reason for step in derivation.steps]
     return {
         "passed": report.passed and not causes,
         "nan": nan.found,
-        "estimate": bool(jnp.all(jnp.isfinite(jnp.asarray(estimate.error[0])))),
+        "estimate": bool(jnp.all(jnp.isfinite(array(estimate.error[0])))),
         "page": "square" in page and bool(reasons),
     }
 
 
 def analyse() -> dict[str, float]:
-    found = calculus.limit(lambda x: jnp.sin(x) / x, 0.0, side="both")
+    found = calculus.limit(sinc, 0.0, side="both")
     slope = calculus.derivative(jnp.sin, 0.0, method="central")
     chain = calculus.compose(jnp.exp, jnp.sin)
     area = integrals.area_between(jnp.sin, jnp.cos, 0.0, 1.0)
-    volume = integrals.volume_of_revolution(lambda x: x, 0.0, 1.0, axis="x")
+    volume = integrals.volume_of_revolution(line, 0.0, 1.0, axis="x")
     coefficients = calculus.taylor(jnp.exp, 0.0, 3, side="right")
     return {
         "limit": found.value,
@@ -114,8 +126,8 @@ def analyse() -> dict[str, float]:
 def optimise(x: Array) -> dict[str, float]:
     problem = optimality.Problem(square, inequalities=lambda x: 1.0 - x)
     solution = optimality.solve(problem, x, method="sqp")
-    machine = optimality.svm.fit_dual(jnp.array([[0.0], [1.0]]), jnp.array([-1.0, 1.0]), kernel="linear")
-    lasso = optimality.regression.lasso(jnp.eye(3), jnp.ones(3), 0.1)
+    machine = optimality.svm.fit_dual(array([[0.0], [1.0]]), array([-1.0, 1.0]), kernel="linear")
+    lasso = optimality.regression.lasso(array([[1.0, 0.0], [0.0, 1.0]]), array([1.0, -1.0]), 0.1)
     inside = optimality.projections.l2_ball(3 * x, 1.0)
     return {
         "objective": float(solution.objective),
@@ -138,7 +150,7 @@ def train(key: Array, x: Array, y: Array) -> dict[str, float]:
         differentiate=reverse.value_and_grad, progress=False,
     )  # fmt: skip
     history: list[float] = [float(value) for value in result.history["loss"]]
-    _, descent = training.gradient_descent(square, jnp.ones(2), 0.1, 5)
+    _, descent = training.gradient_descent(square, array([1.0, 1.0]), 0.1, 5)
     layer = layers.dense(2, 3, initializer=initializers.get("orthogonal"))
     hidden = activations.relu(layer.apply(layer.init(key), x))
     dropped = layers.dropout(key, hidden, 0.5)
@@ -154,7 +166,7 @@ def train(key: Array, x: Array, y: Array) -> dict[str, float]:
 
 
 def main() -> dict[str, float | bool]:
-    x = jnp.array([1.0, 2.0, 3.0])
+    x = array([1.0, 2.0, 3.0])
     key = jax.random.key(0)
     inputs = jax.random.normal(key, (16, 2))
     return {

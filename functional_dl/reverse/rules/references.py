@@ -174,6 +174,9 @@ def run_on_contents(tape: Any, values: Any, slots: Any, program: Any, written: A
 class Place:
     """Where a program's argument is a reference: to the content of this number, or to a fixed one."""
 
+    number: Any
+    fixed: Any
+
     def __init__(self, number: Any = None, fixed: Any = None) -> None:
         self.number, self.fixed = number, fixed
 

@@ -28,6 +28,9 @@ ALL = FLOATS + COMPLEX
 class Places:
     """The places p(i) of one scatter: reads and writes there."""
 
+    options: dict[str, Any]
+    sizes: tuple[Any | int, ...]
+
     def __init__(
         self,
         indices: Any,
