@@ -114,7 +114,7 @@ class Derivations:
     name: Annotated[str, tyro.conf.Positional] = ""
     """Of a derivation; all are listed without one."""
     points: int = 3
-    """Random points at which every line is looked at."""
+    """Random points at which every line is checked."""
     seed: int = 0
     """Of the points."""
     markdown: bool = False

@@ -54,7 +54,7 @@ def concrete(x: Any) -> np.ndarray | None:
 
 
 def described(x: Any) -> str:
-    """What came, as a message says it: dtype and shape of an array, value and type of anything else."""
+    """What came, as a message describes it: dtype and shape of an array, value and type of anything else."""
     if hasattr(x, "dtype") and hasattr(x, "shape"):
         return f"{x.dtype} of shape {x.shape}"
     text = repr(x)
@@ -115,7 +115,7 @@ def pair(first: str, x: Any, second: str, y: Any) -> tuple[Array, Array]:
 
 
 def within(name: str, x: Any, low: float, high: float, *, open_right: bool = False, nan: bool = False) -> None:
-    """Hold a concrete x to [low, high], or to [low, high) if open_right.
+    """Checks that a concrete x lies in [low, high], or in [low, high) if open_right.
 
     Raises:
       ValueError: a value lies outside, or is NaN (unless `nan` lets it pass, as a value that a program computed).
@@ -134,7 +134,7 @@ def within(name: str, x: Any, low: float, high: float, *, open_right: bool = Fal
 
 
 def one_of(name: str, x: Any, allowed: tuple[float, ...]) -> None:
-    """Hold a concrete x to a few values.
+    """Checks that a concrete x takes only a few values.
 
     Raises:
       ValueError: another value is among them.
@@ -149,7 +149,7 @@ def one_of(name: str, x: Any, allowed: tuple[float, ...]) -> None:
 
 
 def positive(name: str, x: T) -> T:
-    """x, held to numbers above 0 where it is known.
+    """x, checked to be positive where its values are known.
 
     Raises:
       ValueError: x is 0, negative or NaN.
@@ -162,7 +162,7 @@ def positive(name: str, x: T) -> T:
 
 
 def number(name: str, x: T) -> T:
-    """x, held to one real number: Python's, NumPy's, or an array of shape (), which JAX may be tracing.
+    """x, checked to be one real number: Python's, NumPy's, or an array of shape (), which JAX may be tracing.
 
     Raises:
       TypeError: x is no real number.
@@ -216,7 +216,7 @@ def function(name: str, value: Any) -> None:
 
 
 def missing(module: str, user: str, extra: str) -> str:
-    """What is said where an optional package is not installed: who needs it, and which extra brings it."""
+    """The message where an optional package is not installed: what needs it, and which extra installs it."""
     return f"{user} needs {module}, which is not installed: pip install 'functional_dl[{extra}]'"
 
 

@@ -56,10 +56,10 @@ def gradients(
       params: of models.mlp.init: {"layers": [{"weight": (in, out), "bias": (out,)}, ...]}; a layer may lack
         its bias.
       x: examples as rows, shape (n, d), n > 0.
-      y: targets, as `loss` wants them for predictions of shape (n, k).
-      activation: one for all hidden layers, or one a hidden layer, or one a layer with the output's last.
+      y: targets, as `loss` takes them for predictions of shape (n, k).
+      activation: one for all hidden layers, or one per hidden layer, or one per layer with the output's last.
       loss: a name of LOSSES, or a Loss.
-      output: the last layer's activation; the identity without.
+      output: the last layer's activation; the identity by default.
     Returns:
       (loss, grads, deltas): the mean loss; its gradient, structure of params; delta^1..delta^L, shapes of
       the z^l.

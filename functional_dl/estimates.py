@@ -1,4 +1,4 @@
-"""A number with a bound of its error, and the one engine of extrapolation that such numbers come from.
+"""A number with a bound of its error, and the extrapolation that gives both.
 
 Source: Ridders, Accurate computation of F'(x) and F'(x)F''(x), Adv. Eng. Softw. 4 (1982) 75.
 """

@@ -1,11 +1,11 @@
 """The one reader of JAX's programs: opening a jaxpr, walking its equations, running it under any meaning of its values.
 
-`interpret` runs a jaxpr's equations in their order; what is done with one, and what values are, its caller says.  An
-`Interpreter` adds what every meaning shares: calls are entered, loops run step by step, of branches the one taken is
-run.  Its subclasses say what a primitive does to numbers of many digits, power series, names of values, arrays.
+`interpret` runs a jaxpr's equations in their order; the caller says what is done with each, and what values are.  An
+`Interpreter` adds what every meaning shares: calls are entered, loops run step by step, a cond runs the branch that
+it takes.  Its subclasses say what a primitive does to numbers of many digits, power series, names of values, arrays.
 
-What differs between versions of JAX in how a program is held is known here alone: no other file reads a jaxpr's list of
-equations.
+Differences between versions of JAX in how a program is stored are handled here alone: no other file reads a jaxpr's
+list of equations.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -165,7 +165,7 @@ def traced_function(jaxpr: Any) -> tuple[str, str]:
 
 
 def argument_names(jaxpr: Any) -> list[str]:
-    """What the Python function that a jaxpr was traced from calls its arguments, "" for one that is not known."""
+    """The names of the arguments of the Python function that a jaxpr was traced from, "" for an unknown one."""
     info = getattr(open_jaxpr(jaxpr)[0], "debug_info", None)
     return [str(name or "") for name in (getattr(info, "arg_names", None) or ())]
 
@@ -223,7 +223,7 @@ def interpret(
     only: Sequence[Any] | None = None,
     outvars: Sequence[Any] | None = None,
 ) -> list[Any]:
-    """The outputs of a program whose values are whatever its caller makes of them.
+    """The outputs of a program whose values the caller defines.
 
     Args:
       jaxpr: closed or open.
@@ -255,7 +255,7 @@ def interpret(
 class Interpreter:
     """A meaning of programs: what their values are, and what primitives do to them.
 
-    As it stands, values are arrays and primitives do what they do.  A subclass says otherwise: `constant` and `apply`
+    By default values are arrays and primitives compute as usual. A subclass overrides this: `constant` and `apply`
     for programs without loops, and for loops the methods below `cond`.
 
     Attributes:

@@ -58,7 +58,7 @@ def dense(
       in_features, out_features: sizes.
       initializer: a name of functional_dl.initializers, or (key, shape, dtype) -> weight.
       use_bias: whether there is b; it starts at 0.
-      dtype: of the parameters; the default float without.
+      dtype: of the parameters; JAX's default float if not given.
     Returns:
       Layer with params {"weight": (in, out), "bias": (out,)} and apply(params, x) from (*batch, in) to
       (*batch, out).
@@ -113,10 +113,10 @@ def dropout(
     E[y] = x;  x_bar = m y_bar / (1 - rate): the backward pass has the same mask.
 
     Args:
-      key: randomness; the same key gives the same mask.  None is enough where nothing is dropped.
+      key: randomness; the same key gives the same mask.  It may be None where nothing is dropped.
       x: any shape, floating.
       rate: in [0, 1), the probability that an entry is dropped; may be traced.
-      deterministic: True gives x, as when a trained network is used.
+      deterministic: True returns x, for the use of a trained network.
     Returns:
       y, same shape and dtype.
     Raises:

@@ -44,7 +44,7 @@ def l1(params: Params, *, select: Select | None = None) -> Scalar:
 
     Args:
       params: pytree of floating arrays.
-      select: which leaves, by path name; all without.
+      select: which leaves, by path name; all by default.
     Returns:
       Scalar, in the widest dtype among the selected leaves; 0 where none is.
     Raises:
@@ -67,7 +67,7 @@ def l2(params: Params, *, select: Select | None = None) -> Scalar:
 
 
 def elastic_net(params: Params, l1_ratio: ArrayLike, *, select: Select | None = None) -> Scalar:
-    """rho |w|_1 + (1 - rho) |w|_2^2 with rho = l1_ratio, no half at the square.
+    """rho |w|_1 + (1 - rho) |w|_2^2 with rho = l1_ratio, without a half at the square.
 
     scikit-learn's ElasticNet has alpha' (rho' |w|_1 + (1 - rho') |w|_2^2 / 2): alpha times ours where
     alpha rho = alpha' rho' and alpha (1 - rho) = alpha' (1 - rho') / 2.

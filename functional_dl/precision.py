@@ -1,4 +1,4 @@
-"""How the functions of a user are evaluated by those who look for their values: in double precision, NaN allowed."""
+"""How a user's functions are evaluated where accurate values are needed: in double precision, NaN allowed."""
 
 import contextlib
 from collections.abc import Iterator

@@ -62,7 +62,7 @@ def vdot(x: PyTree, y: PyTree) -> Array:
 
 
 def norm(x: PyTree) -> Array:
-    """Euclidean norm over all leaves, safe from overflow: the largest modulus is taken out first."""
+    """Euclidean norm over all leaves, safe from overflow: the largest modulus is factored out first."""
     leaves = [jnp.ravel(leaf) for leaf in tree_leaves(x) if jnp.size(leaf)]
     if not leaves:
         return jnp.zeros(())
@@ -73,12 +73,12 @@ def norm(x: PyTree) -> Array:
 
 
 def size(x: PyTree) -> int:
-    """Number of numbers in all leaves."""
+    """Number of entries in all leaves."""
     return sum(int(jnp.size(leaf)) for leaf in tree_leaves(x))
 
 
 def path_names(x: PyTree) -> list[str]:
-    """One readable name a leaf, in leaf order: {"layer": [w, b]} -> ["layer/0", "layer/1"]."""
+    """One readable name per leaf, in leaf order: {"layer": [w, b]} -> ["layer/0", "layer/1"]."""
     paths, _ = tree_flatten_with_path(x)
     return [path_name(path) for path, _ in paths]
 

@@ -104,7 +104,7 @@ def test_import_leaves_the_devices_alone():
 def test_import_is_light():
     """Beside JAX, optax and chex, which everything needs: our own files, the public surface of JAX, jaxtyping.
 
-    The experiment `import_time` measures what this costs.
+    `.ci/import_time.py` measures what this costs.
     """
     code = (
         "import jax, optax, chex, sys; before = {*sys.modules}; import functional_dl; print(*{*sys.modules} - before)"

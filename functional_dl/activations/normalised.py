@@ -21,8 +21,8 @@ def softmax(z: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
     Raises:
       TypeError: z is complex.  ValueError: z has no axis, or an empty one.
     Kinks: none.
-    Numerics: the largest logit is taken off first (p does not change), so nothing overflows.  A vector with
-      +inf, or with nothing but -inf, has no limit that is meant: NaN.
+    Numerics: the largest logit is subtracted first (p does not change), so nothing overflows.  A vector with
+      +inf, or with nothing but -inf, has no meaningful limit: NaN.
     Source: Bridle 1990; Goodfellow, Bengio, Courville 2016, section 6.2.2.3.
     """
     z = _vector(z, axis)

@@ -16,7 +16,7 @@ from functional_dl.calculus.samples import EPS, SOONEST, Samples
 
 CONVERGES, INFINITE, OSCILLATES, UNDEFINED, UNKNOWN = "converges", "infinite", "oscillates", "undefined", "unknown"
 FALLING = 0.1  # of a window's movement left in the next one: then less than that much again follows
-GROWTH = 1.22  # of the least modulus from window to window, above which it grows without end
+GROWTH = 1.22  # of the least modulus from window to window, above which it grows without bound
 SLOWEST = 0.8  # from window to window; what slows down more may be a law in log log h
 WORTH = 1e-3  # relative error above which a limit is not given
 DROWNED = 0.1  # of what f usually is: errors above which a sample says nothing
@@ -52,7 +52,7 @@ def decide(samples: Samples, where: str) -> Verdict:
         return _unknown(f"f could be evaluated at too few points {where}")
     finite = finite.take(~drowned(finite))
     if len(finite.u) < 8:
-        return _unknown(f"the rounding of f drowns it {where}")
+        return _unknown(f"rounding errors in f hide its limit {where}")
     found = _convergent(finite)
     if found:
         return Verdict(CONVERGES, found.value, found.error, f"f(x) settles {where}")
@@ -89,7 +89,7 @@ def _undefined(known: Samples, where: str) -> Verdict | None:
     if missing.all():
         return Verdict(UNDEFINED, np.nan, np.inf, f"f is not defined {where}: its values are NaN")
     if missing.any():
-        return Verdict(OSCILLATES, np.nan, np.inf, f"f is not defined at points as near as one likes {where}")
+        return Verdict(OSCILLATES, np.nan, np.inf, f"f is undefined at arbitrarily close points {where}")
     return None
 
 
@@ -213,7 +213,7 @@ def _slow(finite: Samples, where: str) -> Verdict:
     one_way = np.mean(np.diff(finite.value[finite.u > finite.u[-1] / 8]) > 0)
     if not steady or 0.05 < one_way < 0.95:
         return _unknown(
-            f"f(x) has not settled {where}, as near as it was evaluated: it moves too slowly, or too irregularly, "
+            f"f(x) has not settled {where}, at the closest points evaluated: it moves too slowly, or too irregularly, "
             "to tell"
         )
     deep = finite.take(finite.u >= 4.0)
@@ -222,7 +222,7 @@ def _slow(finite: Samples, where: str) -> Verdict:
     found = consistent(candidates)
     whole = float(np.ptp(finite.value))
     if found is None or found.error > 0.05 * min(whole, 20 * moved[0]):
-        return _unknown(f"f(x) converges so slowly {where} that its limit cannot be told within a useful error")
+        return _unknown(f"f(x) converges so slowly {where} that no limit can be given with a useful error")
     # a law that fits to few digits has terms, such as log log h, that none of these expansions holds
     precise = found.error <= PRECISE * moved[0]
     error = (found.error if precise else max(4 * found.error, moved[0])) + 2 * EPS * abs(found.value)

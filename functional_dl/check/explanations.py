@@ -88,7 +88,7 @@ def _single_uses(evidence, simulation, responses) -> list[Hypothesis]:
                 what = {0: "the first", len(members) - 1: "the last"}.get(place, f"number {place + 1}")
                 sites = [simulation.program.steps[simulation.edges[other][0]] for other in members]
                 message = (
-                    f"Of {len(members)} uses of a value {what} alone counts: that in "
+                    f"Of {len(members)} uses of a value only {what} counts: that in "
                     f"{where(simulation.edges[m][0], sites[place])}. Uses must be added."
                 )
                 if len({site.name for site in sites}) > 1:  # no loop's uses, which one would write over each other

@@ -25,8 +25,8 @@ from functional_dl.precision import double
 # C of the formula above: a right pullback may be written in many ways, each with a few dozen roundings
 ROUNDINGS = {"float64": 1000.0, "float32": 200.0, "float16": 30.0, "bfloat16": 12.0}
 SIGNS = 6  # random signs, from which sqrt(sum_j (J_ji ct_j)^2) is estimated
-DENSE = 20_000_000  # entries of a numeric Jacobian, at the most
-COORDINATES = 3000  # real entries of the primals of which a numeric Jacobian is taken, at the most
+DENSE = 20_000_000  # entries of a numeric Jacobian, at most
+COORDINATES = 3000  # real entries of the primals of which a numeric Jacobian is taken, at most
 
 
 def dtype_name(x: Array) -> str:

@@ -208,7 +208,7 @@ section { border: 1px solid var(--rule); border-radius: .5rem; padding: .75rem 1
 table { border-collapse: collapse; } td, th { border-bottom: 1px solid var(--rule); padding: .2rem .8rem .2rem 0;
   text-align: left; } code { font-family: ui-monospace, monospace; } svg { max-width: 100%; height: auto; }
 """
-_CELLS = 64  # rows and columns of the map, at the most
+_CELLS = 64  # rows and columns of the map, at most
 
 
 def _page(report: Report) -> str:

@@ -27,7 +27,7 @@ from functional_dl.check.function import widen
 from functional_dl.precision import double
 
 ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated
-FAULTS = 400  # at the most
+FAULTS = 400  # at most
 CHUNK = 32
 CHANGES = 24  # forward equations that are changed
 

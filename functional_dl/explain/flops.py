@@ -37,7 +37,7 @@ DECOMPOSITIONS = {
 
 
 def count(jaxpr: Any) -> int:
-    """Operations of a jaxpr (closed or open); a loop's body counts once a trip, a cond its most expensive branch."""
+    """Operations of a jaxpr (closed or open); a loop's body counts once per trip, a cond its most expensive branch."""
     return sum(of_equation(eqn) for eqn in equations(jaxpr))
 
 

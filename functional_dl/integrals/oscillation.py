@@ -19,7 +19,7 @@ PLAIN, SUMMED = 8, 32  # terms that are added as they are, and terms that are co
 NODES = 32
 GRID = 4096
 SEARCHES = 60
-FAR = (30.0, 900.0, 27_000.0)  # multiples of the last zero at which the terms' fall is looked up
+FAR = (30.0, 900.0, 27_000.0)  # multiples of the last zero at which the terms' decrease is examined
 FALL = 0.05  # the least power of k by which they fall
 STEADY = 0.6  # of that power, far out
 

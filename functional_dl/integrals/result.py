@@ -1,4 +1,4 @@
-"""What an integral comes with: its value, an error that is meant as a bound, and whether it can be trusted."""
+"""What an integral comes with: its value, an error estimate meant as a bound, and whether it can be trusted."""
 
 import dataclasses
 
@@ -11,7 +11,8 @@ OK, NOT_FINITE, DIVERGES_BELOW, DIVERGES_ABOVE, SINGULAR, UNRESOLVED, ROUNDING, 
     range(11)
 )
 _ENDLESS = (
-    "the integrand stays too large towards the {} bound: the integral diverges, or cannot be told from one that does"
+    "the integrand stays too large towards the {} bound: "
+    "the integral diverges, or cannot be distinguished from one that does"
 )
 SENTENCES = {
     OK: "",

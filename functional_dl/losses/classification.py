@@ -115,7 +115,7 @@ def cross_entropy(probs: Float[Array, "... k"], targets: Float[Array, "... k"]) 
     dl/dp_i = -t_i / p_i.
 
     Args:
-      probs: p >= 0, shape (*batch, k); that it sums to 1 is the caller's.
+      probs: p >= 0, shape (*batch, k); the caller makes sure that it sums to 1.
       targets: t >= 0, same shape: a distribution, or one-hot.
     Returns:
       Loss per example, shape (*batch,), in nats.
@@ -138,7 +138,7 @@ def cross_entropy_prime(probs: Float[Array, "... k"], targets: Float[Array, "...
 def kl_divergence(probs: Float[Array, "... k"], targets: Float[Array, "... k"]) -> Float[Array, "..."]:
     """Kullback-Leibler divergence KL(t || p) of the target from the prediction, l = sum_i t_i ln(t_i / p_i).
 
-    dl/dp_i = -t_i / p_i: cross-entropy less the entropy of t.
+    dl/dp_i = -t_i / p_i: cross-entropy minus the entropy of t.
 
     Args, errors, kinks: as `cross_entropy`.
     Returns:
@@ -174,7 +174,7 @@ def softmax_cross_entropy(
         [0, 1].
       TypeError: labels that are not integers.
     Kinks: none.
-    Numerics: by log_softmax, which see: relative accuracy down to the smallest loss.  t_i = 0 contributes 0
+    Numerics: computed by log_softmax: relative accuracy down to the smallest loss.  t_i = 0 contributes 0
       even at z_i = -inf.  Under jit a label outside [0, k) gives NaN.
     Source: Goodfellow, Bengio, Courville 2016, section 6.2.2.3.
     """

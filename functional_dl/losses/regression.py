@@ -82,7 +82,7 @@ def huber(pred: Float[Array, "..."], target: Float[Array, "..."], delta: float =
 
     Args:
       pred, target: one shape.
-      delta: > 0, where the parabola goes over into lines.
+      delta: > 0, where the parabola becomes a line.
     Raises:
       ValueError: the shapes differ; delta is not positive.
     Kinks: none (the second derivative jumps at |r| = delta).
@@ -187,7 +187,7 @@ def gaussian_nll_prime(
 
 
 def poisson(rate: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Negative log-likelihood of a Poisson count with rate, less ln(count!): l = rate - count ln(rate).
+    """Negative log-likelihood of a Poisson count with rate, without the term ln(count!): l = rate - count ln(rate).
 
     dl/drate = 1 - count / rate.
 

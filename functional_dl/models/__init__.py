@@ -1,4 +1,4 @@
-"""Networks, one a file: init(key, ...) -> params and apply(params, x, ...) -> output, both pure."""
+"""Networks, one per file: init(key, ...) -> params and apply(params, x, ...) -> output, both pure."""
 
 from functional_dl.models import linear, logistic, mlp
 

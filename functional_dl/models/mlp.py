@@ -36,7 +36,7 @@ def init(
     """Parameters of len(sizes) - 1 dense layers.
 
     Args:
-      key: split, one key a layer.
+      key: split, one key per layer.
       sizes: widths from input to output, (in, hidden, ..., out).
       initializer: a name of functional_dl.initializers, or (key, shape, dtype) -> weight.
     Returns:
@@ -64,14 +64,14 @@ def apply(
     key: Key | None = None,
     deterministic: bool = False,
 ) -> Float[Array, "... k"]:
-    """The network's output, logits unless an output activation is asked for.
+    """The network's output, logits unless an output activation is given.
 
     Args:
       params: of `init`.
       x: shape (*batch, in).
       activation: a name of ACTIVATIONS, an Activation or a function: one for all hidden layers, or a sequence
-        with one a hidden layer, or one a layer with the output's last.
-      output: the last layer's; the identity without.
+        with one per hidden layer, or one per layer with the output's last.
+      output: the last layer's; the identity by default.
       dropout_rate: of the hidden layers' activations, in [0, 1).
       key: for dropout.
       deterministic: True turns dropout off.
@@ -93,10 +93,10 @@ def apply(
 
 
 def per_layer(activation: Function | Sequence[Function], output: Function | None, depth: int) -> list[Function]:
-    """One activation a layer from `apply`'s two arguments, the output's last.
+    """One activation per layer from `apply`'s two arguments, the output's last.
 
     Raises:
-      ValueError: a sequence that is neither one a layer nor one a hidden layer, or two activations for
+      ValueError: a sequence that is neither one per layer nor one per hidden layer, or two activations for
         the output.
     """
     last: Function = "identity" if output is None else output

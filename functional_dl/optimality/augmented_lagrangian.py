@@ -29,7 +29,7 @@ from functional_dl.optimality.scaled import Scaled, scale
 from functional_dl.optimality.sqp import SolverResult
 
 MEMORY = 10
-INNER = 200  # steps with the same multipliers, at the most
+INNER = 200  # steps with the same multipliers, at most
 STEPS = 20  # L-BFGS steps for each iteration that the caller allows
 PATIENCE = 50
 PRODUCTS = 20  # Hessian products that count as one step

@@ -25,7 +25,7 @@ from functional_dl.optimality.qualification import Held
 from functional_dl.optimality.rows import combined, formed, norms, rows_of
 from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, stated
 
-NUMBERS = 2**26  # of rows of general constraints that are formed, at the most
+NUMBERS = 2**26  # of rows of general constraints that are formed, at most
 TOO_MANY = "with so many general constraints active, qualifications and curvature are not decided"
 DRAWS = 16  # random signs by which the size of the Hessian's rows is estimated
 

@@ -7,7 +7,7 @@ With multipliers y of the equalities and z, z_lower, z_upper >= 0 of the inequal
     P x + q + A' y + G' z - z_lower + z_upper = 0,
     z . (h - G x) = z_lower . (x - lower) = z_upper . (upper - x) = 0.
 
-A problem without solution makes the iterates of the interior point method (mehrotra.py) run away, and their directions
+A problem without solution makes the iterates of the interior point method (mehrotra.py) diverge, and their directions
 prove it:
 
     A' y + G' z - z_lower + z_upper = 0,  b . y + h . z - lower . z_lower + upper . z_upper < 0   (nothing is feasible)
@@ -35,7 +35,7 @@ def __dir__() -> list[str]:  # what dir() and completion show
 
 
 class QPSolution(NamedTuple):
-    """What qp.solve ended with.
+    """The result of qp.solve.
 
     Fields:
       x; eq_multipliers y (p,); ineq_multipliers z >= 0 (m,); lower_multipliers, upper_multipliers >= 0 (n,), 0 where
@@ -81,8 +81,8 @@ def solve(
         and the bounds stand for no such row.
       tolerance: of the relative residual, and of the gap over 1 + |objective|; float32 reaches 8e-6.
     Returns:
-      QPSolution.  Runs under jit and vmap: a batch of programs of one size is one call, and programs that have ended
-      cost little.
+      QPSolution.  Runs under jit and vmap: a batch of programs of one size is one call, and programs that have
+      finished cost little.
     Raises:
       ValueError: shapes that do not fit, or one of the pairs A, b and G, h without the other.
     Numerics: a verdict of infeasible or unbounded holds for solutions of less than 1 / (4 sqrt(eps)) of the data's size

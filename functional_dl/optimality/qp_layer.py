@@ -72,7 +72,7 @@ def solution(
 
 
 class QPLayer(NamedTuple):
-    """A layer as those of functional_dl.layers: init(key) -> params, apply(params, q) -> x."""
+    """A layer like those of functional_dl.layers: init(key) -> params, apply(params, q) -> x."""
 
     init: Callable[..., Params]
     apply: Callable[..., Array]
@@ -99,7 +99,7 @@ def layer(
       variables, inequalities, equalities: n, m, p.
       lower, upper: numbers, fixed; None for no bound.
       ridge: the least curvature, > 0.
-      dtype: of the parameters; the default float without.
+      dtype: of the parameters; JAX's default float if not given.
     Returns:
       QPLayer with params {"curvature": L (n, n), "rows": G (m, n), "slack": s (m,), "equalities": A (p, n),
       "inside": (n,), x_0 in coordinates without bounds} and apply(params, q) from (*batch, n) to (*batch, n).
@@ -145,7 +145,7 @@ def layer(
 def program(
     params: Params, *, lower: float | None = None, upper: float | None = None, ridge: float = 1e-2
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """(P, A, b, G, h) that a layer's parameters stand for; options as handed to `layer`."""
+    """(P, A, b, G, h) that a layer's parameters stand for; options as given to `layer`."""
     L, G, A = params["curvature"], params["rows"], params["equalities"]
     x = _within(params["inside"], lower, upper)
     P = L @ L.T + ridge * jnp.eye(len(L), dtype=L.dtype)

@@ -76,7 +76,7 @@ def lasso(
     Args:
       x, y: data.
       strength: s >= 0; may be traced (vmap over it gives the path).
-      tolerance, sweeps: of the gap, and how many times all coordinates are visited at the most.
+      tolerance, sweeps: of the gap, and how many times at most all coordinates are visited.
     Returns:
       LinearFit; scikit-learn's Lasso(alpha=strength).
     Raises:
@@ -145,7 +145,7 @@ def logistic(
     r"""min_{w, b}  sum_i log(1 + exp(-y_i (x_i . w + b))) / n + s |w|^2, by Newton's method.
 
     With p_i = sigmoid(-y_i z_i): gradient -X' (y p) / n + 2 s w, Hessian X' diag(p (1 - p)) X / n + 2 s; the step is
-    halved until the value falls by a ten-thousandth of what the slope promises.
+    halved until the value falls by a ten-thousandth of what the directional derivative predicts.
 
     Args:
       y: labels, -1 or 1, both of them.

@@ -139,12 +139,12 @@ def fit_dual(
       c: C > 0, the penalty on a unit of violation; may be traced.
       kernel: "linear", "rbf", "polynomial", or a function (a, b) -> matrix of k(a_i, b_j), positive semidefinite.
       tolerance: of the gap, relative to 1 + the dual value.
-      iterations: at the most.
+      iterations: the largest number that is made.
     Returns:
       SVM.  Runs under jit and vmap (over c, or over data of one shape).
     Raises:
       ValueError: shapes do not fit, labels are not -1 and 1, or c <= 0 (where concrete).
-    Numerics: one Cholesky decomposition of an (n, n) matrix an iteration; about 15 iterations.
+    Numerics: one Cholesky decomposition of an (n, n) matrix per iteration; about 15 iterations.
     """
     x, y, c = _data(x, y, c)
     kernel = kernel if callable(kernel) else arguments.lookup("kernel", kernel, KERNELS)

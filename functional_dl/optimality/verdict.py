@@ -76,7 +76,7 @@ def loosely(tolerance: float) -> float:
     """A share of singular values.
 
     A point known to a residual of `tolerance` may be sqrt(tolerance) away from one where gradients depend on each
-    other; near it the conditions hold with multipliers that grow without end.
+    other; near it the conditions hold with multipliers that grow without bound.
     """
     return 0.3 * np.sqrt(tolerance)
 
@@ -128,7 +128,7 @@ def falls_along(
 ) -> bool:
     """Whether the Lagrangian falls where its quadratic model says that it does not.
 
-    Near an inflection, as of x^3, and far out where exp(-x) dies away, the slope is as small as one likes and the
+    Near an inflection, as of x^3, and far out where exp(-x) dies away, the slope is arbitrarily small and the
     curvature positive; but far beyond the model's minimum it is lower than here.  At the inflection both vanish; but
     it is lower on one side, however near, by more than its slope explains.
 

@@ -24,7 +24,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
             choices.append((f"the saved {names}", lambda cts, moved=moved: evidence.pull_at(moved, cts)))
     for what, guess in choices:
         if evidence.explains([guess(t.cts) for t in evidence.trials]):
-            return Hypothesis("missing_conjugate", 0.97, f"The cotangent is right but for a conjugate of {what}.")
+            return Hypothesis("missing_conjugate", 0.97, f"The cotangent is right except for a conjugate of {what}.")
     if not is_complex(evidence.x) or evidence.x.size == 0:
         return None
     real = all(

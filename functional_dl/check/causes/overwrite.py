@@ -7,7 +7,7 @@ import numpy as np
 
 from functional_dl.check.evidence import Evidence, Hypothesis
 
-LOOKED_AT = 12  # entries, at the most
+LOOKED_AT = 12  # entries, at most
 
 
 def test(evidence: Evidence) -> Hypothesis | None:
@@ -42,14 +42,14 @@ def test(evidence: Evidence) -> Hypothesis | None:
         return Hypothesis(
             "missing_term",
             0.965,
-            f"The cotangent holds what output {leaves.pop()} contributes alone: the path through the other output is "
+            f"The cotangent holds only what output {leaves.pop()} contributes: the path through the other output is "
             "left out.",
         )
     for index in evidence.rng.permutation(good)[:LOOKED_AT]:
         shares = contributions(evidence, tuple(index))
         if shares is not None and (np.abs(shares) > 0).sum() > 1:
             return Hypothesis(
-                "overwrite", 0.6, f"{len(bad)} entries hold the contribution of one use of the argument alone."
+                "overwrite", 0.6, f"{len(bad)} entries hold the contribution of only one use of the argument."
             )
     return Hypothesis(
         "overwrite",

@@ -26,6 +26,6 @@ def test(evidence: Evidence) -> Hypothesis | None:
     return Hypothesis(
         "precision",
         0.9,
-        f"The cotangent is right to {worst:.1g} of its size only; {dtype} and this function allow "
-        f"{max(float(np.median(t)) for t in evidence.tolerance):.1g} an entry.",
+        f"The cotangent is right only to {worst:.1g} of its size; {dtype} and this function allow "
+        f"{max(float(np.median(t)) for t in evidence.tolerance):.1g} per entry.",
     )
