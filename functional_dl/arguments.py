@@ -323,7 +323,7 @@ def unknown(name: str, key: Any, allowed: Collection[str]) -> str:
 def nearest(key: str, allowed: Collection[str], most: int = 3) -> list[str]:
     """The allowed names most like key: in letters, by initials (bce: binary_cross_entropy), or by a word."""
     written = key.lower().replace("-", "_").replace(" ", "_")
-    near = difflib.get_close_matches(written, allowed, n=most, cutoff=0.6)
+    near = difflib.get_close_matches(written, allowed, n=most, cutoff=0.5)
     near += [name for name in allowed if "".join(part[:1] for part in name.split("_")) == written]
     words = set(written.split("_"))
     near += [name for name in allowed if words & set(name.split("_"))]

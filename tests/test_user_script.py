@@ -1,4 +1,4 @@
-"""A user's script, which pyright checks in strict mode (`.ci/run`, pyproject.toml), runs and gives the right numbers."""
+"""A user's script, which pyright checks in strict mode (pyproject.toml), runs and gives the right numbers."""
 
 import importlib.util
 from pathlib import Path
