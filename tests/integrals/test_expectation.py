@@ -54,7 +54,7 @@ def test_the_standard_error_is_the_spread():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"method": "magic"}, "method: expected pathwise or score, got 'magic'"),
+    ({"method": "magic"}, "method: expected one of pathwise, score; got 'magic'"),
     ({"distribution": "cauchy"}, "distribution: expected one of"),
     ({"theta": {"mean": ONE}}, "theta: expected the parameters mean, scale, got mean"),
     ({"samples": 1}, "samples: expected an integer of at least 3, got 1"),
