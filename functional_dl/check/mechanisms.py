@@ -241,7 +241,7 @@ def _pow(scene):
     if np.size(base) == 1 and base == 0:
         return Explanation("a negative power of 0: division by zero", DOUBLE_WHERE, guard)
     if np.size(base) == 1 and base < 0:
-        return Explanation("a power of a negative number that is no whole power", "abs(x)**y, or clip x.", guard)
+        return Explanation("a negative number raised to a power that is not an integer", "abs(x)**y, or clip x.", guard)
     return Explanation("overflow of a power", "work with logarithms: y log x.")
 
 
@@ -256,7 +256,7 @@ def _integer_pow(scene):
 def _difference(scene):
     if all(np.size(v) == 1 and np.isinf(v) for v in scene.at):
         return Explanation(
-            "inf - inf: a maximum of -inf, as of a row that is masked out whole, is subtracted from itself",
+            "inf - inf: a maximum of -inf, as of a fully masked row, is subtracted from itself",
             "mask with a large finite number (-1e9), or leave such rows out with a double where.",
         )
     return _overflow(scene)

@@ -42,7 +42,7 @@ def _window(operation: str, start: str):
     def printer(line: Line) -> str:
         p = line.params
         dtype = line.out.dtype
-        value = {"0": typed(0, dtype), "-": _least(dtype), "+": _greatest(dtype)}[start]
+        value = {"0": typed(0, dtype), "-": _lowest(dtype), "+": _highest(dtype)}[start]
         return line.call("lax.reduce_window", value, operation, **_geometry(p), **_dilations(p))
 
     return printer
@@ -61,11 +61,11 @@ def _dilations(p) -> dict[Any, Any]:
     return {name: tuple(p[name]) for name in names if any(d != 1 for d in p[name])}
 
 
-def _least(dtype) -> str:
+def _lowest(dtype) -> str:
     return typed(float("-inf"), dtype) if dtype.kind not in "iu" else f"jnp.iinfo({dtype_text(dtype)}).min"
 
 
-def _greatest(dtype) -> str:
+def _highest(dtype) -> str:
     return typed(float("inf"), dtype) if dtype.kind not in "iu" else f"jnp.iinfo({dtype_text(dtype)}).max"
 
 
