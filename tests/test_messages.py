@@ -148,7 +148,11 @@ LOOKUPS: list[tuple[Callable, type[Exception], str]] = [
     (lambda: derivations.get(3), KeyError, r"name: expected one of \d+ names; got 3 \(int\)"),
     (lambda: calculus.partial(lambda alpha, beta: alpha * beta, (1.0, 2.0), "alhpa"), KeyError, "did you mean 'alpha'"),
     (lambda: calculus.partial(lambda p: p["rate"], {"rate": 1.0}, "rte"), KeyError, "did you mean 'rate'"),
-    (lambda: integrals.volume_of_revolution(jnp.sin, 0, 1, axis="z"), ValueError, "expected one of a line such as"),
+    (
+        lambda: integrals.volume_of_revolution(jnp.sin, 0, 1, axis="z"),
+        ValueError,
+        "axis: expected .x., .y. or a line such as .y=2., got .z.",
+    ),
     (lambda: integrals.surface_of_revolution(jnp.sin, 0, 1, axis=3), TypeError, r"axis: .*got 3 \(int\)"),
     (lambda: losses.get(3), TypeError, r"loss: expected a name or a Loss, got 3 \(int\)"),
     (lambda: initializers.get(3), TypeError, r"initializer: expected one of .*; got 3 \(int\)"),

@@ -224,7 +224,7 @@ def _axis(axis) -> tuple[str, float]:
     try:
         return match.group(1), float(match.group(2))  # type: ignore[union-attr]
     except (AttributeError, ValueError):
-        message = arguments.unknown("axis", axis, [*LINES, "a line such as y=2 or x=-1"])
+        message = f"axis: expected 'x', 'y' or a line such as 'y=2', got {arguments.described(axis)}"
         raise (ValueError if isinstance(axis, str) else TypeError)(message) from None
 
 

@@ -133,7 +133,9 @@ def test_another_run_is_refused(tmp_path):
 
 def test_missing_orbax_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
-    with pytest.raises(ImportError, match=r"checkpoints need orbax-checkpoint; install it with"):
+    with pytest.raises(
+        ImportError, match=r"checkpoint_dir needs orbax-checkpoint, which is not installed: pip install"
+    ):
         run(tmp_path)
 
 
