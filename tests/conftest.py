@@ -54,11 +54,26 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
 
 
+def pytest_collection_modifyitems(items):
+    """The longest tests, those of the settings, come first: at the end one worker would wait for the other's."""
+    items.sort(key=lambda item: "tests/settings/" not in item.path.as_posix())
+
+
 def pytest_collection_finish():
-    """What is loaded by now stays, and traced programs are made of many short-lived objects: look for garbage less."""
+    """Traced programs are made of many short-lived objects: look for garbage less."""
+    gc.set_threshold(20_000, 20, 20)
+    _keep()
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """What a file leaves behind (traced and compiled programs) stays: later files need not look through it."""
+    if nextitem is not None and nextitem.path != item.path:
+        _keep()
+
+
+def _keep():
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter):
