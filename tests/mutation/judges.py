@@ -28,9 +28,9 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
     "arithmetic": (("test_accuracy.py", "power or at or div or cube"),),
     "calls": (
         ("test_custom_derivatives.py", "symbolic or by_hand or numbers or eager"),
-        ("test_control_flow.py", "eager and (saved or checkpointed) or policy"),
+        ("test_control_flow.py", "saved or checkpointed or policy"),
     ),
-    "cond": (("test_control_flow.py", "eager and (cond or nested)"),),
+    "cond": (("test_control_flow.py", "cond or nested"),),
     "cond._cond_on_contents": REFERENCES,
     "decompositions": (("test_factors.py", ""),),
     "elementwise": (("test_accuracy.py", "at or arcosh or twice"),),
@@ -38,7 +38,7 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
     "piecewise": (("test_piecewise.py", ""),),
     "random": (("test_accuracy.py", "gamma"),),
     "references": REFERENCES,
-    "scan": (("test_control_flow.py", "eager and (recurrent or invariant) or does_not_change"),),
+    "scan": (("test_control_flow.py", "recurrent or invariant or does_not_change"),),
     "scan._scan_on_contents": REFERENCES,
     "scattering": (("test_places.py", "scatter or apply or ties"),),
     "special": (
