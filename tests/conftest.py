@@ -66,7 +66,7 @@ def pytest_collection_finish():
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """What a file compiled is let go: in a process of 5 GB the next program takes twice as long to lower as in one of 2."""
+    """What a file compiled is let go: a program takes twice as long to lower in a process of 5 GB as in one of 2."""
     room = "settings" in item.path.parts  # there a test is a room, and compiles as much as a file elsewhere
     if nextitem is not None and (room or nextitem.path != item.path):
         jax.clear_caches()
