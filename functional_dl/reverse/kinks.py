@@ -135,7 +135,13 @@ KINKS = (
         "torch.stack([x, 0 * x.detach()]).norm(1)",
     ),
     Convention("norm([x, 0], inf)", _pair(lambda v: jnp.linalg.norm(v, jnp.inf)), _kink(0.0, -1.0, 1.0, 0.25)),
-    Convention("i0e(x)", lambda x: lax.bessel_i0e(x), _kink(0.0, 1.0, -1.0, 0.0, 0.0), "torch.special.i0e(x)"),
+    Convention(
+        "i0e(x)",
+        lambda x: lax.bessel_i0e(x),
+        Kink(0.0, left=1.0, right=-1.0, value=-1.0, jax=0.0, pytorch=0.0),
+        "torch.special.i0e(x)",
+        "With 1 for abs, 0 makes the slope of I_0(x) = e^|x| i0e(x) at 0 a 1; -1 makes it the 0 that it is.",
+    ),
     Convention(
         "complex abs(x + 0i)",
         lambda x: jnp.abs(lax.complex(x, jnp.zeros_like(x))),

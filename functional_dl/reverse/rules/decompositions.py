@@ -250,9 +250,9 @@ def _svd_left(x):
     latex=Latex(
         r"<x> = U \operatorname{diag}(s)\, V^{\top}",
         (
-            r"U \left(\operatorname{diag}(\bar s) + (F \odot (U^{\top} \bar U - \bar U^{\top} U)) S "
-            r"+ S (F \odot (V^{\top} \bar V - \bar V^{\top} V))\right) V^{\top} + \dots, "
-            r"\quad F_{ij} = \tfrac{1}{s_j^2 - s_i^2}",
+            r"U \left(\operatorname{diag}(\bar s) + G \odot L \odot (U^{\top} \bar U - \bar U^{\top} U) "
+            r"+ G \odot L^{\top} \odot (V^{\top} \bar V - \bar V^{\top} V)\right) V^{\top} + \dots, "
+            r"\quad G_{ij} = \tfrac{1}{s_j - s_i}, \; L_{ij} = \tfrac{s_j}{s_i + s_j}",
         ),
         whole=True,
     ),
@@ -273,9 +273,10 @@ def svd_forward(
       dU = U (F o (M S + S M^H) + i Im diag(M) S^-1) + (I - U U^H) dA V S^-1
       dV = V (F o (S M + M^H S))                     + (I - V V^H) dA^H U S^-1.
 
-    Transposed, with P = U^T U_bar, Q = V^T V_bar, K = F o P, J = F o Q:
+    Transposed, with P = U^T U_bar, Q = V^T V_bar, G_ij = 1 / (s_j - s_i) and L_ij = s_j / (s_i + s_j), so that
+    F_ij s_j = G_ij L_ij and s_i F_ij = G_ij L_ji, where nothing is squared (values of 1e21 are fine in float32):
 
-      M_bar = diag(s_bar) + (K + K^H) S + i Im diag(P) S^-1 + S (J + J^H)
+      M_bar = diag(s_bar) + G o L o (P - P^H) + i Im diag(P) S^-1 + G o L^T o (Q - Q^H)
       a_bar = conj(U) M_bar V^T  +  (U_bar - conj(U) P) S^-1 V^T        [where A is tall]
                                  +  conj(U) S^-1 (V_bar - conj(V) Q)^H  [where A is wide].
 
@@ -303,17 +304,16 @@ def _svd_pull_back(residuals, cts):
     if u_bar is None and vh_bar is None:
         scaled = lax.mul(conj(u), along_rows(lax.convert_element_type(s_bar, dtype), m))
         return (matmul(scaled, conj(vh)),)
-    columns, rows = along_rows(s, k), along_columns(s, k)  # s_j and s_i
-    eye = eye_like(columns)
-    gaps = lax.mul(lax.add(columns, rows), lax.sub(columns, rows))
-    f = lax.convert_element_type(lax.sub(over(1, lax.add(gaps, eye)), eye), dtype)
+    gaps = lax.convert_element_type(_gaps(s), dtype)
+    half = along_rows(times(0.5, s), k)  # s_j / 2: the sum of two of the largest numbers is not infinite
+    share = lax.div(half, lax.add(lax.add(half, transpose(half)), eye_like(half)))
+    share = lax.convert_element_type(share, dtype)
     m_bar, tall, wide = None, None, None
     if s_bar is not None:
         m_bar = diagonal_matrix(lax.convert_element_type(s_bar, dtype))
     if u_bar is not None:
         p = matmul(transpose(u), u_bar)
-        k_ = lax.mul(f, p)
-        m_bar = _sum(m_bar, lax.mul(lax.add(k_, hermitian(k_)), lax.convert_element_type(columns, dtype)))
+        m_bar = _sum(m_bar, lax.mul(lax.mul(gaps, share), lax.sub(p, hermitian(p))))
         if is_complex(u):
             inverse = lax.select(lax.eq(s, zeros_like(s)), zeros_like(s), over(1, s))
             phase = lax.mul(lax.imag(diagonal(p)), inverse)
@@ -324,8 +324,7 @@ def _svd_pull_back(residuals, cts):
     if vh_bar is not None:
         v_bar = hermitian(vh_bar)
         q = matmul(conj(vh), v_bar)  # V^T = conj(V^H)
-        j = lax.mul(f, q)
-        m_bar = _sum(m_bar, lax.mul(lax.convert_element_type(rows, dtype), lax.add(j, hermitian(j))))
+        m_bar = _sum(m_bar, lax.mul(lax.mul(gaps, transpose(share)), lax.sub(q, hermitian(q))))
         if n > m:
             off = lax.sub(v_bar, matmul(transpose(vh), q))
             wide = hermitian(lax.div(off, along_rows(lax.convert_element_type(s, dtype), n)))

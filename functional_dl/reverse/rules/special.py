@@ -323,8 +323,17 @@ def regularized_incomplete_beta_vjp(ct, out, a, b, x, **_):
     latex=(r"e^{-|<x>|} I_0(<x>)", r"<c> \odot \left(e^{-|<x>|} I_1(<x>) - \operatorname{sign}(<x>)\, <y>\right)"),
 )
 def bessel_i0e_vjp(ct, out, x, **_):
-    """y = e^-|x| I_0(x),  I_0' = I_1  =>  x_bar = (e^-|x| I_1(x) - sign(x) y) y_bar;  kink at 0, slope 0 taken."""
-    return (lax.mul(ct, lax.sub(lax.bessel_i1e(x), lax.mul(lax.sign(x), out))),)
+    """y = e^-|x| I_0(x),  I_0' = I_1  =>  x_bar = (e^-|x| I_1(x) - |x|' y) y_bar.
+
+    At the kink |x|' = 1, as of abs itself: then e^|x| y = I_0(x) and log y + |x| have their slope 0 there.
+    """
+    return (lax.mul(ct, lax.sub(lax.bessel_i1e(x), lax.mul(_slope_of_abs(x), out))),)
+
+
+def _slope_of_abs(x):
+    """|x|' by abs's convention: 1 at 0.  A NaN stays one."""
+    one = lax.full(x.shape, 1, x.dtype)
+    return lax.select(lax.eq(x, zeros_like(x)), one, lax.sign(x))
 
 
 def _scaled_bessel(mp, x):
@@ -344,7 +353,7 @@ def _scaled_bessel(mp, x):
     ),
 )
 def bessel_i1e_vjp(ct, out, x, **_):
-    """y = e^-|x| I_1(x),  I_1' = I_0 - I_1 / x  =>  x_bar = (e^-|x| I_0(x) - y (sign(x) + 1/x)) y_bar;  1/2 at 0.
+    """y = e^-|x| I_1(x),  I_1' = I_0 - I_1 / x  =>  x_bar = (e^-|x| I_0(x) - y (|x|' + 1/x)) y_bar;  1/2 - |x| near 0.
 
     Near |x| = 1.5, where y is largest, the slope passes through 0 and is good to a unit of y, not of itself.
     """
@@ -352,7 +361,7 @@ def bessel_i1e_vjp(ct, out, x, **_):
     away = lax.bitwise_not(lax.le(lax.abs(x), eps))  # a NaN is, and is passed on
     safe = lax.select(away, x, lax.full(x.shape, eps, x.dtype))
     slope = lax.sub(lax.bessel_i0e(safe), lax.mul(out, lax.add(lax.sign(safe), over(1, safe))))
-    return (lax.mul(ct, lax.select(away, slope, lax.full(x.shape, 0.5, x.dtype))),)
+    return (lax.mul(ct, lax.select(away, slope, lax.sub(number(0.5, x), lax.abs(x)))),)
 
 
 def next_up(x: Array, shape: Any = None) -> Any:
