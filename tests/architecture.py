@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"aliases"},
     "estimates": {"aliases", "arguments"},
     "jaxprs": {"aliases", "arguments"},
-    "blocks": {"aliases"},
+    "blocks": {"aliases", "sharding"},
     "precision": set(),
     "sharding": set(),
     "kinks": {"aliases", "arguments"},

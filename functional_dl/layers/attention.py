@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float
 from functional_dl import arguments
 from functional_dl.aliases import Array, Key
 from functional_dl.arguments import array, integer, number, real, within
-from functional_dl.blocks import by_rows, rows_of
+from functional_dl.blocks import by_rows, rows_of, swapped
 from functional_dl.precision import of_sums
 
 BLOCKS_FROM = 2**20  # scores of a head: 1024 queries and keys, from where the form by blocks is the faster one
-BLOCK = 2**18  # scores in a block, of all heads and examples: 1 MiB in float32
+BLOCK = 2**17  # scores in a block, of all heads and examples: 512 KiB in float32
 
 
 def dot_product_attention(
@@ -58,7 +58,7 @@ def dot_product_attention(
       dropout_rate: in [0, 1), the probability that a weight is dropped; the others are divided by 1 - rate.
       dropout_key: randomness of the dropout, the same for any block_size.
       block_size: queries in a block; by default all at once up to 2^20 scores a head, and from there blocks of about
-        2^18 scores.
+        2^17 scores.
     Returns:
       y, (*batch, queries, heads, e).  A query that may attend to no key gets 0, and its cotangents are 0.
     Raises:
@@ -77,10 +77,10 @@ def dot_product_attention(
     if dropped and dropout_key is None:
         raise ValueError(f"dropout_key: expected a random key for dropout at rate {dropout_rate}, got None")
     factor = (1 / math.sqrt(features) if features else 1.0) if scale is None else number("scale", scale)
-    scaled = query * jnp.asarray(factor, query.dtype)
-    grouped = scaled.reshape(*batch, queries, heads // groups, groups, features)
+    grouped = query.reshape(*batch, queries, heads // groups, groups, features)
     rows = _Rows(jnp.moveaxis(grouped, -4, 0), lax.iota(jnp.int32, queries), None)
-    fixed = _Fixed(None, None, None)
+    fixed = _Fixed(jnp.asarray(factor, query.dtype), None, None, None)
+    key, value = swapped(key, -3, -2), swapped(value, -3, -2)
     if mask is not None:
         rows, fixed = _with_mask(rows, fixed, mask, (*batch, heads, queries, keys), groups)
     if dropped:
@@ -91,7 +91,7 @@ def dot_product_attention(
     else:
         size = integer("block_size", block_size)
     if size >= queries:
-        out, _ = _block(causal, rows, fixed, key, value)
+        out, _ = _block(causal, rows, None, fixed, key, value)
     else:
         out = _by_blocks(causal, size, rows, fixed, key, value)
     return jnp.moveaxis(out, 0, -4).reshape(*batch, queries, heads, value.shape[-1])
@@ -100,14 +100,15 @@ def dot_product_attention(
 class _Rows(NamedTuple):
     """What belongs to a query: (queries, ...)."""
 
-    query: Any  # (queries, *batch, key_heads, group, d), with the scale in it
+    query: Any  # (queries, *batch, key_heads, group, d)
     place: Any  # (queries,)
-    mask: Any  # (queries, *batch, key_heads, group, keys), axes of length 1 among them
+    mask: Any  # (queries, *batch, key_heads, group, keys), with axes of length 1
 
 
 class _Fixed(NamedTuple):
-    """What every block reads, and nothing is differentiated in."""
+    """What every block reads besides keys and values."""
 
+    scale: Any
     mask: Any  # the mask where all queries have the same
     dropout_key: Any
     dropout_rate: Any
@@ -147,29 +148,42 @@ def _with_mask(rows, fixed, mask, full, groups):
     return rows._replace(mask=mask), fixed
 
 
-def _product(subscripts: str, a: Array, b: Array) -> Array:
+def _inside(x: Array) -> Array:
+    """(queries, *batch, key_heads, group, n) -> (*batch, key_heads, queries group, n): matrices of one head of keys."""
+    x = jnp.moveaxis(x, 0, -3)
+    return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
+
+
+def _outside(x: Array, group: int) -> Array:
+    """The inverse of _inside."""
+    return jnp.moveaxis(x.reshape(*x.shape[:-2], x.shape[-2] // group, group, x.shape[-1]), -3, 0)
+
+
+def _product(a: Array, b: Array) -> Array:
     """The sum of products; of half precision, in float32."""
-    return jnp.einsum(subscripts, a, b, preferred_element_type=of_sums(b.dtype))
+    return jnp.matmul(a, b, preferred_element_type=of_sums(b.dtype))
 
 
 def _scores(query: Array, key: Array) -> Array:
-    return _product("r...kgd,...mkd->r...kgm", query, key)
+    return _product(query, jnp.swapaxes(key, -1, -2))
 
 
 def _applied(weights: Array, value: Array) -> Array:
-    return _product("r...kgm,...mkd->r...kgd", weights.astype(value.dtype), value)
+    return _product(weights.astype(value.dtype), value)
 
 
 def _masked_scores(causal: bool, rows: _Rows, fixed: _Fixed, key: Array) -> Array:
-    """s_ij, -inf where i may not attend to j."""
-    scores = _scores(rows.query, key)
+    """s_ij, -inf where i may not attend to j: (*batch, key_heads, queries group, keys)."""
+    scores = _scores(_inside(rows.query) * fixed.scale, key)
+    group = rows.query.shape[-2]
     for mask in (rows.mask, fixed.mask):
         if mask is not None:
+            mask = _inside(jnp.broadcast_to(mask, (rows.query.shape[0], *mask.shape[1:-2], group, mask.shape[-1])))
             scores = jnp.where(mask, scores, -jnp.inf)
     if causal:
-        place = rows.place.reshape(-1, *(1,) * (scores.ndim - 1))
-        after = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1) > place
-        scores = jnp.where(after, -jnp.inf, scores)
+        place = jnp.repeat(rows.place, group, total_repeat_length=scores.shape[-2])
+        place = lax.broadcast_in_dim(place, scores.shape, (scores.ndim - 2,))
+        scores = jnp.where(lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1) > place, -jnp.inf, scores)
     return scores
 
 
@@ -178,11 +192,12 @@ def _kept(rows: _Rows, fixed: _Fixed, weights: Array) -> Array:
     if fixed.dropout_key is None:
         return weights
     keys = jax.vmap(jax.random.fold_in, (None, 0))(fixed.dropout_key, rows.place)
-    mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - fixed.dropout_rate, weights.shape[1:]))(keys)
-    return jnp.where(mask, weights / (1 - fixed.dropout_rate).astype(weights.dtype), 0.0)
+    shape = (*rows.query.shape[1:-1], weights.shape[-1])
+    mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - fixed.dropout_rate, shape))(keys)
+    return jnp.where(_inside(mask), weights / (1 - fixed.dropout_rate).astype(weights.dtype), 0.0)
 
 
-def _block(causal: bool, rows: _Rows, fixed: _Fixed, key: Array, value: Array) -> tuple[Array, Array]:
+def _block(causal: bool, rows: _Rows, _: None, fixed: _Fixed, key: Array, value: Array) -> tuple[Array, Array]:
     """y and l of some queries: a = exp(s - l).  Where nothing may be attended to, 0 and 0."""
     scores = _masked_scores(causal, rows, fixed, key)
     largest = lax.stop_gradient(jnp.max(scores, -1, keepdims=True, initial=-jnp.inf))
@@ -191,7 +206,8 @@ def _block(causal: bool, rows: _Rows, fixed: _Fixed, key: Array, value: Array) -
     total = jnp.sum(weights, -1, keepdims=True)
     total = jnp.where(total == 0, 1.0, total)
     out = _applied(_kept(rows, fixed, weights), value) / total
-    return out.astype(value.dtype), largest + jnp.log(total)
+    group = rows.query.shape[-2]
+    return _outside(out.astype(value.dtype), group), _outside(largest + jnp.log(total), group)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -202,16 +218,18 @@ def _by_blocks(causal, size, rows, fixed, key, value):
 @_by_blocks.defjvp
 def _by_blocks_jvp(causal, size, primals, tangents):
     rows, fixed, key, value = primals
-    rows_dot, _, key_dot, value_dot = tangents
+    rows_dot, fixed_dot, key_dot, value_dot = tangents
     out, logsum = by_rows(functools.partial(_block, causal), size, rows, fixed, key, value)
 
-    @jax.checkpoint
-    def tangent(block, fixed, key, value, key_dot, value_dot):
-        rows, out, logsum, query_dot = block
-        weights = jnp.exp(_masked_scores(causal, rows, fixed, key) - logsum)
-        moved = weights * (_scores(query_dot, key) + _scores(rows.query, key_dot))
+    def tangent(block, query_dot, fixed, key, value, scale_dot, key_dot, value_dot):
+        rows, out, logsum = block
+        weights = jnp.exp(_masked_scores(causal, rows, fixed, key) - _inside(logsum))
+        query = _inside(rows.query)
+        query, query_dot = query * fixed.scale, _inside(query_dot) * fixed.scale + query * scale_dot
+        moved = weights * (_scores(query_dot, key) + _scores(query, key_dot))
         out_dot = _applied(_kept(rows, fixed, moved), value) + _applied(_kept(rows, fixed, weights), value_dot)
-        return (out_dot - jnp.sum(moved, -1, keepdims=True) * out.astype(out_dot.dtype)).astype(out.dtype)
+        out_dot -= jnp.sum(moved, -1, keepdims=True) * _inside(out).astype(out_dot.dtype)
+        return _outside(out_dot, rows.query.shape[-2]).astype(out.dtype)
 
-    block = (rows, out, logsum, rows_dot.query)
-    return out, by_rows(tangent, size, block, fixed, key, value, key_dot, value_dot)
+    fixed = fixed, key, value, fixed_dot.scale, key_dot, value_dot
+    return out, by_rows(tangent, size, (rows, out, logsum), *fixed, tangents=rows_dot.query)

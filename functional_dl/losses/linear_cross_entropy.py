@@ -73,7 +73,7 @@ def linear_cross_entropy(
         size = count if count * classes <= BLOCKS_FROM else rows_of(BLOCK, classes)
     else:
         size = integer("block_size", block_size)
-    loss = _block(rows, weight, bias)[0] if size >= count else _by_blocks(size, rows, weight, bias)
+    loss = _block(rows, None, weight, bias)[0] if size >= count else _by_blocks(size, rows, weight, bias)
     return jnp.where(known, loss.reshape(batch).astype(features.dtype), jnp.nan)
 
 
@@ -89,7 +89,7 @@ def _at(z, labels):
     return jnp.sum(jnp.where(chosen, z, 0.0), 1)
 
 
-def _block(rows, weight, bias):
+def _block(rows, _, weight, bias):
     """l and ln sum e^z of some examples."""
     x, labels = rows
     z = _logits(x, weight, bias)
@@ -108,11 +108,10 @@ def _by_blocks_jvp(size, primals, tangents):
     (x_dot, _), weight_dot, bias_dot = tangents
     loss, logsum = by_rows(_block, size, rows, weight, bias)
 
-    @jax.checkpoint
-    def tangent(block, weight, bias, weight_dot, bias_dot):
-        (x, labels), logsum, x_dot = block
+    def tangent(block, x_dot, weight, bias, weight_dot, bias_dot):
+        (x, labels), logsum = block
         p = jnp.exp(_logits(x, weight, bias) - logsum[:, None])
         z_dot = _logits(x_dot, weight, None) + _logits(x, weight_dot, bias_dot)
         return jnp.sum(p * z_dot, 1) - _at(z_dot, labels)
 
-    return loss, by_rows(tangent, size, (rows, logsum, x_dot), weight, bias, weight_dot, bias_dot)
+    return loss, by_rows(tangent, size, (rows, logsum), weight, bias, weight_dot, bias_dot, tangents=x_dot)
