@@ -13,13 +13,14 @@ PACKAGE = "functional_dl"
 IMPORTERS = {"import_module", "__import__"}
 
 # Room -> the rooms it may import, besides itself.  A room that is not here may not exist.
-BASE = {"aliases", "arguments", "estimates", "jaxprs", "kinks", "precision", "sharding", "tree"}
+BASE = {"aliases", "arguments", "blocks", "estimates", "jaxprs", "kinks", "precision", "sharding", "tree"}
 FORMULAS = {"activations", "losses", "penalties"}
 MAY_IMPORT: dict[str, set[str]] = {
     "aliases": set(),
     "arguments": {"aliases"},
     "estimates": {"aliases", "arguments"},
     "jaxprs": {"aliases", "arguments"},
+    "blocks": {"aliases", "sharding"},
     "precision": set(),
     "sharding": set(),
     "kinks": {"aliases", "arguments"},

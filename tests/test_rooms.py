@@ -113,9 +113,9 @@ def unlisted(source: str) -> set[str]:
 
 
 def test_an_unlisted_name_is_found():
-    assert unlisted("from functional_dl.layers import jax, dense") == set()  # a module
-    assert unlisted("from functional_dl.layers import array") == {"functional_dl.layers.array"}
-    assert unlisted("from functional_dl import layers as l\nl.integer(3)") == {"functional_dl.layers.integer"}
+    assert unlisted("from functional_dl.tree import jax, add") == set()  # a module
+    assert unlisted("from functional_dl.tree import Array") == {"functional_dl.tree.Array"}
+    assert unlisted("from functional_dl import tree as t\nt.Array(3)") == {"functional_dl.tree.Array"}
     assert unlisted("import functional_dl\nfunctional_dl.tree.keystr") == {"functional_dl.tree.keystr"}
     assert unlisted("from functional_dl import optimality\noptimality.svm.fields") == {
         "functional_dl.optimality.svm.fields"

@@ -20,6 +20,7 @@ from functional_dl.losses.classification import (
     softmax_cross_entropy,
     softmax_cross_entropy_prime,
 )
+from functional_dl.losses.linear_cross_entropy import linear_cross_entropy
 from functional_dl.losses.margin import (
     cosine,
     cosine_prime,
@@ -76,6 +77,7 @@ __all__ = [
     "huber_prime",
     "kl_divergence",
     "kl_divergence_prime",
+    "linear_cross_entropy",
     "log_cosh",
     "log_cosh_prime",
     "log_poisson",

@@ -10,8 +10,8 @@ from jaxtyping import Float, Integer
 
 from functional_dl.activations import log_softmax, softmax, softplus
 from functional_dl.aliases import Array
-from functional_dl.arguments import array, concrete, number, pair, real, within
-from functional_dl.losses.terms import ratio, weighted, xlogy
+from functional_dl.arguments import array, number, pair, real, within
+from functional_dl.losses.terms import known_labels, ratio, weighted, xlogy
 
 
 def binary_cross_entropy(probs: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -228,15 +228,10 @@ def _categorical_logits(logits, targets) -> tuple[Array, Array]:
     labels = targets
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"targets: expected integer labels for shape {shape}, got dtype {labels.dtype}")
-    values = concrete(labels)
-    if values is not None and ((values < 0) | (values >= z.shape[-1])).any():
-        bad = values[(values < 0) | (values >= z.shape[-1])].flat[0]
-        raise ValueError(f"targets: expected labels in [0, {z.shape[-1]}), got {bad}")
+    known = known_labels("targets", labels, z.shape[-1])
     classes = lax.broadcasted_iota(labels.dtype, z.shape, z.ndim - 1)
     one_hot = (classes == labels[..., None]).astype(z.dtype)
-    # Under jit a wrong label is not seen above; it must not pass for a loss of 0.
-    known = ((labels >= 0) & (labels < z.shape[-1]))[..., None]
-    return z, jnp.where(known, one_hot, jnp.nan)
+    return z, jnp.where(known[..., None], one_hot, jnp.nan)
 
 
 def _focal_weights(gamma, alpha) -> tuple[float, float]:

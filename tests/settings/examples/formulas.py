@@ -150,6 +150,26 @@ def _dropout(v):
     return ({*np.unique(y).tolist()} == {0.0, 2.0}, abs(float(np.mean(y)) - 1) < 0.1), (True, True)
 
 
+Z3 = np.array([[-1.0, 0.0, 1.0]])
+
+
+def _attention(v):
+    """Scores ln 3 and 0: weights 3/4 and 1/4; by blocks of one query, and masked to the second key."""
+    query, key = v.batch([[[[math.log(3.0)]], [[0.0]]]]), v.batch([[[[1.0]], [[0.0]]]])
+    value = v.batch([[[[4.0]], [[8.0]]]])
+    masked = layers.dot_product_attention(query, key, value, np.array([False, True]))
+    by_blocks = layers.dot_product_attention(query, key, value, block_size=1)
+    return (by_blocks, masked), (np.array([[[[5.0]], [[6.0]]]]), np.full((1, 2, 1, 1), 8.0))
+
+
+def _linear_cross_entropy(v):
+    """Logits z = x W with W the identity, at once and by blocks of one."""
+    args = v.batch([Z, Z]), v.array(np.eye(3)), v.integers([0, 2])
+    right = -np.log(SOFTMAX[[0, 2]])
+    found = losses.linear_cross_entropy(*args), losses.linear_cross_entropy(*args, block_size=1)
+    return found, (right, right)
+
+
 def _mlp(v):
     params = models.mlp.init(v.key(), (2, 3, 1))
     x = v.batch([[1.0, -1.0]])
@@ -203,6 +223,14 @@ EXAMPLES |= {
     "layers.apply_mask": Example(
         lambda v: (layers.apply_mask(np.array([True, False]), v.array([1.0, 1.0]), 0.5), np.array([2.0, 0.0]))
     ),
+    "layers.dot_product_attention": Example(_attention),
+    "layers.standardize": Example(
+        lambda v: (layers.standardize(v.batch([[1.0, 2.0, 3.0]]), epsilon=0.5), Z3 / math.sqrt(2 / 3 + 0.5))
+    ),
+    "layers.rms_normalize": Example(
+        lambda v: (layers.rms_normalize(v.batch([[1.0, 2.0, 2.0]]), epsilon=1.0), np.array([[0.5, 1.0, 1.0]]))
+    ),
+    "losses.linear_cross_entropy": Example(_linear_cross_entropy),
     "initializers.get": Example(
         lambda v: (abs(float(np.std(initializers.get("he_normal")(v.key(), (200, 100)))) - 0.1) < 3e-3, True)
     ),

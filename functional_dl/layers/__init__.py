@@ -1,0 +1,29 @@
+"""Layers as pure functions.
+
+The convention, which every layer with parameters keeps:
+
+    layer = dense(784, 10)                 # sizes and options, all static, give a Layer
+    init, apply = dense(784, 10)           # ... which is a pair
+    params = layer.init(key)               # a pytree of arrays with readable path names
+    y = layer.apply(params, x)             # pure; x has any leading batch axes
+
+- `init(key)` alone makes arrays; sizes are given, never guessed from an input.
+- `apply(params, *inputs, **call)` takes what changes from call to call by keyword: `key=` where the layer is
+  random, `deterministic=` where it acts differently once trained.
+- What a layer carries from call to call (a recurrent cell's state, a normalisation's running moments) goes in
+  as an input and comes out as an output: `apply(params, carry, x) -> (carry, y)`, with
+  `initial(batch_shape) -> carry` beside the pair.  Nothing is kept in an object.
+- A map without parameters is a plain function: `dropout(key, x, rate)`.
+"""
+
+from functional_dl.layers.attention import dot_product_attention
+from functional_dl.layers.dense import affine, dense
+from functional_dl.layers.dropout import apply_mask, dropout
+from functional_dl.layers.layer import Layer
+from functional_dl.layers.normalisation import rms_normalize, standardize
+
+__all__ = ["Layer", "affine", "apply_mask", "dense", "dot_product_attention", "dropout", "rms_normalize", "standardize"]
+
+
+def __dir__() -> list[str]:  # what dir() and completion show
+    return __all__

@@ -1,0 +1,235 @@
+"""Scaled dot-product attention, as one product of matrices or by blocks of queries."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float
+
+from functional_dl import arguments
+from functional_dl.aliases import Array, Key
+from functional_dl.arguments import array, integer, number, real, within
+from functional_dl.blocks import by_rows, rows_of, swapped
+from functional_dl.precision import of_sums
+
+BLOCKS_FROM = 2**20  # scores of a head: 1024 queries and keys, from where the form by blocks is the faster one
+BLOCK = 2**17  # scores in a block, of all heads and examples: 512 KiB in float32
+
+
+def dot_product_attention(
+    query: Float[Array, "*batch queries heads d"],
+    key: Float[Array, "*batch keys key_heads d"],
+    value: Float[Array, "*batch keys key_heads e"],
+    mask: Bool[Array, "..."] | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout_rate: ArrayLike = 0.0,
+    dropout_key: Key | None = None,
+    block_size: int | None = None,
+) -> Float[Array, "*batch queries heads e"]:
+    """Attention of each head: y_i = sum_j a_ij v_j,  a_i = softmax over j of s_ij,  s_ij = q_i . k_j / sqrt(d).
+
+    y_bar given, with a_bar_ij = y_bar_i . v_j:
+
+      v_bar_j = sum_i a_ij y_bar_i,   s_bar_ij = a_ij (a_bar_ij - y_bar_i . y_i),
+      q_bar_i = sum_j s_bar_ij k_j / sqrt(d),   k_bar_j = sum_i s_bar_ij q_i / sqrt(d).
+
+    Long sequences are taken by blocks of queries: of a block's weights nothing is kept but the logarithm l_i of each
+    row's sum, a_ij = exp(s_ij - l_i) is computed again where a derivative needs it, and memory is linear in the length.
+    The derivative is stated forward,
+
+      y_dot_i = sum_j w_ij v_j - (sum_j w_ij) y_i + sum_j a_ij v_dot_j,   w_ij = a_ij s_dot_ij,
+
+    block by block and linear in the tangents; its transpose is the pullback above, by the same blocks.  So both modes
+    and further derivatives are at hand.
+
+    Args:
+      query: (*batch, queries, heads, d), any number of batch axes.
+      key, value: (*batch, keys, key_heads, d or e); key_heads divides heads, and query head h reads head
+        h // (heads / key_heads) of them (grouped queries).
+      mask: True where a query may attend to a key; broadcast against (*batch, heads, queries, keys).
+      causal: query i attends to keys j <= i alone.
+      scale: the factor of q . k; 1 / sqrt(d) if not given.
+      dropout_rate: in [0, 1), the probability that a weight is dropped; the others are divided by 1 - rate.
+      dropout_key: randomness of the dropout, the same for any block_size.
+      block_size: queries in a block; by default all at once up to 2^20 scores a head, and from there blocks of about
+        2^17 scores.
+    Returns:
+      y, (*batch, queries, heads, e).  A query that may attend to no key gets 0, and its cotangents are 0.
+    Raises:
+      ValueError: shapes do not fit; dropout_rate (where concrete) lies outside [0, 1), or there is no key for it.
+      TypeError: an input is no array of real numbers, mask no array of booleans.
+    Kinks: none.
+    Numerics: scores are shifted by their row's largest; of half precision, scores and sums are float32.
+    Source: Vaswani et al. 2017; by blocks, Rabe and Staats 2021, Dao, Fu, Ermon, Rudra, Re 2022; grouped queries,
+      Ainslie et al. 2023.
+    """
+    query, key, value = real("query", query), real("key", key), real("value", value)
+    heads, groups = _check_shapes(query, key, value)
+    batch, (queries, _, features), keys = query.shape[:-3], query.shape[-3:], key.shape[-3]
+    within("dropout_rate", number("dropout_rate", dropout_rate), 0.0, 1.0, open_right=True)
+    dropped = isinstance(dropout_rate, jax.core.Tracer) or dropout_rate != 0
+    if dropped and dropout_key is None:
+        raise ValueError(f"dropout_key: expected a random key for dropout at rate {dropout_rate}, got None")
+    factor = (1 / math.sqrt(features) if features else 1.0) if scale is None else number("scale", scale)
+    grouped = query.reshape(*batch, queries, heads // groups, groups, features)
+    rows = _Rows(jnp.moveaxis(grouped, -4, 0), lax.iota(jnp.int32, queries), None)
+    fixed = _Fixed(jnp.asarray(factor, query.dtype), None, None, None)
+    key, value = swapped(key, -3, -2), swapped(value, -3, -2)
+    if mask is not None:
+        rows, fixed = _with_mask(rows, fixed, mask, (*batch, heads, queries, keys), groups)
+    if dropped:
+        rate = jnp.asarray(dropout_rate, of_sums(query.dtype))
+        fixed = fixed._replace(dropout_key=arguments.key("dropout_key", dropout_key), dropout_rate=rate)
+    if block_size is None:
+        size = queries if queries * keys <= BLOCKS_FROM else rows_of(BLOCK, keys * heads * math.prod(batch))
+    else:
+        size = integer("block_size", block_size)
+    if size >= queries:
+        out, _ = _block(causal, rows, None, fixed, key, value)
+    else:
+        out = _by_blocks(causal, size, rows, fixed, key, value)
+    return jnp.moveaxis(out, 0, -4).reshape(*batch, queries, heads, value.shape[-1])
+
+
+class _Rows(NamedTuple):
+    """What belongs to a query: (queries, ...)."""
+
+    query: Any  # (queries, *batch, key_heads, group, d)
+    place: Any  # (queries,)
+    mask: Any  # (queries, *batch, key_heads, group, keys), with axes of length 1
+
+
+class _Fixed(NamedTuple):
+    """What every block reads besides keys and values."""
+
+    scale: Any
+    mask: Any  # the mask where all queries have the same
+    dropout_key: Any
+    dropout_rate: Any
+
+
+def _check_shapes(query, key, value) -> tuple[int, int]:
+    """Heads, and query heads for each head of the keys."""
+    for name, x in (("query", query), ("key", key), ("value", value)):
+        if x.ndim < 3:
+            raise ValueError(f"{name}: expected shape (*batch, length, heads, features), got {x.shape}")
+        if x.shape[:-3] != query.shape[:-3]:
+            raise ValueError(f"{name}: expected the batch axes of query, {query.shape[:-3]}, got shape {x.shape}")
+    if key.shape[-1] != query.shape[-1]:
+        raise ValueError(f"key: expected last axis {query.shape[-1]}, as of query, got shape {key.shape}")
+    if value.shape[-3:-1] != key.shape[-3:-1]:
+        raise ValueError(f"value: expected (keys, heads) {key.shape[-3:-1]}, as of key, got shape {value.shape}")
+    heads, key_heads = query.shape[-2], key.shape[-2]
+    if key_heads == 0 or heads % key_heads:
+        raise ValueError(f"key: expected a number of heads that divides the query's {heads}, got {key_heads}")
+    return heads, heads // key_heads
+
+
+def _with_mask(rows, fixed, mask, full, groups):
+    mask = array("mask", mask)
+    if mask.dtype != bool:
+        raise TypeError(f"mask: expected booleans, True where a query may attend, got dtype {mask.dtype}")
+    if mask.ndim > len(full) or any(m not in (1, n) for m, n in zip(mask.shape[::-1], full[::-1])):
+        raise ValueError(
+            f"mask: expected a shape that broadcasts to (*batch, heads, queries, keys) {full}, got {mask.shape}"
+        )
+    mask = mask.reshape((1,) * (len(full) - mask.ndim) + mask.shape)
+    *batch, heads, queries, keys = mask.shape
+    by_group = (heads // groups, groups) if heads > 1 else (1, 1)
+    mask = jnp.moveaxis(mask.reshape(*batch, *by_group, queries, keys), -2, 0)
+    if queries == 1:
+        return rows, fixed._replace(mask=mask)
+    return rows._replace(mask=mask), fixed
+
+
+def _inside(x: Array) -> Array:
+    """(queries, *batch, key_heads, group, n) -> (*batch, key_heads, queries group, n): matrices of one head of keys."""
+    x = jnp.moveaxis(x, 0, -3)
+    return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
+
+
+def _outside(x: Array, group: int) -> Array:
+    """The inverse of _inside."""
+    return jnp.moveaxis(x.reshape(*x.shape[:-2], x.shape[-2] // group, group, x.shape[-1]), -3, 0)
+
+
+def _product(a: Array, b: Array) -> Array:
+    """The sum of products; of half precision, in float32."""
+    return jnp.matmul(a, b, preferred_element_type=of_sums(b.dtype))
+
+
+def _scores(query: Array, key: Array) -> Array:
+    return _product(query, jnp.swapaxes(key, -1, -2))
+
+
+def _applied(weights: Array, value: Array) -> Array:
+    return _product(weights.astype(value.dtype), value)
+
+
+def _masked_scores(causal: bool, rows: _Rows, fixed: _Fixed, key: Array) -> Array:
+    """s_ij, -inf where i may not attend to j: (*batch, key_heads, queries group, keys)."""
+    scores = _scores(_inside(rows.query) * fixed.scale, key)
+    group = rows.query.shape[-2]
+    for mask in (rows.mask, fixed.mask):
+        if mask is not None:
+            mask = _inside(jnp.broadcast_to(mask, (rows.query.shape[0], *mask.shape[1:-2], group, mask.shape[-1])))
+            scores = jnp.where(mask, scores, -jnp.inf)
+    if causal:
+        place = jnp.repeat(rows.place, group, total_repeat_length=scores.shape[-2])
+        place = lax.broadcast_in_dim(place, scores.shape, (scores.ndim - 2,))
+        scores = jnp.where(lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1) > place, -jnp.inf, scores)
+    return scores
+
+
+def _kept(rows: _Rows, fixed: _Fixed, weights: Array) -> Array:
+    """The weights after dropout; a query's mask depends on the key and its place alone."""
+    if fixed.dropout_key is None:
+        return weights
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(fixed.dropout_key, rows.place)
+    shape = (*rows.query.shape[1:-1], weights.shape[-1])
+    mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - fixed.dropout_rate, shape))(keys)
+    return jnp.where(_inside(mask), weights / (1 - fixed.dropout_rate).astype(weights.dtype), 0.0)
+
+
+def _block(causal: bool, rows: _Rows, _: None, fixed: _Fixed, key: Array, value: Array) -> tuple[Array, Array]:
+    """y and l of some queries: a = exp(s - l).  Where nothing may be attended to, 0 and 0."""
+    scores = _masked_scores(causal, rows, fixed, key)
+    largest = lax.stop_gradient(jnp.max(scores, -1, keepdims=True, initial=-jnp.inf))
+    largest = jnp.where(largest == -jnp.inf, 0.0, largest)
+    weights = jnp.exp(scores - largest)
+    total = jnp.sum(weights, -1, keepdims=True)
+    total = jnp.where(total == 0, 1.0, total)
+    out = _applied(_kept(rows, fixed, weights), value) / total
+    group = rows.query.shape[-2]
+    return _outside(out.astype(value.dtype), group), _outside(largest + jnp.log(total), group)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _by_blocks(causal, size, rows, fixed, key, value):
+    return by_rows(functools.partial(_block, causal), size, rows, fixed, key, value)[0]
+
+
+@_by_blocks.defjvp
+def _by_blocks_jvp(causal, size, primals, tangents):
+    rows, fixed, key, value = primals
+    rows_dot, fixed_dot, key_dot, value_dot = tangents
+    out, logsum = by_rows(functools.partial(_block, causal), size, rows, fixed, key, value)
+
+    def tangent(block, query_dot, fixed, key, value, scale_dot, key_dot, value_dot):
+        rows, out, logsum = block
+        weights = jnp.exp(_masked_scores(causal, rows, fixed, key) - _inside(logsum))
+        query = _inside(rows.query)
+        query, query_dot = query * fixed.scale, _inside(query_dot) * fixed.scale + query * scale_dot
+        moved = weights * (_scores(query_dot, key) + _scores(query, key_dot))
+        out_dot = _applied(_kept(rows, fixed, moved), value) + _applied(_kept(rows, fixed, weights), value_dot)
+        out_dot -= jnp.sum(moved, -1, keepdims=True) * _inside(out).astype(out_dot.dtype)
+        return _outside(out_dot, rows.query.shape[-2]).astype(out.dtype)
+
+    fixed = fixed, key, value, fixed_dot.scale, key_dot, value_dot
+    return out, by_rows(tangent, size, (rows, out, logsum), *fixed, tangents=rows_dot.query)
