@@ -16,8 +16,9 @@ def _block_params(key):
     return params | {"scale1": ones, "shift1": zeros, "scale2": ones, "shift2": zeros}
 
 
-def build(key, batch: int = 8, length: int = 32):
-    """Parameters, inputs and targets (batch, length, 64)."""
+def build(key, size: int = 1, length: int = 32):
+    """Parameters, inputs and targets (8 size, 32, 64)."""
+    batch = 8 * size
     keys = jax.random.split(key, BLOCKS + 2)
     shape = (batch, length, WIDTH)
     inputs, targets = jax.random.normal(keys[-1], shape), jax.random.normal(keys[-2], shape)
