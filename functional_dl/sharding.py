@@ -1,28 +1,61 @@
 """Where a value lives, as its type says it.
 
 On a mesh with Explicit axes (jax.make_mesh's default) types carry shardings, and a product that sums over a split axis
-must be told how its result is laid out.
+must be told how its result is laid out.  On a mesh with Manual axes (inside jax.shard_map) a type says over which of
+them the value varies.
 """
 
-import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-__all__ = ["sharding_like", "sharding_of"]
+import jax
+from jax import lax
+from jax.core import ShapedArray
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+__all__ = [
+    "full",
+    "is_on_mesh",
+    "laid_as",
+    "mesh_of",
+    "permuted",
+    "row_type",
+    "sharding_like",
+    "sharding_of",
+    "stacked",
+    "type_of",
+    "under_mesh",
+    "varying_axes",
+    "without_explicit_axes",
+]
 
 
 def __dir__() -> list[str]:  # what dir() and completion show
     return __all__
 
 
-def sharding_of(x) -> NamedSharding | None:
-    """The sharding in the type of x; None where types carry none, without a mesh of Explicit axes."""
-    sharding = getattr(jax.typeof(x), "sharding", None)
+def type_of(x: Any) -> Any:
+    """The type of a value; a type is its own."""
+    return x if isinstance(x, ShapedArray) else jax.typeof(x)
+
+
+def is_on_mesh(aval: Any) -> bool:
+    """Whether a type says anything of a mesh."""
+    sharding = getattr(aval, "sharding", None)
+    return sharding is not None and not sharding.mesh.empty
+
+
+def sharding_of(x: Any) -> NamedSharding | None:
+    """The sharding in the type of x, which may be a type; None where types carry none, without a mesh of Explicit
+    axes."""
+    sharding = getattr(type_of(x), "sharding", None)
     if sharding is None or sharding.mesh.empty or AxisType.Explicit not in sharding.mesh.axis_types:
         return None
     return sharding
 
 
-def sharding_like(x, *operands) -> NamedSharding | None:
+def sharding_like(x: Any, *operands: Any) -> NamedSharding | None:
     """How a result that stands for x (its cotangent, its update) is laid out: as x, or where x is on no mesh and an
     operand is, whole on each of that mesh's devices."""
     found = sharding_of(x)
@@ -31,3 +64,107 @@ def sharding_like(x, *operands) -> NamedSharding | None:
         if found is None and elsewhere is not None:
             found = NamedSharding(elsewhere.mesh, PartitionSpec())
     return found
+
+
+def permuted(sharding: NamedSharding | None, axes: Sequence[int]) -> NamedSharding | None:
+    """The sharding of an array whose axes are these of an array that is laid out so."""
+    return None if sharding is None else sharding.update(spec=PartitionSpec(*[sharding.spec[i] for i in axes]))
+
+
+def stacked(sharding: NamedSharding | None, at: int = 0) -> NamedSharding | None:
+    """The sharding of several arrays that are laid out so, side by side along a new axis, which is not split."""
+    if sharding is None:
+        return None
+    spec = tuple(sharding.spec)
+    return sharding.update(spec=PartitionSpec(*spec[:at], None, *spec[at:]))
+
+
+def row_type(aval: Any) -> Any:
+    """The type of x[0], of that of x."""
+    sharding = getattr(aval, "sharding", None)
+    if sharding is None or sharding.mesh.empty:
+        return aval.update(shape=aval.shape[1:], sharding=None)
+    return aval.update(shape=aval.shape[1:], sharding=sharding.update(spec=PartitionSpec(*sharding.spec[1:])))
+
+
+def varying_axes(aval: Any) -> tuple[Any, ...]:
+    """The Manual axes over which values of this type differ, where shard_map keeps account of it."""
+    found = aval.mat.varying if hasattr(aval, "mat") else getattr(aval, "vma", ())
+    return tuple(a for a in aval.sharding.mesh.axis_names if a in found) if found else ()
+
+
+def full(aval: Any, value: Any, dtype: Any = None) -> Any:
+    """An array of one number, of this type's shape, laid out as the type says."""
+    filled = lax.full(aval.shape, value, dtype or aval.dtype, sharding=sharding_of(aval))
+    return _varying(filled, varying_axes(aval)) if is_on_mesh(aval) else filled
+
+
+def laid_as(x: Any, aval: Any) -> Any:
+    """x, laid out as the cotangent of a value of this type is."""
+    own, sharding = jax.typeof(x), sharding_of(aval)
+    if sharding is not None:
+        sharding = _of_cotangent(sharding)
+        if own.sharding != sharding:
+            x = jax.sharding.reshard(x, sharding)
+    return _varying(x, [a for a in varying_axes(aval) if a not in varying_axes(own)])
+
+
+def _of_cotangent(sharding):
+    """A value of which each device holds the whole has a cotangent of which each holds a summand, and conversely."""
+    spec = sharding.spec
+    if not (spec.unreduced or spec.reduced):
+        return sharding
+    return sharding.update(spec=PartitionSpec(*spec, unreduced=spec.reduced, reduced=spec.unreduced))
+
+
+def _varying(x, axes):
+    return lax.pcast(x, tuple(axes), to="varying") if axes else x
+
+
+def mesh_of(values: Sequence[Any]) -> Any:
+    """The mesh that the first of these values or types to be on one is on: with its devices, where a value tells them;
+    None where there is none."""
+    for x in values:
+        aval = type_of(x)
+        if is_on_mesh(aval):
+            place = x.sharding if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) else aval.sharding
+            return place.mesh if isinstance(place, NamedSharding) else aval.sharding.mesh
+    return None
+
+
+@contextlib.contextmanager
+def under_mesh(mesh: Any) -> Iterator[None]:
+    """With this mesh as the current one: constants that are made are laid out on it."""
+    abstract = mesh.abstract_mesh
+    current = jax.sharding.get_abstract_mesh()
+    if current == abstract:
+        yield
+        return
+    context = None
+    if isinstance(mesh, Mesh) and current.empty:
+        with contextlib.suppress(ValueError):  # it is for outside of all transformations
+            context = jax.set_mesh(mesh)
+    with context or jax.sharding.use_abstract_mesh(abstract):
+        yield
+
+
+def without_explicit_axes(fun: Any, values: Sequence[Any]) -> Any:
+    """fun(*values) with the mesh's Explicit axes as Auto ones: the compiler chooses how what it computes is laid out.
+
+    Types among the values stay types.  The results are laid out by whoever takes them out: see `laid_as`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    mesh = mesh.update_axis_types({a: AxisType.Auto for a in mesh.axis_names if _is_explicit(mesh, a)})
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def enter(x):
+        if isinstance(x, ShapedArray):
+            return x.update(sharding=whole.update(spec=PartitionSpec(*[None] * x.ndim)))
+        return x if x.dtype == jax.float0 else jax.sharding.reshard(x, whole)
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        return fun(*map(enter, values))
+
+
+def _is_explicit(mesh, axis):
+    return mesh.axis_types[mesh.axis_names.index(axis)] == AxisType.Explicit

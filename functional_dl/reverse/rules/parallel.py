@@ -231,7 +231,7 @@ def psum_vjp(ct, out, x, *, axes, **params):
     x_bar = the sum of the copies' y_bar.  Of array axes (numbers) it is an ordinary sum, repeated back."""
     named = tuple(a for a in axes if not isinstance(a, int))
     summed = tuple(a for a in axes if isinstance(a, int))
-    ct = expand(ct, x.shape, summed) if summed else ct
+    ct = expand(ct, x, summed) if summed else ct
     return (psum_p.bind(ct, axes=named, **params),)
 
 
