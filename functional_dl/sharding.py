@@ -7,17 +7,21 @@ them the value varies.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax.core import ShapedArray
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
+    "equation_context",
     "full",
     "is_on_mesh",
     "laid_as",
+    "laid_out_freely",
     "mesh_of",
     "permuted",
     "row_type",
@@ -47,12 +51,13 @@ def is_on_mesh(aval: Any) -> bool:
 
 
 def sharding_of(x: Any) -> NamedSharding | None:
-    """The sharding in the type of x, which may be a type; None where types carry none, without a mesh of Explicit
-    axes."""
+    """The sharding in the type of x, which may be a type; None where types carry none: without a mesh of Explicit
+    axes, and within `without_explicit_axes`."""
     sharding = getattr(type_of(x), "sharding", None)
     if sharding is None or sharding.mesh.empty or AxisType.Explicit not in sharding.mesh.axis_types:
         return None
-    return sharding
+    current = jax.sharding.get_abstract_mesh()
+    return sharding if current.empty or AxisType.Explicit in current.axis_types else None
 
 
 def sharding_like(x: Any, *operands: Any) -> NamedSharding | None:
@@ -148,22 +153,57 @@ def under_mesh(mesh: Any) -> Iterator[None]:
         yield
 
 
-def without_explicit_axes(fun: Any, values: Sequence[Any]) -> Any:
-    """fun(*values) with the mesh's Explicit axes as Auto ones: the compiler chooses how what it computes is laid out.
+def without_explicit_axes(fun: Any, values: Any) -> Any:
+    """fun(values) with the mesh's Explicit axes as Auto ones: the compiler chooses how what it computes is laid out.
 
-    Types among the values stay types.  The results are laid out by whoever takes them out: see `laid_as`.
+    Values are arrays, numbers and types in a pytree; types say nothing of a mesh there.  The results are laid out by
+    whoever takes them out: see `laid_as`.
     """
     mesh = jax.sharding.get_abstract_mesh()
     mesh = mesh.update_axis_types({a: AxisType.Auto for a in mesh.axis_names if _is_explicit(mesh, a)})
     whole = NamedSharding(mesh, PartitionSpec())
 
     def enter(x):
-        if isinstance(x, ShapedArray):
-            return x.update(sharding=whole.update(spec=PartitionSpec(*[None] * x.ndim)))
-        return x if x.dtype == jax.float0 else jax.sharding.reshard(x, whole)
+        arrives = isinstance(x, (jax.Array, np.ndarray)) and x.dtype != jax.float0
+        return jax.sharding.reshard(x, whole) if arrives else x
 
-    with jax.sharding.use_abstract_mesh(mesh):
-        return fun(*map(enter, values))
+    token = _chosen.set(mesh)
+    try:
+        with jax.sharding.use_abstract_mesh(mesh):
+            return fun(jax.tree.map(enter, values))
+    finally:
+        _chosen.reset(token)
+
+
+# The mesh of `without_explicit_axes`, within it.
+_chosen: ContextVar[AbstractMesh | None] = ContextVar("chosen", default=None)
+
+
+def equation_context(manager: Any) -> Any:
+    """The context that an equation of a program was traced in, `manager`; within `without_explicit_axes` on its mesh."""
+    mesh = _chosen.get()
+    return manager if mesh is None else _both(manager, jax.sharding.use_abstract_mesh(mesh))
+
+
+@contextlib.contextmanager
+def _both(outer, inner):
+    with outer, inner:
+        yield
+
+
+def laid_out_freely(fun: Any, bound: Any, values: Sequence[Any]) -> Any:
+    """fun, whose results stand for those of bound(*values), so that it runs on a mesh with Explicit axes: the compiler
+    chooses how what it computes is laid out, its results lie as bound's.  Off such a mesh it is fun."""
+    if all(sharding_of(x) is None for x in values):
+        return fun
+    mesh, types = mesh_of(values), jax.eval_shape(bound, *values)
+
+    def run(*operands):
+        with under_mesh(mesh):
+            outs = without_explicit_axes(lambda operands: fun(*operands), operands)
+            return [jax.sharding.reshard(y, aval.sharding) for y, aval in zip(outs, types)]
+
+    return run
 
 
 def _is_explicit(mesh, axis):

@@ -45,7 +45,7 @@ READER = f"{PACKAGE}.jaxprs"
 EQUATIONS = "eq" + "ns"  # in two parts, for this file is looked at too
 
 # Inside reverse: {latex, values, program, trace, rule} <- sweep <- rules <- api.  Other files are of the last tier.
-REVERSE_TIERS = {"latex": 0, "values": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
+REVERSE_TIERS = {"latex": 0, "values": 0, "layout": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
 REVERSE_LAST_TIER = 3
 
 

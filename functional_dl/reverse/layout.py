@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType
 
-from functional_dl.sharding import is_on_mesh, laid_as, mesh_of, under_mesh
+from functional_dl.sharding import is_on_mesh, laid_as, mesh_of, under_mesh, without_explicit_axes
 
 
 class Layout:
@@ -22,13 +22,21 @@ class Layout:
         self.types = types
         self.explicit = AxisType.Explicit in mesh.axis_types
 
-    def run(self, pull: Callable[..., Any], cts: list[Any], inputs: Sequence[Any]) -> list[Any]:
-        """The cotangents pull(cts) of the inputs that have a slot: on this mesh, each laid out as its primal is."""
+    def run(self, pull: Callable[..., Any], values: Any, inputs: Sequence[Any], explicit: bool) -> list[Any]:
+        """The cotangents pull(values) of the inputs that have a slot: on this mesh, each laid out as its primal is.
+
+        Args:
+          pull: what gives them, or thunks of them.
+          values: a pytree of values and types.
+          explicit: pull says how what it computes is laid out; if not, the compiler chooses that.
+        """
+
+        def wanted(values):
+            bars = zip(inputs, pull(values))
+            return [None if slot is None else bar() if callable(bar) else bar for slot, bar in bars]
+
         with under_mesh(self.mesh):
-            bars = [
-                None if slot is None or bar is None else bar() if callable(bar) else bar
-                for slot, bar in zip(inputs, pull(cts))
-            ]
+            bars = wanted(values) if explicit or not self.explicit else without_explicit_axes(wanted, values)
             return [
                 bar if bar is None or aval is None or bar.dtype == jax.float0 else laid_as(bar, aval)
                 for bar, aval in zip(bars, self.types)

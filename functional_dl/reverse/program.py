@@ -1,6 +1,5 @@
 """What a recorded function is to a backward sweep: equations with their slots, and the residuals that they read."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.reverse.layout import Layout
 from functional_dl.reverse.values import instantiate
-from functional_dl.sharding import without_explicit_axes
 
 
 class Equation:
@@ -52,29 +50,16 @@ class Equation:
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
         """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
-        return self._formula(cts) if self.layout is None else self.layout.run(self._formula_on_mesh, cts, self.inputs)
+        if self.layout is None:
+            return self._formula((cts, self.results, self.operands))
+        return self.layout.run(self._formula, (cts, self.results, self.operands), self.inputs, self.rule.explicit)
 
-    def _formula(self, cts):
+    def _formula(self, values):
+        cts, results, operands = values
         if self.rule.primitive.multiple_results:
-            cts = [instantiate(ct, out) for ct, out in zip(cts, self.results)]
-            return self.rule.formula(cts, self.results, *self.operands, **self.params)
-        return self.rule.formula(cts[0], self.results[0], *self.operands, **self.params)
-
-    def _formula_on_mesh(self, cts):
-        """As `_formula`; where the rule does not say how what it computes is laid out, that is the compiler's choice."""
-        if self.rule.explicit or not self.layout.explicit:
-            return self._formula(cts)
-        cts = [instantiate(ct, out) for ct, out in zip(cts, self.results)]
-        count, end = len(cts), 2 * len(cts)
-
-        def formula(*values):
-            equation = Equation(
-                self.rule, self.params, values[end:], values[count:end], self.inputs, self.outputs, self.source
-            )
-            bars = equation._formula(list(values[:count]))
-            return [bar() if callable(bar) and slot is not None else bar for slot, bar in zip(self.inputs, bars)]
-
-        return without_explicit_axes(formula, [*cts, *self.results, *self.operands])
+            cts = [instantiate(ct, out) for ct, out in zip(cts, results)]
+            return self.rule.formula(cts, results, *operands, **self.params)
+        return self.rule.formula(cts[0], results[0], *operands, **self.params)
 
     def flatten(self, keep: Callable[[Any], Any]) -> "Equation":
         """The same equation with each value that the rule reads replaced by keep(value), the others by their types."""
@@ -93,9 +78,13 @@ class Equation:
 
 
 class Call:
-    """An equation that was recorded together with its own pullback: cts -> pull_back(residuals, cts)."""
+    """An equation that was recorded together with its own pullback: cts -> pull_back(residuals, cts).
 
-    __slots__ = ("inputs", "layout", "outputs", "params", "primitive", "pull_back", "residuals", "source")
+    `explicit` is said of it as of a Rule.
+    """
+
+    __slots__ = ("explicit", "inputs", "layout", "outputs", "params", "primitive", "pull_back", "residuals", "source")
+    explicit: bool
     inputs: list[Any]
     outputs: list[Any]
     params: dict[str, Any]
@@ -115,7 +104,9 @@ class Call:
         params: dict[str, Any] | None = None,
         source: Any = None,
         layout: Layout | None = None,
+        explicit: bool = True,
     ) -> None:
+        self.explicit = explicit
         self.primitive = primitive
         self.layout = layout
         self.pull_back = pull_back
@@ -126,12 +117,22 @@ class Call:
         self.source = source
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
-        pull = functools.partial(self.pull_back, self.residuals)
-        return pull(cts) if self.layout is None else self.layout.run(pull, cts, self.inputs)
+        if self.layout is None:
+            return self.pull_back(self.residuals, cts)
+        values = self.residuals, cts
+        return self.layout.run(lambda values: self.pull_back(*values), values, self.inputs, self.explicit)
 
     def _with(self, residuals) -> "Call":
         return Call(
-            self.primitive, self.pull_back, residuals, self.inputs, self.outputs, self.params, self.source, self.layout
+            self.primitive,
+            self.pull_back,
+            residuals,
+            self.inputs,
+            self.outputs,
+            self.params,
+            self.source,
+            self.layout,
+            self.explicit,
         )
 
     def flatten(self, keep: Callable[..., Any]) -> "Call":

@@ -330,6 +330,7 @@ class Tape:
         outs: list[Array],
         out_slots: list[Any],
         params: Any = None,
+        explicit: bool = True,
     ) -> tuple[list[Any], list[Any]]:
         """Records outs = primitive(...) with its own pullback; see Call."""
         source = self.place()
@@ -337,7 +338,7 @@ class Tape:
             pull_back = functools.partial(_pull_tangents, pull_back)
         note_types(self.types, outs, out_slots)
         layout = layout_of(outs, slots, self.types)
-        self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source, layout))
+        self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source, layout, explicit))
         return outs, out_slots
 
     def replay(

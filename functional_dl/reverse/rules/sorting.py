@@ -65,7 +65,7 @@ def sort_forward(tape: Any, values: Any, slots: Any, *, dimension: Any, is_stabl
     def pull_back(order, cts):
         return [None if ct is None else put_along(ct, order, shape, dimension) for ct in cts]
 
-    return tape.call(sort_p, pull_back, order, slots, outs, tape.new_slots(outs))
+    return tape.call(sort_p, pull_back, order, slots, outs, tape.new_slots(outs), explicit=False)
 
 
 @vjp_rule(
