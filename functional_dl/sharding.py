@@ -27,7 +27,7 @@ __all__ = [
     "row_type",
     "sharding_like",
     "sharding_of",
-    "stacked",
+    "stack_type",
     "type_of",
     "under_mesh",
     "varying_axes",
@@ -76,20 +76,18 @@ def permuted(sharding: NamedSharding | None, axes: Sequence[int]) -> NamedShardi
     return None if sharding is None else sharding.update(spec=PartitionSpec(*[sharding.spec[i] for i in axes]))
 
 
-def stacked(sharding: NamedSharding | None, at: int = 0) -> NamedSharding | None:
-    """The sharding of several arrays that are laid out so, side by side along a new axis, which is not split."""
-    if sharding is None:
-        return None
-    spec = tuple(sharding.spec)
-    return sharding.update(spec=PartitionSpec(*spec[:at], None, *spec[at:]))
+def stack_type(aval: Any, length: int) -> Any:
+    """The type of so many values of this type, side by side along a new first axis, which is not split."""
+    sharding = aval.sharding
+    sharding = None if sharding.mesh.empty else sharding.update(spec=PartitionSpec(None, *sharding.spec))
+    return aval.update(shape=(length, *aval.shape), sharding=sharding)
 
 
 def row_type(aval: Any) -> Any:
     """The type of x[0], of that of x."""
-    sharding = getattr(aval, "sharding", None)
-    if sharding is None or sharding.mesh.empty:
-        return aval.update(shape=aval.shape[1:], sharding=None)
-    return aval.update(shape=aval.shape[1:], sharding=sharding.update(spec=PartitionSpec(*sharding.spec[1:])))
+    sharding = aval.sharding
+    sharding = None if sharding.mesh.empty else sharding.update(spec=PartitionSpec(*sharding.spec[1:]))
+    return aval.update(shape=aval.shape[1:], sharding=sharding)
 
 
 def varying_axes(aval: Any) -> tuple[Any, ...]:
@@ -180,7 +178,7 @@ _chosen: ContextVar[AbstractMesh | None] = ContextVar("chosen", default=None)
 
 
 def equation_context(manager: Any) -> Any:
-    """The context that an equation of a program was traced in, `manager`; within `without_explicit_axes` on its mesh."""
+    """The context of an equation in its program, `manager`; within `without_explicit_axes` on that one's mesh."""
     mesh = _chosen.get()
     return manager if mesh is None else _both(manager, jax.sharding.use_abstract_mesh(mesh))
 
