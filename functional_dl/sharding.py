@@ -30,6 +30,7 @@ __all__ = [
     "stack_type",
     "type_of",
     "under_mesh",
+    "unravelled",
     "varying_axes",
     "without_explicit_axes",
 ]
@@ -74,6 +75,11 @@ def sharding_like(x: Any, *operands: Any) -> NamedSharding | None:
 def permuted(sharding: NamedSharding | None, axes: Sequence[int]) -> NamedSharding | None:
     """The sharding of an array whose axes are these of an array that is laid out so."""
     return None if sharding is None else sharding.update(spec=PartitionSpec(*[sharding.spec[i] for i in axes]))
+
+
+def unravelled(sharding: NamedSharding | None, rank: int) -> NamedSharding | None:
+    """The sharding of an array that is laid out so, whose first axis, which is not split, is made into `rank` ones."""
+    return None if sharding is None else sharding.update(spec=PartitionSpec(*[None] * rank, *sharding.spec[1:]))
 
 
 def stack_type(aval: Any, length: int) -> Any:
