@@ -3,12 +3,13 @@
 Types carry shardings there, so that most of what may go wrong is seen when a program is traced.
 """
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 from jax.sharding import NamedSharding, PartitionSpec
 
 from functional_dl import reverse
@@ -80,3 +81,57 @@ def pulled(differentiate, fun, *args):
         return jnp.cos(jax.lax.real(y) if jnp.iscomplexobj(y) else y).astype(y.dtype) / 2 + jnp.ones_like(y)
 
     return out, [bar for bar in pull(jax.tree.map(one, out)) if bar.dtype != jax.float0]
+
+
+def types_of(fun, args) -> list:
+    """The types of fun(args), which is traced alone."""
+    return list(jax.make_jaxpr(lambda *args: fun(args))(*args).out_avals)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A probe, and how its arguments lie.  Asked with the mesh as the current one."""
+
+    case: Any
+    lying: Lying
+
+    def __str__(self):
+        return f"{self.case}, {self.lying}"
+
+    @functools.cached_property
+    def args(self) -> list:
+        mesh = mesh_of(self.lying.devices)
+        return [placed(x, self.lying, mesh) for x in self.case.point["args"]]
+
+    def types(self, differentiate) -> list:
+        """The types of the cotangents."""
+        fun = program(self.case.probe, self.lying, differentiate is jax.vjp)
+        return types_of(lambda args: pulled(differentiate, fun, *args)[1], self.args)
+
+    @functools.cached_property
+    def answer(self):
+        """The types of JAX's cotangents, or what it says instead."""
+        try:
+            jax.eval_shape(program(self.case.probe, self.lying), *self.args)
+            return self.types(jax.vjp)
+        except Exception as error:
+            return error
+
+    @property
+    def refusal(self) -> str:
+        return "" if isinstance(self.answer, list) else f"{type(self.answer).__name__}: {str(self.answer)[:60]}"
+
+    @property
+    def expected(self) -> list:
+        return self.answer
+
+    def numbers(self):
+        """Values and cotangents, ours and JAX's, from one compiled program."""
+
+        @jax.jit
+        def both(*args):
+            return [
+                pulled(d, program(self.case.probe, self.lying, d is jax.vjp), *args) for d in (reverse.vjp, jax.vjp)
+            ]
+
+        return both(*self.args)

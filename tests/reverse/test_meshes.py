@@ -1,0 +1,172 @@
+"""On a mesh with Explicit axes, jax.make_mesh's default, cotangents have the types of JAX's, shardings included.
+
+JAX is asked which programs it differentiates there; where it refuses, there is nothing to compare with.  What differs
+between one device and none is seen when a program is traced; numbers, and the eight devices, are the campaign's.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from every import every
+
+from functional_dl import reverse
+from tests.reverse import judges
+from tests.reverse.mesh_programs import PROGRAMS
+from tests.reverse.meshes import Lying, Question, mesh_of, types_of
+
+ONE = (Lying(1), Lying(1, split=True))
+EIGHT = (Lying(8, split=True), Lying(8, mapped=True))
+promotion = (
+    functools.partial(jax.numpy_dtype_promotion, "standard"),
+    functools.partial(jax.numpy_rank_promotion, "allow"),
+)
+
+
+@pytest.fixture(autouse=True)
+def as_installed():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def questions(lyings, first: bool):
+    for rule in reverse.RULES.values():
+        for case in [judges.Case(rule, i, probe.dtypes[0]) for i, probe in enumerate(rule.probes)][
+            : 1 if first else None
+        ]:
+            for lying in lyings:
+                yield Question(case, lying)
+
+
+def asked(lyings, first: bool, check) -> dict[str, int]:
+    """Puts every question that JAX answers; how many those were, and how many it refuses, by the kind of its error."""
+    counts: dict[str, int] = {}
+
+    def put(question):
+        with jax.set_mesh(mesh_of(question.lying.devices)):
+            refusal = question.refusal
+            counts[refusal or "answered"] = counts.get(refusal or "answered", 0) + 1
+            if not refusal:
+                check(question)
+
+    every(questions(lyings, first), put)
+    return counts
+
+
+def same_types(question):
+    assert list(map(str, question.types(reverse.vjp))) == list(map(str, question.expected))
+
+
+def same_numbers(question):
+    same_types(question)
+    (out, bars), (expected_out, expected) = jax.device_get(question.numbers())
+    for ours, theirs in zip([*jax.tree.leaves(out), *bars], [*jax.tree.leaves(expected_out), *expected], strict=True):
+        size = float(np.max(np.abs(theirs.astype(complex)), initial=1.0))
+        np.testing.assert_allclose(ours.astype(complex), theirs.astype(complex), rtol=0, atol=1e-10 * size)
+
+
+def test_the_first_probe_of_every_rule_on_one_device(record_property):
+    counts = asked(ONE, True, same_types)
+    record_property("cases", counts["answered"])
+    assert counts["answered"] >= 215, counts
+
+
+@pytest.mark.campaign
+def test_every_probe_on_one_device(record_property):
+    counts = asked(ONE, False, same_numbers)
+    print(counts)
+    record_property("cases", counts["answered"])
+    assert counts["answered"] >= 680, counts
+
+
+@pytest.mark.campaign
+def test_every_probe_on_eight_devices(record_property):
+    counts = asked(EIGHT, False, same_numbers)
+    print(counts)
+    record_property("cases", counts["answered"])
+    assert counts["answered"] >= 620, counts
+
+
+def two_by_four():
+    return jax.make_mesh((2, 4), ("x", "y"))
+
+
+def gradients(name, differentiate, args):
+    entry = PROGRAMS[name]
+    fun = entry.fun if differentiate is not jax.grad else entry.for_jax
+    return differentiate(lambda *args: fun(*args), entry.floating)(*args)
+
+
+@pytest.mark.parametrize("mesh", [two_by_four(), jax.make_mesh((1, 1), ("x", "y"), devices=jax.devices()[:1])], ids=str)
+def test_programs_have_the_types_of_jaxs_gradients(mesh):
+    def check(name):
+        args = PROGRAMS[name].draw(mesh)
+        ours, theirs = (types_of(functools.partial(gradients, name, d), args) for d in (reverse.grad, jax.grad))
+        assert list(map(str, ours)) == list(map(str, theirs))
+
+    with jax.set_mesh(mesh):
+        assert every(PROGRAMS, check) >= 60
+
+
+def second(differentiate):
+    """The gradient of a function of the gradient."""
+
+    def grad(fun, positions):
+        return differentiate(
+            lambda *args: sum(jnp.sum(jnp.sin(g)) for g in differentiate(fun, positions)(*args)), positions
+        )
+
+    return grad
+
+
+def close(ours, theirs):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert jax.typeof(a) == jax.typeof(b)
+        size = float(np.max(np.abs(b), initial=1.0))
+        np.testing.assert_allclose(
+            np.asarray(a), np.asarray(b), rtol=0, atol=(1e-10 if a.dtype == np.float64 else 1e-5) * size
+        )
+
+
+NUMBERS = (
+    "mlp",
+    "transformer",
+    "lstm",
+    "embedding_of_a_split_vocabulary",
+    "cache",
+    "shard_map_of_one_axis",
+    "auto_axes",
+)
+
+
+@pytest.mark.parametrize("name", [n if n in NUMBERS else pytest.param(n, marks=pytest.mark.campaign) for n in PROGRAMS])
+def test_programs_have_jaxs_gradients(name):
+    mesh = two_by_four()
+    with jax.set_mesh(mesh):
+        args = PROGRAMS[name].draw(mesh)
+        both = jax.jit(lambda *args: [gradients(name, d, args) for d in (reverse.grad, jax.grad)])
+        close(*both(*args))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_have_jaxs_second_derivatives_and_gradients_without_jit(name):
+    mesh = two_by_four()
+    entry = PROGRAMS[name]
+    with jax.set_mesh(mesh):
+        args = entry.draw(mesh)
+        close(
+            gradients(name, reverse.grad, args),
+            jax.jit(functools.partial(gradients, name, jax.grad))(*args)
+            if False
+            else jax.jit(lambda *a: gradients(name, jax.grad, a))(*args),
+        )
+        ours = second(reverse.grad)(lambda *a: entry.fun(*a), entry.floating)
+        theirs = second(jax.grad)(lambda *a: entry.for_jax(*a), entry.floating)
+        try:
+            types_of(lambda a: theirs(*a), args)
+        except (jax.errors.JAXTypeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
+            pytest.skip(f"JAX: {str(error).splitlines()[0]}")
+        close(jax.jit(ours)(*args), jax.jit(theirs)(*args))
