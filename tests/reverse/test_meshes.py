@@ -167,6 +167,6 @@ def test_programs_have_jaxs_second_derivatives_and_gradients_without_jit(name):
         theirs = second(jax.grad)(lambda *a: entry.for_jax(*a), entry.floating)
         try:
             types_of(lambda a: theirs(*a), args)
-        except (jax.errors.JAXTypeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
+        except Exception as error:
             pytest.skip(f"JAX: {str(error).splitlines()[0]}")
         close(jax.jit(ours)(*args), jax.jit(theirs)(*args))
