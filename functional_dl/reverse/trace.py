@@ -243,7 +243,7 @@ class Tape:
         self.slots += 1
         return self.slots - 1
 
-    def open(self, values: Sequence[Any], active: Sequence[bool]) -> list[Any]:
+    def slots_of(self, values: Sequence[Any], active: Sequence[bool]) -> list[Any]:
         """The slots of a program's inputs, of the active ones."""
         slots = [self.new_slot() if a else None for a in active]
         note_types(self.types, values, slots)
@@ -435,7 +435,7 @@ def record(
     """
     with take_current_trace() as parent, set_current_trace(parent), recording_tangents(False):
         tape = tape_type(parent, sources)
-        slots = tape.open(values, active)
+        slots = tape.slots_of(values, active)
         with set_current_trace(tape.trace, check_leaks=True):
             outs, aux = fun(*tape.trace.lift(values, slots))
             (outs, out_slots), (aux, _) = tape.trace.lower(outs), tape.trace.lower(aux)  # no tracer is left of these
@@ -464,7 +464,7 @@ def record_call(body: Callable[..., Any], values: Sequence[Any], active: Sequenc
     """As `record`, for a function that writes to the tape itself: body(tape, values, slots) -> (values, slots)."""
     with take_current_trace() as parent, set_current_trace(parent):
         tape = Tape(parent)
-        slots = tape.open(values, active)
+        slots = tape.slots_of(values, active)
         outs, out_slots = body(tape, list(values), slots)
         program, residuals = tape.close(slots, out_slots)
         tape.trace.invalidate()

@@ -125,6 +125,15 @@ class Question:
     def expected(self) -> list:
         return self.answer
 
+    @property
+    def is_not_compiled(self) -> bool:
+        """Whether JAX's compiler passes refuse the value of the program, which JAX traced."""
+        try:
+            jax.jit(program(self.case.probe, self.lying)).lower(*self.args)
+        except Exception:
+            return True
+        return False
+
     def numbers(self):
         """Values and cotangents, ours and JAX's, from one compiled program."""
 
