@@ -17,6 +17,8 @@ from jax.core import ShapedArray
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
+    "cotangent_sharding",
+    "cotangent_type",
     "equation_context",
     "full",
     "is_on_mesh",
@@ -68,31 +70,50 @@ def sharding_like(x: Any, *operands: Any) -> NamedSharding | None:
     for operand in operands:
         elsewhere = sharding_of(operand)
         if found is None and elsewhere is not None:
-            found = NamedSharding(elsewhere.mesh, PartitionSpec())
+            found = NamedSharding(elsewhere.mesh, PartitionSpec(*[None] * len(type_of(x).shape)))
     return found
+
+
+def cotangent_sharding(x: Any, *operands: Any) -> NamedSharding | None:
+    """How the cotangent of x, a value or a type, is laid out: see `sharding_like`."""
+    found = sharding_like(x, *operands)
+    return None if found is None else _of_cotangent(found)
+
+
+def cotangent_type(aval: Any) -> Any:
+    """The type of the cotangents of values of this floating type."""
+    sharding = sharding_of(aval) if is_on_mesh(aval) else None
+    return aval if sharding is None else aval.update(sharding=_of_cotangent(sharding))
+
+
+def _with_axes(sharding, partitions, **sums):
+    """The sharding with other axes; the mesh axes over which summands are held stay, if none are named."""
+    spec = sharding.spec
+    sums = sums or {"unreduced": spec.unreduced, "reduced": spec.reduced}
+    return sharding.update(spec=PartitionSpec(*partitions, **sums))
 
 
 def permuted(sharding: NamedSharding | None, axes: Sequence[int]) -> NamedSharding | None:
     """The sharding of an array whose axes are these of an array that is laid out so."""
-    return None if sharding is None else sharding.update(spec=PartitionSpec(*[sharding.spec[i] for i in axes]))
+    return None if sharding is None else _with_axes(sharding, [sharding.spec.partitions[i] for i in axes])
 
 
 def unravelled(sharding: NamedSharding | None, rank: int) -> NamedSharding | None:
     """The sharding of an array that is laid out so, whose first axis, which is not split, is made into `rank` ones."""
-    return None if sharding is None else sharding.update(spec=PartitionSpec(*[None] * rank, *sharding.spec[1:]))
+    return None if sharding is None else _with_axes(sharding, [*[None] * rank, *sharding.spec.partitions[1:]])
 
 
 def stack_type(aval: Any, length: int) -> Any:
     """The type of so many values of this type, side by side along a new first axis, which is not split."""
     sharding = aval.sharding
-    sharding = None if sharding.mesh.empty else sharding.update(spec=PartitionSpec(None, *sharding.spec))
+    sharding = None if sharding.mesh.empty else _with_axes(sharding, [None, *sharding.spec.partitions])
     return aval.update(shape=(length, *aval.shape), sharding=sharding)
 
 
 def row_type(aval: Any) -> Any:
     """The type of x[0], of that of x."""
     sharding = aval.sharding
-    sharding = None if sharding.mesh.empty else sharding.update(spec=PartitionSpec(*sharding.spec[1:]))
+    sharding = None if sharding.mesh.empty else _with_axes(sharding, sharding.spec.partitions[1:])
     return aval.update(shape=aval.shape[1:], sharding=sharding)
 
 
@@ -104,8 +125,10 @@ def varying_axes(aval: Any) -> tuple[Any, ...]:
 
 def full(aval: Any, value: Any, dtype: Any = None) -> Any:
     """An array of one number, of this type's shape, laid out as the type says."""
-    filled = lax.full(aval.shape, value, dtype or aval.dtype, sharding=sharding_of(aval))
-    return _varying(filled, varying_axes(aval)) if is_on_mesh(aval) else filled
+    dtype = aval.dtype if dtype is None else dtype
+    if not is_on_mesh(aval):
+        return lax.full(aval.shape, value, dtype)
+    return _varying(lax.full(aval.shape, value, dtype, sharding=sharding_of(aval)), varying_axes(aval))
 
 
 def laid_as(x: Any, aval: Any) -> Any:
@@ -123,7 +146,7 @@ def _of_cotangent(sharding):
     spec = sharding.spec
     if not (spec.unreduced or spec.reduced):
         return sharding
-    return sharding.update(spec=PartitionSpec(*spec, unreduced=spec.reduced, reduced=spec.unreduced))
+    return _with_axes(sharding, spec.partitions, unreduced=spec.reduced, reduced=spec.unreduced)
 
 
 def _varying(x, axes):

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "aliases": set(),
     "arguments": {"aliases"},
     "estimates": {"aliases", "arguments"},
-    "jaxprs": {"aliases", "arguments"},
+    "jaxprs": {"aliases", "arguments", "sharding"},
     "precision": set(),
     "sharding": set(),
     "kinks": {"aliases", "arguments"},

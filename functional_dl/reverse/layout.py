@@ -1,6 +1,6 @@
 """Where an equation was applied: a mesh, and how its operands lie on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -58,8 +58,8 @@ def layout_of(values: Sequence[Any], inputs: Sequence[Any], types: dict[int, Any
     return None if mesh is None else Layout(mesh, own)
 
 
-def note_types(types: dict[int, Any], values: Sequence[Any], slots: Sequence[Any]) -> None:
-    """Adds the types of the values on a mesh to those of their slots."""
-    for value, slot in zip(values, slots):
-        if slot is not None and is_on_mesh(aval := jax.typeof(value)):
+def note_types(types: dict[int, Any], avals: Iterable[Any], slots: Sequence[Any]) -> None:
+    """Adds the types of values on a mesh, of those among avals, to those of their slots."""
+    for aval, slot in zip(avals, slots):
+        if slot is not None and is_on_mesh(aval):
             types[slot] = aval

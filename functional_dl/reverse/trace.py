@@ -246,13 +246,14 @@ class Tape:
     def slots_of(self, values: Sequence[Any], active: Sequence[bool]) -> list[Any]:
         """The slots of a program's inputs, of the active ones."""
         slots = [self.new_slot() if a else None for a in active]
-        note_types(self.types, values, slots)
+        note_types(self.types, map(jax.typeof, values), slots)
         return slots
 
     def new_slots(self, values: list[Array]) -> list[Any]:
         """A slot for each value that has a tangent space, None for the others."""
-        slots = [self.new_slot() if is_differentiable(jax.typeof(v)) else None for v in values]
-        note_types(self.types, values, slots)
+        avals = [jax.typeof(v) for v in values]
+        slots = [self.new_slot() if is_differentiable(aval) else None for aval in avals]
+        note_types(self.types, avals, slots)
         return slots
 
     def apply(
@@ -336,7 +337,7 @@ class Tape:
         source = self.place()
         if self.tangents:
             pull_back = functools.partial(_pull_tangents, pull_back)
-        note_types(self.types, outs, out_slots)
+        note_types(self.types, map(jax.typeof, outs), out_slots)
         layout = layout_of(outs, slots, self.types)
         self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source, layout, explicit))
         return outs, out_slots

@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend.core.primitives import convert_element_type_p
 
 from functional_dl.aliases import Array
-from functional_dl.sharding import full, type_of
+from functional_dl.sharding import cotangent_type, full, type_of
 
 _inexact: dict[Any, bool] = {}
 
@@ -40,7 +40,7 @@ def zeros_of(aval: Any) -> Any:
     """The zero cotangent of values of this type: zeros, laid out as the values are; of integers, NumPy's of float0 (JAX
     has no such arrays)."""
     dtype = tangent_dtype(aval.dtype)
-    return np.zeros(aval.shape, dtype) if dtype == jax.float0 else full(aval, 0, dtype)
+    return np.zeros(aval.shape, dtype) if dtype == jax.float0 else full(cotangent_type(aval), 0, dtype)
 
 
 def instantiate(ct: Array | None, out: Any) -> Array:

@@ -392,6 +392,19 @@ def resharded(x):
     return total(jnp.sin(jax.sharding.reshard(x, Y)), jax.sharding.reshard(x, WHOLE) ** 2)
 
 
+@program(split(), array(4, 3))
+def reduced_weights(x, w):
+    """Each device holds the weights whole, and will hold a summand of their gradient."""
+    return total(jnp.sin(x @ jax.sharding.reshard(w, P(None, None, reduced={"x"}))))
+
+
+@program(split())
+def unreduced_product(x):
+    """Each device holds a summand, until the sum is asked for."""
+    product = jnp.einsum("nb,nc->bc", x, jnp.sin(x), out_sharding=P(unreduced={"x"}))
+    return total(jax.sharding.reshard(product, WHOLE) ** 2)
+
+
 @program(split())
 def constrained(x):
     return total(jnp.sin(lax.with_sharding_constraint(x, X)))

@@ -188,6 +188,20 @@ def test_jacobians_and_hessians_have_jaxs_types():
 MATRICES = ((8, 4), P("x")), ((4, 2), P())
 
 
+def test_arguments_off_the_mesh():
+    """Their cotangents lie as JAX's do."""
+    mesh = two_by_four()
+    x = jax.device_put(np.arange(32.0).reshape(8, 4) / 32, NamedSharding(mesh, P("x")))
+    others = np.ones((4, 3)), np.ones((8, 3)), np.ones(3), np.float64(2.0)
+
+    def fun(w, a, b, c):
+        return jnp.sum(jnp.tanh(x @ w * c + a) * b)
+
+    with jax.set_mesh(mesh):
+        ours, theirs = (jax.jit(d.grad(fun, (0, 1, 2, 3)))(*others) for d in (reverse, jax))
+    close(ours, theirs, 1e-12)
+
+
 def test_without_a_current_mesh():
     """The mesh of the arguments is enough, also where zeros are made (jax.grad needs jax.set_mesh there)."""
     mesh = two_by_four()

@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array
-from functional_dl.sharding import full, sharding_of, type_of
+from functional_dl.sharding import cotangent_sharding, full, sharding_of, type_of
 
 
 def unbroadcast(ct: Array, x: Array) -> Array:
@@ -29,7 +29,7 @@ def unbroadcast(ct: Array, x: Array) -> Array:
 
 def reshape_as(ct: Array, x: Array) -> Array:
     """The entries in the shape of x, laid out as x is."""
-    return lax.reshape(ct, x.shape, out_sharding=sharding_of(x))
+    return lax.reshape(ct, x.shape, out_sharding=cotangent_sharding(x))
 
 
 def number(value: Any, like: Array) -> Array:

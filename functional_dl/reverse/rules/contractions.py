@@ -7,7 +7,7 @@ from jax.extend.core.primitives import dot_general_p
 
 from functional_dl.reverse.latex import Terms, bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.sharding import permuted, sharding_like
+from functional_dl.sharding import cotangent_sharding, permuted
 
 ALL = FLOATS + COMPLEX
 
@@ -169,7 +169,7 @@ def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_el
             dimensions,
             precision=precision,
             preferred_element_type=preferred_element_type,
-            out_sharding=permuted(sharding_like(like, ct), axes),
+            out_sharding=permuted(cotangent_sharding(like, ct), axes),
         )
         order = sorted(range(like.ndim), key=axes.__getitem__)
         bar = bar if order == list(range(like.ndim)) else lax.transpose(bar, order)

@@ -21,7 +21,7 @@ from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules import calls as calls  # remat_opt stands in the forward pass of a custom_vjp
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.values import as_array, instantiate
-from functional_dl.sharding import type_of, under_mesh
+from functional_dl.sharding import cotangent_sharding, type_of, under_mesh
 
 ALL = FLOATS + COMPLEX
 
@@ -89,7 +89,7 @@ def reshard_vjp(ct, out, x, **_):
     if sharding.mesh.empty:
         return (ct,)
     with under_mesh(sharding.mesh):
-        return (jax.sharding.reshard(ct, sharding),)
+        return (jax.sharding.reshard(ct, cotangent_sharding(x) or sharding),)
 
 
 # --- programs inside programs -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from functional_dl.aliases import Array
 from functional_dl.reverse.latex import along_axes
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import zeros_like
-from functional_dl.sharding import sharding_of
+from functional_dl.sharding import cotangent_sharding
 
 ALL = FLOATS + COMPLEX
 
@@ -18,7 +18,7 @@ ALL = FLOATS + COMPLEX
 def expand(y: Array, x: Array, axes: Any) -> Array:
     """Repeats y along the axes that were reduced, to the shape of x: the transpose of a sum over them."""
     kept = tuple(i for i in range(x.ndim) if i not in axes)
-    return lax.broadcast_in_dim(y, x.shape, kept, out_sharding=sharding_of(x))
+    return lax.broadcast_in_dim(y, x.shape, kept, out_sharding=cotangent_sharding(x))
 
 
 @vjp_rule(

@@ -25,7 +25,7 @@ from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.latex import Terms, dims, listed, own_bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import reshape_as
-from functional_dl.sharding import permuted, sharding_of
+from functional_dl.sharding import cotangent_sharding, permuted
 
 ALL = FLOATS + COMPLEX
 
@@ -83,7 +83,7 @@ def reshape_vjp(ct, out, x, *dynamic_shape, dimensions=None, **_):
     if dimensions is None:
         return (reshape_as(ct, x), *[None] * len(dynamic_shape))
     order = [x.shape[i] for i in dimensions]
-    transposed = lax.reshape(ct, order, out_sharding=permuted(sharding_of(x), dimensions))
+    transposed = lax.reshape(ct, order, out_sharding=permuted(cotangent_sharding(x), dimensions))
     return (lax.transpose(transposed, np.argsort(dimensions)), *[None] * len(dynamic_shape))
 
 
