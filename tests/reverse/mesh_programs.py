@@ -277,12 +277,13 @@ def auto_axes(x, w):
     def free(x, w):
         return jnp.where(x > 0, jnp.sort(jnp.sin(x @ w), 0), 0.0).at[1].set(3.0)[::2]
 
-    return total(jax.sharding.auto_axes(free, out_sharding=X)(x, w) ** 2)
+    freed: Any = jax.sharding.auto_axes(free, out_sharding=X)
+    return total(freed(x, w) ** 2)
 
 
 @program(split(spec=XY), array(4, 4))
 def one_auto_axis(x, w):
-    free = jax.sharding.auto_axes(lambda x, w: jnp.sin(x @ w)[:, ::2], axes="y", out_sharding=P("x"))
+    free: Any = jax.sharding.auto_axes(lambda x, w: jnp.sin(x @ w)[:, ::2], axes="y", out_sharding=P("x"))
     return total(free(x, w) ** 2)
 
 
@@ -395,13 +396,13 @@ def resharded(x):
 @program(split(), array(4, 3))
 def reduced_weights(x, w):
     """Each device holds the weights whole, and will hold a summand of their gradient."""
-    return total(jnp.sin(x @ jax.sharding.reshard(w, P(None, None, reduced={"x"}))))
+    return total(jnp.sin(x @ jax.sharding.reshard(w, P(None, None, reduced=frozenset({"x"})))))
 
 
 @program(split())
 def unreduced_product(x):
     """Each device holds a summand, until the sum is asked for."""
-    product = jnp.einsum("nb,nc->bc", x, jnp.sin(x), out_sharding=P(unreduced={"x"}))
+    product = jnp.einsum("nb,nc->bc", x, jnp.sin(x), out_sharding=P(unreduced=frozenset({"x"})))
     return total(jax.sharding.reshard(product, WHOLE) ** 2)
 
 

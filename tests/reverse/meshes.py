@@ -123,6 +123,7 @@ class Question:
 
     @property
     def expected(self) -> list:
+        assert isinstance(self.answer, list)
         return self.answer
 
     @property
