@@ -17,6 +17,7 @@ from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive, jaxpr_as_fun
 
 from functional_dl.aliases import Array
+from functional_dl.sharding import equation_context
 
 __all__ = [
     "CALLS",
@@ -246,7 +247,7 @@ def interpret(
 
     for eqn in jaxpr.eqns if only is None else only:
         operands = [read(atom) for atom in eqn.invars]
-        with eqn.ctx.manager:
+        with equation_context(eqn.ctx.manager):
             outs = apply(eqn, operands)
         env.update(zip(eqn.outvars, outs))
     return [read(atom) for atom in (jaxpr.outvars if outvars is None else outvars)]

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "aliases": set(),
     "arguments": {"aliases"},
     "estimates": {"aliases", "arguments"},
-    "jaxprs": {"aliases", "arguments"},
+    "jaxprs": {"aliases", "arguments", "sharding"},
     "blocks": {"aliases", "sharding"},
     "precision": set(),
     "sharding": set(),
@@ -46,7 +46,7 @@ READER = f"{PACKAGE}.jaxprs"
 EQUATIONS = "eq" + "ns"  # in two parts, for this file is looked at too
 
 # Inside reverse: {latex, values, program, trace, rule} <- sweep <- rules <- api.  Other files are of the last tier.
-REVERSE_TIERS = {"latex": 0, "values": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
+REVERSE_TIERS = {"latex": 0, "values": 0, "layout": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
 REVERSE_LAST_TIER = 3
 
 

@@ -28,7 +28,8 @@ from jax.tree_util import (
 from functional_dl.aliases import PyTree
 from functional_dl.reverse import sweep
 from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
-from functional_dl.reverse.values import is_differentiable
+from functional_dl.reverse.values import is_differentiable, weakened
+from functional_dl.sharding import sharding_of, unravelled
 
 P = ParamSpec("P")  # the arguments of a differentiated function
 T = TypeVar("T")  # its value
@@ -474,6 +475,9 @@ def _unravel_rows(out, example, rows):
     sizes = [int(np.prod(jnp.shape(leaf))) for leaf in leaves]
     parts, start = [], 0
     for leaf, size in zip(leaves, sizes):
-        parts.append(jnp.reshape(rows[start : start + size], (*jnp.shape(leaf), *jnp.shape(example))))
+        part = rows[start : start + size]
+        shape = (*jnp.shape(leaf), *jnp.shape(example))
+        parts.append(lax.reshape(part, shape, out_sharding=unravelled(sharding_of(part), jnp.ndim(leaf))))
         start += size
-    return tree_unflatten(treedef, [of_type(jax.typeof(example), part) for part in parts])
+    weak = jax.typeof(example).weak_type
+    return tree_unflatten(treedef, [weakened(part) if weak else part for part in parts])

@@ -25,7 +25,8 @@ from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from functional_dl import arguments
 from functional_dl.aliases import PyTree
 from functional_dl.reverse.api import vjp
-from functional_dl.reverse.values import is_differentiable
+from functional_dl.reverse.values import is_differentiable, zeros_of
+from functional_dl.sharding import full, row_type, stack_type
 
 Carry = TypeVar("Carry")
 
@@ -68,7 +69,7 @@ class CheckpointedScan:
                 f"checkpointed_scan: expected one length of xs and `length`, got {sorted(lengths) or 'none'}."
             )
         length = arguments.integer("length", lengths.pop(), 0)
-        first = tree_map(lambda x: jnp.zeros(x.shape[1:], x.dtype), xs)
+        first = tree_map(lambda x: full(row_type(jax.typeof(x)), 0), xs)
         step, consts = jax.closure_convert(f, init, first)
         if length == 0:
             return lax.scan(lambda c, x: step(c, x, *consts), init, xs, length)
@@ -157,7 +158,7 @@ def _scan(scan, flat):
 def _scan_forward(scan, flat):
     """The scan, in stretches that end where the schedule keeps a state."""
     consts, carry, xs = tree_unflatten(scan.tree, flat)
-    stack = tree_map(lambda x: jnp.zeros((scan.slots + 1, *jnp.shape(x)), jnp.asarray(x).dtype).at[0].set(x), carry)
+    stack = tree_map(lambda x: full(stack_type(jax.typeof(x), scan.slots + 1), 0).at[0].set(x), carry)
     parts, place = [], 0
 
     def run(carry, start, end):
@@ -223,7 +224,7 @@ def _floating(tree) -> list[Any]:
 
 
 def _zeros(tree) -> list[Any]:
-    return [jnp.zeros(x.shape, x.dtype) for x in _floating(tree)]
+    return [zeros_of(jax.typeof(x)) for x in _floating(tree)]
 
 
 def _whole(floating, like):

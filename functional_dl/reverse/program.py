@@ -7,17 +7,19 @@ import jax
 from jax.extend.core import Primitive
 from jax.tree_util import tree_flatten, tree_unflatten
 
+from functional_dl.reverse.layout import Layout
 from functional_dl.reverse.values import instantiate
 
 
 class Equation:
     """One applied primitive: outputs = primitive(*operands, **params), with the slots of its inputs and outputs."""
 
-    __slots__ = ("inputs", "operands", "outputs", "params", "results", "rule", "source")
+    __slots__ = ("inputs", "layout", "operands", "outputs", "params", "results", "rule", "source")
     inputs: list[Any]
     operands: list[Any]
     outputs: list[Any]
     params: dict[str, Any]
+    layout: Layout | None
     results: list[Any]
     rule: Any
     source: Any
@@ -31,8 +33,10 @@ class Equation:
         inputs: list[Any],
         outputs: list[Any],
         source: Any = None,
+        layout: Layout | None = None,
     ) -> None:
         self.rule = rule
+        self.layout = layout
         self.params = params
         self.operands = operands
         self.results = results
@@ -46,31 +50,45 @@ class Equation:
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
         """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
+        if self.layout is None:
+            return self._formula((cts, self.results, self.operands))
+        return self.layout.run(self._formula, (cts, self.results, self.operands), self.inputs, self.rule.explicit)
+
+    def _formula(self, values):
+        cts, results, operands = values
         if self.rule.primitive.multiple_results:
-            cts = [instantiate(ct, out) for ct, out in zip(cts, self.results)]
-            return self.rule.formula(cts, self.results, *self.operands, **self.params)
-        return self.rule.formula(cts[0], self.results[0], *self.operands, **self.params)
+            cts = [instantiate(ct, out) for ct, out in zip(cts, results)]
+            return self.rule.formula(cts, results, *operands, **self.params)
+        return self.rule.formula(cts[0], results[0], *operands, **self.params)
 
     def flatten(self, keep: Callable[[Any], Any]) -> "Equation":
         """The same equation with each value that the rule reads replaced by keep(value), the others by their types."""
         keep_out, *keep_operand = self.rule.kept(tuple(s is not None for s in self.inputs))
         operands = [keep(x) if k else jax.typeof(x) for k, x in zip(keep_operand, self.operands)]
         results = [keep(y) if keep_out else jax.typeof(y) for y in self.results]
-        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
+        return self._with(operands, results)
+
+    def _with(self, operands, results) -> "Equation":
+        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source, self.layout)
 
     def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
         operands = [fetch(x) for x in self.operands]
         results = [fetch(y) for y in self.results]
-        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source)
+        return self._with(operands, results)
 
 
 class Call:
-    """An equation that was recorded together with its own pullback: cts -> pull_back(residuals, cts)."""
+    """An equation that was recorded together with its own pullback: cts -> pull_back(residuals, cts).
 
-    __slots__ = ("inputs", "outputs", "params", "primitive", "pull_back", "residuals", "source")
+    `explicit` is said of it as of a Rule.
+    """
+
+    __slots__ = ("explicit", "inputs", "layout", "outputs", "params", "primitive", "pull_back", "residuals", "source")
+    explicit: bool
     inputs: list[Any]
     outputs: list[Any]
     params: dict[str, Any]
+    layout: Layout | None
     primitive: Any
     pull_back: Any
     residuals: Any
@@ -85,8 +103,12 @@ class Call:
         outputs: list[Any],
         params: dict[str, Any] | None = None,
         source: Any = None,
+        layout: Layout | None = None,
+        explicit: bool = True,
     ) -> None:
+        self.explicit = explicit
         self.primitive = primitive
+        self.layout = layout
         self.pull_back = pull_back
         self.residuals = residuals
         self.inputs = inputs
@@ -95,10 +117,23 @@ class Call:
         self.source = source
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
-        return self.pull_back(self.residuals, cts)
+        if self.layout is None:
+            return self.pull_back(self.residuals, cts)
+        values = self.residuals, cts
+        return self.layout.run(lambda values: self.pull_back(*values), values, self.inputs, self.explicit)
 
     def _with(self, residuals) -> "Call":
-        return Call(self.primitive, self.pull_back, residuals, self.inputs, self.outputs, self.params, self.source)
+        return Call(
+            self.primitive,
+            self.pull_back,
+            residuals,
+            self.inputs,
+            self.outputs,
+            self.params,
+            self.source,
+            self.layout,
+            self.explicit,
+        )
 
     def flatten(self, keep: Callable[..., Any]) -> "Call":
         leaves, treedef = tree_flatten(self.residuals)

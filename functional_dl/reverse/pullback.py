@@ -11,6 +11,7 @@ from jax.tree_util import Partial, register_pytree_node_class, tree_flatten, tre
 from functional_dl.aliases import Array, PyTree
 from functional_dl.reverse.trace import is_zero_marker
 from functional_dl.reverse.values import as_array, instantiate, is_differentiable, tangent_dtype, weakened
+from functional_dl.sharding import is_on_mesh, laid_as
 
 
 @register_pytree_node_class
@@ -151,6 +152,7 @@ class Static:
         # JAX's: the weak type of a primal is kept, but where the cotangent of a weakly typed output was not weak
         weak = all(c is None or jax.typeof(c).weak_type or not y.weak_type for c, y in zip(cts, self.out_avals))
         cts = [None if c is None else as_array(c) for c in cts]
+        cts = [c if c is None or not is_on_mesh(y) else laid_as(c, y) for c, y in zip(cts, self.out_avals)]
         bars = pull_flat(cts)
         bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
         return [of_type(aval, bar, weak) for aval, bar in zip(self.in_avals, bars)]
@@ -161,9 +163,7 @@ def of_type(aval: Any, bar: Array, weak: bool = True) -> Array:
     of an array whose type says how it lies on a mesh lies on it in the same way."""
     if not is_differentiable(aval):
         return bar
-    sharding = getattr(aval, "sharding", None)
-    if sharding is not None and not sharding.mesh.empty and jax.typeof(bar).sharding.spec != sharding.spec:
-        bar = jax.sharding.reshard(bar, sharding)
+    bar = laid_as(bar, aval) if is_on_mesh(aval) else bar
     return weakened(bar) if weak and aval.weak_type else bar
 
 

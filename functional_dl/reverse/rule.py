@@ -81,6 +81,8 @@ class Rule:
       latex: the formulas forward and backward, as they are shown to a reader; None for general ones.
       stateful: the operands' slots do not tell whether the rule is needed: it works on references.
       takes_references: a loop, branch or call whose program may work on the caller's references.
+      explicit: the formula holds as it is on a mesh with Explicit axes, because it acts entry by entry or says how what
+        it computes is laid out.  If not, the compiler chooses that, on a mesh whose axes are Auto meanwhile.
     """
 
     primitive: Primitive
@@ -93,6 +95,7 @@ class Rule:
     latex: Latex | None = None
     stateful: bool = False
     takes_references: bool = False
+    explicit: bool = False
 
     def kept(self, wanted: tuple[bool, ...]) -> list[bool]:
         """Which of (out, *primals) to keep where the cotangents of the wanted primals will be asked for."""
@@ -156,6 +159,7 @@ def vjp_rule(
     *probes: Probe,
     reads: str | tuple[str, ...] | None = None,
     latex: Latex | tuple[Text, ...] | None = None,
+    explicit: bool | None = None,
 ) -> Callable[[Formula], Formula]:
     """Decorator: registers the function as the rule of `primitive` and returns it.
 
@@ -167,6 +171,8 @@ def vjp_rule(
       reads: names of the arguments, among `out` and the primals, whose values the formula reads, separated by blanks;
         "" where it reads shapes and dtypes alone.  A tuple of such texts, one for each primal, says what each
         primal's cotangent reads: for z = x y, ("y", "x").  By default all values are kept.
+      explicit: whether the formula holds as it is on a mesh with Explicit axes; see Rule.  By default it does if the
+        primitive acts entry by entry, as one of its probes says.
       latex: (right-hand side of y = ..., that of each primal's cotangent, ...), in the notation of reverse.latex:
         for y = log x, (r"\\ln <x>", r"<c> / <x>").
     Raises:
@@ -174,13 +180,14 @@ def vjp_rule(
       ValueError: no derivation, no probe, a second rule for the primitive, or a name in reads that is no argument.
     """
     check_registration(primitive, probes)
+    own = any(probe.elementwise for probe in probes) if explicit is None else explicit
 
     def register(formula: Formula) -> Formula:
         derivation = derivation_of(primitive, formula)
         mask = _read_mask(formula, reads)
         vjp = evaluated(formula)
         PRIMITIVES[primitive] = Rule(
-            primitive, vjp, probes, formula, mask, derivation=derivation, latex=as_latex(latex)
+            primitive, vjp, probes, formula, mask, derivation=derivation, latex=as_latex(latex), explicit=own
         )
         return formula
 

@@ -32,6 +32,7 @@ from jax.extend.source_info_util import register_exclusion, summarize
 
 from functional_dl.aliases import Array, PyTree
 from functional_dl.jaxprs import MARKED, bind, called, equations, interpret, open_jaxpr
+from functional_dl.reverse.layout import layout_of, note_types
 from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, rule_of
 from functional_dl.reverse.values import as_array, is_differentiable, is_reference
@@ -234,6 +235,7 @@ class Tape:
         self.slots = 0
         self.sources = sources
         self.tangents = _tangents.get()
+        self.types: dict[int, Any] = {}  # slots of values on a mesh -> the values' types
         self.contents: dict[int, tuple] = {}  # id of a reference -> the reference, the slot of what it holds now
         self.trace = RecordTrace(parent_trace, self)
 
@@ -241,9 +243,18 @@ class Tape:
         self.slots += 1
         return self.slots - 1
 
+    def slots_of(self, values: Sequence[Any], active: Sequence[bool]) -> list[Any]:
+        """The slots of a program's inputs, of the active ones."""
+        slots = [self.new_slot() if a else None for a in active]
+        note_types(self.types, map(jax.typeof, values), slots)
+        return slots
+
     def new_slots(self, values: list[Array]) -> list[Any]:
         """A slot for each value that has a tangent space, None for the others."""
-        return [self.new_slot() if is_differentiable(jax.typeof(v)) else None for v in values]
+        avals = [jax.typeof(v) for v in values]
+        slots = [self.new_slot() if is_differentiable(aval) else None for aval in avals]
+        note_types(self.types, avals, slots)
+        return slots
 
     def apply(
         self, primitive: Primitive, values: list[Any], slots: list[Any], params: dict[Any, Any]
@@ -307,7 +318,8 @@ class Tape:
             raise error(no_rule_message(primitive))
         source = self.place()
         values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
-        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source))
+        layout = layout_of(outs, slots, self.types)
+        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout))
         return outs, out_slots
 
     def call(
@@ -319,12 +331,15 @@ class Tape:
         outs: list[Array],
         out_slots: list[Any],
         params: Any = None,
+        explicit: bool = True,
     ) -> tuple[list[Any], list[Any]]:
         """Records outs = primitive(...) with its own pullback; see Call."""
         source = self.place()
         if self.tangents:
             pull_back = functools.partial(_pull_tangents, pull_back)
-        self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source))
+        note_types(self.types, map(jax.typeof, outs), out_slots)
+        layout = layout_of(outs, slots, self.types)
+        self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source, layout, explicit))
         return outs, out_slots
 
     def replay(
@@ -421,7 +436,7 @@ def record(
     """
     with take_current_trace() as parent, set_current_trace(parent), recording_tangents(False):
         tape = tape_type(parent, sources)
-        slots = [tape.new_slot() if a else None for a in active]
+        slots = tape.slots_of(values, active)
         with set_current_trace(tape.trace, check_leaks=True):
             outs, aux = fun(*tape.trace.lift(values, slots))
             (outs, out_slots), (aux, _) = tape.trace.lower(outs), tape.trace.lower(aux)  # no tracer is left of these
@@ -450,7 +465,7 @@ def record_call(body: Callable[..., Any], values: Sequence[Any], active: Sequenc
     """As `record`, for a function that writes to the tape itself: body(tape, values, slots) -> (values, slots)."""
     with take_current_trace() as parent, set_current_trace(parent):
         tape = Tape(parent)
-        slots = [tape.new_slot() if a else None for a in active]
+        slots = tape.slots_of(values, active)
         outs, out_slots = body(tape, list(values), slots)
         program, residuals = tape.close(slots, out_slots)
         tape.trace.invalidate()

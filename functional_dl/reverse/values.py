@@ -8,6 +8,7 @@ import numpy as np
 from jax.extend.core.primitives import convert_element_type_p
 
 from functional_dl.aliases import Array
+from functional_dl.sharding import cotangent_type, full, type_of
 
 _inexact: dict[Any, bool] = {}
 
@@ -35,18 +36,20 @@ def tangent_dtype(dtype: Any) -> Any:
     return dtype if is_inexact(dtype) else jax.float0
 
 
-def zeros(shape: tuple[Any, ...], dtype: Any) -> Any:
-    """An array of zeros; of float0, the type of cotangents of integers, as NumPy's (JAX has no such arrays)."""
-    return np.zeros(shape, dtype) if dtype == jax.float0 else jax.lax.full(shape, 0, dtype)
+def zeros_of(aval: Any) -> Any:
+    """The zero cotangent of values of this type: zeros, laid out as the values are; of integers, NumPy's of float0 (JAX
+    has no such arrays)."""
+    dtype = tangent_dtype(aval.dtype)
+    return np.zeros(aval.shape, dtype) if dtype == jax.float0 else full(cotangent_type(aval), 0, dtype)
 
 
 def instantiate(ct: Array | None, out: Any) -> Array:
-    """ct, or an array of zeros like `out` where ct is None."""
+    """ct, or an array of zeros like `out`, a value or a type, where ct is None."""
     if ct is not None:
         return ct
-    aval = out if hasattr(out, "shape") else jax.typeof(out)
-    zero = zeros(aval.shape, tangent_dtype(aval.dtype))
-    return weakened(zero) if getattr(aval, "weak_type", False) and is_inexact(aval.dtype) else zero
+    aval = type_of(out)
+    zero = zeros_of(aval)
+    return weakened(zero) if aval.weak_type and is_inexact(aval.dtype) else zero
 
 
 def as_array(x: Array) -> Array:

@@ -11,6 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array
+from functional_dl.sharding import cotangent_sharding, full, sharding_of, type_of
 
 
 def unbroadcast(ct: Array, x: Array) -> Array:
@@ -23,7 +24,12 @@ def unbroadcast(ct: Array, x: Array) -> Array:
     if x.ndim == 0:
         return lax.reduce_sum(ct, tuple(range(ct.ndim)))
     repeated = tuple(i for i in range(x.ndim) if x.shape[i] != ct.shape[i])
-    return lax.reshape(lax.reduce_sum(ct, repeated), x.shape)
+    return reshape_as(lax.reduce_sum(ct, repeated), x)
+
+
+def reshape_as(ct: Array, x: Array) -> Array:
+    """The entries in the shape of x, laid out as x is."""
+    return lax.reshape(ct, x.shape, out_sharding=cotangent_sharding(x))
 
 
 def number(value: Any, like: Array) -> Array:
@@ -56,5 +62,15 @@ def is_complex(x: ArrayLike) -> bool:
 
 
 def zeros_like(x: Array) -> Array:
-    """Zeros of the shape and dtype of x."""
-    return lax.full(x.shape, 0, x.dtype)
+    """Zeros of the shape and dtype of x, laid out as x is."""
+    return full(type_of(x), 0)
+
+
+def full_like(x: Array, value: Any, dtype: Any = None) -> Array:
+    """An array of one number, of the shape and dtype (or of another dtype) of x, laid out as x is."""
+    return full(type_of(x), value, dtype)
+
+
+def spread_like(number: Array, x: Array) -> Array:
+    """A number (a 0-d array) at every place of x, laid out as x is."""
+    return lax.broadcast_in_dim(number, x.shape, (), out_sharding=sharding_of(x))

@@ -20,7 +20,7 @@ from jax.extend.core.primitives import (
 from functional_dl.reverse import latex
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import times, unbroadcast, zeros_like
+from functional_dl.reverse.rules.algebra import full_like, times, unbroadcast, zeros_like
 from functional_dl.reverse.values import is_inexact
 
 ALL = FLOATS + COMPLEX
@@ -212,13 +212,13 @@ def pow_vjp(ct, out, x, y, **_):
         flat = lax.eq(y, zeros_like(y))
         if is_inexact(y.dtype):  # d/dy [y x^(y-1)] = 1/x at y = 0: only where x is 0 may the exponent be another
             flat = lax.bitwise_and(flat, lax.eq(x, zeros_like(x)))
-        one = lax.full(flat.shape, 1, y.dtype)
+        one = full_like(flat, 1, y.dtype)
         exponent = lax.select(flat, one, y if y.shape == one.shape else lax.add(y, zeros_like(one)))
         slope = lax.mul(lax.convert_element_type(y, x.dtype), lax.pow(x, lax.sub(exponent, one)))
         return unbroadcast(lax.mul(ct, slope), x)
 
     def y_bar():
-        base = lax.select(lax.eq(x, jnp.zeros_like(x)), jnp.ones_like(x), x)
+        base = lax.select(lax.eq(x, zeros_like(x)), full_like(x, 1), x)
         return unbroadcast(lax.mul(ct, lax.mul(lax.log(base), out)), y)
 
     return x_bar, y_bar

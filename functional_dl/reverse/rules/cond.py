@@ -17,6 +17,7 @@ from functional_dl.reverse.rules.references import holds_references, run_on_cont
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import record_jaxpr, writes_to
 from functional_dl.reverse.values import instantiate
+from functional_dl.sharding import full
 
 
 def _switch(i):
@@ -98,9 +99,9 @@ class _Branch:
             self.operands = [positions.get(id(r)) for r in residuals]  # None: a value of the branch's own
             return outs, [r for r, i in zip(residuals, self.operands) if i is None]
 
-        self.staged, (outs, own) = jax.make_jaxpr(forward, return_shape=True)(*operands)
-        self.own_types = [(r.shape, r.dtype) for r in own]
+        self.staged, (outs, _) = jax.make_jaxpr(forward, return_shape=True)(*operands)
         self.out_count = len(outs)
+        self.own_types = [aval.update(weak_type=False) for aval in self.staged.out_avals[self.out_count :]]
         self.places: list[int] = []
 
     def take_places(self, pool: list[Any]) -> None:
@@ -115,9 +116,7 @@ class _Branch:
     def run(self, pool: list[Any], *operands: Any) -> Any:
         results = function_of(self.staged)(*operands)
         kept = dict(zip(self.places, results[self.out_count :]))
-        return results[: self.out_count], [
-            kept[i] if i in kept else lax.full(shape, 0, dtype) for i, (shape, dtype) in enumerate(pool)
-        ]
+        return results[: self.out_count], [kept[i] if i in kept else full(kind, 0) for i, kind in enumerate(pool)]
 
     def pull(self, avals: Any, wanted: Any, operands: Any, pooled: Any, cts: Any) -> Any:
         own = iter(self.places)

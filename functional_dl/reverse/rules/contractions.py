@@ -7,6 +7,7 @@ from jax.extend.core.primitives import dot_general_p
 
 from functional_dl.reverse.latex import Terms, bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
+from functional_dl.sharding import cotangent_sharding, permuted
 
 ALL = FLOATS + COMPLEX
 
@@ -146,6 +147,7 @@ def _sum_back(terms: Terms, a: str, b: str, c: str) -> str:
     ),
     reads=("y", "x"),
     latex=(_dot_latex, _dot_bar_latex),
+    explicit=True,
 )
 def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_element_type, **_):
     """z_{b m n} = sum_k x_{b m k} y_{b k n},  with b batch, k contracted, m and n free axes
@@ -162,7 +164,12 @@ def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_el
     def contract(left, right, dimensions, axes, like, precision):
         """left . right, whose result has its axes in the order `axes` of `like`, put in like's own order."""
         bar = lax.dot_general(
-            left, right, dimensions, precision=precision, preferred_element_type=preferred_element_type
+            left,
+            right,
+            dimensions,
+            precision=precision,
+            preferred_element_type=preferred_element_type,
+            out_sharding=permuted(cotangent_sharding(like, ct), axes),
         )
         order = sorted(range(like.ndim), key=axes.__getitem__)
         bar = bar if order == list(range(like.ndim)) else lax.transpose(bar, order)

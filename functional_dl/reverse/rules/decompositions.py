@@ -106,7 +106,7 @@ def qr_forward(tape: Any, values: Any, slots: Any, *, pivoting: Any, full_matric
     """
     outs = qr_p.bind(*values, pivoting=pivoting, full_matrices=full_matrices, **params)
     pull_back = functools.partial(_qr_pull_back, jnp.shape(values[0]), full_matrices)
-    return tape.call(qr_p, pull_back, outs, slots, outs, tape.new_slots(outs))
+    return tape.call(qr_p, pull_back, outs, slots, outs, tape.new_slots(outs), explicit=False)
 
 
 def _qr_pull_back(shape, full_matrices, outs, cts):
@@ -208,7 +208,7 @@ def eigh_forward(tape: Any, values: Any, slots: Any, *, subset_by_index: Any = N
         raise NotImplementedError("Derivatives not defined for partial eigen decomposition.")
     a = times(0.5, lax.add(values[0], hermitian(values[0])))
     outs = eigh_p.bind(a, subset_by_index=subset_by_index, **params)
-    return tape.call(eigh_p, _eigh_pull_back, outs, slots, outs, tape.new_slots(outs))
+    return tape.call(eigh_p, _eigh_pull_back, outs, slots, outs, tape.new_slots(outs), explicit=False)
 
 
 def _eigh_pull_back(outs, cts):
@@ -293,7 +293,7 @@ def svd_forward(
     params = dict(params, full_matrices=False, compute_uv=True, subset_by_index=subset_by_index)
     residuals = svd_p.bind(*values, **params)
     outs = residuals if compute_uv else residuals[:1]
-    return tape.call(svd_p, _svd_pull_back, residuals, slots, outs, tape.new_slots(outs))
+    return tape.call(svd_p, _svd_pull_back, residuals, slots, outs, tape.new_slots(outs), explicit=False)
 
 
 def _svd_pull_back(residuals, cts):
@@ -390,7 +390,7 @@ def eig_forward(
     outs = residuals if compute_right_eigenvectors else residuals[:-1]
     real_input = not is_complex(values[0])
     pull_back = functools.partial(_eig_pull_back, real_input, compute_left_eigenvectors, compute_right_eigenvectors)
-    return tape.call(eig_p, pull_back, residuals, slots, outs, tape.new_slots(outs))
+    return tape.call(eig_p, pull_back, residuals, slots, outs, tape.new_slots(outs), explicit=False)
 
 
 def _eig_pull_back(real_input, left, right, residuals, cts):

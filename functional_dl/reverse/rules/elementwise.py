@@ -29,7 +29,7 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import is_complex, minus, number, over, plus, times, unbroadcast
+from functional_dl.reverse.rules.algebra import full_like, is_complex, minus, number, over, plus, times, unbroadcast
 
 ALL = FLOATS + COMPLEX
 
@@ -248,7 +248,7 @@ def asinh_vjp(ct, out, x, **_):
     if is_complex(x):
         return (lax.mul(ct, lax.rsqrt(plus(1, lax.square(x)))),)
     # with s = max(1, |x|) and r = min(1, |x|) = |x| / s:  1 / (s sqrt(1/s^2 + r^2)),  where no square overflows
-    size, one = lax.abs(x), lax.full(x.shape, 1, x.dtype)
+    size, one = lax.abs(x), full_like(x, 1)
     inverse, ratio = over(1, lax.max(size, one)), lax.min(size, one)
     return (lax.mul(ct, lax.mul(inverse, lax.rsqrt(lax.add(lax.square(inverse), lax.square(ratio))))),)
 

@@ -19,6 +19,7 @@ from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.rules.windows import dilate_and_pad, window_entries
 from functional_dl.reverse.sweep import call_rule
+from functional_dl.sharding import laid_out_freely
 
 ALL = FLOATS + COMPLEX
 
@@ -78,7 +79,7 @@ def _reduce_pair(reducer, initial, axes):
     Probe(lambda x: lax.reduce(x, number(1, x), _product, (0,)), shapes=((0, 2),)),
     latex=(r"\operatorname{fold}(<x>)", r"<c> \odot \partial \operatorname{fold}(<x>) / \partial <s>"),
 )
-def reduce_forward(tape: Any, values: Any, slots: Any, *, jaxpr: Any, dimensions: Any, **_: Any) -> Any:
+def reduce_forward(tape: Any, values: Any, slots: Any, *, jaxpr: Any, dimensions: Any, **rest: Any) -> Any:
     """y = r(r(x_1, x_2), r(x_3, x_4))  =>  (x_1_bar, x_2_bar) = (dr/d(x_1, x_2))^T m_bar, with m_bar the cotangent of
     the node m = r(x_1, x_2), and so on from the root, whose cotangent is y_bar."""
     half = len(values) // 2
@@ -102,7 +103,8 @@ def reduce_forward(tape: Any, values: Any, slots: Any, *, jaxpr: Any, dimensions
         initial = _spread(values[half:], lead)
         return reducer(initial, [lax.squeeze(x, (0,)) for x in level]) if count else initial
 
-    return tape.run(tree, values[:half], slots[:half])
+    bound = functools.partial(reduce_p.bind, jaxpr=jaxpr, dimensions=dimensions, **rest)
+    return tape.run(laid_out_freely(tree, bound, values), values[:half], slots[:half])
 
 
 def _window_probe(fun, shape, window, **options):
@@ -145,7 +147,7 @@ def reduce_window_forward(
     padding: Any,
     base_dilation: Any,
     window_dilation: Any,
-    **_: Any,
+    **rest: Any,
 ) -> Any:
     """y_o = r(z_{o s}, r(z_{o s + t}, ...)) over the window's places  =>  as for lax.reduce, from y_o_bar
     at the root to z_bar, whose part at x's places is x_bar."""
@@ -165,4 +167,15 @@ def reduce_window_forward(
         initial = _spread(values[half:], shape)
         return reducer(initial, level[0]) if level else initial
 
-    return tape.run(tree, values[:half], slots[:half])
+    bound = functools.partial(
+        reduce_window_p.bind,
+        jaxpr=jaxpr,
+        consts=consts,
+        window_dimensions=window_dimensions,
+        window_strides=window_strides,
+        padding=padding,
+        base_dilation=base_dilation,
+        window_dilation=window_dilation,
+        **rest,
+    )
+    return tape.run(laid_out_freely(tree, bound, values), values[:half], slots[:half])

@@ -21,11 +21,18 @@ from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules import calls as calls  # remat_opt stands in the forward pass of a custom_vjp
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.values import as_array, instantiate
+from functional_dl.sharding import cotangent_sharding, type_of, under_mesh
 
 ALL = FLOATS + COMPLEX
 
 
-@vjp_rule(name_p, Probe(lambda x: checkpoint_name(lax.sin(x), "sine"), dtypes=ALL), reads="", latex=("<x>", "<c>"))
+@vjp_rule(
+    name_p,
+    Probe(lambda x: checkpoint_name(lax.sin(x), "sine"), dtypes=ALL),
+    reads="",
+    latex=("<x>", "<c>"),
+    explicit=True,
+)
 def name_vjp(ct, out, x, **_):
     """y = x, under a name that checkpoint policies ask for  =>  x_bar = y_bar."""
     return (ct,)
@@ -36,7 +43,7 @@ def _everywhere(x):
     return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
 
 
-@vjp_rule(sharding_constraint_p, Probe(_everywhere, dtypes=ALL), reads="", latex=("<x>", "<c>"))
+@vjp_rule(sharding_constraint_p, Probe(_everywhere, dtypes=ALL), reads="", latex=("<x>", "<c>"), explicit=True)
 def sharding_constraint_vjp(ct, out, x, **params):
     """y = x, placed on devices in a given way  =>  x_bar = y_bar, placed in the same way."""
     return (sharding_constraint_p.bind(ct, **params),)
@@ -47,6 +54,7 @@ def sharding_constraint_vjp(ct, out, x, **params):
     Probe(lambda x: jax.device_put(lax.sin(x), jax.devices()[0]), dtypes=ALL),
     reads="",
     latex=(listed, own_bar),
+    explicit=True,
 )
 def device_put_vjp(cts, outs, *xs, devices, srcs, copy_semantics):
     """y_i = x_i, moved to other devices  =>  x_i_bar = y_i_bar, moved back."""
@@ -68,11 +76,20 @@ _MESH = AbstractMesh((1,), ("devices",), axis_types=(AxisType.Explicit,))
 reshard_p = primitive_of(lambda x: jax.sharding.reshard(x, NamedSharding(_MESH, PartitionSpec(None))), _one)
 
 
-@vjp_rule(reshard_p, Probe(_explicit, dtypes=("float64",), order=1, smooth=False), reads="", latex=("<x>", "<c>"))
+@vjp_rule(
+    reshard_p,
+    Probe(_explicit, dtypes=("float64",), order=1, smooth=False),
+    reads="",
+    latex=("<x>", "<c>"),
+    explicit=True,
+)
 def reshard_vjp(ct, out, x, **_):
     """y = x with its axes laid over the mesh in another way  =>  x_bar = y_bar, laid as x was."""
-    sharding = jax.typeof(x).sharding if not hasattr(x, "sharding") else x.sharding
-    return (ct if sharding.mesh.empty else jax.sharding.reshard(ct, sharding),)
+    sharding = type_of(x).sharding
+    if sharding.mesh.empty:
+        return (ct,)
+    with under_mesh(sharding.mesh):
+        return (jax.sharding.reshard(ct, cotangent_sharding(x) or sharding),)
 
 
 # --- programs inside programs -----------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def object_forward(tape: Any, values: Any, slots: Any, *, _prim: Any) -> Any:
 def ldexp_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
     """y = x 2^n, n whole  =>  x_bar = y_bar 2^n."""
     outs = object_p.bind(*values, _prim=prim)
-    return tape.call(object_p, _ldexp_pull_back, values[1], slots, outs, tape.new_slots(outs))
+    return tape.call(object_p, _ldexp_pull_back, values[1], slots, outs, tape.new_slots(outs), explicit=False)
 
 
 def _ldexp_pull_back(exponent, cts):
@@ -72,7 +72,7 @@ def _ldexp_pull_back(exponent, cts):
 def frexp_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
     """x = m 2^n, 1/2 <= |m| < 1  =>  x_bar = m_bar 2^-n, between the jumps of n, at powers of 2."""
     outs = object_p.bind(*values, _prim=prim)
-    return tape.call(object_p, _frexp_pull_back, outs[1], slots, outs, tape.new_slots(outs))
+    return tape.call(object_p, _frexp_pull_back, outs[1], slots, outs, tape.new_slots(outs), explicit=False)
 
 
 def _frexp_pull_back(exponent, cts):

@@ -225,13 +225,14 @@ def _sum_of_rows_and_devices(x):
     _collective(_sum_of_rows_and_devices, out=PartitionSpec(), check_vma=False),
     reads="",
     latex=(r"\textstyle\sum_{\text{devices}} <x>", r"\textstyle\sum_{\text{devices}} <c>"),
+    explicit=True,
 )
 def psum_vjp(ct, out, x, *, axes, **params):
     """y = sum of x over the devices, which all get it; unchecked types count y's copies one by one  =>
     x_bar = the sum of the copies' y_bar.  Of array axes (numbers) it is an ordinary sum, repeated back."""
     named = tuple(a for a in axes if not isinstance(a, int))
     summed = tuple(a for a in axes if isinstance(a, int))
-    ct = expand(ct, x.shape, summed) if summed else ct
+    ct = expand(ct, x, summed) if summed else ct
     return (psum_p.bind(ct, axes=named, **params),)
 
 
@@ -240,6 +241,7 @@ def psum_vjp(ct, out, x, *, axes, **params):
     _collective(lambda x: lax.psum(lax.sin(x), AXIS), out=PartitionSpec()),
     reads="",
     latex=(r"\textstyle\sum_{\text{devices}} <x>", "<c>"),
+    explicit=True,
 )
 def psum_invariant_vjp(ct, out, x, *, axes, **_):
     """y = sum of x over the devices, one value  =>  x_bar = y_bar on every device."""
@@ -251,6 +253,7 @@ def psum_invariant_vjp(ct, out, x, *, axes, **_):
     Probe(_on_devices(lambda x, w: lax.mul(x, lax.broadcast(w, (x.shape[0],)))), shapes=((4, 2), (2,))),
     reads="",
     latex=("<x>", r"\textstyle\sum_{\text{devices}} <c>"),
+    explicit=True,
 )
 def pvary_vjp(ct, out, x, *, axes, **_):
     """y = x, one value, copied to every device  =>  x_bar = sum of y_bar over the devices."""
@@ -264,6 +267,7 @@ def pvary_vjp(ct, out, x, *, axes, **_):
     ),
     reads="",
     latex=(r"<x>_{\pi(\text{device})}", r"<c>_{\pi^{-1}(\text{device})}"),
+    explicit=True,
 )
 def ppermute_vjp(ct, out, x, *, perm, axis_name, **_):
     """Device j gets x of device i for each (i, j), else 0  =>  device i gets y_bar of device j."""
@@ -276,6 +280,7 @@ def ppermute_vjp(ct, out, x, *, perm, axis_name, **_):
     _collective(lambda x: lax.all_gather(x, AXIS, axis=1)),
     reads="",
     latex=(r"(<x>_d)_{d}", r"\textstyle\sum_{\text{devices}} <c>[\text{own part}]"),
+    explicit=True,
 )
 def all_gather_vjp(ct, out, x, *, all_gather_dimension, axis_name, axis_index_groups=None, tiled, **_):
     """Every device gets all x, joined  =>  device i gets the sum over the devices of the i-th part of y_bar."""
@@ -290,6 +295,7 @@ def all_gather_vjp(ct, out, x, *, all_gather_dimension, axis_name, axis_index_gr
     _collective(lambda x: lax.psum_scatter(lax.sin(x), AXIS, scatter_dimension=1, tiled=True)),
     reads="",
     latex=(r"\textstyle\sum_{\text{devices}} <x> [\text{own part}]", r"(<c>_d)_{d}"),
+    explicit=True,
 )
 def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_groups=None, tiled, **_):
     """Device i gets the i-th part of the sum of x over the devices  =>  every device gets all y_bar, joined."""
@@ -302,6 +308,7 @@ def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_g
     _collective(lambda x: lax.all_to_all(x, AXIS, split_axis=1, concat_axis=0, tiled=True)),
     reads="",
     latex=(r"\operatorname{alltoall}(<x>)", r"\operatorname{alltoall}^{-1}(<c>)"),
+    explicit=True,
 )
 def all_to_all_vjp(ct, out, x, *, axis_name, split_axis, concat_axis, axis_index_groups=None, tiled, **_):
     """y: part j of device i becomes part i of device j  =>  x_bar is y_bar exchanged back, the axes' roles swapped."""

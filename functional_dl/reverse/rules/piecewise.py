@@ -23,7 +23,7 @@ from jax.extend.core.primitives import (
 from functional_dl.aliases import Array
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule, zero_derivative
-from functional_dl.reverse.rules.algebra import number, times, unbroadcast, zeros_like
+from functional_dl.reverse.rules.algebra import full_like, number, spread_like, times, unbroadcast, zeros_like
 
 zero_derivative(
     "piecewise constant: the derivative is 0 wherever it exists, and 0 is the convention at the jumps",
@@ -50,7 +50,7 @@ def abs_vjp(ct, out, x, **_):
     Complex x = a + ib:  dy = (a da + b db) / y = Re(conj(x) dx) / y  =>  x_bar = conj(x) / y y_bar, and 0 at x = 0.
     """
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
-        modulus = lax.select(lax.eq(out, zeros_like(out)), jnp.ones_like(out), out)
+        modulus = lax.select(lax.eq(out, zeros_like(out)), full_like(out, 1), out)
         return (lax.mul(lax.conj(x), lax.convert_element_type(lax.div(ct, modulus), x.dtype)),)
     return (lax.select(lax.ge(x, number(0, x)), ct, lax.neg(ct)),)
 
@@ -119,7 +119,7 @@ def clamp_vjp(ct, out, low, x, high, **_):
     high_bar = 1(high < max(x, low)) y_bar;  at a bound the slope in x is taken to be 0."""
 
     def spread(bound):
-        return bound if bound.shape == ct.shape else lax.broadcast_in_dim(bound, ct.shape, ())
+        return bound if bound.shape == ct.shape else spread_like(bound, ct)
 
     low_all, high_all = spread(low), spread(high)
 
@@ -165,6 +165,7 @@ def _case_bar_latex(terms: Terms) -> str:
     Probe(lambda x, y, z: lax.select_n(jnp.array([2, 0, 1]), x, y, z), shapes=((3,), (3,), (3,))),
     Probe(functools.partial(only_case)),
     reads="which",
+    explicit=True,
     latex=(_cases_latex, "0", _case_bar_latex),
 )
 def select_n_vjp(ct, out, which, *cases, **_):

@@ -17,7 +17,7 @@ from jax.extend.core.primitives import (
 
 from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.rule import Probe, vjp_rule, zero_derivative
-from functional_dl.reverse.rules.algebra import number, plus
+from functional_dl.reverse.rules.algebra import full_like, number, plus
 
 _KEY = 7  # any seed
 
@@ -55,7 +55,7 @@ def random_gamma_vjp(ct, out, key, a, *, log_space, **_):
         tiny = number(np.finfo(np.float32 if a.dtype != np.float64 else np.float64).tiny, a)
         z = lax.exp(out)
         lost = lax.lt(z, tiny)
-        z = lax.select(lost, lax.full(z.shape, tiny, z.dtype), z)
+        z = lax.select(lost, full_like(z, tiny), z)
         slope = lax.div(lax.random_gamma_grad(a, z), z)  # pyright: ignore[reportCallIssue]
         limit = lax.div(lax.sub(lax.digamma(plus(1, a)), out), a)
         return lax.mul(ct, lax.select(lost, limit, slope))

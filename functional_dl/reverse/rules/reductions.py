@@ -10,14 +10,15 @@ from functional_dl.aliases import Array
 from functional_dl.reverse.latex import along_axes
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import zeros_like
+from functional_dl.sharding import cotangent_sharding
 
 ALL = FLOATS + COMPLEX
 
 
-def expand(y: Array, shape: tuple[Any, ...], axes: Any) -> Array:
-    """Repeats y along the reduced axes: the transpose of a sum over them."""
-    kept = tuple(i for i in range(len(shape)) if i not in axes)
-    return lax.broadcast_in_dim(y, shape, kept)
+def expand(y: Array, x: Array, axes: Any) -> Array:
+    """Repeats y along the axes that were reduced, to the shape of x: the transpose of a sum over them."""
+    kept = tuple(i for i in range(x.ndim) if i not in axes)
+    return lax.broadcast_in_dim(y, x.shape, kept, out_sharding=cotangent_sharding(x))
 
 
 @vjp_rule(
@@ -27,10 +28,11 @@ def expand(y: Array, shape: tuple[Any, ...], axes: Any) -> Array:
     Probe(lambda x: lax.reduce_sum(x, (1,)), shapes=((2, 0),)),
     reads="",
     latex=(along_axes(r"\sum"), r"\mathbf{1} \odot <c>"),
+    explicit=True,
 )
 def reduce_sum_vjp(ct, out, x, *, axes, **_):
     """y = sum_i x_i,  dy = sum_i dx_i  =>  x_i_bar = y_bar for every i."""
-    return (expand(ct, x.shape, axes),)
+    return (expand(ct, x, axes),)
 
 
 @vjp_rule(
@@ -81,9 +83,9 @@ def reduce_prod_vjp(ct, out, x, *, axes, **_):
 
 def _chosen_bar(ct, out, x, axes):
     """The cotangent goes to the entries that equal the extremum, in equal shares."""
-    chosen = lax.convert_element_type(lax.eq(x, expand(out, x.shape, axes)), ct.dtype)
+    chosen = lax.convert_element_type(lax.eq(x, expand(out, x, axes)), ct.dtype)
     share = lax.div(ct, lax.reduce_sum(chosen, axes))
-    return lax.mul(chosen, expand(share, x.shape, axes))
+    return lax.mul(chosen, expand(share, x, axes))
 
 
 @vjp_rule(
@@ -93,6 +95,7 @@ def _chosen_bar(ct, out, x, axes):
     Probe(lambda x: lax.reduce_max(lax.concatenate([x, x], 0), (0,)), shapes=((3,),), distinct=0.1),
     reads="out x",
     latex=(along_axes(r"\max"), r"<c> \odot [<x> = <y>] \,/\, \#\{<x> = <y>\}"),
+    explicit=True,
 )
 def reduce_max_vjp(ct, out, x, *, axes, **_):
     """y = max_i x_i  =>  x_i_bar = 1(x_i = y) y_bar;  entries that tie share y_bar equally (a convention)."""
@@ -106,6 +109,7 @@ def reduce_max_vjp(ct, out, x, *, axes, **_):
     Probe(lambda x: lax.reduce_min(lax.concatenate([x, x], 0), (0,)), shapes=((3,),), distinct=0.1),
     reads="out x",
     latex=(along_axes(r"\min"), r"<c> \odot [<x> = <y>] \,/\, \#\{<x> = <y>\}"),
+    explicit=True,
 )
 def reduce_min_vjp(ct, out, x, *, axes, **_):
     """y = min_i x_i  =>  x_i_bar = 1(x_i = y) y_bar;  entries that tie share y_bar equally (a convention)."""

@@ -19,7 +19,7 @@ from jax.extend.core.primitives import get_p, swap_p
 from functional_dl.jaxprs import primitive_named
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.values import instantiate, is_reference, zeros
+from functional_dl.reverse.values import instantiate, is_reference, zeros_of
 
 _three = np.ones((3,), np.float32)
 
@@ -66,7 +66,7 @@ def get_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
 
 
 def _get_pull_back(aval, params, index, cts):
-    bar = jax.new_ref(zeros(aval.shape, aval.dtype))
+    bar = jax.new_ref(zeros_of(aval))
     addupdate_p.bind(bar, cts[0], *index, **params)
     return [jax.ref.freeze(bar)]
 

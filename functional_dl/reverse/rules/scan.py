@@ -17,7 +17,8 @@ from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_outputs, hoistable, record_call, writes_to
-from functional_dl.reverse.values import instantiate, is_differentiable, zeros
+from functional_dl.reverse.values import instantiate, is_differentiable, zeros_of
+from functional_dl.sharding import row_type
 
 
 def _recurrence(**options):
@@ -258,7 +259,7 @@ def _scan_pull_back(step, active, avals, parts, options, residuals, cts):
     want_xs = [i for i in positions[scanned] if active[i]]
     num_carry = carry.stop - carry.start
     carry_bar = [instantiate(cts[i - carry.start], avals[i]) for i in want_carry]
-    consts_bar = [zeros(avals[i].shape, avals[i].dtype) for i in want_consts]
+    consts_bar = [zeros_of(avals[i]) for i in want_consts]
 
     def backward_step(state, step_inputs):
         consts_bar, carry_bar = state
@@ -271,8 +272,7 @@ def _scan_pull_back(step, active, avals, parts, options, residuals, cts):
             for total, i in zip(consts_bar, want_consts)
         ]
         carry_bar = [instantiate(bars[i], avals[i]) for i in want_carry]
-        # avals of x are of all steps: drop the leading axis
-        xs_bar = [zeros(avals[i].shape[1:], avals[i].dtype) if bars[i] is None else bars[i] for i in want_xs]
+        xs_bar = [zeros_of(row_type(avals[i])) if bars[i] is None else bars[i] for i in want_xs]
         return (consts_bar, carry_bar), xs_bar
 
     (consts_bar, carry_bar), xs_bar = lax.scan(

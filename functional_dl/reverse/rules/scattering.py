@@ -19,7 +19,7 @@ from functional_dl.aliases import Array
 from functional_dl.jaxprs import open_jaxpr, primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import number, zeros_like
+from functional_dl.reverse.rules.algebra import full_like, number, spread_like, zeros_like
 from functional_dl.reverse.sweep import call_rule
 
 ALL = FLOATS + COMPLEX
@@ -188,7 +188,7 @@ def scatter_forward(tape: Any, values: Any, slots: Any, *, update_jaxpr: Any, up
             if places.unique:
                 return bar
             ids = places.names(update_type.shape)
-            last = places.read(places.write(lax.scatter, lax.full(x_type.shape, 0, ids.dtype), ids))
+            last = places.read(places.write(lax.scatter, full_like(x_type, 0, ids.dtype), ids))
             return lax.select(lax.eq(last, ids), bar, zeros_like(bar))
 
         return lambda: places.write(lax.scatter, ct, zeros_like(update_type)), None, update_bar
@@ -200,8 +200,8 @@ def scatter_forward(tape: Any, values: Any, slots: Any, *, update_jaxpr: Any, up
 
     slot = tape.new_slots([out])
     if update_jaxpr is None:
-        return tape.call(scatter_p, overwritten, indices, slots, [out], slot)
-    return tape.call(scatter_p, applied, (x, indices, list(update_consts)), slots, [out], slot)
+        return tape.call(scatter_p, overwritten, indices, slots, [out], slot, explicit=False)
+    return tape.call(scatter_p, applied, (x, indices, list(update_consts)), slots, [out], slot, explicit=False)
 
 
 def _applied_bar(ct, x, places, update, jaxpr, consts):
@@ -218,14 +218,14 @@ def _applied_bar(ct, x, places, update, jaxpr, consts):
             one = jax.vmap(one)
         return one(value)
 
-    counts = places.write(lax.scatter_add, lax.full(x.shape, 0, "int32"), lax.full(update.shape, 1, "int32"))
+    counts = places.write(lax.scatter_add, full_like(x, 0, "int32"), full_like(update, 1, "int32"))
     if places.unique or update.size <= prod(places.sizes):
         return lax.select(lax.gt(counts, number(0, counts)), lax.mul(ct, slope(x)[1]), ct)
 
     def step(state):
         k, value, bar = state
         moved, factor = slope(value)
-        going = lax.gt(counts, lax.broadcast_in_dim(k, counts.shape, ()))
+        going = lax.gt(counts, spread_like(k, counts))
         return k + number(1, k), lax.select(going, moved, value), lax.select(going, lax.mul(bar, factor), bar)
 
     most = lax.reduce_max(counts, tuple(range(counts.ndim)))
@@ -272,7 +272,7 @@ def _others(places, update, shape):
     """
     n = update.size
     if n <= 1:
-        return jnp.ones_like(update)
+        return full_like(update, 1)
     kind = "int32" if max(prod(shape), n) < 2**31 else "int64"
     where = lax.reshape(places.read(lax.reshape(lax.iota(kind, prod(shape)), shape), -1), (n,))
     where, order = lax.sort((where, lax.iota(kind, n)), num_keys=1, is_stable=True)
@@ -291,7 +291,7 @@ def _others(places, update, shape):
     def exclusive(factors, joined):
         """Products of the factors before each, from the start of its run."""
         moved = lax.concatenate([one, lax.slice(factors, (0,), (n - 1,))], 0)
-        moved = lax.select(joined, moved, jnp.ones_like(moved))
+        moved = lax.select(joined, moved, full_like(moved, 1))
         return lax.associative_scan(combine, (lax.bitwise_not(joined), moved))[1]
 
     before = exclusive(factors, same_before)
@@ -314,7 +314,7 @@ def _extremal_forward(primitive, tape, values, slots, update_jaxpr, update_const
     extremum = places.read(out, jnp.nan)
     kept = lax.eq(places.read(x, jnp.nan), extremum)
     won = lax.eq(update, extremum)
-    winners = places.write(lax.scatter_add, lax.full(x_type.shape, 0, "int32"), integers(won))
+    winners = places.write(lax.scatter_add, full_like(x_type, 0, "int32"), integers(won))
     sharers = lax.max(lax.add(places.read(winners), integers(kept)), np.int32(1))
 
     def pull_back(residuals, cts):
@@ -328,7 +328,9 @@ def _extremal_forward(primitive, tape, values, slots, update_jaxpr, update_const
             lambda: lax.select(won, share, zero),
         )
 
-    return tape.call(primitive, pull_back, (indices, kept, won, sharers), slots, [out], tape.new_slots([out]))
+    return tape.call(
+        primitive, pull_back, (indices, kept, won, sharers), slots, [out], tape.new_slots([out]), explicit=False
+    )
 
 
 @call_rule(

@@ -24,6 +24,8 @@ from jax.extend.core.primitives import (
 from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.latex import Terms, dims, listed, own_bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
+from functional_dl.reverse.rules.algebra import reshape_as
+from functional_dl.sharding import cotangent_sharding, permuted
 
 ALL = FLOATS + COMPLEX
 
@@ -52,13 +54,14 @@ def _broadcast_bar_latex(terms: Terms) -> str:
     Probe(lambda x: lax.broadcast_in_dim(x, (0, 3), (1,)), shapes=((3,),)),
     reads="",
     latex=(lambda t: f"\\operatorname{{broadcast}}_{{{dims(t.out_shapes[0])}}}(<x>)", _broadcast_bar_latex),
+    explicit=True,
 )
 def broadcast_in_dim_vjp(ct, out, x, *dynamic_shape, shape, broadcast_dimensions, **_):
     """y repeats x along new axes and along axes of length 1  =>  x_bar = sum of y_bar over these axes."""
     stretched = [axis for axis, length in zip(broadcast_dimensions, x.shape) if length == 1 and shape[axis] != 1]
     new = [axis for axis in range(len(shape)) if axis not in broadcast_dimensions]
     bar = lax.reduce_sum(ct, tuple(sorted(new + stretched))) if new or stretched else ct
-    return (bar if bar.shape == x.shape else lax.reshape(bar, x.shape), *[None] * len(dynamic_shape))
+    return (bar if bar.shape == x.shape else reshape_as(bar, x), *[None] * len(dynamic_shape))
 
 
 @vjp_rule(
@@ -72,13 +75,15 @@ def broadcast_in_dim_vjp(ct, out, x, *dynamic_shape, shape, broadcast_dimensions
         lambda t: f"\\operatorname{{reshape}}_{{{dims(t.out_shapes[0])}}}(<x>)",
         lambda t: f"\\operatorname{{reshape}}_{{{dims(t.shapes[0])}}}(<c>)",
     ),
+    explicit=True,
 )
 def reshape_vjp(ct, out, x, *dynamic_shape, dimensions=None, **_):
     """The entries keep their row-major order, after the axes are transposed if `dimensions` says so
     =>  x_bar is y_bar in the shape of x, the axes transposed back."""
     if dimensions is None:
-        return (lax.reshape(ct, x.shape), *[None] * len(dynamic_shape))
-    transposed = lax.reshape(ct, [x.shape[i] for i in dimensions])
+        return (reshape_as(ct, x), *[None] * len(dynamic_shape))
+    order = [x.shape[i] for i in dimensions]
+    transposed = lax.reshape(ct, order, out_sharding=permuted(cotangent_sharding(x), dimensions))
     return (lax.transpose(transposed, np.argsort(dimensions)), *[None] * len(dynamic_shape))
 
 
@@ -90,10 +95,11 @@ def reshape_vjp(ct, out, x, *dynamic_shape, dimensions=None, **_):
         lambda t: f"\\operatorname{{reshape}}_{{{dims(t.out_shapes[0])}}}(<x>)",
         lambda t: f"\\operatorname{{reshape}}_{{{dims(t.shapes[0])}}}(<c>)",
     ),
+    explicit=True,
 )
 def squeeze_vjp(ct, out, x, **_):
     """Axes of length 1 are dropped  =>  x_bar is y_bar in the shape of x."""
-    return (lax.reshape(ct, x.shape),)
+    return (reshape_as(ct, x),)
 
 
 def _transposed_latex(name: str, order: Sequence[int]) -> str:
@@ -113,6 +119,7 @@ def _transpose_bar_latex(terms: Terms) -> str:
     Probe(lambda x: lax.transpose(x, (2, 0, 1)), shapes=((2, 3, 4),), dtypes=ALL),
     reads="",
     latex=(_transpose_latex, _transpose_bar_latex),
+    explicit=True,
 )
 def transpose_vjp(ct, out, x, *, permutation, **_):
     """y_{p(i)} = x_i  =>  x_bar is y_bar with the inverse permutation of axes."""
@@ -178,6 +185,7 @@ def pad_vjp(ct, out, x, value, *, padding_config, **_):
     Probe(lambda x: lax.rev(x, (0, 2)), shapes=((2, 3, 4),), dtypes=ALL),
     reads="",
     latex=(r"\operatorname{reverse}(<x>)", r"\operatorname{reverse}(<c>)"),
+    explicit=True,
 )
 def rev_vjp(ct, out, x, *, dimensions, **_):
     """y reads x backwards along some axes  =>  x_bar reads y_bar backwards along them."""
@@ -191,6 +199,7 @@ def rev_vjp(ct, out, x, *, dimensions, **_):
     Probe(lambda x: lax.convert_element_type(x, "complex128"), dtypes=("float64", "complex64")),
     reads="",
     latex=(lambda t: f"\\operatorname{{{t.params.get('new_dtype', 'cast')!s}}}(<x>)", r"\operatorname{cast}(<c>)"),
+    explicit=True,
 )
 def convert_element_type_vjp(ct, out, x, **_):
     """y = x in another dtype  =>  x_bar = y_bar in the dtype of x;  of a real x the real part."""
@@ -204,13 +213,14 @@ def convert_element_type_vjp(ct, out, x, **_):
     Probe(lambda x: lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7), order=1, smooth=False),
     reads="",
     latex=(r"\operatorname{round}(<x>)", r"\operatorname{round}(<c>)"),
+    explicit=True,
 )
 def reduce_precision_vjp(ct, out, x, *, exponent_bits, mantissa_bits, **_):
     """y = x rounded to fewer bits, differentiated as the identity  =>  x_bar = y_bar, rounded alike."""
     return (lax.reduce_precision(ct, exponent_bits, mantissa_bits),)
 
 
-@vjp_rule(copy_p, Probe(copy_p.bind, dtypes=ALL), reads="", latex=("<x>", "<c>"))
+@vjp_rule(copy_p, Probe(copy_p.bind, dtypes=ALL), reads="", latex=("<x>", "<c>"), explicit=True)
 def copy_vjp(ct, out, x, **_):
     """y = x  =>  x_bar = y_bar."""
     return (ct,)
@@ -224,6 +234,7 @@ optimization_barrier_p = primitive_of(lax.optimization_barrier, 0.0)
     Probe(lambda x, y: lax.optimization_barrier((x, y)), shapes=((3,), (2,)), dtypes=ALL),
     reads="",
     latex=(listed, own_bar),
+    explicit=True,
 )
 def optimization_barrier_vjp(cts, outs, *operands, **_):
     """(y_1, ..., y_n) = (x_1, ..., x_n), which the compiler may not look through  =>  x_i_bar = y_i_bar, alike."""

@@ -14,6 +14,7 @@ from functional_dl.aliases import Array
 from functional_dl.reverse.latex import Terms, own_bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.sweep import call_rule
+from functional_dl.sharding import sharding_of
 
 
 def put_along(ct: Array, places: Any, shape: Any, axis: Any) -> Any:
@@ -59,13 +60,13 @@ def sort_forward(tape: Any, values: Any, slots: Any, *, dimension: Any, is_stabl
     =>  x_k_bar = P^T y_k_bar.  P is sorted along with the operands, so that one sort does."""
     shape = np.shape(values[0])
     kind = "int32" if shape[dimension] < 2**31 else "int64"
-    order = lax.broadcasted_iota(kind, shape, dimension)
+    order = lax.broadcasted_iota(kind, shape, dimension, out_sharding=sharding_of(values[0]))
     *outs, order = sort_p.bind(*values, order, dimension=dimension, is_stable=is_stable, num_keys=num_keys)
 
     def pull_back(order, cts):
         return [None if ct is None else put_along(ct, order, shape, dimension) for ct in cts]
 
-    return tape.call(sort_p, pull_back, order, slots, outs, tape.new_slots(outs))
+    return tape.call(sort_p, pull_back, order, slots, outs, tape.new_slots(outs), explicit=False)
 
 
 @vjp_rule(

@@ -84,7 +84,7 @@ def _product_rule(primitive, *probes):
             out = primitive.bind(*values, **params)
             active = tuple(s is not None for s in slots)
             pull = functools.partial(pull_back, active, tuple(params.items()))
-            return tape.call(primitive, pull, list(values), slots, [out], tape.new_slots([out]))
+            return tape.call(primitive, pull, list(values), slots, [out], tape.new_slots([out]), explicit=False)
 
         functools.update_wrapper(forward, program)
         call_rule(primitive, *probes)(forward)
@@ -277,4 +277,6 @@ def register() -> None:
             b_bar = spsolve_p.bind(*_transposed(data, indices, indptr), cts[0], **params)
             return lambda: -b_bar[_rows(indptr, data.shape[0])] * x[indices], None, None, b_bar
 
-        return tape.call(spsolve_p, pull_back, (list(values[:3]), out), slots, [out], tape.new_slots([out]))
+        return tape.call(
+            spsolve_p, pull_back, (list(values[:3]), out), slots, [out], tape.new_slots([out]), explicit=False
+        )

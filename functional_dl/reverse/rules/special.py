@@ -27,7 +27,7 @@ from jax.extend.core.primitives import (
 
 from functional_dl.aliases import Array
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import number, over, plus, times, unbroadcast, zeros_like
+from functional_dl.reverse.rules.algebra import full_like, number, over, plus, times, unbroadcast, zeros_like
 
 ALL = FLOATS + COMPLEX
 
@@ -85,7 +85,7 @@ def lgamma_vjp(ct, out, x, **_):
 )
 def digamma_vjp(ct, out, x, **_):
     """y = psi(x)  =>  x_bar = psi'(x) y_bar,  psi' = the polygamma function of order 1."""
-    return (lax.mul(ct, lax.polygamma(lax.full(x.shape, 1, x.dtype), x)),)
+    return (lax.mul(ct, lax.polygamma(full_like(x, 1), x)),)
 
 
 def _polygamma(order):
@@ -157,7 +157,7 @@ def zeta_vjp(ct, out, s, q, **_):
 @_wide
 def _gamma_density(a, x):
     """x^(a-1) e^-x / Gamma(a), 0 at x = inf."""
-    x = lax.min(x, lax.full(x.shape, np.finfo(np.float32).max, x.dtype))  # e^-x is 0 long before
+    x = lax.min(x, full_like(x, np.finfo(np.float32).max))  # e^-x is 0 long before
     return lax.exp(lax.sub(lax.sub(_weighted_log(plus(-1, a), x), x), lax.lgamma(a)))
 
 
@@ -359,9 +359,13 @@ def bessel_i1e_vjp(ct, out, x, **_):
     """
     eps = number(np.finfo(np.float64).eps if x.dtype == np.float64 else np.finfo(np.float32).eps, x)
     away = lax.bitwise_not(lax.le(lax.abs(x), eps))  # a NaN is, and is passed on
-    safe = lax.select(away, x, lax.full(x.shape, eps, x.dtype))
+    safe = lax.select(away, x, full_like(x, eps))
     slope = lax.sub(lax.bessel_i0e(safe), lax.mul(out, lax.add(lax.sign(safe), over(1, safe))))
+<<<<<<< HEAD
     return (lax.mul(ct, lax.select(away, slope, lax.sub(number(0.5, x), lax.abs(x)))),)
+=======
+    return (lax.mul(ct, lax.select(away, slope, full_like(x, 0.5))),)
+>>>>>>> mesh
 
 
 def next_up(x: Array, shape: Any = None) -> Any:

@@ -20,7 +20,7 @@ from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_outputs, record_call, writes_to
-from functional_dl.reverse.values import instantiate, zeros
+from functional_dl.reverse.values import instantiate, zeros_of
 
 CHECKPOINTS = 32  # states kept on the way forward (even)
 DEPTH = (
@@ -257,7 +257,7 @@ def _while_pull_back(step, avals, residuals, cts):
         return lax.cond(positions[top] == left - 1, pull_step, push_middle, machine)
 
     state_bar = [instantiate(cts[i - num_consts], avals[i]) for i in want_state]
-    consts_bar = [zeros(avals[i].shape, avals[i].dtype) for i in want_consts]
+    consts_bar = [zeros_of(avals[i]) for i in want_consts]
     machine = (count, filled - 1, positions, stack, consts_bar, state_bar)
     *_, consts_bar, state_bar = lax.while_loop(lambda machine: machine[0] > 0, turn, machine)
     bars = dict(zip([*want_consts, *want_state], [*consts_bar, *state_bar]))
