@@ -332,8 +332,7 @@ def bessel_i0e_vjp(ct, out, x, **_):
 
 def _slope_of_abs(x):
     """|x|' by abs's convention: 1 at 0.  A NaN stays one."""
-    one = lax.full(x.shape, 1, x.dtype)
-    return lax.select(lax.eq(x, zeros_like(x)), one, lax.sign(x))
+    return lax.select(lax.eq(x, zeros_like(x)), full_like(x, 1), lax.sign(x))
 
 
 def _scaled_bessel(mp, x):
@@ -361,11 +360,7 @@ def bessel_i1e_vjp(ct, out, x, **_):
     away = lax.bitwise_not(lax.le(lax.abs(x), eps))  # a NaN is, and is passed on
     safe = lax.select(away, x, full_like(x, eps))
     slope = lax.sub(lax.bessel_i0e(safe), lax.mul(out, lax.add(lax.sign(safe), over(1, safe))))
-<<<<<<< HEAD
     return (lax.mul(ct, lax.select(away, slope, lax.sub(number(0.5, x), lax.abs(x)))),)
-=======
-    return (lax.mul(ct, lax.select(away, slope, full_like(x, 0.5))),)
->>>>>>> mesh
 
 
 def next_up(x: Array, shape: Any = None) -> Any:
