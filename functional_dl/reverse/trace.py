@@ -261,7 +261,10 @@ class Tape:
                 f"({summarize(current_source())}); read it before, and pass its value."
             )
         try:
-            outs = bind(primitive, values, params)
+            if rule is not None and rule.value is not None:
+                outs = [rule.value(*values, **params)]
+            else:
+                outs = bind(primitive, values, params)
         except NotImplementedError as error:
             if not active or rule is not None or is_constant(primitive):
                 raise

@@ -63,8 +63,8 @@ def add_jaxvals_vjp(ct, out, x, y, **_):
     latex=("<0> - <1>", "<c>", "-<c>"),
 )
 def sub_vjp(ct, out, x, y, **_):
-    """z = x - y,  dz = dx - dy  =>  x_bar = z_bar,  y_bar = -z_bar."""
-    return lambda: unbroadcast(ct, x), lambda: unbroadcast(lax.neg(ct), y)
+    """z = x - y,  dz = dx - dy  =>  x_bar = z_bar,  y_bar = -z_bar: the sign is changed after the sum over repeated y."""
+    return lambda: unbroadcast(ct, x), lambda: lax.neg(unbroadcast(ct, y))
 
 
 @vjp_rule(neg_p, Probe(lax.neg, dtypes=ALL, elementwise=True, exact=lambda mp, x: -x), reads="", latex=("-<x>", "-<c>"))
@@ -103,11 +103,17 @@ def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
     latex=(r"<0> / <1>", r"<c> / <1>", r"-<c> \odot <y> / <1>"),
 )
 def div_vjp(ct, out, x, y, **_):
-    """z = x / y,  dz = dx / y - (x / y) dy / y  =>  x_bar = z_bar / y,  y_bar = -z z_bar / y."""
-    return (
-        lambda: unbroadcast(lax.div(ct, y), x),
-        lambda: unbroadcast(lax.neg(lax.mul(out, lax.div(ct, y))), y),
-    )
+    """z = x / y,  dz = dx / y - (x / y) dy / y  =>  x_bar = z_bar / y,  y_bar = -z z_bar / y.
+
+    Where y is repeated, the repeated entries share one divisor: y_bar = -(sum of z z_bar) / y, divided after the sum.
+    """
+
+    def y_bar():
+        if y.shape == ct.shape:
+            return lax.neg(lax.mul(out, lax.div(ct, y)))
+        return lax.neg(lax.div(unbroadcast(lax.mul(ct, out), y), y))
+
+    return lambda: unbroadcast(lax.div(ct, y), x), y_bar
 
 
 @vjp_rule(
