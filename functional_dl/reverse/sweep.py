@@ -154,7 +154,7 @@ def _compiled_forward(body, active, params, tangents):
     del tangents  # part of the cache's key: a tape asks whether it records tangents
 
     def forward(*values):
-        outs, program, residuals = record_call(partial(body, **dict(params)), values, active)
+        outs, program, residuals = record_call(partial(body, **dict(params)), values, active, lambda *_: values)
         return outs, Partial(Backward(program), residuals)
 
     return jax.jit(forward)

@@ -1,0 +1,46 @@
+"""What it costs to compute a value again: operations for each entry of an equation's result.
+
+One table for all primitives, those with derivative zero among them.  A primitive that is not in it counts as expensive:
+its value is kept.  So do sums over axes and products of matrices, whose cost is not one of entries, and whatever draws
+random numbers, calls a program or has an effect.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from jax.extend.core import Primitive, primitives
+
+_MOVES = (  # entries change their places or their dtype
+    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "expand_dims", "iota", "pad", "reshape", "rev",
+    "slice", "split", "squeeze", "stop_gradient", "transpose",
+)  # fmt: skip
+_SIMPLE = (  # one instruction for an entry
+    "abs", "add", "add_jaxvals", "and", "ceil", "clamp", "complex", "conj", "eq", "floor", "ge", "gt", "imag",
+    "is_finite", "le", "lt", "max", "min", "mul", "ne", "neg", "not", "or", "real", "round", "select_n", "sign",
+    "square", "sub", "xor",
+)  # fmt: skip
+_SLOW = ("div", "rem", "rsqrt", "sqrt")  # a few instructions
+_SERIES = (  # a polynomial or a fraction for an entry
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "erf", "erf_inv", "erfc", "exp",
+    "exp2", "expm1", "log", "log1p", "logistic", "pow", "sin", "sinh", "tan", "tanh",
+)  # fmt: skip
+
+
+def _of(cost, names):
+    found = [getattr(primitives, f"{name}_p", None) for name in names]
+    return {primitive: cost for primitive in found if primitive is not None}
+
+
+COSTS: dict[Primitive, float] = {
+    **_of(0.0, _MOVES),
+    **_of(1.0, (*_SIMPLE, "integer_pow")),
+    **_of(4.0, _SLOW),
+    **_of(20.0, _SERIES),
+}
+
+
+def cost_of(primitive: Primitive, outs: Sequence[Any]) -> float | None:
+    """Operations that primitive(...) = outs takes; None where the table does not say."""
+    cost = COSTS.get(primitive)
+    return None if cost is None else cost * sum(prod(out.shape) for out in outs)
