@@ -5,7 +5,7 @@ its value is kept.  So do sums over axes and products of matrices, whose cost is
 random numbers, calls a program or has an effect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -38,6 +38,14 @@ COSTS: dict[Primitive, float] = {
     **_of(4.0, _SLOW),
     **_of(20.0, _SERIES),
 }
+
+
+def total_cost(primitive: Primitive, params: Mapping[str, Any], operands: Sequence[Any], outs: Sequence[Any]) -> float:
+    """Operations of any equation, for comparisons: a product of matrices by its formula, 0 where nothing is known."""
+    if primitive is primitives.dot_general_p:
+        (contracted, _), _ = params["dimension_numbers"]
+        return 2.0 * prod(outs[0].shape) * prod(operands[0].shape[i] for i in contracted)
+    return cost_of(primitive, outs) or 0.0
 
 
 def cost_of(primitive: Primitive, outs: Sequence[Any]) -> float | None:

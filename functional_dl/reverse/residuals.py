@@ -4,7 +4,8 @@ the others back.
 Within one compiled program XLA itself decides whether a value is kept or computed again.  From step to step of a loop,
 between the branches of a cond, and out of a jit, it cannot: what is returned is written to memory.  There a residual is
 dropped if equations of at most RATE operations for each of its entries compute it again from values that are at hand
-(the program's inputs) or kept anyway.
+(the program's inputs) or kept anyway; or of more, as long as all that is computed again for more takes at most SHARE of
+the operations of the program itself.
 
 The choice is greedy by bytes.  A residual v is replaced by the cut of its computation that has the fewest bytes: going
 back from v through cheap equations, at each value u either u is kept, or u's own cut, whichever is smaller (nothing, if u
@@ -20,10 +21,11 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from functional_dl.reverse.costs import cost_of
+from functional_dl.reverse.costs import cost_of, total_cost
 from functional_dl.reverse.program import Program, Recipe, Residual
 
-RATE = 24.0  # operations for each entry dropped; writing a number to memory and reading it again costs about as many
+SHARE = 0.02
+RATE = 12.0  # operations for each entry dropped; writing a number to memory and reading it again costs about as many
 DEPTH = 64  # equations on the way back from a residual to what it is computed from
 
 
@@ -62,6 +64,7 @@ class _Choice:
         self.free = {id(x) for x in at_hand}
         self.kept = {id(r): r for r in residuals if not self.is_free(r)}
         self.seen: dict[int, Any] = dict(self.kept)
+        self.left = SHARE * sum(total_cost(o.primitive, o.params, o.operands, o.outs) for o in origins.values())
         for r in sorted(self.kept.values(), key=size_in_bytes, reverse=True):
             self.drop_or_keep(r)
 
@@ -70,9 +73,11 @@ class _Choice:
 
     def drop_or_keep(self, r: Any) -> None:
         cut = self.expanded(r, {}, 0)
-        if cut is None or cut.cost > RATE * prod(r.shape):
+        if cut is None or self.bytes_of(cut) >= size_in_bytes(r):
             return
-        if self.bytes_of(cut) < size_in_bytes(r):
+        more = cut.cost if cut.cost > RATE * prod(r.shape) else 0.0
+        if more <= self.left:
+            self.left -= more
             del self.kept[id(r)]
             self.kept.update((i, self.seen[i]) for i in cut.values)
 
@@ -96,7 +101,7 @@ class _Choice:
         if origin is None or depth > DEPTH:
             return None
         cost = cost_of(origin.primitive, origin.outs)
-        if cost is None or cost > RATE * max(1, prod(x.shape)):
+        if cost is None:
             return None
         cuts = [self.cut(operand, memo, depth + 1) for operand in origin.operands]
         return _Cut(frozenset().union(*[c.values for c in cuts]), cost + sum(c.cost for c in cuts))
