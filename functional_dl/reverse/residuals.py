@@ -1,5 +1,5 @@
-"""Which values a program keeps for its backward sweep, where keeping costs memory: those from which cheap equations give
-the others back.
+"""Which values a program keeps for its backward sweep, where keeping costs memory: those from which cheap equations
+give the others back.
 
 Within one compiled program XLA itself decides whether a value is kept or computed again.  From step to step of a loop,
 between the branches of a cond, and out of a jit, it cannot: what is returned is written to memory.  There a residual is
@@ -8,8 +8,8 @@ dropped if equations of at most RATE operations for each of its entries compute 
 the operations of the program itself.
 
 The choice is greedy by bytes.  A residual v is replaced by the cut of its computation that has the fewest bytes: going
-back from v through cheap equations, at each value u either u is kept, or u's own cut, whichever is smaller (nothing, if u
-is kept or at hand already).  v is dropped if its cut is smaller than v: a mask of booleans instead of the numbers
+back from v through cheap equations, at each value u either u is kept, or u's own cut, whichever is smaller (nothing, if
+u is kept or at hand already).  v is dropped if its cut is smaller than v: a mask of booleans instead of the numbers
 that it selects, a row instead of the matrix that it was broadcast to.
 """
 
@@ -125,19 +125,24 @@ def thrifty(
 
     def place(x):
         """Where the recipe finds x: a kept value, an output of one of its steps, or the number itself."""
-        if _is_number(x):
-            return x
-        if id(x) not in places:
-            if choice.is_free(x) or id(x) in choice.kept:
-                kept.append(x)
-                places[id(x)] = Residual(len(kept) - 1)
+        todo = [x]
+        while todo:
+            y = todo[-1]
+            if _is_number(y) or id(y) in places:
+                todo.pop()
+            elif choice.is_free(y) or id(y) in choice.kept:
+                kept.append(y)
+                places[id(y)] = Residual(len(kept) - 1)
             else:
-                origin = origins[id(x)]
-                operands = [place(operand) for operand in origin.operands]
-                steps.append((origin.primitive, origin.params, operands))
-                for i, out in enumerate(origin.outs):
-                    places.setdefault(id(out), Residual((len(steps) - 1, i)))
-        return places[id(x)]
+                origin = origins[id(y)]
+                missing = [v for v in origin.operands if not _is_number(v) and id(v) not in places]
+                todo.extend(missing)
+                if not missing:
+                    operands = [places.get(id(v), v) for v in origin.operands]
+                    steps.append((origin.primitive, origin.params, operands))
+                    for i, out in enumerate(origin.outs):
+                        places.setdefault(id(out), Residual((len(steps) - 1, i)))
+        return places.get(id(x), x)
 
     wanted = [place(r) for r in residuals]
     return Program(program.equations, program.inputs, program.outputs, Recipe(steps, wanted)), kept

@@ -24,7 +24,7 @@ from functional_dl.reverse.latex import Latex, Text, as_latex
 from functional_dl.reverse.program import Program
 from functional_dl.reverse.residuals import thrifty
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
-from functional_dl.reverse.trace import Tape, record, record_call, record_jaxpr
+from functional_dl.reverse.trace import RecordTracer, Tape, record, record_call, record_jaxpr
 from functional_dl.reverse.values import is_differentiable
 
 
@@ -56,7 +56,7 @@ def forward(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[boo
 
     Returns the values of both and the pullback, a pytree, from the outputs' to the inputs' cotangents.
     """
-    if not is_traced(values):
+    if not any(isinstance(v, Tracer) and not isinstance(v, RecordTracer) for v in values):
         outs, aux, program, residuals = record(fun, values, active)
         return outs, aux, Pull(Backward(program), residuals)
     tapes: list[Tape] = []

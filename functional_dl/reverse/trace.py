@@ -53,6 +53,15 @@ def implementation(primitive: Primitive) -> Callable[..., Any]:
     return primitive.impl
 
 
+def saves(policy: Callable[..., Any] | None, eqn: Any, operands: Sequence[Any]) -> bool:
+    """Whether a checkpoint's policy saves what an equation computes; without a policy anything may be saved.
+
+    A policy answers True or False, or with an object that says where to keep the value: here, on the device.
+    """
+    answer = policy is None or policy(eqn.primitive, *[jax.typeof(x) for x in operands], **eqn.params)
+    return answer if isinstance(answer, bool) else type(answer).__name__ != "RecomputeType"
+
+
 def writes_to(jaxpr: Any) -> set[int]:
     """The positions of the inputs that are references and that the jaxpr does more with than read."""
     inner = open_jaxpr(jaxpr)[0]

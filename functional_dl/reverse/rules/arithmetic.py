@@ -63,7 +63,7 @@ def add_jaxvals_vjp(ct, out, x, y, **_):
     latex=("<0> - <1>", "<c>", "-<c>"),
 )
 def sub_vjp(ct, out, x, y, **_):
-    """z = x - y,  dz = dx - dy  =>  x_bar = z_bar,  y_bar = -z_bar: the sign is changed after the sum over repeated y."""
+    """z = x - y,  dz = dx - dy  =>  x_bar = z_bar,  y_bar = -z_bar (the sum over a repeated y, then the sign)."""
     return lambda: unbroadcast(ct, x), lambda: lax.neg(unbroadcast(ct, y))
 
 

@@ -27,7 +27,7 @@ from functional_dl.aliases import Array
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Latex, Terms, bar
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
-from functional_dl.reverse.rules.algebra import is_complex, times
+from functional_dl.reverse.rules.algebra import is_complex
 from functional_dl.reverse.rules.matrices import (
     LAPACK,
     REAL,

@@ -211,8 +211,8 @@ def _active(jaxpr, slots, parts, num_known):
 class _Step:
     """One step, run forward, and where its residuals are.
 
-    A residual is fixed, or in x_t; or it is a y_t, which the scan returns; or it is a state after the step, which is the
-    state before the next one, where that is kept; all others are kept from step to step.
+    A residual is fixed, or in x_t; or it is a y_t, which the scan returns; or it is a state after the step, which is
+    the state before the next one, where that is kept; all others are kept from step to step.
     """
 
     def __init__(
@@ -267,9 +267,7 @@ class _Step:
         self.before = [place_of[id(carry[i])] for i in self.after]
         return outs[:num_carry], (outs[num_carry:], kept)
 
-    def pull(
-        self, parts: dict[str, list[Any]], cts: list[Any]
-    ) -> tuple[list[Any], list[Array]]:
+    def pull(self, parts: dict[str, list[Any]], cts: list[Any]) -> tuple[list[Any], list[Array]]:
         """The cotangents, and the states before the step where these are the ones after the step before."""
         bars = sweep.backward(self.program, [parts[kind][i] for kind, i in self.places], cts)
         return bars, [parts[kind][i] for kind, i in self.before]
