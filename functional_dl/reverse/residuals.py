@@ -24,7 +24,7 @@ from jax.core import Tracer
 from functional_dl.reverse.costs import cost_of, total_cost
 from functional_dl.reverse.program import Program, Recipe, Residual
 
-SHARE = 0.02
+SHARE = 0.05
 RATE = 12.0  # operations for each entry dropped; writing a number to memory and reading it again costs about as many
 DEPTH = 64  # equations on the way back from a residual to what it is computed from
 

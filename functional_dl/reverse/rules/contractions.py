@@ -152,8 +152,8 @@ def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_el
     =>  x_bar_{b m k} = sum_n z_bar_{b m n} y_{b k n},   y_bar_{b k n} = sum_m x_{b m k} z_bar_{b m n}.
 
     For matrices: X_bar = Z_bar Y^T and Y_bar = X^T Z_bar = (Z_bar^T X)^T.  A compiler copies the factor that is
-    transposed, so of the two forms of Y_bar that one is taken which transposes the smaller factor.  A Z_bar that nothing
-    else reads, X being a constant, can be made in transposed order at once: then it is the second form.
+    transposed, so of the two forms of Y_bar that one is taken which transposes the smaller factor.  A Z_bar that
+    nothing else reads, X being a constant, can be made in transposed order at once: then it is the second form.
     """
     (x_contract, y_contract), (x_batch, y_batch) = dimension_numbers
     x_free = [i for i in range(x.ndim) if i not in x_contract and i not in x_batch]
