@@ -350,6 +350,7 @@ def checkpoint(
     limit = arguments.integer("bytes", bytes, 0)
     if policy is not None:
         arguments.function("policy", policy)
+    function: Callable[..., Any] = fun
     places = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
 
     @_wraps(fun)
@@ -362,7 +363,7 @@ def checkpoint(
 
         def whole(traced, kwargs):
             rest = iter(traced)
-            return fun(*[static[i] if i in static else next(rest) for i in range(len(args))], **kwargs)
+            return function(*[static[i] if i in static else next(rest) for i in range(len(args))], **kwargs)
 
         return budget.fitted(whole, limit, policy, prevent_cse, (traced, kwargs))
 

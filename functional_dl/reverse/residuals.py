@@ -14,10 +14,10 @@ that it selects, a row instead of the matrix that it was broadcast to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.core import Tracer
 
@@ -40,8 +40,7 @@ class Origin(NamedTuple):
 
 
 def size_in_bytes(x: Any) -> int:
-    aval = jax.typeof(x)
-    return prod(aval.shape) * aval.dtype.itemsize if hasattr(aval, "shape") else 0
+    return prod(x.shape) * x.dtype.itemsize
 
 
 def _is_number(x) -> bool:
@@ -64,7 +63,7 @@ class _Choice:
         self.free = {id(x) for x in at_hand}
         self.kept = {id(r): r for r in residuals if not self.is_free(r)}
         self.seen: dict[int, Any] = dict(self.kept)
-        self.left = SHARE * sum(total_cost(o.primitive, o.params, o.operands, o.outs) for o in origins.values())
+        self.spent = 0.0
         for r in sorted(self.kept.values(), key=size_in_bytes, reverse=True):
             self.drop_or_keep(r)
 
@@ -76,10 +75,15 @@ class _Choice:
         if cut is None or self.bytes_of(cut) >= size_in_bytes(r):
             return
         more = cut.cost if cut.cost > RATE * prod(r.shape) else 0.0
-        if more <= self.left:
-            self.left -= more
+        if not more or self.spent + more <= self.room:
+            self.spent += more
             del self.kept[id(r)]
             self.kept.update((i, self.seen[i]) for i in cut.values)
+
+    @cached_property
+    def room(self) -> float:
+        """The operations that may be spent on what takes more than RATE."""
+        return SHARE * sum(total_cost(*origin[:4]) for origin in self.origins.values())
 
     def bytes_of(self, cut: _Cut) -> int:
         return sum(size_in_bytes(self.seen[i]) for i in cut.values)

@@ -391,7 +391,11 @@ class Tape:
         """How the values on the tape were computed, by their ids."""
         recorded = [(e.primitive, e.params, e.operands, e.results) for e in self.equations if type(e) is Equation]
         every = [*recorded, *(self.constants or [])]
-        return {id(out): Origin(*equation, i) for equation in every for i, out in enumerate(equation[3])}
+        return {
+            id(out): Origin(primitive, params, operands, outs, i)
+            for primitive, params, operands, outs in every
+            for i, out in enumerate(outs)
+        }
 
     def close(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Program, list[Any]]:
         """Prunes what the outputs do not depend on; returns the static Program and its residuals.
