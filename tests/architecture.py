@@ -46,7 +46,7 @@ EQUATIONS = "eq" + "ns"  # in two parts, for this file is looked at too
 
 # Inside reverse: {latex, values, program, costs, residuals, trace, rule} <- sweep <- rules <- api.  Other files are of
 # the last tier.
-REVERSE_TIERS = dict.fromkeys(("latex", "values", "program", "costs", "residuals", "trace", "rule"), 0)
+REVERSE_TIERS: dict[str, int] = dict.fromkeys(("latex", "values", "program", "costs", "residuals", "trace", "rule"), 0)
 REVERSE_TIERS |= {"sweep": 1, "rules": 2}
 REVERSE_LAST_TIER = 3
 
