@@ -45,8 +45,12 @@ COMMAND_LINE = f"{PACKAGE}.__main__"
 READER = f"{PACKAGE}.jaxprs"
 EQUATIONS = "eq" + "ns"  # in two parts, for this file is looked at too
 
-# Inside reverse: {latex, values, program, trace, rule} <- sweep <- rules <- api.  Other files are of the last tier.
-REVERSE_TIERS = {"latex": 0, "values": 0, "layout": 0, "program": 0, "trace": 0, "rule": 0, "sweep": 1, "rules": 2}
+# Inside reverse: {latex, values, layout, program, costs, residuals, trace, rule} <- sweep <- rules <- api.  Other files
+# are of the last tier.
+REVERSE_TIERS: dict[str, int] = dict.fromkeys(
+    ("latex", "values", "layout", "program", "costs", "residuals", "trace", "rule"), 0
+)
+REVERSE_TIERS |= {"sweep": 1, "rules": 2}
 REVERSE_LAST_TIER = 3
 
 

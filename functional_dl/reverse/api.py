@@ -25,8 +25,9 @@ from jax.tree_util import (
     tree_unflatten,
 )
 
+from functional_dl import arguments
 from functional_dl.aliases import PyTree
-from functional_dl.reverse import sweep
+from functional_dl.reverse import budget, sweep
 from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
 from functional_dl.reverse.values import is_differentiable, weakened
 from functional_dl.sharding import sharding_of, unravelled
@@ -329,9 +330,45 @@ def checkpoint(
     prevent_cse: bool = True,
     policy: Callable[..., Any] | None = None,
     static_argnums: int | tuple[int, ...] = (),
+    bytes: int | None = None,
 ) -> Callable[P, T]:
-    """fun, recomputed in the backward sweep instead of kept: memory for time.  Arguments as `jax.checkpoint`'s."""
-    return jax.checkpoint(fun, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
+    """fun, recomputed in the backward sweep instead of kept: memory for time.
+
+    Args:
+      fun, prevent_cse, policy, static_argnums: as `jax.checkpoint`'s.
+      bytes: fit what is kept besides fun's arguments in so many bytes: of the values that the backward sweep reads,
+        those are given up first that cost the fewest operations for each byte that they free.  With 0 nothing is kept;
+        with a policy, nothing but what it saves.
+    Returns:
+      fun with the same values and derivatives, under JAX's transformations too.
+    Raises:
+      TypeError: fun or policy is not callable, or bytes is no integer.  ValueError: bytes is negative.
+    Numerics: a value that is computed again has the same bits only if XLA compiles it the same way.
+    """
+    if bytes is None:
+        return jax.checkpoint(fun, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
+    _check_callable(fun)
+    limit = arguments.integer("bytes", bytes, 0)
+    if policy is not None:
+        arguments.function("policy", policy)
+    function: Callable[..., Any] = fun
+    places = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+
+    @_wraps(fun)
+    def checkpointed(*args, **kwargs):
+        for i in places:
+            if not -len(args) <= i < len(args):
+                raise ValueError(f"static_argnums: expected places of {len(args)} arguments, got {i}.")
+        static = {i % len(args): args[i % len(args)] for i in places}
+        traced = [x for i, x in enumerate(args) if i not in static]
+
+        def whole(traced, kwargs):
+            rest = iter(traced)
+            return function(*[static[i] if i in static else next(rest) for i in range(len(args))], **kwargs)
+
+        return budget.fitted(whole, limit, policy, prevent_cse, (traced, kwargs))
+
+    return checkpointed
 
 
 # --- arguments and their checks: JAX's messages -------------------------------------------------------------------

@@ -26,7 +26,7 @@ from functional_dl import arguments
 from functional_dl.aliases import PyTree
 from functional_dl.reverse.api import vjp
 from functional_dl.reverse.values import is_differentiable, zeros_of
-from functional_dl.sharding import full, row_type, stack_type
+from functional_dl.sharding import full, row_type
 
 Carry = TypeVar("Carry")
 
@@ -141,11 +141,16 @@ class _Scan:
 
     def __init__(self, step: Any, tree: Any, length: Any, slots: Any) -> None:
         self.step, self.tree, self.length, self.slots = step, tree, length, slots
-        self.moves = schedule(length, slots)
-        self.head = list(itertools.takewhile(lambda move: move[2] > 0, self.moves))  # the way forward
+        moves = schedule(length, slots)
+        forward = list(itertools.takewhile(lambda move: move[2] > 0, moves))
+        self.moves = np.array(moves[len(forward) :], np.int32)  # of the way back
+        self.targets = np.full(length, slots, np.int32)  # the row for the state before each step, on the way forward
+        self.targets[0] = 0
+        for _, start, steps, target in forward:
+            self.targets[start + steps] = target
 
     def advance(self, consts: Any, carry: Any, xs: Any, t: Any) -> Any:
-        x = tree_map(lambda x: lax.dynamic_index_in_dim(x, t, 0, keepdims=False), xs)
+        x = tree_map(lambda x: _row(x, t), xs)
         return self.step(carry, x, *consts)
 
 
@@ -156,22 +161,19 @@ def _scan(scan, flat):
 
 
 def _scan_forward(scan, flat):
-    """The scan, in stretches that end where the schedule keeps a state."""
-    consts, carry, xs = tree_unflatten(scan.tree, flat)
-    stack = tree_map(lambda x: full(stack_type(jax.typeof(x), scan.slots + 1), 0).at[0].set(x), carry)
-    parts, place = [], 0
+    """The scan, as one loop in which each step writes the state before it: to its place on the schedule, or to the last
+    row, which is free.  (Stretches of steps, each a loop, would hold their last states beside the stack.)"""
+    consts, init, xs = tree_unflatten(scan.tree, flat)
+    stack = tree_map(lambda x: lax.broadcast(x, (scan.slots + 1,)), init)
 
-    def run(carry, start, end):
-        part = tree_map(lambda x: lax.slice_in_dim(x, start, end), xs)
-        return lax.scan(lambda c, x: scan.step(c, x, *consts), carry, part, end - start)
+    def step(state, x):
+        carry, stack = state
+        target, x = x
+        stack = tree_map(lambda rows, x: _with_row(rows, x, target), stack, carry)
+        carry, y = scan.step(carry, x, *consts)
+        return (carry, stack), y
 
-    for _, start, steps, target in scan.head:
-        carry, ys = run(carry, start, start + steps)
-        parts.append(ys)
-        place = start + steps
-        stack = tree_map(lambda rows, x, target=target: rows.at[target].set(x), stack, carry)
-    carry, ys = run(carry, place, scan.length)
-    ys = tree_map(lambda *rows: jnp.concatenate(rows), *parts, ys)
+    (carry, stack), ys = lax.scan(step, (init, stack), (scan.targets, xs), scan.length)
     return (carry, ys), (flat, stack)
 
 
@@ -180,42 +182,54 @@ def _scan_backward(scan, residuals, ct):
     flat, stack = residuals
     carry_bar, ys_bar = ct
     consts, _, xs = tree_unflatten(scan.tree, flat)
-    table = np.array(scan.moves[len(scan.head) :], np.int32)
     consts_bar, xs_bar = _zeros(consts), _zeros(xs)
     carry_bar = _floating(carry_bar)
 
-    def pull(machine, source, place):
-        stack, consts_bar, carry_bar, xs_bar = machine
-        state = tree_map(lambda rows: lax.dynamic_index_in_dim(rows, source, 0, keepdims=False), stack)
-        x = tree_map(lambda x: lax.dynamic_index_in_dim(x, place, 0, keepdims=False), xs)
+    def pull(state, consts_bar, carry_bar, place):
+        x = tree_map(lambda x: _row(x, place), xs)
 
         def of(consts_f, state_f, x_f):
             after, y = scan.step(_whole(state_f, state), _whole(x_f, x), *_whole(consts_f, consts))
             return _floating(after), _floating(y)
 
         pullback = vjp(of, _floating(consts), _floating(state), _floating(x))[1]
-        y_bar = [lax.dynamic_index_in_dim(b, place, 0, keepdims=False) for b in _floating(ys_bar)]
+        y_bar = [_row(b, place) for b in _floating(ys_bar)]
         more, carry_bar, x_bar = pullback((carry_bar, y_bar))
-        consts_bar = [total + bar for total, bar in zip(consts_bar, more)]
-        xs_bar = [lax.dynamic_update_index_in_dim(rows, bar, place, 0) for rows, bar in zip(xs_bar, x_bar)]
-        return stack, consts_bar, carry_bar, xs_bar
-
-    def run(machine, source, place, steps, target):
-        stack, *rest = machine
-        state = tree_map(lambda rows: lax.dynamic_index_in_dim(rows, source, 0, keepdims=False), stack)
-        state = lax.fori_loop(0, steps, lambda i, c: scan.advance(consts, c, xs, place + i)[0], state)
-        stack = tree_map(lambda rows, x: lax.dynamic_update_index_in_dim(rows, x, target, 0), stack, state)
-        return (stack, *rest)
+        return [total + bar for total, bar in zip(consts_bar, more)], carry_bar, x_bar
 
     def turn(machine, move):
+        """One move.  What a branch returns is copied: a branch sees one state and one row of xs_bar, and the loop
+        writes both back; a pullback's state and a run's row are what they were."""
+        stack, consts_bar, carry_bar, xs_bar = machine
         source, place, steps, target = move
-        return lax.cond(
-            steps == 0, lambda m: pull(m, source, place), lambda m: run(m, source, place, steps, target), machine
-        ), None
+        is_pull = steps == 0
+        target = jnp.where(is_pull, source, target)
+        state = tree_map(lambda rows: _row(rows, source), stack)
+        state = lax.fori_loop(0, steps, lambda i, c: scan.advance(consts, c, xs, place + i)[0], state)
+        consts_bar, carry_bar, x_bar = lax.cond(
+            is_pull,
+            lambda state, consts_bar, carry_bar, _: pull(state, consts_bar, carry_bar, place),
+            lambda _, *bars: bars,
+            state,
+            consts_bar,
+            carry_bar,
+            [_row(rows, place) for rows in xs_bar],
+        )
+        stack = tree_map(lambda rows, x: _with_row(rows, x, target), stack, state)
+        xs_bar = [_with_row(rows, bar, place) for rows, bar in zip(xs_bar, x_bar)]
+        return (stack, consts_bar, carry_bar, xs_bar), None
 
-    (_, consts_bar, carry_bar, xs_bar), _ = lax.scan(turn, (stack, consts_bar, carry_bar, xs_bar), table)
+    (_, consts_bar, carry_bar, xs_bar), _ = lax.scan(turn, (stack, consts_bar, carry_bar, xs_bar), scan.moves)
     rest = iter([*consts_bar, *carry_bar, *xs_bar])
     return ([next(rest) if is_differentiable(jax.typeof(x)) else None for x in flat],)
+
+
+def _row(rows, i):
+    return lax.dynamic_index_in_dim(rows, i, 0, keepdims=False)
+
+
+def _with_row(rows, row, i):
+    return lax.dynamic_update_index_in_dim(rows, row, i, 0)
 
 
 def _floating(tree) -> list[Any]:

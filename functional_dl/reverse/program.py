@@ -7,6 +7,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.tree_util import tree_flatten, tree_unflatten
 
+from functional_dl.jaxprs import bind
 from functional_dl.reverse.layout import Layout
 from functional_dl.reverse.values import instantiate
 
@@ -145,13 +146,44 @@ class Call:
 
 
 class Residual:
-    """Stands in a Program where a value stood: the position of that value among the residuals."""
+    """Stands in a Program where a value stood: the position of that value among the residuals; in a Recipe also the
+    step that computes it, and which of the step's outputs it is."""
 
     __slots__ = ("position",)
-    position: int
+    position: Any
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: Any) -> None:
         self.position = position
+
+
+class Recipe:
+    """How a program's residuals come back from fewer that were kept; see reverse.residuals.
+
+    Attributes:
+      steps: (primitive, params, operands), in their order.
+      residuals: where each of the program's residuals is.
+    """
+
+    __slots__ = ("residuals", "steps")
+    residuals: list[Any]
+    steps: list[tuple[Primitive, Any, list[Any]]]
+
+    def __init__(self, steps: list[tuple[Primitive, Any, list[Any]]], residuals: list[Any]) -> None:
+        self.steps = steps
+        self.residuals = residuals
+
+    def run(self, kept: Sequence[Any]) -> list[Any]:
+        """All residuals, from those that were kept."""
+        made: list = []
+
+        def fetch(x):
+            if type(x) is not Residual:
+                return x
+            return kept[x.position] if isinstance(x.position, int) else made[x.position[0]][x.position[1]]
+
+        for primitive, params, operands in self.steps:
+            made.append(bind(primitive, [fetch(x) for x in operands], params))
+        return [fetch(x) for x in self.residuals]
 
 
 class Program:
@@ -160,18 +192,24 @@ class Program:
     Static and compared by identity; `residuals` are given back to `at`.
     """
 
-    __slots__ = ("equations", "inputs", "outputs")
+    __slots__ = ("equations", "inputs", "outputs", "recipe")
     equations: list[Any]
     inputs: list[Any]
     outputs: list[Any]
+    recipe: Recipe | None
 
-    def __init__(self, equations: list[Any], inputs: list[Any], outputs: list[Any]) -> None:
+    def __init__(
+        self, equations: list[Any], inputs: list[Any], outputs: list[Any], recipe: Recipe | None = None
+    ) -> None:
         self.equations = equations
         self.inputs = inputs
         self.outputs = outputs
+        self.recipe = recipe
 
     def at(self, residuals: Sequence[Any]) -> list[Any]:
-        """The equations with their residuals put back."""
+        """The equations with their residuals put back; what was not kept is computed again."""
+        if self.recipe is not None:
+            residuals = self.recipe.run(residuals)
 
         def fetch(x):
             return residuals[x.position] if type(x) is Residual else x

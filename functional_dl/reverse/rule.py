@@ -77,6 +77,8 @@ class Rule:
         stands for all further ones.
       forward: for primitives that hold programs of their own: `forward(tape, values, slots, **params)` records the
         program and returns its outputs' values and slots (see trace.Tape).  Then there is no `formula`.
+      value: another program of y that is cheaper than the primitive as XLA compiles it, `value(*primals, **params)`:
+        the value is computed by it where the equation is recorded.
       derivation: the docstring.
       latex: the formulas forward and backward, as they are shown to a reader; None for general ones.
       stateful: the operands' slots do not tell whether the rule is needed: it works on references.
@@ -91,6 +93,7 @@ class Rule:
     formula: Any = None
     reads: tuple[tuple[bool, ...], ...] = ((True, True),)
     forward: Any = None
+    value: Callable[..., Any] | None = None
     derivation: str = ""
     latex: Latex | None = None
     stateful: bool = False
@@ -159,6 +162,7 @@ def vjp_rule(
     *probes: Probe,
     reads: str | tuple[str, ...] | None = None,
     latex: Latex | tuple[Text, ...] | None = None,
+    value: Callable[..., Any] | None = None,
     explicit: bool | None = None,
 ) -> Callable[[Formula], Formula]:
     """Decorator: registers the function as the rule of `primitive` and returns it.
@@ -175,6 +179,8 @@ def vjp_rule(
         primitive acts entry by entry, as one of its probes says.
       latex: (right-hand side of y = ..., that of each primal's cotangent, ...), in the notation of reverse.latex:
         for y = log x, (r"\\ln <x>", r"<c> / <x>").
+      value: `value(*primals, **params)`, a program of y that is cheaper than the primitive's own; differentiable as
+        often as wanted.
     Raises:
       TypeError: primitive is not a jax primitive, or a probe is not a Probe.
       ValueError: no derivation, no probe, a second rule for the primitive, or a name in reads that is no argument.
@@ -187,7 +193,15 @@ def vjp_rule(
         mask = _read_mask(formula, reads)
         vjp = evaluated(formula)
         PRIMITIVES[primitive] = Rule(
-            primitive, vjp, probes, formula, mask, derivation=derivation, latex=as_latex(latex), explicit=own
+            primitive,
+            vjp,
+            probes,
+            formula,
+            mask,
+            value=value,
+            derivation=derivation,
+            latex=as_latex(latex),
+            explicit=own,
         )
         return formula
 

@@ -9,21 +9,22 @@ cotangent costs nothing, and of an equation's operands only those with a slot ar
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
 from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.extend.core.primitives import add_jaxvals_p
-from jax.tree_util import Partial
+from jax.tree_util import Partial, register_pytree_node_class
 
 from functional_dl.aliases import Array
 from functional_dl.jaxprs import equations, open_jaxpr
 from functional_dl.reverse.latex import Latex, Text, as_latex
 from functional_dl.reverse.program import Program
+from functional_dl.reverse.residuals import thrifty
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
-from functional_dl.reverse.trace import record, record_call, record_jaxpr
+from functional_dl.reverse.trace import RecordTracer, Tape, record, record_call, record_jaxpr
 from functional_dl.reverse.values import is_differentiable
 
 
@@ -55,8 +56,52 @@ def forward(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[boo
 
     Returns the values of both and the pullback, a pytree, from the outputs' to the inputs' cotangents.
     """
-    outs, aux, program, residuals = record(fun, values, active)
-    return outs, aux, Partial(Backward(program), residuals)
+    if not any(isinstance(v, Tracer) and not isinstance(v, RecordTracer) for v in values):
+        outs, aux, program, residuals = record(fun, values, active)
+        return outs, aux, Pull(Backward(program), residuals)
+    tapes: list[Tape] = []
+
+    def make_tape(parent_trace, sources):
+        tapes.append(Tape(parent_trace, sources, origins=True))
+        return tapes[0]
+
+    outs, aux, program, residuals = record(fun, values, active, tape_type=make_tape)
+    return outs, aux, Pull(Backward(program), residuals, tapes[0].origins)
+
+
+@register_pytree_node_class
+class Pull:
+    """The pullback of flat lists: cts -> backward(program, residuals, cts).
+
+    Used in the program that is being traced, it reads all residuals, and XLA decides which to keep.  Taken apart as a
+    pytree it leaves that program (is returned from a jit, say), and they are written to memory: then no more are kept
+    than needed, see reverse.residuals.
+
+    Attributes:
+      origins: how the residuals were computed; None where they are arrays already.
+    """
+
+    def __init__(self, static: "Backward", residuals: list[Any], origins: Callable[[], Any] | None = None) -> None:
+        self.static, self.residuals, self.origins = static, residuals, origins
+
+    def __call__(self, cts: list[Any]) -> list[Any]:
+        return self.static(self.residuals, cts)
+
+    @cached_property
+    def parts(self) -> tuple["Backward", list[Any]]:
+        """What leaves the program: the same each time, as the static parts of pytrees are compared."""
+        if self.origins is None:
+            return self.static, self.residuals
+        program, residuals = thrifty(self.static.program, self.residuals, self.origins(), [])
+        return Backward(program), residuals
+
+    def tree_flatten(self) -> tuple[tuple[list[Any]], "Backward"]:
+        static, residuals = self.parts
+        return (residuals,), static
+
+    @classmethod
+    def tree_unflatten(cls, static: "Backward", children: tuple[list[Any]]) -> "Pull":
+        return cls(static, *children)
 
 
 def forward_jaxpr(
@@ -154,7 +199,7 @@ def _compiled_forward(body, active, params, tangents):
     del tangents  # part of the cache's key: a tape asks whether it records tangents
 
     def forward(*values):
-        outs, program, residuals = record_call(partial(body, **dict(params)), values, active)
+        outs, program, residuals = record_call(partial(body, **dict(params)), values, active, lambda *_: values)
         return outs, Partial(Backward(program), residuals)
 
     return jax.jit(forward)

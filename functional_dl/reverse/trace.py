@@ -17,11 +17,11 @@ Why public names alone are enough: `jax.core.Trace` and `Tracer` are subclassed,
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 from jax.core import Trace, Tracer
@@ -34,8 +34,11 @@ from functional_dl.aliases import Array, PyTree
 from functional_dl.jaxprs import MARKED, bind, called, equations, interpret, open_jaxpr
 from functional_dl.reverse.layout import layout_of, note_types
 from functional_dl.reverse.program import Call, Equation, Program, Residual
+from functional_dl.reverse.residuals import Origin, thrifty
 from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, rule_of
 from functional_dl.reverse.values import as_array, is_differentiable, is_reference
+
+AtHand: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Iterable[Any]]
 
 # A source line is the user's: frames of this folder are passed over, as JAX passes over its own.
 register_exclusion(str(Path(__file__).parent))
@@ -49,6 +52,15 @@ def is_zero_marker(ct: Array) -> bool:
 def implementation(primitive: Primitive) -> Callable[..., Any]:
     """The program of other primitives by which JAX defines this one."""
     return primitive.impl
+
+
+def saves(policy: Callable[..., Any] | None, eqn: Any, operands: Sequence[Any]) -> bool:
+    """Whether a checkpoint's policy saves what an equation computes; without a policy anything may be saved.
+
+    A policy answers True or False, or with an object that says where to keep the value: here, on the device.
+    """
+    answer = policy is None or policy(eqn.primitive, *[jax.typeof(x) for x in operands], **eqn.params)
+    return answer if isinstance(answer, bool) else type(answer).__name__ != "RecomputeType"
 
 
 def writes_to(jaxpr: Any) -> set[int]:
@@ -230,8 +242,9 @@ class Tape:
     tangents: bool
     trace: RecordTrace
 
-    def __init__(self, parent_trace: Any, sources: bool = False) -> None:
+    def __init__(self, parent_trace: Any, sources: bool = False, origins: bool = False) -> None:
         self.equations: list = []
+        self.constants: list | None = [] if origins else None  # (primitive, params, values, outs) of the others
         self.slots = 0
         self.sources = sources
         self.tangents = _tangents.get()
@@ -272,7 +285,10 @@ class Tape:
                 f"({summarize(current_source())}); read it before, and pass its value."
             )
         try:
-            outs = bind(primitive, values, params)
+            if rule is not None and rule.value is not None:
+                outs = [rule.value(*values, **params)]
+            else:
+                outs = bind(primitive, values, params)
         except NotImplementedError as error:
             if not active or rule is not None or is_constant(primitive):
                 raise
@@ -308,9 +324,13 @@ class Tape:
     ) -> tuple[list[Any], list[Any]]:
         """Records outs = primitive(*values) if an operand has a slot and an output a tangent space."""
         if is_constant(primitive) or all(s is None for s in slots):
+            if self.constants is not None:
+                self.constants.append((primitive, params, values, outs))
             return outs, [None] * len(outs)
         out_slots = self.new_slots(outs)
         if all(s is None for s in out_slots):
+            if self.constants is not None:
+                self.constants.append((primitive, params, values, outs))
             return outs, out_slots
         if rule is None:
             entry = PRIMITIVES.get(primitive)
@@ -382,6 +402,16 @@ class Tape:
         finally:
             self.tangents = before
 
+    def origins(self) -> dict[int, Origin]:
+        """How the values on the tape were computed, by their ids."""
+        recorded = [(e.primitive, e.params, e.operands, e.results) for e in self.equations if type(e) is Equation]
+        every = [*recorded, *(self.constants or [])]
+        return {
+            id(out): Origin(primitive, params, operands, outs, i)
+            for primitive, params, operands, outs in every
+            for i, out in enumerate(outs)
+        }
+
     def close(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Program, list[Any]]:
         """Prunes what the outputs do not depend on; returns the static Program and its residuals.
 
@@ -446,28 +476,43 @@ def record(
 
 
 def record_jaxpr(
-    jaxpr: Any, values: Sequence[Any], active: Sequence[bool], apply: Any = None, consts: Sequence[Any] | None = None
+    jaxpr: Any,
+    values: Sequence[Any],
+    active: Sequence[bool],
+    apply: Any = None,
+    consts: Sequence[Any] | None = None,
+    at_hand: AtHand | None = None,
 ) -> tuple[list[Array], Program, list[Array]]:
     """As `record`, for a jaxpr, whose outputs are all differentiated: outputs' values, Program, residuals.
 
     Args:
       apply: what to do with an equation, `apply(tape, eqn, values, slots)`; Tape.apply by default.
       consts: the jaxpr's constants, where they are not its own.
+      at_hand: see `record_call`.
     """
 
     def body(tape, values, slots):
         return tape.replay(jaxpr, values, slots, apply and functools.partial(apply, tape), consts=consts)
 
-    return record_call(body, values, active)
+    return record_call(body, values, active, at_hand)
 
 
-def record_call(body: Callable[..., Any], values: Sequence[Any], active: Sequence[bool]) -> tuple[Any, ...]:
-    """As `record`, for a function that writes to the tape itself: body(tape, values, slots) -> (values, slots)."""
+def record_call(
+    body: Callable[..., Any], values: Sequence[Any], active: Sequence[bool], at_hand: AtHand | None = None
+) -> tuple[Any, ...]:
+    """As `record`, for a function that writes to the tape itself: body(tape, values, slots) -> (values, slots).
+
+    Args:
+      at_hand: where residuals are written to memory, (outs, residuals) -> those values that exist anyway.  Then of
+        the others no more are kept than needed: see reverse.residuals.
+    """
     with take_current_trace() as parent, set_current_trace(parent):
-        tape = Tape(parent)
+        tape = Tape(parent, origins=at_hand is not None)
         slots = tape.slots_of(values, active)
         outs, out_slots = body(tape, list(values), slots)
         program, residuals = tape.close(slots, out_slots)
+        if at_hand is not None:
+            program, residuals = thrifty(program, residuals, tape.origins(), at_hand(outs, residuals))
         tape.trace.invalidate()
     return outs, program, residuals
 

@@ -110,6 +110,21 @@ def test_memory_does_not_grow_with_the_length():
     assert temporary(few, 400) <= 0.1 * temporary(lax.scan, 400)
 
 
+def test_memory_is_one_state_a_slot():
+    """Beside the stack, a few states: no copy of it, on the way forward or back."""
+    size = 500
+
+    def loss(slots, weight, x):
+        scan = functools.partial(reverse.checkpointed_scan, slots=slots)
+        return jnp.sum(scan(lambda c, _: (jnp.sin(weight * c), None), x, None, 100)[0])
+
+    for slots in (4, 16, 64):
+        gradient = jax.jit(reverse.value_and_grad(functools.partial(loss, slots), (0, 1)))
+        compiled = gradient.lower(jnp.zeros(size), jnp.zeros(size)).compile()
+        states = compiled.memory_analysis().temp_size_in_bytes / (8 * size)
+        assert states <= 1.02 * slots + 6, (slots, states)
+
+
 def test_length_zero_is_scan():
     carry, ys = reverse.checkpointed_scan(lambda c, x: (c + x, c), 1.0, jnp.zeros(0), slots=2)
     assert carry == 1.0

@@ -63,8 +63,8 @@ def add_jaxvals_vjp(ct, out, x, y, **_):
     latex=("<0> - <1>", "<c>", "-<c>"),
 )
 def sub_vjp(ct, out, x, y, **_):
-    """z = x - y,  dz = dx - dy  =>  x_bar = z_bar,  y_bar = -z_bar."""
-    return lambda: unbroadcast(ct, x), lambda: unbroadcast(lax.neg(ct), y)
+    """z = x - y,  dz = dx - dy  =>  x_bar = z_bar,  y_bar = -z_bar (the sum over a repeated y, then the sign)."""
+    return lambda: unbroadcast(ct, x), lambda: lax.neg(unbroadcast(ct, y))
 
 
 @vjp_rule(neg_p, Probe(lax.neg, dtypes=ALL, elementwise=True, exact=lambda mp, x: -x), reads="", latex=("-<x>", "-<c>"))
@@ -99,15 +99,23 @@ def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
     Probe(lax.div, shapes=((3,), (3,)), low=0.5, dtypes=ALL, elementwise=True, exact=lambda mp, x, y: x / y),
     Probe(lambda x, y: lax.div(x, lax.reduce_sum(y, (0,))), shapes=((2, 3), (2,)), low=0.5, dtypes=ALL),
     Probe(lax.div, shapes=((2, 1), (2, 3)), low=0.5, dtypes=ALL),
-    reads=("y", "out y"),
+    Probe(lax.div, shapes=((2, 3), (2, 1)), low=0.5, dtypes=ALL),
+    reads=("y", "out x y"),
     latex=(r"<0> / <1>", r"<c> / <1>", r"-<c> \odot <y> / <1>"),
 )
 def div_vjp(ct, out, x, y, **_):
-    """z = x / y,  dz = dx / y - (x / y) dy / y  =>  x_bar = z_bar / y,  y_bar = -z z_bar / y."""
-    return (
-        lambda: unbroadcast(lax.div(ct, y), x),
-        lambda: unbroadcast(lax.neg(lax.mul(out, lax.div(ct, y))), y),
-    )
+    """z = x / y,  dz = dx / y - (x / y) dy / y  =>  x_bar = z_bar / y,  y_bar = -z z_bar / y.
+
+    Where y is repeated, as in a softmax or a norm, the repeated entries share one divisor, and the sum is divided:
+    y_bar = -(sum of x z_bar) / y^2.  It reads x, which is kept for its own derivative in these, and not z.
+    """
+
+    def y_bar():
+        if y.shape == ct.shape:
+            return lax.neg(lax.mul(out, lax.div(ct, y)))
+        return lax.neg(lax.div(lax.div(unbroadcast(lax.mul(ct, x), y), y), y))
+
+    return lambda: unbroadcast(lax.div(ct, y), x), y_bar
 
 
 @vjp_rule(

@@ -28,7 +28,7 @@ from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, is_zero_marker
+from functional_dl.reverse.trace import active_outputs, is_zero_marker, saves
 from functional_dl.reverse.values import as_array, instantiate
 
 
@@ -217,7 +217,7 @@ def checkpoint_forward(
         if inner is not None:
             return tape.replay(inner, operands, unslotted, keep)
         outs, out_slots = tape.apply(eqn.primitive, operands, unslotted, eqn.params)
-        if policy is not None and _saves(policy, eqn, operands):
+        if policy is not None and saves(policy, eqn, operands):
             saved.extend(outs)
         return outs, out_slots
 
@@ -226,12 +226,6 @@ def checkpoint_forward(
     pull_back = functools.partial(_recompute_and_pull_back, jaxpr, active, prevent_cse, policy)
     out_slots = [tape.new_slot() if a else None for a in active_outputs(jaxpr, active)]
     return tape.call(remat_p, pull_back, (list(values), saved), slots, outs, out_slots)
-
-
-def _saves(policy, eqn, operands) -> bool:
-    """A policy answers True or False, or with an object that says where to keep the value: here, on the device."""
-    answer = policy(eqn.primitive, *[jax.typeof(x) for x in operands], **eqn.params)
-    return answer if isinstance(answer, bool) else type(answer).__name__ != "RecomputeType"
 
 
 def _twice(x):
@@ -255,7 +249,7 @@ def _recompute_and_pull_back(jaxpr, active, prevent_cse, policy, residuals, cts)
         inner = called(eqn.primitive, eqn.params, PLAIN)
         if inner is not None:
             return tape.replay(inner, operands, slots, functools.partial(recompute, tape))
-        if policy is not None and _saves(policy, eqn, operands):
+        if policy is not None and saves(policy, eqn, operands):
             return tape.apply_saved(eqn.primitive, operands, slots, eqn.params, kept)
         return tape.apply(eqn.primitive, operands, slots, eqn.params)
 

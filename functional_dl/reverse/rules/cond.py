@@ -94,7 +94,7 @@ class _Branch:
 
     def __init__(self, jaxpr: Any, active: Any, operands: Any) -> None:
         def forward(*args):
-            outs, self.program, residuals = record_jaxpr(jaxpr, args, active)
+            outs, self.program, residuals = record_jaxpr(jaxpr, args, active, at_hand=lambda *_: args)
             positions = {id(arg): i for i, arg in enumerate(args)}
             self.operands = [positions.get(id(r)) for r in residuals]  # None: a value of the branch's own
             return outs, [r for r, i in zip(residuals, self.operands) if i is None]

@@ -153,7 +153,9 @@ def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_el
     """z_{b m n} = sum_k x_{b m k} y_{b k n},  with b batch, k contracted, m and n free axes
     =>  x_bar_{b m k} = sum_n z_bar_{b m n} y_{b k n},   y_bar_{b k n} = sum_m x_{b m k} z_bar_{b m n}.
 
-    For matrices: X_bar = Z_bar Y^T and Y_bar = X^T Z_bar.
+    For matrices: X_bar = Z_bar Y^T and Y_bar = X^T Z_bar = (Z_bar^T X)^T.  A compiler copies the factor that is
+    transposed, so of the two forms of Y_bar that one is taken which transposes the smaller factor.  A Z_bar that
+    nothing else reads, X being a constant, can be made in transposed order at once: then it is the second form.
     """
     (x_contract, y_contract), (x_batch, y_batch) = dimension_numbers
     x_free = [i for i in range(x.ndim) if i not in x_contract and i not in x_batch]
@@ -175,7 +177,10 @@ def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_el
         bar = bar if order == list(range(like.ndim)) else lax.transpose(bar, order)
         return bar if bar.dtype == like.dtype else lax.convert_element_type(bar, like.dtype)
 
+    read = []  # what has read ct before
+
     def x_bar():
+        read.append("x_bar")
         # the result's axes: b, m, and k in the order of y's own axes
         k = [x_contract[i] for i in np.argsort(y_contract)]
         dimensions = ((ct_n, y_free), (ct_batch, y_batch))
@@ -184,6 +189,9 @@ def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_el
     def y_bar():
         # the result's axes: b, k in the order of x's own axes, and n
         k = [y_contract[i] for i in np.argsort(x_contract)]
+        if ct.size < x.size or not read:
+            dimensions = ((ct_m, x_free), (ct_batch, x_batch))
+            return contract(ct, x, dimensions, [*y_batch, *y_free, *k], y, precision)
         dimensions = ((x_free, ct_m), (x_batch, ct_batch))
         return contract(x, ct, dimensions, [*y_batch, *k, *y_free], y, precision)
 

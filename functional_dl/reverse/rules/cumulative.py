@@ -1,16 +1,22 @@
 """Running sums, products, extrema and log-sum-exps along an axis, from either end.
 
 Stated for the direction 0, 1, ..., n - 1; `reverse` mirrors the axis.
+
+XLA computes these primitives as reductions over windows: entry j of a block is reduced from all that come before it in
+the block.  For sums and extrema that costs no more time than a tree of pairs, and less memory.  A product or a
+log-sum-exp has its value from the tree, of 2 n nodes (`_by_tree`).
 """
 
+import functools
 from typing import Any
 
+import jax
 from jax import lax
 from jax.extend.core.primitives import cumlogsumexp_p, cummax_p, cummin_p, cumprod_p, cumsum_p
 
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import number
+from functional_dl.reverse.rules.algebra import number, zeros_like
 from functional_dl.reverse.sweep import call_rule
 
 ALL = FLOATS + COMPLEX
@@ -38,6 +44,31 @@ def _accumulate_back(ct, factor, axis, reverse):
         return lax.mul(outer[0], inner[0]), lax.add(outer[1], lax.mul(outer[0], inner[1]))
 
     return lax.associative_scan(compose, (factor, ct), axis=axis, reverse=not reverse)[1]
+
+
+def _by_tree(pairwise):
+    """The fold of pairwise(l, r) as a tree: the value of a rule.  Compiled, so that it is traced once for a shape."""
+
+    @functools.partial(jax.jit, static_argnames=("axis", "reverse"))
+    def value(x, *, axis, reverse):
+        return lax.associative_scan(pairwise, x, axis=axis, reverse=reverse)
+
+    return value
+
+
+@jax.custom_jvp
+def _log_of_sum(a, b):
+    """log(exp a + exp b) = max(a, b) + log(1 + exp(-|a - b|)); equal infinities have the difference 0."""
+    difference = lax.select(lax.eq(a, b), zeros_like(a), lax.sub(a, b))
+    return lax.add(lax.max(a, b), lax.log1p(lax.exp(lax.neg(lax.abs(difference)))))
+
+
+@_log_of_sum.defjvp
+def _log_of_sum_jvp(primals, tangents):
+    """y = log(exp a + exp b)  =>  dy = exp(a - y) da + exp(b - y) db: smooth, though max and |.| have kinks."""
+    y = _log_of_sum(*primals)
+    terms = [lax.mul(_exp_of_difference(x, y), x_dot) for x, x_dot in zip(primals, tangents)]
+    return y, lax.add(*terms)
 
 
 def _probes(fun, dtypes=FLOATS, **options):
@@ -77,6 +108,7 @@ def cumsum_vjp(ct, out, x, *, axis, reverse):
         lambda t: f"\\textstyle\\prod{_along(t)} <x>_s",
         lambda t: f"\\textstyle\\sum{_against(t)} <c>_s \\prod_{{r \\ne t}} <x>_r",
     ),
+    value=_by_tree(lax.mul),
 )
 def cumprod_vjp(ct, out, x, *, axis, reverse):
     """y_j = prod_{i <= j} x_i = y_{j-1} x_j  =>  with s_j the whole cotangent of y_j,
@@ -98,6 +130,7 @@ def cumprod_vjp(ct, out, x, *, axis, reverse):
         lambda t: f"\\ln \\textstyle\\sum{_along(t)} e^{{<x>_s}}",
         lambda t: f"\\textstyle\\sum{_against(t)} <c>_s\\, e^{{<x>_t - <y>_s}}",
     ),
+    value=_by_tree(_log_of_sum),
 )
 def cumlogsumexp_vjp(ct, out, x, *, axis, reverse):
     """y_j = log sum_{i <= j} exp x_i = log(exp y_{j-1} + exp x_j)  =>  with s_j the whole cotangent of y_j,
@@ -113,8 +146,7 @@ def cumlogsumexp_vjp(ct, out, x, *, axis, reverse):
 
 def _exp_of_difference(a, b):
     """exp(a - b) for a <= b, and 1 where both are the same infinity."""
-    zero = lax.full(a.shape, 0, a.dtype)
-    return lax.exp(lax.select(lax.eq(a, b), zero, lax.sub(a, b)))
+    return lax.exp(lax.select(lax.eq(a, b), zeros_like(a), lax.sub(a, b)))
 
 
 def _record_tree(pairwise, tape, values, slots, axis, reverse):

@@ -27,11 +27,12 @@ from functional_dl.aliases import Array
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Latex, Terms, bar
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
-from functional_dl.reverse.rules.algebra import is_complex, times
+from functional_dl.reverse.rules.algebra import is_complex
 from functional_dl.reverse.rules.matrices import (
     LAPACK,
     REAL,
     conj,
+    half_tril,
     hermitian,
     inverse_order,
     matmul,
@@ -57,11 +58,6 @@ def _definite(x):
     return _dominant(matmul(x, hermitian(x)), 1.0)
 
 
-def _half(a):
-    """The lower triangle with its diagonal halved: Phi.  For Hermitian A, Phi(A) + Phi(A)^H = A."""
-    return lax.sub(tril(a), times(0.5, on_diagonal(a)))
-
-
 @vjp_rule(
     cholesky_p,
     Probe(lambda x: linalg.cholesky(_definite(x)), shapes=((3, 3),), dtypes=LAPACK),
@@ -85,10 +81,10 @@ def cholesky_vjp(ct, l, a, **_):
     has one cotangent, whichever is taken here: (G + G^H) / 2.
     """
     l = tril(l)
-    p = _half(matmul(transpose(l), ct))
+    p = half_tril(matmul(transpose(l), ct))
     g = linalg.triangular_solve(l, p, left_side=True, lower=True, transpose_a=True)
     g = linalg.triangular_solve(l, g, left_side=False, lower=True, conjugate_a=is_complex(l))
-    return (real_diagonal(_half(lax.add(g, hermitian(g)))) if _LOWER_TRIANGLE else g,)
+    return (real_diagonal(half_tril(lax.add(g, hermitian(g)))) if _LOWER_TRIANGLE else g,)
 
 
 def _solve_probe(left, lower, transpose_a=False, conjugate_a=False, unit=False):

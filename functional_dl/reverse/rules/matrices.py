@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from functional_dl.aliases import Array
-from functional_dl.reverse.rules.algebra import is_complex, zeros_like
+from functional_dl.reverse.rules.algebra import is_complex, times, zeros_like
 
 REAL = ("float64", "float32")  # what LAPACK has: no half precision
 LAPACK = (*REAL, "complex128", "complex64")
@@ -43,26 +43,41 @@ def real(a: Any) -> Any:
     return lax.real(a) if is_complex(a) else a
 
 
-def _positions(a):
-    return lax.broadcasted_iota(np.int32, a.shape, a.ndim - 2), lax.broadcasted_iota(np.int32, a.shape, a.ndim - 1)
+def _positions(a, k=0):
+    """Each entry's row, and its column counted from the k-th diagonal on: equal on that diagonal.
+
+    A k other than 0 is subtracted from a vector of columns, not from the matrix of them.
+    """
+    row = lax.broadcasted_iota(np.int32, a.shape, a.ndim - 2)
+    if not k:
+        return row, lax.broadcasted_iota(np.int32, a.shape, a.ndim - 1)
+    column = lax.sub(lax.iota(np.int32, a.shape[-1]), np.int32(k))
+    return row, lax.broadcast_in_dim(column, a.shape, (a.ndim - 1,))
 
 
 def tril(a: Array, k: int = 0) -> Array:
     """Entries on and below the k-th diagonal, 0 elsewhere."""
-    row, column = _positions(a)
-    return lax.select(lax.le(lax.sub(column, row), np.int32(k)), a, zeros_like(a))
+    row, column = _positions(a, k)
+    return lax.select(lax.ge(row, column), a, zeros_like(a))
 
 
 def triu(a: Array, k: int = 0) -> Any:
     """Entries on and above the k-th diagonal, 0 elsewhere."""
-    row, column = _positions(a)
-    return lax.select(lax.ge(lax.sub(column, row), np.int32(k)), a, zeros_like(a))
+    row, column = _positions(a, k)
+    return lax.select(lax.le(row, column), a, zeros_like(a))
 
 
 def on_diagonal(a: Array) -> Array:
     """The entries of the diagonal in their place, 0 elsewhere."""
     row, column = _positions(a)
     return lax.select(lax.eq(row, column), a, zeros_like(a))
+
+
+def half_tril(a: Array) -> Array:
+    """Phi: the lower triangle with its diagonal halved.  For Hermitian A, Phi(A) + Phi(A)^H = A."""
+    row, column = _positions(a)
+    halved = lax.select(lax.eq(row, column), times(0.5, a), a)
+    return lax.select(lax.ge(row, column), halved, zeros_like(a))
 
 
 def diagonal(a: Array) -> Any:

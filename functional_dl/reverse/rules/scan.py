@@ -172,7 +172,8 @@ def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layou
     outs = [*carry, *ys]
     avals = [jax.typeof(v) for v in values]
     pull_back = functools.partial(_scan_pull_back, step, active, avals, parts, (length, reverse, unroll))
-    residuals = (step.fixed, [xs[i] if i in step.scanned else None for i in range(len(xs))], kept)
+    stacks = [xs[i] if i in step.scanned else None for i in range(len(xs))]
+    residuals = (step.fixed, stacks, [ys[i] for i in step.returned], [carry[i] for i in step.after], kept)
     out_slots = [tape.new_slot() if slot is not None else None for slot in step.program.outputs]
     return tape.call(scan_p, pull_back, residuals, slots, outs, out_slots)
 
@@ -209,7 +210,11 @@ def _active(jaxpr, slots, parts, num_known):
 
 
 class _Step:
-    """One step, run forward, and where its residuals are: fixed, in x_t, or kept from step to step."""
+    """One step, run forward, and where its residuals are.
+
+    A residual is fixed, or in x_t; or it is a y_t, which the scan returns; or it is a state after the step, which is
+    the state before the next one, where that is kept; all others are kept from step to step.
+    """
 
     def __init__(
         self, jaxpr: Any, known: list[Any], equations: list[Any], consts: list[Any], active: list[bool]
@@ -228,29 +233,49 @@ class _Step:
             own_slots = [s for part in own for s in slots[part]]
             return tape.replay(self.jaxpr, own_values, own_slots, known=known, only=self.equations)
 
-        outs, self.program, residuals = record_call(run, [*self.consts, *carry, *xs], self.active)
+        num_carry = len(carry)
+
+        def at_hand(outs, residuals):
+            read = {id(r) for r in residuals}
+            after = [y for x, y in zip(carry, outs) if id(x) in read]
+            return [*self.consts, *xs, *after, *outs[num_carry:]]
+
+        outs, self.program, residuals = record_call(run, [*self.consts, *carry, *xs], self.active, at_hand)
         fixed_ids = {id(c) for c in self.consts}
         x_positions = {id(x): i for i, x in enumerate(xs)}
-        self.fixed, self.places, kept = [], [], []
+        y_positions = {id(y): i for i, y in enumerate(outs[num_carry:])}
+        read = {id(r) for r in residuals}
+        after = {id(y): i for i, (x, y) in enumerate(zip(carry, outs)) if id(x) in read}
+        before = {id(x) for x in carry}  # a state that the step passes on is one before it
+        self.fixed, self.returned, self.after, self.places, kept = [], [], [], [], []
         for r in residuals:
             if id(r) in fixed_ids or not isinstance(r, Tracer):
                 self.places.append(("fixed", len(self.fixed)))
                 self.fixed.append(r)
             elif id(r) in x_positions:
                 self.places.append(("scanned", x_positions[id(r)]))
+            elif id(r) in y_positions:
+                self.places.append(("returned", len(self.returned)))
+                self.returned.append(y_positions[id(r)])
+            elif id(r) in after and id(r) not in before:
+                self.places.append(("after", len(self.after)))
+                self.after.append(after[id(r)])
             else:
                 self.places.append(("kept", len(kept)))
                 kept.append(r)
         self.scanned = {i for kind, i in self.places if kind == "scanned"}
-        return outs[: len(carry)], (outs[len(carry) :], kept)
+        place_of = {id(r): place for r, place in zip(residuals, self.places)}
+        self.before = [place_of[id(carry[i])] for i in self.after]
+        return outs[:num_carry], (outs[num_carry:], kept)
 
-    def pull(self, fixed: list[Any], xs: list[Any], kept: list[Array], cts: list[Any]) -> list[Any]:
-        source = {"fixed": fixed, "scanned": xs, "kept": kept}
-        return sweep.backward(self.program, [source[kind][i] for kind, i in self.places], cts)
+    def pull(self, parts: dict[str, list[Any]], cts: list[Any]) -> tuple[list[Any], list[Array]]:
+        """The cotangents, and the states before the step where these are the ones after the step before."""
+        bars = sweep.backward(self.program, [parts[kind][i] for kind, i in self.places], cts)
+        return bars, [parts[kind][i] for kind, i in self.before]
 
 
 def _scan_pull_back(step, active, avals, parts, options, residuals, cts):
-    fixed, xs, kept = residuals
+    fixed, xs, returned, after, kept = residuals
     length, reverse, unroll = options
     consts, carry, scanned = parts
     positions = range(len(avals))
@@ -262,23 +287,25 @@ def _scan_pull_back(step, active, avals, parts, options, residuals, cts):
     consts_bar = [zeros_of(avals[i]) for i in want_consts]
 
     def backward_step(state, step_inputs):
-        consts_bar, carry_bar = state
-        xs_t, kept_t, ys_bar = step_inputs
+        consts_bar, carry_bar, after = state
+        xs_t, returned_t, kept_t, ys_bar = step_inputs
         by_position = dict(zip(want_carry, carry_bar))
         step_cts = [by_position.get(i) for i in positions[carry]]
-        bars = step.pull(fixed, xs_t, kept_t, [*step_cts, *ys_bar])
+        parts = {"fixed": fixed, "scanned": xs_t, "returned": returned_t, "after": after, "kept": kept_t}
+        bars, before = step.pull(parts, [*step_cts, *ys_bar])
         consts_bar = [
             total if bars[i] is None else add_jaxvals_p.bind(total, bars[i])
             for total, i in zip(consts_bar, want_consts)
         ]
         carry_bar = [instantiate(bars[i], avals[i]) for i in want_carry]
+        # avals of x are of all steps: drop the leading axis
         xs_bar = [zeros_of(row_type(avals[i])) if bars[i] is None else bars[i] for i in want_xs]
-        return (consts_bar, carry_bar), xs_bar
+        return (consts_bar, carry_bar, before), xs_bar
 
-    (consts_bar, carry_bar), xs_bar = lax.scan(
+    (consts_bar, carry_bar, _), xs_bar = lax.scan(
         backward_step,
-        (consts_bar, carry_bar),
-        (xs, kept, cts[num_carry:]),
+        (consts_bar, carry_bar, after),
+        (xs, returned, kept, cts[num_carry:]),
         length=length,
         reverse=not reverse,
         unroll=unroll,
