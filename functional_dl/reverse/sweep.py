@@ -82,25 +82,26 @@ def call_rule(
     check_registration(primitive, probes)
 
     def register(forward):
-        def vjp(ct, out, *primals, **params):
-            active = [is_differentiable(jax.typeof(x)) for x in primals]
-            _, program, residuals = record_call(partial(forward, **params), primals, active)
-            return tuple(backward(program, residuals, ct if primitive.multiple_results else [ct]))
-
-        derivation = derivation_of(primitive, forward)
-        PRIMITIVES[primitive] = Rule(
-            primitive,
-            vjp,
-            probes,
-            forward=forward,
-            derivation=derivation,
-            latex=as_latex(latex),
-            stateful=stateful,
-            takes_references=takes_references,
+        PRIMITIVES[primitive] = recorded_rule(
+            primitive, forward, probes, as_latex(latex), stateful=stateful, takes_references=takes_references
         )
         return forward
 
     return register
+
+
+def recorded_rule(
+    primitive: Primitive, forward: Any, probes: tuple[Probe, ...] = (), latex: Latex | None = None, **flags: bool
+) -> Rule:
+    """The rule of a primitive that records into the caller's tape; see call_rule."""
+
+    def vjp(ct, out, *primals, **params):
+        active = [is_differentiable(jax.typeof(x)) for x in primals]
+        _, program, residuals = record_call(partial(forward, **params), primals, active)
+        return tuple(backward(program, residuals, ct if primitive.multiple_results else [ct]))
+
+    derivation = derivation_of(primitive, forward)
+    return Rule(primitive, vjp, probes, forward=forward, derivation=derivation, latex=latex, **flags)
 
 
 SMALL = 8  # equations: a program no larger than this joins the caller's, rather than being compiled for itself

@@ -457,13 +457,19 @@ def record_call(body: Callable[..., Any], values: Sequence[Any], active: Sequenc
     return outs, program, residuals
 
 
+def place_of_user() -> str:
+    """The place in the user's program that is being recorded: "file:line:column (function)"."""
+    return summarize(current_source())
+
+
 def no_rule_message(primitive: Primitive) -> str:
     """What a user is told who differentiates through a primitive without a rule."""
     entry = PRIMITIVES.get(primitive)
-    where = summarize(current_source())
+    where = place_of_user()
     if isinstance(entry, Unsupported):
         return f"Differentiation rule for '{primitive}' not implemented ({where}): {entry.reason}"
     return (
         f"Differentiation rule for '{primitive}' not implemented ({where}). State one with "
-        f"@functional_dl.reverse.vjp_rule({primitive}_p, Probe(...)), or wrap the function in jax.custom_vjp."
+        f"@functional_dl.reverse.vjp_rule({primitive}_p, Probe(...)), register one with jax.interpreters.ad.defjvp, or "
+        "wrap the function in jax.custom_vjp."
     )
