@@ -2,7 +2,7 @@
 
 An owner registers (x, x_dot) -> (y, y_dot), and for a primitive that is linear in some operands its transpose, with
 `jax.interpreters.ad`.  That is the user's own rule, as a custom_jvp is, and honoured as such.  A registration of JAX's
-own is none: what JAX defines has its rule in the table, or no rule.  This file is the only one that reads registrations.
+own is none: what JAX defines has its rule in the table, or no rule.  No other file reads registrations.
 
 The rules of some libraries' primitives are written out in `libraries`, and come first.
 """

@@ -143,9 +143,7 @@ def _select_pull_back(primitive, chosen, cts):
 
 
 @_rule_for("equinox", "maybe_set")
-def maybe_set_forward(
-    primitive: Primitive, tape: Any, values: Any, slots: Any, **params: Any
-) -> Any:
+def maybe_set_forward(primitive: Primitive, tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """y = b with x at the places i where p holds, each place written once and not read before, by promise  =>
 
     b_bar = y_bar (what stands at i belonged to nobody, so it need not be cleared),   x_bar = y_bar_i where p holds.

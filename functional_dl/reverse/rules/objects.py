@@ -277,6 +277,7 @@ KINDS = {
     "_RootLinearMap": root_map_forward,
 }
 
+
 def _object(fun, derivative):
     """fun with two passes of its own, as one of these objects."""
     before = jax.config.jax_custom_vjp3
