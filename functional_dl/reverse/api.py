@@ -28,7 +28,7 @@ from jax.tree_util import (
 from functional_dl.aliases import PyTree
 from functional_dl.reverse import sweep
 from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
-from functional_dl.reverse.values import is_differentiable
+from functional_dl.reverse.values import is_differentiable, is_users_type
 
 P = ParamSpec("P")  # the arguments of a differentiated function
 T = TypeVar("T")  # its value
@@ -415,7 +415,10 @@ def _check_scalar(x) -> None:
 
 
 def _check_input_dtype(name, x, holomorphic, allow_int) -> None:
-    dtype = jax.typeof(_check_value(x)).dtype
+    aval = jax.typeof(_check_value(x))
+    if is_users_type(aval):
+        return
+    dtype = aval.dtype
     if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(f"{name} with holomorphic=True requires inputs with complex dtype, but got {dtype.name}.")
     if (

@@ -7,7 +7,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.tree_util import tree_flatten, tree_unflatten
 
-from functional_dl.reverse.values import instantiate
+from functional_dl.reverse.values import as_array, instantiate
 
 
 class Equation:
@@ -46,6 +46,7 @@ class Equation:
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
         """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
+        cts = [as_array(ct) for ct in cts]
         if self.rule.primitive.multiple_results:
             cts = [instantiate(ct, out) for ct, out in zip(cts, self.results)]
             return self.rule.formula(cts, self.results, *self.operands, **self.params)
@@ -67,7 +68,7 @@ class Equation:
 class Call:
     """An equation that was recorded together with its own pullback: cts -> pull_back(residuals, cts)."""
 
-    __slots__ = ("inputs", "outputs", "params", "primitive", "pull_back", "residuals", "source")
+    __slots__ = ("inputs", "numbers", "outputs", "params", "primitive", "pull_back", "residuals", "source")
     inputs: list[Any]
     outputs: list[Any]
     params: dict[str, Any]
@@ -75,6 +76,7 @@ class Call:
     pull_back: Any
     residuals: Any
     source: Any
+    numbers: bool  # the pullback is a user's, and is given Python's numbers as they are
 
     def __init__(
         self,
@@ -85,7 +87,9 @@ class Call:
         outputs: list[Any],
         params: dict[str, Any] | None = None,
         source: Any = None,
+        numbers: bool = False,
     ) -> None:
+        self.numbers = numbers
         self.primitive = primitive
         self.pull_back = pull_back
         self.residuals = residuals
@@ -95,10 +99,11 @@ class Call:
         self.source = source
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
-        return self.pull_back(self.residuals, cts)
+        return self.pull_back(self.residuals, cts if self.numbers else [as_array(ct) for ct in cts])
 
     def _with(self, residuals) -> "Call":
-        return Call(self.primitive, self.pull_back, residuals, self.inputs, self.outputs, self.params, self.source)
+        parts = (self.inputs, self.outputs, self.params, self.source, self.numbers)
+        return Call(self.primitive, self.pull_back, residuals, *parts)
 
     def flatten(self, keep: Callable[..., Any]) -> "Call":
         leaves, treedef = tree_flatten(self.residuals)

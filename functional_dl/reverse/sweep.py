@@ -15,7 +15,6 @@ from typing import Any
 import jax
 from jax.core import Tracer
 from jax.extend.core import Primitive
-from jax.extend.core.primitives import add_jaxvals_p
 from jax.tree_util import Partial
 
 from functional_dl.aliases import Array
@@ -24,7 +23,7 @@ from functional_dl.reverse.latex import Latex, Text, as_latex
 from functional_dl.reverse.program import Program
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
 from functional_dl.reverse.trace import record, record_call, record_jaxpr
-from functional_dl.reverse.values import is_differentiable
+from functional_dl.reverse.values import add, is_differentiable
 
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
@@ -47,7 +46,7 @@ def accumulate(totals: dict[Any, Any], slot: int | None, ct: Any) -> None:
     if slot is None or ct is None:
         return
     before = totals.get(slot)
-    totals[slot] = ct if before is None else add_jaxvals_p.bind(before, ct)
+    totals[slot] = ct if before is None else add(before, ct)
 
 
 def forward(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[bool]) -> tuple[Any, ...]:
@@ -110,9 +109,12 @@ SMALL = 8  # equations: a program no larger than this joins the caller's, rather
 def call_jaxpr(
     tape: Any, primitive: Primitive, jaxpr: Any, values: Sequence[Any], slots: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Records a call of a program: its equations one by one where it is small or works on a reference of the caller's,
-    else compiled as a unit."""
+    """Records a call of a program: its equations one by one where it is small or works on a reference or on other
+    objects of the caller's, else compiled as a unit."""
     small = len(equations(jaxpr)) <= (SMALL if is_traced(values) else 1)
+    small = small or not all(
+        hasattr(jax.typeof(v), "dtype") for v in values
+    )  # objects that no compiled program returns
     if small or any(id(v) in tape.contents for v in [*values, *open_jaxpr(jaxpr)[1]]):
         return tape.replay(jaxpr, values, slots)
     return compiled_call(tape, primitive, _replay, values, slots, jaxpr=jaxpr)

@@ -319,12 +319,13 @@ class Tape:
         outs: list[Array],
         out_slots: list[Any],
         params: Any = None,
+        numbers: bool = False,
     ) -> tuple[list[Any], list[Any]]:
         """Records outs = primitive(...) with its own pullback; see Call."""
         source = self.place()
         if self.tangents:
             pull_back = functools.partial(_pull_tangents, pull_back)
-        self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source))
+        self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source, numbers))
         return outs, out_slots
 
     def replay(

@@ -29,7 +29,7 @@ from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_outputs, is_zero_marker
-from functional_dl.reverse.values import as_array, instantiate
+from functional_dl.reverse.values import instantiate
 
 
 @call_rule(
@@ -173,7 +173,7 @@ def custom_vjp_forward(
     out_slots = tape.new_slots(outs)
     avals = tuple(jax.typeof(y) for y in outs)
     pull_back = functools.partial(_custom_pull_back, bwd, avals, symbolic_zeros)
-    return tape.call(custom_vjp_call_p, pull_back, residuals, slots, outs, out_slots)
+    return tape.call(custom_vjp_call_p, pull_back, residuals, slots, outs, out_slots, numbers=True)
 
 
 def _custom_pull_back(bwd, avals, symbolic_zeros, residuals, cts):
@@ -184,7 +184,7 @@ def _custom_pull_back(bwd, avals, symbolic_zeros, residuals, cts):
 
     answer = bwd.call_wrapped(*residuals, *[instantiated(ct, aval) for ct, aval in zip(cts, avals)])
     bars = answer[0] if _LOGS else answer
-    return [None if bar is None or is_zero_marker(bar) or _is_float0(bar) else as_array(bar) for bar in bars]
+    return [None if bar is None or is_zero_marker(bar) or _is_float0(bar) else bar for bar in bars]
 
 
 def _is_float0(x):

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
-from jax.extend.core.primitives import add_jaxvals_p
 from jax.tree_util import tree_leaves, tree_unflatten
 
 from functional_dl.jaxprs import primitive_named
@@ -20,9 +18,10 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import zeros_like
+from functional_dl.reverse.rules.foreign import Zero
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import is_zero_marker, place_of_user
-from functional_dl.reverse.values import as_array, instantiate, is_differentiable
+from functional_dl.reverse.values import add, instantiate, is_differentiable
 
 _LOGS = jax.__version_info__ >= (0, 11)  # a user's backward pass returns the cotangents, and a log beside them
 
@@ -222,7 +221,7 @@ class Place:
 
     def accum(self, ct: Any) -> None:
         if self.wanted and ct is not None and not is_zero_marker(ct):
-            self.total = ct if self.total is None else add_jaxvals_p.bind(self.total, ct)
+            self.total = ct if self.total is None else add(self.total, ct)
 
 
 def _linear_forward(tape, values, slots, prim):
@@ -251,13 +250,13 @@ def _passes_forward(tape, values, slots, prim):
     residuals, tree = jax.tree.flatten(residuals)
     pull_back = functools.partial(_passes_pull_back, prim, active, tree, tuple(jax.typeof(y) for y in outs))
     out_slots = [None if moves is False else slot for slot, moves in zip(tape.new_slots(outs), moving)]
-    return tape.call(object_p, pull_back, residuals, slots, outs, out_slots)
+    return tape.call(object_p, pull_back, residuals, slots, outs, out_slots, numbers=True)
 
 
 def _passes_pull_back(prim, active, tree, avals, residuals, cts):
-    symbolic = getattr(prim, "symbolic_zeros", False)  # of a custom_vjp: its backward pass sees which cotangents are 0
+    symbolic = type(prim).__module__.startswith("jax.")  # a custom_vjp, say, whose backward pass may ask for zeros
     cts = [
-        SymbolicZero(aval.to_tangent_aval()) if ct is None and symbolic else instantiate(ct, aval)
+        Zero(aval.to_tangent_aval()) if ct is None and symbolic else instantiate(ct, aval)
         for ct, aval in zip(cts, avals)
     ]
     cts, residuals = tree_unflatten(prim.out_tree, cts), tree_unflatten(tree, residuals)
@@ -267,7 +266,7 @@ def _passes_pull_back(prim, active, tree, avals, residuals, cts):
         return [place.total for place in places]
     bars = prim.vjp_bwd_retval_logs(residuals, cts)[0] if _LOGS else prim.vjp_bwd_retval(residuals, cts)
     bars = prim.in_tree.flatten_up_to(bars)
-    return [None if not w or bar is None or is_zero_marker(bar) else as_array(bar) for w, bar in zip(active, bars)]
+    return [None if not w or bar is None or is_zero_marker(bar) else bar for w, bar in zip(active, bars)]
 
 
 KINDS = {
