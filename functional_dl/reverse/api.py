@@ -65,6 +65,8 @@ def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tup
     mutable = [i for i, leaf in enumerate(leaves) if is_mutable(leaf)]
     values = [leaf[...] if i in mutable else _check_value(leaf) for i, leaf in enumerate(leaves)]
     active = [is_differentiable(jax.typeof(v)) for v in values]
+    # NumPy's integers stay what they are, as under jax.vjp: what is not differentiated computes as without it.
+    values = [v if a or i in mutable else leaves[i] for i, (v, a) in enumerate(zip(values, active))]
     store = {}
 
     def flat_fun(*flat):

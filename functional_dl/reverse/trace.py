@@ -469,8 +469,9 @@ def no_rule_message(primitive: Primitive) -> str:
     where = place_of_user()
     if isinstance(entry, Unsupported):
         return f"Differentiation rule for '{primitive}' not implemented ({where}): {entry.reason}"
+    name = str(primitive).removesuffix("_p")
     return (
         f"Differentiation rule for '{primitive}' not implemented ({where}). State one with "
-        f"@functional_dl.reverse.vjp_rule({primitive}_p, Probe(...)), register one with jax.interpreters.ad.defjvp, or "
+        f"@functional_dl.reverse.vjp_rule({name}_p, Probe(...)), register one with jax.interpreters.ad.defjvp, or "
         "wrap the function in jax.custom_vjp."
     )

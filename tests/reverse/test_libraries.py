@@ -347,7 +347,7 @@ PROGRAMS = {
     "equinox, bounded loop": loop("bounded"),
     "equinox, custom rules": ("equinox", custom_rules),
     "equinox, a call": ("equinox.internal", behind_a_call),
-    "quadax, Romberg": quadrature("romberg", divmax=6),
+    "quadax, Romberg": quadrature("romberg", divmax=3, divmin=2),
     "quadax, tanh-sinh": quadrature("rombergts", divmax=6),
     "quadax, Simpson": ("quadax", samples),
     "quadax, adaptive": quadrature("quadgk", order=15, max_ninter=3),
@@ -356,7 +356,7 @@ PROGRAMS = {
     "optax, Nesterov": descent("nadam"),
 }
 BATCHED = {"lineax, LU", "lineax, SVD of a wide matrix", "optimistix, Newton's root", "equinox, checkpointed loop"}
-SLOW = {"quadax, adaptive"}
+SLOW = {"quadax, adaptive", "quadax, tanh-sinh"}
 PATCHED = ["optimistix, minimum", "equinox, checkpointed loop", "lineax, a Jacobian", "optax, Adam"]
 
 

@@ -18,6 +18,7 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import zeros_like
+from functional_dl.reverse.rules.calls import checkpoint_forward
 from functional_dl.reverse.rules.foreign import Zero
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import is_zero_marker, place_of_user
@@ -269,7 +270,27 @@ def _passes_pull_back(prim, active, tree, avals, residuals, cts):
     return [None if not w or bar is None or is_zero_marker(bar) else bar for w, bar in zip(active, bars)]
 
 
+# --- checkpoint (with the option jax_remat3) --------------------------------------------------------------------------
+
+
+def remat_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
+    """y = f(x), of which x alone is kept: as for jax.checkpoint."""
+    return checkpoint_forward(tape, values, slots, jaxpr=prim.jaxpr, policy=prim.policy)
+
+
+def name_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
+    """y = x, with a name for policies  =>  x_bar = y_bar."""
+    outs = object_p.bind(*values, _prim=prim)
+    return tape.call(object_p, _name_pull_back, (), slots, outs, tape.new_slots(outs))
+
+
+def _name_pull_back(_, cts):
+    return cts
+
+
 KINDS = {
+    "RematTraced": remat_forward,
+    "CheckpointName": name_forward,
     "Ldexp": ldexp_forward,
     "Frexp": frexp_forward,
     "CustomRoot": root_forward,
