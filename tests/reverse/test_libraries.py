@@ -5,6 +5,7 @@ custom derivatives pass through the sweep too.
 """
 
 import sys
+from importlib import import_module
 
 import chex
 import jax
@@ -360,12 +361,21 @@ SLOW = {"quadax, adaptive", "quadax, tanh-sinh"}
 PATCHED = ["optimistix, minimum", "equinox, checkpointed loop", "lineax, a Jacobian", "optax, Adam"]
 
 
+LIBRARIES = {
+    "equinox": lambda: import_module("equinox"),
+    "equinox.internal": lambda: import_module("equinox.internal") and import_module("equinox"),
+    "lineax": lambda: import_module("lineax"),
+    "optax": lambda: import_module("optax"),
+    "optimistix": lambda: import_module("optimistix"),
+    "quadax": lambda: import_module("quadax"),
+}
+
+
 def program(name):
     """The loss, with its library bound, and its arguments."""
     package, loss, *args = PROGRAMS[name]
-    library = pytest.importorskip(package.split(".")[0])
-    if "." in package:
-        pytest.importorskip(package)
+    pytest.importorskip(package)
+    library = LIBRARIES[package]()
     return lambda a, b: loss(library, a, b), tuple(map(jnp.asarray, args or (SQUARE, B4)))
 
 
