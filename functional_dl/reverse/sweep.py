@@ -81,16 +81,19 @@ def call_rule(
     check_registration(primitive, probes)
 
     def register(forward):
-        PRIMITIVES[primitive] = recorded_rule(
-            primitive, forward, probes, as_latex(latex), stateful=stateful, takes_references=takes_references
-        )
+        PRIMITIVES[primitive] = recorded_rule(primitive, forward, probes, as_latex(latex), stateful, takes_references)
         return forward
 
     return register
 
 
 def recorded_rule(
-    primitive: Primitive, forward: Any, probes: tuple[Probe, ...] = (), latex: Latex | None = None, **flags: bool
+    primitive: Primitive,
+    forward: Any,
+    probes: tuple[Probe, ...] = (),
+    latex: Latex | None = None,
+    stateful: bool = False,
+    takes_references: bool = False,
 ) -> Rule:
     """The rule of a primitive that records into the caller's tape; see call_rule."""
 
@@ -99,8 +102,16 @@ def recorded_rule(
         _, program, residuals = record_call(partial(forward, **params), primals, active)
         return tuple(backward(program, residuals, ct if primitive.multiple_results else [ct]))
 
-    derivation = derivation_of(primitive, forward)
-    return Rule(primitive, vjp, probes, forward=forward, derivation=derivation, latex=latex, **flags)
+    return Rule(
+        primitive,
+        vjp,
+        probes,
+        forward=forward,
+        derivation=derivation_of(primitive, forward),
+        latex=latex,
+        stateful=stateful,
+        takes_references=takes_references,
+    )
 
 
 SMALL = 8  # equations: a program no larger than this joins the caller's, rather than being compiled for itself
