@@ -178,6 +178,8 @@ def _check_cotangent(ct, aval):
     if not hasattr(aval, "dtype"):  # a type of a user's own
         return ct
     expected = tangent_dtype(aval.dtype)
+    if expected == jax.float0 and ct_aval.shape == aval.shape:  # JAX takes integers too for the cotangent of integers
+        return None
     if ct_aval.shape != aval.shape or ct_aval.dtype != expected:
         raise ValueError(
             "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: got "

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
@@ -349,7 +350,9 @@ class Tape:
             return zip(*outs)
 
         results = interpret(jaxpr, list(zip(values, slots)), equation, lambda value, _: (value, None), **parts)
-        return [value for value, _ in results], [slot for _, slot in results]
+        # a program may return a number that is written in it: an array, as from every program that runs
+        values = [jnp.asarray(v) if isinstance(v, int | float | complex) else v for v, _ in results]
+        return values, [slot for _, slot in results]
 
     def run(self, fun: Callable[..., Any], values: Sequence[Any], slots: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Calls a Python function of tracers that returns a flat list; returns the outputs' values and slots."""
