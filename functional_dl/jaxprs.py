@@ -58,7 +58,7 @@ source_info_util.register_exclusion(__file__)
 
 # Primitives that call a program, by name -> the parameter that holds it: those that are a call and no more;
 PLAIN = {
-    "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr",
+    "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "call": "call_jaxpr",
     "eval_jaxpr": "call_jaxpr",  # from JAX 0.12 on
 }  # fmt: skip
 # with those that carry a mark (recompute it, map it by this rule) and whose derivative is the program's;

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from jax.core import ShapedArray
+from jax.core import AbstractValue
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
@@ -44,7 +44,7 @@ def __dir__() -> list[str]:  # what dir() and completion show
 
 def type_of(x: Any) -> Any:
     """The type of a value; a type is its own."""
-    return x if isinstance(x, ShapedArray) else jax.typeof(x)
+    return x if isinstance(x, AbstractValue) else jax.typeof(x)
 
 
 def is_on_mesh(aval: Any) -> bool:

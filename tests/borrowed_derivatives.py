@@ -26,6 +26,11 @@ DIFFERENTIATION = {
 }
 # Of jax.ad these say where a cotangent shall go, and differentiate nothing.
 MARKERS = {f"jax.ad.{name}" for name in ["DidntWant", "DontWant", "GradRef", "GradValue"]}
+# The one file that looks up the derivative that a user or another library registered for a primitive of its own, and
+# these names alone; that it refuses JAX's own primitives is tested in reverse/test_foreign.py.
+READS_REGISTRATIONS = f"{PACKAGE}.reverse.rules.foreign"
+REGISTRATIONS = {f"jax.interpreters.ad.{name}" for name in ["primitive_jvps", "primitive_transposes"]}
+READ = {*REGISTRATIONS, *(f"jax.interpreters.ad.{name}" for name in ["UndefinedPrimal", "Zero"])}
 LEADS_TO_DIFFERENTIATION = {
     name.rsplit(".", depth)[0] for name in DIFFERENTIATION for depth in range(1, name.count(".") + 1)
 }
@@ -48,7 +53,7 @@ def differentiation_faults(source: str, module: str) -> list[Fault]:
     tree = ast.parse(source)
     faults = []
     for name, line, is_value in _jax_names(tree, module):
-        if name in MARKERS:
+        if name in MARKERS or (module == READS_REGISTRATIONS and name.removesuffix(".get") in READ):
             continue
         if any(name == banned or name.startswith(banned + ".") for banned in DIFFERENTIATION):
             faults.append(Fault(module, line, f"{name} differentiates; here derivatives are written by hand"))
@@ -60,6 +65,8 @@ def differentiation_faults(source: str, module: str) -> list[Fault]:
         top = found.target.split(".")[0]
         if top not in HAND_DERIVED_LIBRARIES and top not in sys.stdlib_module_names:
             faults.append(Fault(module, found.line, f"{top} may differentiate: use JAX's operations"))
+        elif top != "jax" and f"jax.interpreters.ad.{found.target.split('.')[-1]}" in REGISTRATIONS:
+            faults.append(Fault(module, found.line, f"{found.target}: {READS_REGISTRATIONS} alone reads registrations"))
         elif top != "jax" and found.target.split(".")[-1] in {"jax", "*"}:
             faults.append(Fault(module, found.line, f"{found.target} may bring in jax: import it as itself"))
     for node in ast.walk(tree):
@@ -70,6 +77,8 @@ def differentiation_faults(source: str, module: str) -> list[Fault]:
         elif isinstance(node, ast.Attribute) and node.attr == "jax":
             faults.append(Fault(module, node.lineno, "jax reached through another module: import it as itself"))
         elif isinstance(node, ast.Attribute) and (_dotted(node) or "").endswith("sys.modules"):
+            if module == READS_REGISTRATIONS:  # whose primitive it is
+                continue
             faults.append(Fault(module, node.lineno, "sys.modules hides which names are used"))
     return faults
 

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 from architecture import PACKAGE, modules, room
-from borrowed_derivatives import DIFFERENTIATION, HAND_DERIVED, differentiation_faults, private_faults
+from borrowed_derivatives import (
+    DIFFERENTIATION,
+    HAND_DERIVED,
+    READS_REGISTRATIONS,
+    differentiation_faults,
+    private_faults,
+)
 from every import every
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,6 +84,8 @@ BORROWED_DERIVATIVES = [
     "from jax.extend.core import eval_jaxpr_transpose",
     "from jax.test_util import check_grads",
     "import optax",
+    "from jax.interpreters.ad import primitive_jvps",
+    "from functional_dl.reverse.rules.foreign import primitive_jvps",
     "from functional_dl.tree import jax",
     "from functional_dl.tree import *",
     "from functional_dl import tree\ntree.jax.grad(f)",
@@ -109,6 +117,15 @@ def is_found_at_the_end_of(module):
 
 def test_borrowed_derivative_is_found_in_every_real_file():
     every(HAND_WRITTEN, is_found_at_the_end_of)
+
+
+def test_one_file_may_read_registrations_and_no_more():
+    assert READS_REGISTRATIONS in HAND_WRITTEN
+    read = "from jax.interpreters.ad import UndefinedPrimal, Zero, primitive_jvps, primitive_transposes"
+    assert not differentiation_faults(read, READS_REGISTRATIONS)
+    assert differentiation_faults(read, f"{PACKAGE}.reverse.rules.planted")
+    for name in ("jvp", "linearize", "JVPTrace", "get_primitive_transpose"):
+        assert differentiation_faults(f"from jax.interpreters.ad import {name}", READS_REGISTRATIONS)
 
 
 OWN_DERIVATIVES = [

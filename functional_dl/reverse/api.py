@@ -29,7 +29,7 @@ from functional_dl import arguments
 from functional_dl.aliases import PyTree
 from functional_dl.reverse import budget, sweep
 from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
-from functional_dl.reverse.values import is_differentiable, weakened
+from functional_dl.reverse.values import is_differentiable, is_users_type, weakened
 from functional_dl.sharding import sharding_of, unravelled
 
 P = ParamSpec("P")  # the arguments of a differentiated function
@@ -67,6 +67,8 @@ def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tup
     mutable = [i for i, leaf in enumerate(leaves) if is_mutable(leaf)]
     values = [leaf[...] if i in mutable else _check_value(leaf) for i, leaf in enumerate(leaves)]
     active = [is_differentiable(jax.typeof(v)) for v in values]
+    # NumPy's integers stay what they are, as under jax.vjp: what is not differentiated computes as without it.
+    values = [v if a or i in mutable else leaves[i] for i, (v, a) in enumerate(zip(values, active))]
     store = {}
 
     def flat_fun(*flat):
@@ -453,7 +455,10 @@ def _check_scalar(x) -> None:
 
 
 def _check_input_dtype(name, x, holomorphic, allow_int) -> None:
-    dtype = jax.typeof(_check_value(x)).dtype
+    aval = jax.typeof(_check_value(x))
+    if is_users_type(aval):
+        return
+    dtype = aval.dtype
     if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(f"{name} with holomorphic=True requires inputs with complex dtype, but got {dtype.name}.")
     if (

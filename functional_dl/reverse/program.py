@@ -9,7 +9,7 @@ from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.jaxprs import bind
 from functional_dl.reverse.layout import Layout
-from functional_dl.reverse.values import instantiate
+from functional_dl.reverse.values import as_array, instantiate
 
 
 class Equation:
@@ -51,6 +51,7 @@ class Equation:
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
         """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
+        cts = [as_array(ct) for ct in cts]
         if self.layout is None:
             return self._formula((cts, self.results, self.operands))
         return self.layout.run(self._formula, (cts, self.results, self.operands), self.inputs, self.rule.explicit)
@@ -84,7 +85,18 @@ class Call:
     `explicit` is said of it as of a Rule.
     """
 
-    __slots__ = ("explicit", "inputs", "layout", "outputs", "params", "primitive", "pull_back", "residuals", "source")
+    __slots__ = (
+        "explicit",
+        "inputs",
+        "layout",
+        "numbers",
+        "outputs",
+        "params",
+        "primitive",
+        "pull_back",
+        "residuals",
+        "source",
+    )
     explicit: bool
     inputs: list[Any]
     outputs: list[Any]
@@ -94,6 +106,7 @@ class Call:
     pull_back: Any
     residuals: Any
     source: Any
+    numbers: bool  # the pullback is a user's, and is given Python's numbers as they are
 
     def __init__(
         self,
@@ -106,8 +119,10 @@ class Call:
         source: Any = None,
         layout: Layout | None = None,
         explicit: bool = True,
+        numbers: bool = False,
     ) -> None:
         self.explicit = explicit
+        self.numbers = numbers
         self.primitive = primitive
         self.layout = layout
         self.pull_back = pull_back
@@ -118,23 +133,15 @@ class Call:
         self.source = source
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
+        cts = cts if self.numbers else [as_array(ct) for ct in cts]
         if self.layout is None:
             return self.pull_back(self.residuals, cts)
         values = self.residuals, cts
         return self.layout.run(lambda values: self.pull_back(*values), values, self.inputs, self.explicit)
 
     def _with(self, residuals) -> "Call":
-        return Call(
-            self.primitive,
-            self.pull_back,
-            residuals,
-            self.inputs,
-            self.outputs,
-            self.params,
-            self.source,
-            self.layout,
-            self.explicit,
-        )
+        parts = (self.inputs, self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers)
+        return Call(self.primitive, self.pull_back, residuals, *parts)
 
     def flatten(self, keep: Callable[..., Any]) -> "Call":
         leaves, treedef = tree_flatten(self.residuals)

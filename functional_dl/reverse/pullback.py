@@ -10,7 +10,7 @@ from jax.tree_util import Partial, register_pytree_node_class, tree_flatten, tre
 
 from functional_dl.aliases import Array, PyTree
 from functional_dl.reverse.trace import is_zero_marker
-from functional_dl.reverse.values import as_array, instantiate, is_differentiable, tangent_dtype, weakened
+from functional_dl.reverse.values import instantiate, is_differentiable, is_users_type, tangent_dtype, weakened
 from functional_dl.sharding import is_on_mesh, laid_as
 
 
@@ -150,8 +150,7 @@ class Static:
             )
         cts = [_check_cotangent(c, aval) for c, aval in zip(cts, self.out_avals)]
         # JAX's: the weak type of a primal is kept, but where the cotangent of a weakly typed output was not weak
-        weak = all(c is None or jax.typeof(c).weak_type or not y.weak_type for c, y in zip(cts, self.out_avals))
-        cts = [None if c is None else as_array(c) for c in cts]
+        weak = all(c is None or _is_weak(jax.typeof(c)) or not _is_weak(y) for c, y in zip(cts, self.out_avals))
         cts = [c if c is None or not is_on_mesh(y) else laid_as(c, y) for c, y in zip(cts, self.out_avals)]
         bars = pull_flat(cts)
         bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
@@ -161,10 +160,14 @@ class Static:
 def of_type(aval: Any, bar: Array, weak: bool = True) -> Array:
     """The cotangent of a Python number (or of what is computed from such alone) has the weak type of that number; that
     of an array whose type says how it lies on a mesh lies on it in the same way."""
-    if not is_differentiable(aval):
+    if not is_differentiable(aval) or is_users_type(aval):
         return bar
     bar = laid_as(bar, aval) if is_on_mesh(aval) else bar
     return weakened(bar) if weak and aval.weak_type else bar
+
+
+def _is_weak(aval):
+    return getattr(aval, "weak_type", False)
 
 
 def _check_cotangent(ct, aval):
@@ -172,7 +175,11 @@ def _check_cotangent(ct, aval):
     if is_zero_marker(ct):
         return None
     ct_aval = jax.typeof(ct)
+    if not hasattr(aval, "dtype"):  # a type of a user's own
+        return ct
     expected = tangent_dtype(aval.dtype)
+    if expected == jax.float0 and ct_aval.shape == aval.shape:  # JAX takes integers too for the cotangent of integers
+        return None
     if ct_aval.shape != aval.shape or ct_aval.dtype != expected:
         raise ValueError(
             "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: got "

@@ -155,6 +155,7 @@ class Rules(Mapping[Primitive, Rule]):
 
 RULES = Rules()
 LATE: dict[str, Callable[[], None]] = {}  # beginning of primitives' names -> what registers their rules
+FALLBACKS: list[Callable[[Primitive], Rule | None]] = []  # asked for the rule of a primitive that is not in the table
 
 
 def vjp_rule(
@@ -236,8 +237,15 @@ def late_rules(*beginnings: str) -> Callable[[Callable[[], None]], Callable[[], 
     return register
 
 
+def fallback(fun: Callable[[Primitive], Rule | None]) -> Callable[[Primitive], Rule | None]:
+    """Decorator: the function is asked for the rule of a primitive that is not in the table; it answers None where it
+    has none.  What it answers does not enter the table, so that the primitive's owner may still state a rule."""
+    FALLBACKS.append(fun)
+    return fun
+
+
 def entry_of(primitive: Primitive) -> Rule | Zero | Unsupported | None:
-    """What the table says of a primitive; late rules are registered first."""
+    """What the table says of a primitive; late rules are registered first, and fallbacks asked last."""
     entry = PRIMITIVES.get(primitive)
     if entry is None and LATE:
         for fun in {fun for name, fun in LATE.items() if primitive.name.startswith(name)}:
@@ -245,6 +253,8 @@ def entry_of(primitive: Primitive) -> Rule | Zero | Unsupported | None:
                 del LATE[name]
             fun()
             entry = PRIMITIVES.get(primitive)
+    if entry is None:
+        entry = next((rule for rule in (offer(primitive) for offer in FALLBACKS) if rule is not None), None)
     return entry
 
 

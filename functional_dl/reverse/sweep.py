@@ -15,7 +15,6 @@ from typing import Any
 import jax
 from jax.core import Tracer
 from jax.extend.core import Primitive
-from jax.extend.core.primitives import add_jaxvals_p
 from jax.tree_util import Partial, register_pytree_node_class
 
 from functional_dl.aliases import Array
@@ -25,7 +24,7 @@ from functional_dl.reverse.program import Program
 from functional_dl.reverse.residuals import thrifty
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
 from functional_dl.reverse.trace import RecordTracer, Tape, record, record_call, record_jaxpr
-from functional_dl.reverse.values import is_differentiable
+from functional_dl.reverse.values import add, is_differentiable
 
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
@@ -48,7 +47,7 @@ def accumulate(totals: dict[Any, Any], slot: int | None, ct: Any) -> None:
     if slot is None or ct is None:
         return
     before = totals.get(slot)
-    totals[slot] = ct if before is None else add_jaxvals_p.bind(before, ct)
+    totals[slot] = ct if before is None else add(before, ct)
 
 
 def forward(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[bool]) -> tuple[Any, ...]:
@@ -127,25 +126,37 @@ def call_rule(
     check_registration(primitive, probes)
 
     def register(forward):
-        def vjp(ct, out, *primals, **params):
-            active = [is_differentiable(jax.typeof(x)) for x in primals]
-            _, program, residuals = record_call(partial(forward, **params), primals, active)
-            return tuple(backward(program, residuals, ct if primitive.multiple_results else [ct]))
-
-        derivation = derivation_of(primitive, forward)
-        PRIMITIVES[primitive] = Rule(
-            primitive,
-            vjp,
-            probes,
-            forward=forward,
-            derivation=derivation,
-            latex=as_latex(latex),
-            stateful=stateful,
-            takes_references=takes_references,
-        )
+        PRIMITIVES[primitive] = recorded_rule(primitive, forward, probes, as_latex(latex), stateful, takes_references)
         return forward
 
     return register
+
+
+def recorded_rule(
+    primitive: Primitive,
+    forward: Any,
+    probes: tuple[Probe, ...] = (),
+    latex: Latex | None = None,
+    stateful: bool = False,
+    takes_references: bool = False,
+) -> Rule:
+    """The rule of a primitive that records into the caller's tape; see call_rule."""
+
+    def vjp(ct, out, *primals, **params):
+        active = [is_differentiable(jax.typeof(x)) for x in primals]
+        _, program, residuals = record_call(partial(forward, **params), primals, active)
+        return tuple(backward(program, residuals, ct if primitive.multiple_results else [ct]))
+
+    return Rule(
+        primitive,
+        vjp,
+        probes,
+        forward=forward,
+        derivation=derivation_of(primitive, forward),
+        latex=latex,
+        stateful=stateful,
+        takes_references=takes_references,
+    )
 
 
 SMALL = 8  # equations: a program no larger than this joins the caller's, rather than being compiled for itself
@@ -154,9 +165,12 @@ SMALL = 8  # equations: a program no larger than this joins the caller's, rather
 def call_jaxpr(
     tape: Any, primitive: Primitive, jaxpr: Any, values: Sequence[Any], slots: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Records a call of a program: its equations one by one where it is small or works on a reference of the caller's,
-    else compiled as a unit."""
+    """Records a call of a program: its equations one by one where it is small or works on a reference or on other
+    objects of the caller's, else compiled as a unit."""
     small = len(equations(jaxpr)) <= (SMALL if is_traced(values) else 1)
+    small = small or not all(
+        hasattr(jax.typeof(v), "dtype") for v in values
+    )  # objects that no compiled program returns
     if small or any(id(v) in tape.contents for v in [*values, *open_jaxpr(jaxpr)[1]]):
         return tape.replay(jaxpr, values, slots)
     return compiled_call(tape, primitive, _replay, values, slots, jaxpr=jaxpr)

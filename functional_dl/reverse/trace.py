@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
@@ -352,6 +353,7 @@ class Tape:
         out_slots: list[Any],
         params: Any = None,
         explicit: bool = True,
+        numbers: bool = False,
     ) -> tuple[list[Any], list[Any]]:
         """Records outs = primitive(...) with its own pullback; see Call."""
         source = self.place()
@@ -359,7 +361,8 @@ class Tape:
             pull_back = functools.partial(_pull_tangents, pull_back)
         note_types(self.types, map(jax.typeof, outs), out_slots)
         layout = layout_of(outs, slots, self.types)
-        self.equations.append(Call(primitive, pull_back, residuals, slots, out_slots, params, source, layout, explicit))
+        parts = (slots, out_slots, params, source, layout, explicit, numbers)
+        self.equations.append(Call(primitive, pull_back, residuals, *parts))
         return outs, out_slots
 
     def replay(
@@ -383,7 +386,9 @@ class Tape:
             return zip(*outs)
 
         results = interpret(jaxpr, list(zip(values, slots)), equation, lambda value, _: (value, None), **parts)
-        return [value for value, _ in results], [slot for _, slot in results]
+        # a program may return a number that is written in it: an array, as from every program that runs
+        values = [jnp.asarray(v) if isinstance(v, int | float | complex) else v for v, _ in results]
+        return values, [slot for _, slot in results]
 
     def run(self, fun: Callable[..., Any], values: Sequence[Any], slots: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Calls a Python function of tracers that returns a flat list; returns the outputs' values and slots."""
@@ -517,13 +522,20 @@ def record_call(
     return outs, program, residuals
 
 
+def place_of_user() -> str:
+    """The place in the user's program that is being recorded: "file:line:column (function)"."""
+    return summarize(current_source())
+
+
 def no_rule_message(primitive: Primitive) -> str:
     """What a user is told who differentiates through a primitive without a rule."""
     entry = PRIMITIVES.get(primitive)
-    where = summarize(current_source())
+    where = place_of_user()
     if isinstance(entry, Unsupported):
         return f"Differentiation rule for '{primitive}' not implemented ({where}): {entry.reason}"
+    name = str(primitive).removesuffix("_p")
     return (
         f"Differentiation rule for '{primitive}' not implemented ({where}). State one with "
-        f"@functional_dl.reverse.vjp_rule({primitive}_p, Probe(...)), or wrap the function in jax.custom_vjp."
+        f"@functional_dl.reverse.vjp_rule({name}_p, Probe(...)), register one with jax.interpreters.ad.defjvp, or "
+        "wrap the function in jax.custom_vjp."
     )

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core.primitives import convert_element_type_p
+from jax.extend.core.primitives import add_jaxvals_p, convert_element_type_p
 
 from functional_dl.aliases import Array
 from functional_dl.sharding import cotangent_type, full, type_of
@@ -22,9 +22,23 @@ def is_inexact(dtype: Any) -> bool:
 
 
 def is_differentiable(aval: Any) -> bool:
-    """Whether values of this type are arrays of real or complex floating numbers; a reference to one is none."""
+    """Whether values of this type are arrays of real or complex floating numbers, or of a type of a user's own that
+    has a vector space of tangents; a reference to one is none."""
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and is_inexact(dtype) and not is_reference(aval)
+    if dtype is None:
+        return is_users_type(aval)
+    return is_inexact(dtype) and not is_reference(aval)
+
+
+def is_users_type(aval: Any) -> bool:
+    """Whether this is a type of a user's own values (JAX calls it a hitype), which says itself how they add up."""
+    return hasattr(aval, "vspace_zero")
+
+
+def add(x: Any, y: Any) -> Any:
+    """x + y, of two cotangents of one value."""
+    aval = jax.typeof(x)
+    return aval.vspace_add(x, y) if is_users_type(aval) else add_jaxvals_p.bind(x, y)
 
 
 def is_reference(aval: Any) -> bool:
@@ -48,18 +62,20 @@ def instantiate(ct: Array | None, out: Any) -> Array:
     if ct is not None:
         return ct
     aval = type_of(out)
+    if is_users_type(aval):
+        return aval.to_tangent_aval().vspace_zero()
     zero = zeros_of(aval)
     return weakened(zero) if aval.weak_type and is_inexact(aval.dtype) else zero
 
 
 def as_array(x: Array) -> Array:
     """x, for Python's numbers NumPy's, so that every rule may count on a shape and a dtype."""
-    return x if hasattr(x, "shape") else jax.typeof(x).dtype.type(x)
+    return jax.typeof(x).dtype.type(x) if isinstance(x, (bool, int, float, complex)) and not hasattr(x, "shape") else x
 
 
 def weakened(x: Array) -> Any:
     """x with JAX's weak type, that of Python's numbers, which yields to other dtypes in a promotion."""
     aval = jax.typeof(x)
-    if aval.weak_type:
+    if getattr(aval, "weak_type", True):
         return x
     return convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=True, sharding=None)

@@ -1,8 +1,10 @@
-"""Losses written with other libraries differentiate unchanged: Flax (linen and nnx), Equinox, Haiku, optax.
+"""Programs of other libraries differentiate unchanged: Flax, Equinox, Haiku, optax, lineax, optimistix, quadax.
 
 Skipped where a library is not installed.  Each loss has normalisation, dropout or recurrence, so that state, keys and
 custom derivatives pass through the sweep too.
 """
+
+import sys
 
 import chex
 import jax
@@ -189,3 +191,231 @@ def test_unrolled_optimisation_is_differentiated():
     )(0.1)
     np.testing.assert_allclose(ours, reference, rtol=1e-9)
     assert abs(reference) > 1e-3
+
+
+# --- solvers, loops, integrals: in float64, equal to 1e-12 ------------------------------------------------------------
+
+RNG = np.random.default_rng(1)
+SQUARE, TALL = RNG.normal(size=(4, 4)) + 4 * np.eye(4), RNG.normal(size=(6, 4))
+B4, B6 = RNG.normal(size=4), RNG.normal(size=6)
+
+
+def solved(solver, matrix=lambda a: a, tag=()):
+    """|x|^2 of A x = b, or of its solution in the sense of least squares."""
+
+    def loss(lineax, a, b):
+        operator = lineax.MatrixLinearOperator(matrix(a), getattr(lineax, tag) if tag else ())
+        return jnp.sum(jnp.abs(lineax.linear_solve(operator, b, solver(lineax)).value) ** 2)
+
+    return "lineax", loss
+
+
+def definite(a):
+    return a @ a.T + jnp.eye(4)
+
+
+def of_a_function(lineax, a, b):
+    operator = lineax.FunctionLinearOperator(lambda x: jnp.sin(a) @ (a @ x) + x, jax.ShapeDtypeStruct((4,), b.dtype))
+    return jnp.sum(lineax.linear_solve(operator, b).value ** 2)
+
+
+def of_a_jacobian(lineax, a, b):
+    operator = lineax.JacobianLinearOperator(lambda x, _: jnp.tanh(a @ x) + 5 * x, b)
+    return jnp.sum(lineax.linear_solve(operator, b).value ** 2)
+
+
+def equation(y, args):
+    a, b = args
+    return a @ y + 0.1 * jnp.sin(y) - b
+
+
+def root(solver, **options):
+    def loss(optimistix, a, b):
+        options_here = {name: getattr(optimistix, value)() for name, value in options.items()}
+        solution = optimistix.root_find(equation, solver(optimistix), jnp.zeros(4), (a, b), **options_here)
+        return jnp.sum(solution.value**2)
+
+    return "optimistix", loss
+
+
+def least_squares(optimistix, a, b):
+    def residual(y, a):
+        return {"fit": a @ y - b, "size": 0.1 * jnp.sin(y)}
+
+    solver = optimistix.LevenbergMarquardt(1e-12, 1e-12)
+    return jnp.sum(optimistix.least_squares(residual, solver, jnp.ones(4), a).value ** 2)
+
+
+def minimum(optimistix, a, b):
+    def objective(y, a):
+        return jnp.sum((a @ y - b) ** 2) + jnp.sum(y**4)
+
+    return jnp.sum(optimistix.minimise(objective, optimistix.BFGS(1e-12, 1e-12), jnp.ones(4), a).value ** 2)
+
+
+def fixed_point(optimistix, a, b):
+    solver = optimistix.FixedPointIteration(1e-13, 1e-13)
+    return jnp.sum(optimistix.fixed_point(lambda y, a: 0.05 * jnp.sin(a @ y) + b, solver, jnp.zeros(4), a).value ** 2)
+
+
+def loop(kind):
+    def loss(equinox, a, b):
+        def body(state):
+            i, x, seen = state
+            x = jnp.tanh(a @ x) + b
+            return i + 1, x, seen.at[i].set(x)
+
+        state = (0, b, jnp.zeros((8, 4)))
+        options = {"buffers": lambda state: state[2]} if kind == "checkpointed" else {}
+        final = equinox.internal.while_loop(lambda s: s[0] < 5, body, state, max_steps=8, kind=kind, **options)
+        return jnp.sum(final[1] ** 2) + jnp.sum(final[2] ** 3)
+
+    return "equinox.internal", loss
+
+
+def custom_rules(equinox, a, b):
+    @equinox.filter_custom_vjp
+    def stretched(x, power):
+        return x**power
+
+    stretched.def_fwd(lambda perturbed, x, power: (x**power, x))
+    stretched.def_bwd(lambda kept, ct, perturbed, x, power: 5 * power * ct * kept ** (power - 1))
+
+    @equinox.filter_custom_jvp
+    def sine(x):
+        return jnp.sin(x)
+
+    sine.def_jvp(lambda primals, tangents: (jnp.sin(primals[0]), 3 * jnp.cos(primals[0]) * tangents[0]))
+    return jnp.sum(stretched(equinox.filter_checkpoint(lambda a, b: sine(a @ b))(a, b), 2))
+
+
+def behind_a_call(equinox, a, b):
+    return jnp.sum(equinox.internal.noinline(lambda a, b: jnp.tanh(a @ b))(a, b) ** 2)
+
+
+def integrand(t, a, b):
+    return jnp.exp(-t * t) * jnp.cos(a[0, 0] * t) + t * jnp.sum(jnp.sin(a) * b)
+
+
+def quadrature(rule, **options):
+    def loss(quadax, a, b):
+        return getattr(quadax, rule)(integrand, jnp.stack([0.0, 1.0 + b[0] ** 2]), (a, b), **options)[0]
+
+    return "quadax", loss
+
+
+def samples(quadax, a, b):
+    t = jnp.linspace(0.0, 1.0, 9)
+    return quadax.simpson(jax.vmap(lambda t: integrand(t, a, b))(t), x=t)
+
+
+def descent(optimizer):
+    """A loss after steps of an optimiser, as a function of where it started."""
+
+    def loss(optax, a, b):
+        steps = getattr(optax, optimizer)(0.05)
+
+        def step(state, _):
+            x, inner = state
+            updates, inner = steps.update(jax.grad(lambda x: optax.losses.log_cosh(a @ x, b).sum())(x), inner, x)
+            return (optax.apply_updates(x, updates), inner), None
+
+        (x, _), _ = jax.lax.scan(step, (b, steps.init(b)), length=4)
+        return jnp.sum(optax.losses.huber_loss(a @ x))
+
+    return "optax", loss
+
+
+PROGRAMS = {
+    "lineax, LU": solved(lambda lx: lx.AutoLinearSolver(well_posed=True)),
+    "lineax, QR of a tall matrix": (*solved(lambda lx: lx.QR()), TALL, B6),
+    "lineax, SVD of a wide matrix": (*solved(lambda lx: lx.SVD()), TALL.T, B4),
+    "lineax, SVD, complex": (*solved(lambda lx: lx.SVD()), TALL[:, :3] + 1j * TALL[::-1, 1:], B6 + 0.3j * B6**2),
+    "lineax, Cholesky": solved(lambda lx: lx.Cholesky(), definite, "positive_semidefinite_tag"),
+    "lineax, conjugate gradients": solved(lambda lx: lx.CG(1e-14, 1e-14), definite, "positive_semidefinite_tag"),
+    "lineax, GMRES": solved(lambda lx: lx.GMRES(1e-13, 1e-13)),
+    "lineax, a triangle": solved(lambda lx: lx.Triangular(), jnp.tril, "lower_triangular_tag"),
+    "lineax, a function": ("lineax", of_a_function),
+    "lineax, a Jacobian": ("lineax", of_a_jacobian),
+    "optimistix, Newton's root": root(lambda optx: optx.Newton(1e-12, 1e-12)),
+    "optimistix, Newton's steps": root(lambda optx: optx.Newton(1e-9, 1e-9), adjoint="RecursiveCheckpointAdjoint"),
+    "optimistix, dogleg": root(lambda optx: optx.Dogleg(1e-10, 1e-10)),
+    "optimistix, least squares": ("optimistix", least_squares),
+    "optimistix, minimum": ("optimistix", minimum),
+    "optimistix, fixed point": ("optimistix", fixed_point),
+    "equinox, checkpointed loop": loop("checkpointed"),
+    "equinox, bounded loop": loop("bounded"),
+    "equinox, custom rules": ("equinox", custom_rules),
+    "equinox, a call": ("equinox.internal", behind_a_call),
+    "quadax, Romberg": quadrature("romberg", divmax=3, divmin=2),
+    "quadax, tanh-sinh": quadrature("rombergts", divmax=6),
+    "quadax, Simpson": ("quadax", samples),
+    "quadax, adaptive": quadrature("quadgk", order=15, max_ninter=3),
+    "optax, Adam": descent("adam"),
+    "optax, Lion": descent("lion"),
+    "optax, Nesterov": descent("nadam"),
+}
+BATCHED = {"lineax, LU", "lineax, SVD of a wide matrix", "optimistix, Newton's root", "equinox, checkpointed loop"}
+SLOW = {"quadax, adaptive", "quadax, tanh-sinh"}
+PATCHED = ["optimistix, minimum", "equinox, checkpointed loop", "lineax, a Jacobian", "optax, Adam"]
+
+
+def program(name):
+    """The loss, with its library bound, and its arguments."""
+    package, loss, *args = PROGRAMS[name]
+    library = pytest.importorskip(package.split(".")[0])
+    if "." in package:
+        pytest.importorskip(package)
+    return lambda a, b: loss(library, a, b), tuple(map(jnp.asarray, args or (SQUARE, B4)))
+
+
+def gradients(name, d, loss, args):
+    gradient = d.grad(loss, (0, 1))
+    if name in BATCHED:
+        return gradient(*args), jax.vmap(gradient)(*[jnp.stack([x, 1.1 * x]) for x in args])
+    return gradient(*args)
+
+
+def assert_equal(actual, expected):
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == e.dtype
+        np.testing.assert_allclose(a, e, rtol=1e-12, atol=1e-12)
+        assert np.any(e)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.campaign if name in SLOW else ()) for name in PROGRAMS]
+)
+def test_gradient_equals_jax(name):
+    loss, args = program(name)
+    ours, theirs = jax.jit(lambda *args: [gradients(name, d, loss, args) for d in (reverse, jax)])(*args)
+    assert_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", PATCHED)
+def test_gradient_equals_jax_where_the_library_uses_ours(name, monkeypatch):
+    loss, args = program(name)
+    theirs = jax.jit(jax.grad(loss, (0, 1)))(*args)
+    calls = []
+
+    def counted(fun):
+        return lambda *args, **kwargs: calls.append(fun) or fun(*args, **kwargs)
+
+    for module in (jax, sys.modules["jax._src.api"]):
+        for transform in ("vjp", "grad", "value_and_grad", "jacrev"):
+            monkeypatch.setattr(module, transform, counted(getattr(reverse, transform)))
+    jax.clear_caches()
+    assert_equal(jax.jit(jax.grad(loss, (0, 1)))(*args), theirs)
+    assert calls
+
+
+def test_second_derivatives_of_a_solution():
+    lineax = pytest.importorskip("lineax")
+
+    def loss(a):
+        return jnp.sum(lineax.linear_solve(lineax.MatrixLinearOperator(a), B6, lineax.QR()).value ** 2)
+
+    def of(d):
+        return d.grad(lambda a: jnp.sum(jnp.cos(d.grad(loss)(a))))
+
+    assert_equal(*jax.jit(lambda a: [of(reverse)(a), of(jax)(a)])(jnp.asarray(TALL)))

@@ -107,13 +107,13 @@ def div_vjp(ct, out, x, y, **_):
     """z = x / y,  dz = dx / y - (x / y) dy / y  =>  x_bar = z_bar / y,  y_bar = -z z_bar / y.
 
     Where y is repeated, as in a softmax or a norm, the repeated entries share one divisor, and the sum is divided:
-    y_bar = -(sum of x z_bar) / y^2.  It reads x, which is kept for its own derivative in these, and not z.
+    y_bar = -(sum of z z_bar) / y.  There z is x / y again: x is kept for its own derivative in these, and z is not.
     """
 
     def y_bar():
         if y.shape == ct.shape:
             return lax.neg(lax.mul(out, lax.div(ct, y)))
-        return lax.neg(lax.div(lax.div(unbroadcast(lax.mul(ct, x), y), y), y))
+        return lax.neg(lax.div(unbroadcast(lax.mul(ct, lax.div(x, y)), y), y))
 
     return lambda: unbroadcast(lax.div(ct, y), x), y_bar
 

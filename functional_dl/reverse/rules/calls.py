@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Primitive, primitives
 from jax.extend.core.primitives import (
     closed_call_p,
     custom_jvp_call_p,
@@ -21,15 +22,16 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.aliases import Array
-from functional_dl.jaxprs import PLAIN, bind, bind_params, called
+from functional_dl.jaxprs import PLAIN, bind, bind_params, called, open_jaxpr
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, Terms, bars, call, escape, jacobian
-from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.rule import Probe, Rule, fallback
 from functional_dl.reverse.rules.algebra import number
+from functional_dl.reverse.rules.foreign import owners
 from functional_dl.reverse.rules.references import holds_references
-from functional_dl.reverse.sweep import call_rule
+from functional_dl.reverse.sweep import call_rule, recorded_rule
 from functional_dl.reverse.trace import active_outputs, is_zero_marker, saves
-from functional_dl.reverse.values import as_array, instantiate
+from functional_dl.reverse.values import instantiate
 
 
 @call_rule(
@@ -62,9 +64,34 @@ def closed_call_forward(tape: Any, values: Any, slots: Any, *, call_jaxpr: Any, 
     return tape.replay(call_jaxpr, values, slots)
 
 
+def _traced_sine(x):
+    return jax.make_jaxpr(lambda y: lax.sin(y))(jax.ShapeDtypeStruct(x.shape, x.dtype))
+
+
 def _closed_sine(x):
-    jaxpr = jax.make_jaxpr(lambda y: lax.sin(y))(jax.ShapeDtypeStruct(x.shape, x.dtype))
-    return bind(closed_call_p, [x], {"call_jaxpr": jaxpr})[0]
+    return bind(closed_call_p, [x], {"call_jaxpr": _traced_sine(x)})[0]
+
+
+if hasattr(primitives, "call_p"):  # a call that JAX no longer makes itself; users' programs may
+    call_rule(
+        primitives.call_p,
+        Probe(lambda x: bind(primitives.call_p, [x], {"call_jaxpr": open_jaxpr(_traced_sine(x))[0]})[0]),
+        latex=(call, CALL_BAR),
+        takes_references=True,
+    )(closed_call_forward)
+
+
+@fallback
+def eval_jaxpr_rule(primitive: Primitive) -> Rule | None:
+    """JAX's primitive that evaluates a jaxpr, which it stages as a closed_call and gives no public name."""
+    if primitive.name != "eval_jaxpr" or owners(primitive):
+        return None
+    return recorded_rule(primitive, eval_jaxpr_forward)
+
+
+def eval_jaxpr_forward(tape: Any, values: Any, slots: Any, *, jaxpr: Any, **_: Any) -> Any:
+    """y = f(x)  =>  x_bar = (df/dx)^T y_bar: f's equations join the caller's."""
+    return tape.replay(jaxpr, values, slots)
 
 
 _NAMED = {  # functions of jax.nn and its kin that readers know by name: forward, and backward by the user's own rule
@@ -173,7 +200,7 @@ def custom_vjp_forward(
     out_slots = tape.new_slots(outs)
     avals = tuple(jax.typeof(y) for y in outs)
     pull_back = functools.partial(_custom_pull_back, bwd, avals, symbolic_zeros)
-    return tape.call(custom_vjp_call_p, pull_back, residuals, slots, outs, out_slots)
+    return tape.call(custom_vjp_call_p, pull_back, residuals, slots, outs, out_slots, numbers=True)
 
 
 def _custom_pull_back(bwd, avals, symbolic_zeros, residuals, cts):
@@ -184,7 +211,7 @@ def _custom_pull_back(bwd, avals, symbolic_zeros, residuals, cts):
 
     answer = bwd.call_wrapped(*residuals, *[instantiated(ct, aval) for ct, aval in zip(cts, avals)])
     bars = answer[0] if _LOGS else answer
-    return [None if bar is None or is_zero_marker(bar) or _is_float0(bar) else as_array(bar) for bar in bars]
+    return [None if bar is None or is_zero_marker(bar) or _is_float0(bar) else bar for bar in bars]
 
 
 def _is_float0(x):

@@ -5,11 +5,10 @@ import jax.scipy.linalg
 import numpy as np
 from jax import lax
 from jax.experimental import io_callback
-from jax.extend.core import primitives
 from jax.extend.core.primitives import after_all_p, create_token_p, custom_lin_p, empty2_p
 
 from functional_dl.jaxprs import primitive_named
-from functional_dl.reverse.rule import PRIMITIVES, unsupported, zero_derivative
+from functional_dl.reverse.rule import unsupported, zero_derivative
 
 _one = np.ones((1,), np.float32)
 _type = jax.ShapeDtypeStruct((1,), np.float32)
@@ -37,10 +36,6 @@ unsupported(
     "It is JAX's own record of a linear function under jax.linearize; differentiate the function itself.", custom_lin_p
 )
 
-if hasattr(primitives, "call_p") and primitives.call_p not in PRIMITIVES:
-    unsupported(
-        "A jaxpr-level call that JAX itself no longer makes; use jax.jit, whose calls have a rule.", primitives.call_p
-    )
 zero_derivative(
     "the number of the platform that runs, an integer: it has no tangent space",
     primitive_named("platform_index", lambda x: lax.platform_dependent(x, cpu=lax.sin, default=lax.cos), _one),

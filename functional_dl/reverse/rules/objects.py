@@ -1,4 +1,4 @@
-"""Primitives that are Python objects (from JAX 0.12 on): custom_root, ldexp, frexp, and those that users write.
+"""Primitives that are Python objects: those that users write; from JAX 0.12 on custom_root, ldexp and frexp too.
 
 They are all one primitive, whose parameter is the object.  An object has trees of arguments and results, and methods
 for what it does; JAX's own have formulas here, a user's have the user's: `jvp`, or `vjp_fwd` and `vjp_bwd_retval`.
@@ -18,9 +18,13 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import zeros_like
+from functional_dl.reverse.rules.calls import checkpoint_forward
+from functional_dl.reverse.rules.foreign import Zero
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import is_zero_marker
-from functional_dl.reverse.values import instantiate, is_differentiable
+from functional_dl.reverse.trace import is_zero_marker, place_of_user
+from functional_dl.reverse.values import add, instantiate, is_differentiable
+
+_LOGS = jax.__version_info__ >= (0, 11)  # a user's backward pass returns the cotangents, and a log beside them
 
 
 def _cube_root(a):
@@ -154,71 +158,169 @@ def _root_map(prim, *values):
 
 
 def _users_forward(tape, values, slots, prim):
-    """y = p(x) with the user's (x, x_dot) -> (y, y_dot): see custom_jvp; or with the user's two passes: see custom_vjp.
+    """y = p(x) with the user's two passes: see custom_vjp; or with the user's (x, x_dot) -> (y, y_dot), in one step or
+    in two, `lin` and `linearized`: see custom_jvp.  What a derivative applies to tangents may state its transpose.
 
     The methods that JAX offers to derive the one from the other are not called: they differentiate.
     """
+    if tape.tangents and _own(prim, "transpose"):
+        return _linear_forward(tape, values, slots, prim)
     if _own(prim, "vjp_fwd"):
         return _passes_forward(tape, values, slots, prim)
-    if not _own(prim, "jvp"):
+    if not (_own(prim, "jvp") or _own(prim, "lin")):
         raise NotImplementedError(
-            f"Differentiation rule for the primitive object {type(prim).__name__} not implemented: it has neither "
-            "`jvp` nor `vjp_fwd`.  Define one of them, or wrap the function that uses it in jax.custom_vjp."
+            f"Differentiation rule for the primitive object {type(prim).__name__} not implemented ({place_of_user()}): "
+            "it has neither `jvp` nor `vjp_fwd`.  Define one of them, or wrap the function that uses it in "
+            "jax.custom_vjp."
         )
     primals = tree_unflatten(prim.in_tree, values)
+    if not _own(prim, "jvp"):
+        wanted = tree_unflatten(prim.in_tree, [slot is not None for slot in slots])
+        outs, kept, *_ = prim.lin(wanted, *primals)
 
     def tangents_of(*tangents):
-        outs, outs_dot = prim.jvp(primals, tree_unflatten(prim.in_tree, tangents))
-        dots = jax.tree.leaves(outs_dot, is_leaf=is_zero_marker)
-        avals = [jax.typeof(y) for y in tree_leaves(outs)]
-        dots = [instantiate(None if is_zero_marker(dot) else dot, aval) for dot, aval in zip(dots, avals)]
-        return [*tree_leaves(outs), *dots]
+        tangents = tree_unflatten(prim.in_tree, tangents)
+        if _own(prim, "jvp"):
+            found, dots = prim.jvp(primals, tangents)
+        else:
+            found, dots = outs, prim.linearized(kept, *tangents)
+        found = prim.out_tree.flatten_up_to(found)
+        dots = prim.out_tree.flatten_up_to(dots)
+        return [*found, *[0.0 if dot is None or is_zero_marker(dot) else dot for dot in dots]]
 
     tangents = [instantiate(None, jax.typeof(x)) for x in values]
-    outs, out_slots = tape.run_tangents(tangents_of, tangents, slots)
-    half = len(outs) // 2
-    return outs[:half], out_slots[half:]
+    found, found_slots = tape.run_tangents(tangents_of, tangents, slots)
+    half = len(found) // 2
+    return found[:half], found_slots[half:]
 
 
 def _own(prim, method) -> bool:
     """Whether the object's class has a method of its own: not JAX's, that refuses or derives it from another."""
-    fun = getattr(type(prim), method)
+    fun = getattr(type(prim), method, None)
+    if fun is None:
+        return False
     if type(prim).__module__.startswith("jax."):
         return fun.__qualname__.startswith(type(prim).__qualname__ + ".")
     return not fun.__module__.startswith("jax.")
 
 
+class Place:
+    """Where a user's backward pass brings a cotangent: the cotangent so far, None for zero.
+
+    JAX hands over such an object for each operand, and a pass calls `accum`.
+    """
+
+    __slots__ = ("aval", "total", "wanted")
+    aval: Any
+    total: Any
+    wanted: bool
+
+    def __init__(self, aval: Any, wanted: bool) -> None:
+        self.aval = aval
+        self.wanted = wanted
+        self.total = None
+
+    def accum(self, ct: Any) -> None:
+        if self.wanted and ct is not None and not is_zero_marker(ct):
+            self.total = ct if self.total is None else add(self.total, ct)
+
+
+def _linear_forward(tape, values, slots, prim):
+    """y_dot = p(x, x_dot), linear in the operands with a slot  =>  x_dot_bar by the owner's transpose."""
+    outs = object_p.bind(*values, _prim=prim)
+    fixed = [None if slot is not None else value for value, slot in zip(values, slots)]
+    linear = tuple(slot is not None for slot in slots)
+    pull_back = functools.partial(_transpose_pull_back, prim, linear)
+    return tape.call(object_p, pull_back, fixed, slots, outs, tape.new_slots(outs))
+
+
+def _transpose_pull_back(prim, linear, fixed, cts):
+    cts = [instantiate(ct, aval) for ct, aval in zip(cts, prim.out_avals_flat)]
+    places = [Place(aval, True) if moves else x for aval, moves, x in zip(prim.in_avals_flat, linear, fixed)]
+    prim.transpose(tree_unflatten(prim.out_tree, cts), *tree_unflatten(prim.in_tree, places))
+    return [place.total if moves else None for place, moves in zip(places, linear)]
+
+
 def _passes_forward(tape, values, slots, prim):
-    wanted = tree_unflatten(prim.in_tree, [s is not None for s in slots])
-    outs, residuals, *_ = prim.vjp_fwd(wanted, *tree_unflatten(prim.in_tree, values))
-    outs = tree_leaves(outs)
+    active = tuple(slot is not None for slot in slots)
+    wanted = tree_unflatten(prim.in_tree, list(active))
+    outs, residuals, *moving = prim.vjp_fwd(wanted, *tree_unflatten(prim.in_tree, values))
+    outs = prim.out_tree.flatten_up_to(outs)
+    # A forward pass may say which outputs depend on what is differentiated.
+    moving = tree_leaves(jax.tree.broadcast(moving[0], tree_unflatten(prim.out_tree, outs))) if moving else outs
     residuals, tree = jax.tree.flatten(residuals)
-    pull_back = functools.partial(_passes_pull_back, prim, tree, tuple(jax.typeof(y) for y in outs))
-    return tape.call(object_p, pull_back, residuals, slots, outs, tape.new_slots(outs))
+    pull_back = functools.partial(_passes_pull_back, prim, active, tree, tuple(jax.typeof(y) for y in outs))
+    out_slots = [None if moves is False else slot for slot, moves in zip(tape.new_slots(outs), moving)]
+    return tape.call(object_p, pull_back, residuals, slots, outs, out_slots, numbers=True)
 
 
-def _passes_pull_back(prim, tree, avals, residuals, cts):
-    cts = [instantiate(ct, aval) for ct, aval in zip(cts, avals)]
-    cts = tree_unflatten(prim.out_tree, cts)
-    bars, _ = prim.vjp_bwd_retval_logs(tree_unflatten(tree, residuals), cts)
+def _passes_pull_back(prim, active, tree, avals, residuals, cts):
+    symbolic = type(prim).__module__.startswith("jax.")  # a custom_vjp, say, whose backward pass may ask for zeros
+    cts = [
+        Zero(aval.to_tangent_aval()) if ct is None and symbolic else instantiate(ct, aval)
+        for ct, aval in zip(cts, avals)
+    ]
+    cts, residuals = tree_unflatten(prim.out_tree, cts), tree_unflatten(tree, residuals)
+    if _own(prim, "vjp_bwd"):
+        places = [Place(aval, wanted) for aval, wanted in zip(prim.in_avals_flat, active)]
+        prim.vjp_bwd(residuals, cts, *tree_unflatten(prim.in_tree, places))
+        return [place.total for place in places]
+    bars = prim.vjp_bwd_retval_logs(residuals, cts)[0] if _LOGS else prim.vjp_bwd_retval(residuals, cts)
     bars = prim.in_tree.flatten_up_to(bars)
-    return [None if bar is None or is_zero_marker(bar) else bar for bar in bars]
+    return [None if not w or bar is None or is_zero_marker(bar) else bar for w, bar in zip(active, bars)]
+
+
+# --- checkpoint (with the option jax_remat3) --------------------------------------------------------------------------
+
+
+def remat_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
+    """y = f(x), of which x alone is kept: as for jax.checkpoint."""
+    return checkpoint_forward(tape, values, slots, jaxpr=prim.jaxpr, policy=prim.policy)
+
+
+def name_forward(tape: Any, values: Any, slots: Any, prim: Any) -> Any:
+    """y = x, with a name for policies  =>  x_bar = y_bar."""
+    outs = object_p.bind(*values, _prim=prim)
+    return tape.call(object_p, _name_pull_back, (), slots, outs, tape.new_slots(outs))
+
+
+def _name_pull_back(_, cts):
+    return cts
 
 
 KINDS = {
+    "RematTraced": remat_forward,
+    "CheckpointName": name_forward,
     "Ldexp": ldexp_forward,
     "Frexp": frexp_forward,
     "CustomRoot": root_forward,
     "_RootLinearMap": root_map_forward,
 }
 
+
+def _object(fun, derivative):
+    """fun with two passes of its own, as one of these objects."""
+    before = jax.config.jax_custom_vjp3
+    jax.config.update("jax_custom_vjp3", True)
+    try:
+        made = jax.custom_vjp(fun)
+    finally:
+        jax.config.update("jax_custom_vjp3", before)
+    made.defvjp(lambda x: (fun(x), derivative(x)), lambda kept, ct: (ct * kept,))
+    return made
+
+
 if jax.__version_info__ >= (0, 12):
     object_p = primitive_named("call_hi_primitive", jnp.digitize, np.ones(1, np.float32), np.ones(2, np.float32))
-    call_rule(
-        object_p,
+    _PROBES = (
         Probe(_cube_root, low=0.5, dtypes=("float64",), exact=lambda mp, x: mp.cbrt(x)),
         Probe(_linear_root, shapes=((2, 2), (2,)), low=-0.5, high=0.5, dtypes=("float64",)),
         Probe(lambda x: jnp.ldexp(x, np.array([1, -2, 3])), exact=None),
         Probe(lambda x: jnp.frexp(x)[0], low=1.1, high=1.9),
-        latex=(call, CALL_BAR),
-    )(object_forward)
+    )
+else:
+    _sine = _object(lax.sin, lax.cos)
+    object_p = primitive_named("call_hi_primitive", _sine, np.float32(1))
+    _PROBES = (Probe(lambda x: _sine(x), elementwise=True, forward=False, exact=lambda mp, x: mp.sin(x)),)
+
+call_rule(object_p, *_PROBES, latex=(call, CALL_BAR))(object_forward)
