@@ -104,7 +104,7 @@ FUNCTIONS = {
     "i0e": Function(
         lax.bessel_i0e,
         lambda mp, x: mp.exp(-abs(x)) * (mp.besseli(1, x) - mp.sign(x) * mp.besseli(0, x)),
-        ends={0.0: 0.0, INF: 0.0, -INF: 0.0},
+        ends={0.0: -1.0, INF: 0.0, -INF: 0.0},
     ),
     "i1e": Function(
         lax.bessel_i1e,
