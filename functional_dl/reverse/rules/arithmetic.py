@@ -20,7 +20,7 @@ from jax.extend.core.primitives import (
 from functional_dl.reverse import latex
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import full_like, times, unbroadcast, zeros_like
+from functional_dl.reverse.rules.algebra import full_like, over, times, unbroadcast, zeros_like
 from functional_dl.reverse.values import is_inexact
 
 ALL = FLOATS + COMPLEX
@@ -107,13 +107,15 @@ def div_vjp(ct, out, x, y, **_):
     """z = x / y,  dz = dx / y - (x / y) dy / y  =>  x_bar = z_bar / y,  y_bar = -z z_bar / y.
 
     Where y is repeated, as in a softmax or a norm, the repeated entries share one divisor, and the sum is divided:
-    y_bar = -(sum of z z_bar) / y.  There z is x / y again: x is kept for its own derivative in these, and z is not.
+    y_bar = -(sum of x z_bar) (1 / y) (1 / y).  It reads x, which is kept for its own derivative in these, and not z;
+    the factors are taken one by one, as y^2 may be out of range where y_bar is not.
     """
 
     def y_bar():
         if y.shape == ct.shape:
             return lax.neg(lax.mul(out, lax.div(ct, y)))
-        return lax.neg(lax.div(unbroadcast(lax.mul(ct, lax.div(x, y)), y), y))
+        inverse = over(1, y)
+        return lax.neg(lax.mul(lax.mul(unbroadcast(lax.mul(ct, x), y), inverse), inverse))
 
     return lambda: unbroadcast(lax.div(ct, y), x), y_bar
 
