@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from jax.nn import initializers
+from jax.typing import DTypeLike
 
-from functional_dl.aliases import Array
+from functional_dl.aliases import Array, Key
 from functional_dl.arguments import lookup
 
-__all__ = ["INITIALIZERS", "Name", "get"]
+__all__ = ["INITIALIZERS", "Name", "get", "normal"]
 
 
 def __dir__() -> list[str]:  # what dir() and completion show
@@ -38,3 +39,8 @@ def get(initializer: str | Callable[..., Array]) -> Callable[..., Array]:
       ValueError: no initializer has that name.  TypeError: it is neither a name nor a function.
     """
     return initializer if callable(initializer) else lookup("initializer", initializer, INITIALIZERS)
+
+
+def normal(key: Key, shape: tuple[int, ...], dtype: DTypeLike, deviation: float) -> Array:
+    """Independent normal numbers of mean 0 and this standard deviation."""
+    return initializers.normal(deviation)(key, shape, dtype)

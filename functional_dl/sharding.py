@@ -22,6 +22,7 @@ __all__ = [
     "equation_context",
     "full",
     "is_on_mesh",
+    "laid_along",
     "laid_as",
     "laid_out_freely",
     "mesh_of",
@@ -139,6 +140,14 @@ def laid_as(x: Any, aval: Any) -> Any:
         if own.sharding != sharding:
             x = jax.sharding.reshard(x, sharding)
     return _varying(x, [a for a in varying_axes(aval) if a not in varying_axes(own)])
+
+
+def laid_along(x: Any, like: Any) -> Any:
+    """x, laid out as the first axes of `like` are, which its axes stand for: a mask or a length for each example."""
+    sharding = sharding_of(like)
+    if sharding is None:
+        return x
+    return jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*sharding.spec[: x.ndim])))
 
 
 def _of_cotangent(sharding):

@@ -2,18 +2,21 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Bool, Float
 
-from functional_dl import arguments
-from functional_dl.aliases import Array, Key
-from functional_dl.arguments import array, integer, number, real, within
+from functional_dl import arguments, initializers
+from functional_dl.aliases import Array, Key, Params, PyTree
+from functional_dl.arguments import array, entry, floating_dtype, integer, number, real, within
 from functional_dl.blocks import by_rows, rows_of, swapped
+from functional_dl.layers.dense import dense
+from functional_dl.layers.embedding import rotary as rotated
 from functional_dl.precision import of_sums
 
 BLOCKS_FROM = 2**20  # scores of a head: 1024 queries and keys, from where the form by blocks is the faster one
@@ -95,6 +98,114 @@ def dot_product_attention(
     else:
         out = _by_blocks(causal, size, rows, fixed, key, value)
     return jnp.moveaxis(out, 0, -4).reshape(*batch, queries, heads, value.shape[-1])
+
+
+class AttentionLayer(NamedTuple):
+    """Attention with its projections: init(key) -> params, apply(params, queries, ...) -> output.
+
+    For a sequence that comes piece by piece: initial(batch_shape, length) -> cache, extend(params, cache, x) -> (cache,
+    output).
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[..., Array]
+    initial: Callable[..., PyTree]
+    extend: Callable[..., tuple[PyTree, Array]]
+
+
+def attention(
+    features: int,
+    heads: int,
+    key_value_heads: int | None = None,
+    *,
+    rotary: bool = False,
+    use_bias: bool = True,
+    initializer: initializers.Name | Callable[..., Array] = "glorot_uniform",
+    dtype: DTypeLike | None = None,
+) -> AttentionLayer:
+    """Attention of several heads: queries, keys and values are dense layers of the inputs, whose heads attend apart,
+
+    y = concat over heads h of attend(q_h, k_h, v_h) W_o + b_o;   the pullback is `dot_product_attention`'s between
+    those of four dense layers.
+
+    Args:
+      features: of the inputs and of the output.
+      heads: how many; head h has the columns h d to (h + 1) d of the query's weight, d = features / heads.
+      key_value_heads: of keys and values, a divisor of heads (grouped queries); heads if not given.
+      rotary: queries and keys are turned by their positions, see `rotary`.
+      use_bias, initializer, dtype: of the dense layers.
+    Returns:
+      AttentionLayer with params {"query", "key", "value", "output"}, each a dense layer's.
+      apply(params, queries, keys=None, values=None, *, mask=None, causal=False, dropout_rate=0.0, dropout_key=None,
+      block_size=None): queries (*batch, queries, features); keys and values (*batch, keys, features), the queries
+      themselves if not given (values: the keys); mask and the rest as of `dot_product_attention`.
+      initial(batch_shape, length) -> cache, room for `length` positions.
+      extend(params, cache, x) -> (cache, y): the next positions of a causal sequence, x (*batch, n, features); the same
+      as apply with causal=True on the whole.  Beyond the cache's length y is NaN under jit, an error outside.
+    Raises:
+      ValueError: heads do not divide the features, key_value_heads not the heads; inputs, mask or params do not fit.
+    Kinks: none.
+    Source: Vaswani et al. 2017; Ainslie et al. 2023.
+    """
+    key_heads = heads if key_value_heads is None else key_value_heads
+    if integer("features", features) % integer("heads", heads):
+        raise ValueError(f"heads: expected a divisor of the {features} features, got {heads}")
+    if heads % integer("key_value_heads", key_heads):
+        raise ValueError(f"key_value_heads: expected a divisor of the {heads} heads, got {key_heads}")
+    d = features // heads
+    if rotary and d % 2:
+        raise ValueError(f"heads: expected an even number of features a head for rotary positions, got {d}")
+    widths = {"query": heads * d, "key": key_heads * d, "value": key_heads * d}
+    options = {"use_bias": use_bias, "initializer": initializer, "dtype": dtype}
+    dense_layers = {name: dense(features, width, **options) for name, width in widths.items()}
+    dense_layers["output"] = dense(heads * d, features, **options)
+
+    def init(key: Key) -> Params:
+        keys = jax.random.split(arguments.key("key", key), len(dense_layers))
+        return {name: layer.init(k) for (name, layer), k in zip(dense_layers.items(), keys)}
+
+    def project(params, name, x, positions):
+        x = real({"query": "queries", "key": "keys", "value": "values"}[name], x)
+        if x.ndim < 2 or x.shape[-1] != features:
+            raise ValueError(f"{name}: expected inputs of shape (*batch, length, {features}), got {x.shape}")
+        part = entry("params", params, name)
+        y = dense_layers[name].apply(part, x)
+        y = y.reshape(*y.shape[:-1], widths[name] // d, d)
+        return rotated(y, positions) if rotary and name != "value" else y
+
+    def joined(params, y):
+        return dense_layers["output"].apply(entry("params", params, "output"), y.reshape(*y.shape[:-2], heads * d))
+
+    def apply(
+        params: Params, queries: Array, keys: Array | None = None, values: Array | None = None, **call: Any
+    ) -> Array:
+        keys = queries if keys is None else keys
+        values = keys if values is None else values
+        q, k, v = (project(params, n, x, None) for n, x in (("query", queries), ("key", keys), ("value", values)))
+        return joined(params, dot_product_attention(q, k, v, **call))
+
+    def initial(batch_shape: tuple[int, ...], length: int, dtype: DTypeLike | None = dtype) -> PyTree:
+        shape = (*batch_shape, integer("length", length), key_heads, d)
+        of = floating_dtype("dtype", dtype)
+        return {"key": jnp.zeros(shape, of), "value": jnp.zeros(shape, of), "position": jnp.zeros((), jnp.int32)}
+
+    def extend(params: Params, cache: PyTree, x: Array) -> tuple[PyTree, Array]:
+        start, length, n = entry("cache", cache, "position"), cache["key"].shape[-3], x.shape[-2]
+        known = arguments.concrete(start)
+        if known is not None and int(known) + n > length:
+            raise ValueError(f"x: expected at most {length - int(known)} positions more in this cache, got {n}")
+        places = start + jnp.arange(n, dtype=jnp.int32)
+        q, k, v = (project(params, name, x, places) for name in ("query", "key", "value"))
+        k, v = (
+            lax.dynamic_update_slice_in_dim(cache[name], new.astype(cache[name].dtype), start, new.ndim - 3)
+            for name, new in (("key", k), ("value", v))
+        )
+        mask = jnp.arange(length, dtype=jnp.int32)[None, :] <= places[:, None]
+        y = joined(params, dot_product_attention(q, k, v, mask))
+        y = jnp.where(start + n > length, jnp.nan, y)
+        return {"key": k, "value": v, "position": start + n}, y
+
+    return AttentionLayer(init, apply, initial, extend)
 
 
 class _Rows(NamedTuple):

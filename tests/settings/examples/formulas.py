@@ -162,6 +162,76 @@ def _attention(v):
     return (by_blocks, masked), (np.array([[[[5.0]], [[6.0]]]]), np.full((1, 2, 1, 1), 8.0))
 
 
+RAMP = np.array([[[1.0], [2.0], [3.0], [4.0]]])
+
+
+def _attention_layer(v):
+    """One head of width 1: scores ln 3 and 0 for the first query, 0 and 0 for the second."""
+    layer = layers.attention(1, 1, use_bias=False)
+    params = {name: {"weight": v.array([[1.0]])} for name in ("query", "key", "value", "output")}
+    x = math.sqrt(math.log(3.0))
+    return layer.apply(params, v.batch([[[x], [0.0]]])), np.array([[[0.75 * x], [0.5 * x]]])
+
+
+def _convolution(v, layer, right, **options):
+    """Of 1, 2, 3 with a window (1, 2): x_i + 2 x_{i+1}, or the adjoint of that."""
+    layer = layer(1, 1, 2, **options)
+    params = {"weight": v.array([[[1.0]], [[2.0]]]), "bias": v.array([0.0])}
+    return layer.apply(params, v.batch([[[1.0], [2.0], [3.0]]])), np.array([right])
+
+
+def _batch_norm(v):
+    """Mean 2 and variance 1, epsilon 3."""
+    layer = layers.batch_norm(1, momentum=0.5, epsilon=3.0)
+    params = {"scale": v.array([2.0]), "bias": v.array([1.0])}
+    moments = {"mean": v.array([0.0]), "variance": v.array([1.0])}
+    moved, y = layer.apply(params, moments, v.batch([[1.0], [3.0]]))
+    used = layer.apply(params, moments, v.batch([[2.0]]), deterministic=True)[1]
+    right = {"mean": np.array([1.0]), "variance": np.array([1.0])}, np.array([[0.0], [2.0]]), np.array([[3.0]])
+    return (moved, y, used), right
+
+
+def _group_norm(v):
+    """Groups (1, 3) and (5, 7): mean 2 and 6, variance 1."""
+    right = np.array([[-0.5, 0.5, -0.5, 0.5]])
+    return _normal(v, layers.group_norm(4, 2, epsilon=3.0), right, [[1.0, 3.0, 5.0, 7.0]])
+
+
+def _normal(v, layer, right, x):
+    params = {name: v.array(np.asarray(value)) for name, value in layer.init(v.key()).items()}
+    return layer.apply(params, v.batch(x)), right
+
+
+def _embedding(v):
+    layer = layers.embedding(3, 2)
+    table = np.arange(6.0).reshape(3, 2)
+    return layer.apply({"weight": v.array(table)}, v.integers([2, 0])), table[[2, 0]]
+
+
+def _cell_params(v, gates):
+    """W = 1 and U = 0 for every gate, biases 0.5 and 0."""
+    return {
+        "input": {"weight": v.array(np.ones((1, gates))), "bias": v.array(np.full(gates, 0.5))},
+        "hidden": {"weight": v.array(np.zeros((1, gates))), "bias": v.array(np.zeros(gates))},
+    }
+
+
+def _cell(v, cell, gates, right):
+    """From zero at x = 1: every gate's sum is 1.5."""
+    zero = v.batch([[0.0]])
+    carry = (zero, zero) if gates == 4 else zero
+    return cell(1, 1).apply(_cell_params(v, gates), carry, v.batch([[1.0]]))[1], np.array([[right]])
+
+
+def _over_time(v, layer):
+    """Two steps at x = 0.5 and 1, of which the second is past the length."""
+    params, zero = _cell_params(v, 1), v.batch([[0.0]])
+    both = isinstance(layer.initial(), tuple)
+    params, carry = ({"forward": params, "backward": params}, (zero, zero)) if both else (params, zero)
+    ys = layer.apply(params, carry, v.batch([[[0.5], [1.0]]]), v.integers([1]))[1]
+    return ys, np.array([[[np.tanh(1.0)] * (2 if both else 1), [0.0] * (2 if both else 1)]])
+
+
 def _linear_cross_entropy(v):
     """Logits z = x W with W the identity, at once and by blocks of one."""
     args = v.batch([Z, Z]), v.array(np.eye(3)), v.integers([0, 2])
@@ -224,6 +294,43 @@ EXAMPLES |= {
         lambda v: (layers.apply_mask(np.array([True, False]), v.array([1.0, 1.0]), 0.5), np.array([2.0, 0.0]))
     ),
     "layers.dot_product_attention": Example(_attention),
+    "layers.attention": Example(_attention_layer),
+    "layers.conv": Example(lambda v: _convolution(v, layers.conv, [[5.0], [8.0], [3.0]])),
+    "layers.conv_transpose": Example(
+        lambda v: _convolution(v, layers.conv_transpose, [[1.0], [4.0], [7.0], [6.0]], padding="valid")
+    ),
+    "layers.max_pool": Example(lambda v: (layers.max_pool(v.batch(RAMP), 2), np.array([[[2.0], [4.0]]]))),
+    "layers.average_pool": Example(
+        lambda v: (layers.average_pool(v.batch(RAMP), 3, 2, "same"), np.array([[[2.0], [3.5]]]))
+    ),
+    "layers.global_average_pool": Example(lambda v: (layers.global_average_pool(v.batch(RAMP)), np.array([[2.5]]))),
+    "layers.batch_norm": Example(_batch_norm),
+    "layers.layer_norm": Example(
+        lambda v: _normal(v, layers.layer_norm(3, epsilon=0.5), Z3 / math.sqrt(2 / 3 + 0.5), [[1.0, 2.0, 3.0]])
+    ),
+    "layers.rms_norm": Example(
+        lambda v: _normal(v, layers.rms_norm(3, epsilon=1.0), np.array([[0.5, 1.0, 1.0]]), [[1.0, 2.0, 2.0]])
+    ),
+    "layers.group_norm": Example(_group_norm),
+    "layers.embedding": Example(_embedding),
+    "layers.sinusoidal_positions": Example(
+        lambda v: (layers.sinusoidal_positions(2, 2), np.array([[0.0, 1.0], [math.sin(1.0), math.cos(1.0)]]))
+    ),
+    "layers.rotary": Example(
+        lambda v: (
+            layers.rotary(v.batch([[[[1.0, 0.0]], [[1.0, 0.0]]]])),
+            np.array([[[[1.0, 0.0]], [[math.cos(1.0), math.sin(1.0)]]]]),
+        )
+    ),
+    "layers.rnn_cell": Example(lambda v: _cell(v, layers.rnn_cell, 1, np.tanh(1.5))),
+    "layers.lstm_cell": Example(
+        lambda v: _cell(v, layers.lstm_cell, 4, expit(1.5) * np.tanh(expit(1.5) * np.tanh(1.5)))
+    ),
+    "layers.gru_cell": Example(lambda v: _cell(v, layers.gru_cell, 3, expit(-1.5) * np.tanh(1.5))),
+    "layers.recurrent": Example(lambda v: _over_time(v, layers.recurrent(layers.rnn_cell(1, 1)))),
+    "layers.bidirectional": Example(
+        lambda v: _over_time(v, layers.bidirectional(layers.rnn_cell(1, 1), layers.rnn_cell(1, 1)))
+    ),
     "layers.standardize": Example(
         lambda v: (layers.standardize(v.batch([[1.0, 2.0, 3.0]]), epsilon=0.5), Z3 / math.sqrt(2 / 3 + 0.5))
     ),
@@ -231,6 +338,9 @@ EXAMPLES |= {
         lambda v: (layers.rms_normalize(v.batch([[1.0, 2.0, 2.0]]), epsilon=1.0), np.array([[0.5, 1.0, 1.0]]))
     ),
     "losses.linear_cross_entropy": Example(_linear_cross_entropy),
+    "initializers.normal": Example(
+        lambda v: (abs(float(np.std(initializers.normal(v.key(), (200, 100), float, 0.1))) - 0.1) < 3e-3, True)
+    ),
     "initializers.get": Example(
         lambda v: (abs(float(np.std(initializers.get("he_normal")(v.key(), (200, 100)))) - 0.1) < 3e-3, True)
     ),
