@@ -156,9 +156,9 @@ def _extent(window, dilations):
 
 
 def _check_channels(in_features, out_features, groups):
-    integer("in_features", in_features), integer("out_features", out_features), integer("groups", groups)
+    integer("groups", groups)
     for name, features in (("in_features", in_features), ("out_features", out_features)):
-        if features % groups:
+        if integer(name, features) % groups:
             raise ValueError(f"groups: expected a divisor of {name} {features}, got {groups}")
 
 

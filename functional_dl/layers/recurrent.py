@@ -116,7 +116,8 @@ def gru_cell(
 
 
 def _cell(in_features, features, gates, step, options, states: int = 1) -> StatefulLayer:
-    integer("in_features", in_features), integer("features", features)
+    for name, size in (("in_features", in_features), ("features", features)):
+        integer(name, size)
     initializer, hidden_initializer, dtype = options
     makers = initializers.get(initializer), initializers.get(hidden_initializer)
 
@@ -238,4 +239,4 @@ def _checked_lengths(lengths, batch, time):
 
 
 def _over(mask, x):
-    return jnp.broadcast_to(mask.reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim)), x.shape)
+    return jnp.broadcast_to(jnp.expand_dims(mask, tuple(range(mask.ndim, x.ndim))), x.shape)
