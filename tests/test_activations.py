@@ -227,7 +227,7 @@ def test_the_table_lists_every_kink(name):
 @pytest.mark.parametrize(("name", "kink"), KINKS, ids=lambda v: v if isinstance(v, str) else f"{v.location:g}")
 def test_pytorch_takes_what_the_table_says(name, kink):
     torch = pytest.importorskip("torch")
-    names = {"hard_tanh": "hardtanh", "hard_sigmoid": "hardsigmoid"}
+    names = {"hard_tanh": "hardtanh", "hard_sigmoid": "hardsigmoid", "hard_swish": "hardswish"}
     z = torch.tensor(kink.location, dtype=torch.float64, requires_grad=True)
     getattr(torch.nn.functional, names.get(name, name))(z).backward()
     assert abs(float(z.grad) - kink.pytorch) <= 1e-6

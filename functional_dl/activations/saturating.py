@@ -104,3 +104,21 @@ def hard_sigmoid_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
     """f'(z) = 1(-3 < z < 3) / 6."""
     z = real("z", z)
     return (jnp.abs(z) < 3).astype(z.dtype) / 6
+
+
+def hard_swish(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f(z) = z min(max(z + 3, 0), 6) / 6.
+
+    f'(z) = 0 for z <= -3, (2 z + 3) / 6 between, 1 for z >= 3.
+
+    Kinks: at -3 and at 3; taken: 0 and 1, as jax.nn.hard_swish and PyTorch do.  Numerics: three roundings.
+    Source: Howard et al. 2019, Searching for MobileNetV3.
+    """
+    z = real("z", z)
+    return jnp.where(z <= -3, 0.0, jnp.where(z >= 3, z, z * ((z + 3) / 6)))
+
+
+def hard_swish_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f'(z) = 0 for z <= -3, (2 z + 3) / 6 between, 1 for z >= 3."""
+    z = real("z", z)
+    return jnp.where(z <= -3, 0.0, jnp.where(z >= 3, 1.0, (2 * z + 3) / 6))

@@ -39,6 +39,22 @@ def softplus_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
     return lax.logistic(real("z", z))
 
 
+def log_sigmoid(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f(z) = ln s(z) = -ln(1 + e^-z) = min(z, 0) - ln(1 + e^{-|z|}), s the logistic sigmoid.
+
+    f'(z) = s(-z).
+
+    Kinks: none.  Numerics: relative accuracy for every z, and for jax.grad too.
+    Source: Goodfellow, Bengio, Courville 2016, section 3.10: ln s(z) = -softplus(-z).
+    """
+    return -softplus(-real("z", z))
+
+
+def log_sigmoid_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f'(z) = s(-z)."""
+    return lax.logistic(-real("z", z))
+
+
 def gelu(z: Float[Array, "..."]) -> Float[Array, "..."]:
     """Gaussian error linear unit, f(z) = z P(X <= z) for X ~ N(0, 1), = z erfc(-z / sqrt 2) / 2.
 

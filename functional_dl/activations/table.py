@@ -12,7 +12,7 @@ from functional_dl.kinks import Kink
 
 Name: TypeAlias = Literal[
     "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "celu", "softplus", "gelu", "gelu_tanh", "silu",
-    "mish", "hard_tanh", "relu6", "hard_sigmoid", "softsign", "softmax", "log_softmax",
+    "mish", "hard_tanh", "relu6", "hard_sigmoid", "hard_swish", "softsign", "log_sigmoid", "softmax", "log_softmax",
 ]  # fmt: skip
 
 
@@ -125,6 +125,23 @@ ACTIVATIONS: dict[str, Activation] = {
         ),
         "Howard et al. 2019",
         "min(max(z + 3, 0), 6)/6",
+    ),
+    "hard_swish": Activation(
+        saturating.hard_swish,
+        saturating.hard_swish_prime,
+        (
+            Kink(-3.0, left=0.0, right=-0.5, value=0.0, jax=0.0, pytorch=0.0),
+            Kink(3.0, left=1.5, right=1.0, value=1.0, jax=1.0, pytorch=1.0),
+        ),
+        "Howard et al. 2019",
+        "z*min(max(z + 3, 0), 6)/6",
+    ),
+    "log_sigmoid": Activation(
+        smooth.log_sigmoid,
+        smooth.log_sigmoid_prime,
+        (),
+        "Goodfellow, Bengio, Courville 2016, section 3.10",
+        "-log1p(exp(-z))",
     ),
     "softsign": Activation(
         saturating.softsign, saturating.softsign_prime, (), "Bergstra et al. 2009", "z/(1 + abs(z))"

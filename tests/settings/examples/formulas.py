@@ -31,6 +31,8 @@ ACTIVATIONS = {  # name -> f(Z), f'(Z)
     "tanh": (np.tanh(Z), 1 - np.tanh(Z) ** 2),
     "softsign": (Z / (1 + abs(Z)), 1 / (1 + abs(Z)) ** 2),
     "hard_sigmoid": (np.clip((Z + 3) / 6, 0, 1), np.full(3, 1 / 6)),
+    "hard_swish": (Z * np.clip((Z + 3) / 6, 0, 1), (2 * Z + 3) / 6),
+    "log_sigmoid": (np.log(SIGMA), 1 - SIGMA),
     "hard_tanh": (np.clip(Z, -1, 1), abs(Z) < 1),
     "softplus": (SOFTPLUS, SIGMA),
     "silu": (Z * SIGMA, SIGMA * (1 + Z * (1 - SIGMA))),
