@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Float
 
@@ -34,7 +35,7 @@ def max_pool(
     Source: Goodfellow, Bengio, Courville 2016, section 9.3.
     """
     x, window, strides, padded = _prepared(x, window, stride, padding)
-    return lax.reduce_window(x, jnp.array(-jnp.inf, x.dtype), lax.max, window, strides, padded)
+    return lax.reduce_window(x, x.dtype.type(-np.inf), lax.max, window, strides, padded)
 
 
 def average_pool(
@@ -56,7 +57,7 @@ def average_pool(
     Source: Goodfellow, Bengio, Courville 2016, section 9.3.
     """
     x, window, strides, padded = _prepared(x, window, stride, padding)
-    zero = jnp.array(0, x.dtype)
+    zero = x.dtype.type(0)  # a number that is known while tracing: by it lax tells a sum of windows
     total = lax.reduce_window(x, zero, lax.add, window, strides, padded)
     if count_padding or not any(low or high for low, high in padded):
         count = 1
