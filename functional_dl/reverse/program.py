@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax.core import AbstractValue
 from jax.extend.core import Primitive
 from jax.tree_util import tree_flatten, tree_unflatten
 
-from functional_dl.jaxprs import bind
+from functional_dl.jaxprs import Structure, Unstructured, bind, frozen
 from functional_dl.reverse.layout import Layout
 from functional_dl.reverse.values import as_array, instantiate
 
@@ -72,6 +73,14 @@ class Equation:
 
     def _with(self, operands, results) -> "Equation":
         return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source, self.layout)
+
+    def structure(self) -> tuple[Any, ...]:
+        """What the equation does: equal for equations that do the same; see Program.structure."""
+        if self.layout is not None:
+            raise Unstructured("an equation on a mesh")
+        params = tuple([(name, frozen(value)) for name, value in self.params.items()])
+        values = tuple(map(_place, self.operands)), tuple(map(_place, self.results))
+        return self.rule, params, values, tuple(self.inputs), tuple(self.outputs)
 
     def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
         operands = [fetch(x) for x in self.operands]
@@ -147,6 +156,13 @@ class Call:
         leaves, treedef = tree_flatten(self.residuals)
         return self._with((treedef, [keep(leaf) for leaf in leaves]))
 
+    def structure(self) -> tuple[Any, ...]:
+        """As for an Equation."""
+        if self.layout is not None or self.numbers:
+            raise Unstructured("a call on a mesh, or of a user's own pullback")
+        treedef, leaves = self.residuals
+        return frozen(self.pull_back), treedef, tuple(map(_place, leaves)), tuple(self.inputs), tuple(self.outputs)
+
     def unflatten(self, fetch: Callable[..., Any]) -> "Call":
         treedef, leaves = self.residuals
         return self._with(tree_unflatten(treedef, [fetch(leaf) for leaf in leaves]))
@@ -161,6 +177,13 @@ class Residual:
 
     def __init__(self, position: Any) -> None:
         self.position = position
+
+
+def _place(x):
+    """What stands for a value in an equation's structure: a residual's position, a type, a number."""
+    if type(x) is Residual:
+        return x.position
+    return x if isinstance(x, AbstractValue) else frozen(x)
 
 
 class Recipe:
@@ -212,6 +235,15 @@ class Program:
         self.inputs = inputs
         self.outputs = outputs
         self.recipe = recipe
+
+    def structure(self) -> Structure | None:
+        """What the program does with its residuals, equal for programs that do the same; None where it is not known."""
+        if self.recipe is not None:
+            return None
+        try:
+            return Structure(*[e.structure() for e in self.equations], tuple(self.inputs), tuple(self.outputs))
+        except TypeError:
+            return None
 
     def at(self, residuals: Sequence[Any]) -> list[Any]:
         """The equations with their residuals put back; what was not kept is computed again."""

@@ -131,7 +131,29 @@ class Unsupported:
     error: type[Exception] = NotImplementedError
 
 
-PRIMITIVES: dict[Primitive, Rule | Zero | Unsupported] = {}
+class Table(dict[Primitive, Rule | Zero | Unsupported]):
+    """The table, and how often it was changed: programs that were compiled by other rules are not used again."""
+
+    version: int = 0
+
+    def __setitem__(self, primitive: Primitive, entry: Rule | Zero | Unsupported) -> None:
+        self.version += 1
+        super().__setitem__(primitive, entry)
+
+    def __delitem__(self, primitive: Primitive) -> None:
+        self.version += 1
+        super().__delitem__(primitive)
+
+    def update(self, *entries: Any, **named: Any) -> None:
+        self.version += 1
+        super().update(*entries, **named)
+
+    def pop(self, *args: Any) -> Any:
+        self.version += 1
+        return super().pop(*args)
+
+
+PRIMITIVES = Table()
 
 
 class Rules(Mapping[Primitive, Rule]):
