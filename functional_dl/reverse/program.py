@@ -6,11 +6,12 @@ from typing import Any
 import jax
 from jax.core import AbstractValue
 from jax.extend.core import Primitive
+from jax.extend.core.primitives import reshape_p
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.jaxprs import Structure, Unstructured, bind, frozen
 from functional_dl.reverse.layout import Layout
-from functional_dl.reverse.values import as_array, instantiate
+from functional_dl.reverse.values import Reshaped, as_array, formed, instantiate
 
 
 class Equation:
@@ -52,10 +53,19 @@ class Equation:
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
         """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
+        if self.rule.reshapes and self.layout is None and self._keeps_entries(cts[0]):
+            return [Reshaped(cts[0].array, self.operands[0])]
         cts = [as_array(ct) for ct in cts]
         if self.layout is None:
             return self._formula((cts, self.results, self.operands))
         return self.layout.run(self._formula, (cts, self.results, self.operands), self.inputs, self.rule.explicit)
+
+    def _keeps_entries(self, ct):
+        """Whether the cotangent of the one operand is ct, yet to be reshaped, in another shape."""
+        if type(ct) is not Reshaped or len(self.operands) > 1:
+            return False
+        transposed = self.rule.primitive is reshape_p and self.params["dimensions"] is not None
+        return not transposed and self.operands[0].size == ct.array.size
 
     def _formula(self, values):
         cts, results, operands = values
@@ -142,7 +152,7 @@ class Call:
         self.source = source
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
-        cts = cts if self.numbers else [as_array(ct) for ct in cts]
+        cts = [formed(ct) if self.numbers else as_array(ct) for ct in cts]
         if self.layout is None:
             return self.pull_back(self.residuals, cts)
         values = self.residuals, cts

@@ -26,7 +26,7 @@ from functional_dl.reverse.program import Program
 from functional_dl.reverse.residuals import thrifty
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
-from functional_dl.reverse.values import add, as_array, is_differentiable
+from functional_dl.reverse.values import add, as_array, formed, is_differentiable
 
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
@@ -41,7 +41,7 @@ def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> 
         for slot, bar in zip(equation.inputs, equation.pull(out_cts)):
             if slot is not None and bar is not None:
                 accumulate(totals, slot, bar() if callable(bar) else bar)
-    return [None if slot is None else totals.get(slot) for slot in program.inputs]
+    return [None if slot is None else formed(totals.get(slot)) for slot in program.inputs]
 
 
 def accumulate(totals: dict[Any, Any], slot: int | None, ct: Any) -> None:
@@ -49,7 +49,7 @@ def accumulate(totals: dict[Any, Any], slot: int | None, ct: Any) -> None:
     if slot is None or ct is None:
         return
     before = totals.get(slot)
-    totals[slot] = ct if before is None else add(before, ct)
+    totals[slot] = ct if before is None else add(formed(before), formed(ct))
 
 
 def forward(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[bool]) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """Reductions over axes: sum, product, maximum, minimum."""
 
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -83,7 +84,7 @@ def reduce_prod_vjp(ct, out, x, *, axes, **_):
 
 def _cut(x, axis, *places):
     """The parts of x between these places along an axis, without those that are empty."""
-    spans = [(a, b) for a, b in zip(places, places[1:]) if a < b]
+    spans = [(a, b) for a, b in pairwise(places) if a < b]
     return [x if (a, b) == (0, x.shape[axis]) else lax.slice_in_dim(x, a, b, axis=axis) for a, b in spans]
 
 
