@@ -8,8 +8,12 @@ Differences between versions of JAX in how a program is stored are handled here 
 list of equations.
 """
 
+import enum
+import functools
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
@@ -23,13 +27,17 @@ __all__ = [
     "CALLS",
     "MARKED",
     "PLAIN",
+    "HoldsArray",
     "Interpreter",
+    "Structure",
+    "Unstructured",
     "all_equations",
     "argument_names",
     "bind",
     "bind_params",
     "called",
     "equations",
+    "frozen",
     "function_of",
     "interpret",
     "needed",
@@ -43,6 +51,7 @@ __all__ = [
     "solver_of",
     "source_of",
     "staged",
+    "structure",
     "taken",
     "traced_function",
     "while_parts",
@@ -169,6 +178,149 @@ def argument_names(jaxpr: Any) -> list[str]:
     """The names of the arguments of the Python function that a jaxpr was traced from, "" for an unknown one."""
     info = getattr(open_jaxpr(jaxpr)[0], "debug_info", None)
     return [str(name or "") for name in (getattr(info, "arg_names", None) or ())]
+
+
+# --- comparing --------------------------------------------------------------------------------------------------------
+
+
+class Unstructured(TypeError):
+    """A program or parameter that equals no other: it holds an array, or a function that was made on the way."""
+
+
+class HoldsArray(Unstructured):
+    """An array is part of the program: whoever keeps the program keeps the array."""
+
+
+class Structure:
+    """What a program computes, whatever the objects that it is made of: equal for programs of the same equations."""
+
+    __slots__ = ("hash", "parts")
+    hash: int
+    parts: tuple[Any, ...]
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+        self.hash = hash(parts)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, Structure) and self.hash == other.hash and self.parts == other.parts
+
+
+_structures: WeakKeyDictionary[Any, Structure] = WeakKeyDictionary()
+
+
+def structure(jaxpr: Any) -> Structure:
+    """The structure of a jaxpr: primitives, parameters, types, and which value goes where.
+
+    Of an open jaxpr's constants it holds the types, of a closed one's the numbers.
+
+    Raises:
+      Unstructured: an array is part of the program.
+    """
+    return _structure(jaxpr, rules=True)
+
+
+def _structure(jaxpr, rules: bool) -> Structure:
+    inner, consts = open_jaxpr(jaxpr)
+    found = _structures.get(inner) if rules else None
+    if found is None:
+        found = _structure_of_equations(inner, rules)
+        if rules:
+            _structures[inner] = found
+    return Structure(found, tuple(map(frozen, consts))) if consts else found
+
+
+def _structure_of_equations(jaxpr, rules: bool) -> Structure:
+    inputs = [*jaxpr.constvars, *jaxpr.invars]
+    places: dict[Any, int] = {}
+
+    def place(atom):
+        return (atom.aval, frozen(atom.val)) if isinstance(atom, Literal) else places[atom]
+
+    def new(variables):
+        for variable in variables:
+            places[variable] = len(places)
+        return tuple(variable.aval for variable in variables)
+
+    parts: list = [len(jaxpr.constvars), new(inputs)]
+    context, contexts = None, ()
+    for eqn in jaxpr.eqns:
+        if eqn.ctx is not context:
+            context = eqn.ctx
+            names = getattr(type(context), "__slots__", ())
+            contexts = tuple(getattr(context, name, None) for name in names if name != "__weakref__")
+        params = _frozen_params(eqn, rules)
+        parts.append((eqn.primitive, contexts, params, tuple(map(place, eqn.invars)), new(eqn.outvars)))
+    parts.append(tuple(map(place, jaxpr.outvars)))
+    try:
+        return Structure(*parts)
+    except TypeError as error:
+        raise Unstructured(str(error)) from error
+
+
+def _frozen_params(eqn, rules: bool) -> tuple[Any, ...]:
+    """An equation's parameters.  A user's rule for derivatives, of which JAX makes a new function each time it traces
+    one, is replaced by its program; calls of other such functions in that are not differentiated again."""
+    params, last = eqn.params, ()
+    if eqn.primitive.name == "custom_jvp_call" and not params.get("symbolic_zeros"):
+        avals = [atom.aval for atom in eqn.invars]
+        if not rules or all(hasattr(a, "dtype") and np.issubdtype(a.dtype, np.inexact) for a in avals):
+            _, jvp = bind_params(eqn.primitive, params)["subfuns"]
+            last = (_structure(jax.make_jaxpr(jvp.call_wrapped)(*avals, *avals), rules=False),) if rules else ()
+            params = {name: value for name, value in params.items() if not hasattr(value, "call_wrapped")}
+    return (*[(name, _frozen(value, True, rules)) for name, value in params.items()], *last)
+
+
+def frozen(value: Any, functions: bool = False) -> Any:
+    """A parameter as what can be hashed, equal only for parameters that mean the same.
+
+    Args:
+      functions: functions that were made on the way, and other objects that equal none but themselves, are taken too.
+    Raises:
+      Unstructured: for these otherwise, and for arrays.
+    """
+    return _frozen(value, functions, rules=True)
+
+
+def _frozen(value, functions: bool, rules: bool) -> Any:
+    kind = type(value)
+    if kind is str or value is None:
+        return value
+    if isinstance(value, (float, complex)):
+        return kind, repr(value)  # tells 0.0 from -0.0, and nan is nan
+    if isinstance(value, (tuple, list)):
+        return kind, tuple([_frozen(v, functions, rules) for v in value])
+    if isinstance(value, int):
+        return kind, value
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        if isinstance(value, jax.Array) or value.dtype.hasobject or value.nbytes > 1024:
+            raise HoldsArray(f"an array of shape {value.shape}")
+        return kind, value.dtype, value.shape, value.tobytes()
+    if isinstance(value, dict):
+        return kind, tuple([(k, _frozen(v, functions, rules)) for k, v in value.items()])
+    if hasattr(open_jaxpr(value)[0], "eqns"):
+        return _structure(value, rules)
+    if kind is functools.partial:
+        return kind, *[_frozen(part, functions, rules) for part in (value.func, value.args, value.keywords)]
+    if not functions and _is_of_the_moment(value):
+        raise Unstructured(f"{kind.__name__}, which equals no other")
+    return value
+
+
+def _is_of_the_moment(value: Any) -> bool:
+    """Whether an object will not be met again in a later run of the same program: it equals none but itself, and was
+    not made once for all by a module."""
+    function = getattr(value, "__wrapped__", value)
+    if isinstance(function, types.FunctionType):
+        return bool(function.__closure__) or "<locals>" in function.__qualname__
+    if isinstance(value, (type, enum.Enum, Primitive)):
+        return False
+    return hasattr(value, "call_wrapped") or type(value).__eq__ is object.__eq__
 
 
 # --- making and applying ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import jax
 from jax.extend.core.primitives import add_jaxvals_p
 
 from functional_dl.explain.recording import Recording
+from functional_dl.reverse.values import formed
 
 
 def sweep(
@@ -46,7 +47,7 @@ def sweep(
             continue
         with jax.named_scope(f"back_{equation.source}") if scoped else nullcontext():
             bars = [
-                (bar() if callable(bar) else bar) if slot is not None and bar is not None else None
+                formed(bar() if callable(bar) else bar) if slot is not None and bar is not None else None
                 for slot, bar in zip(equation.inputs, equation.pull(out_cts))
             ]
         if pulled is not None:

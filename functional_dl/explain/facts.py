@@ -16,6 +16,7 @@ from functional_dl.explain.recording import Recording
 from functional_dl.reverse import latex
 from functional_dl.reverse.latex import bar
 from functional_dl.reverse.program import Residual
+from functional_dl.reverse.values import formed
 
 
 def operand(name: Name, value: Any, number: Any, recording: Any) -> str:
@@ -31,7 +32,7 @@ def way_back(equation: Any, out_cts: Any) -> Any:
     def pull(cts):
         bars = equation.pull(cts)
         return [
-            bar() if callable(bar) else bar
+            formed(bar() if callable(bar) else bar)
             for slot, bar in zip(equation.inputs, bars)
             if slot is not None and bar is not None
         ]

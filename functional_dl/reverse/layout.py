@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType
 
+from functional_dl.reverse.values import formed
 from functional_dl.sharding import is_on_mesh, laid_as, mesh_of, under_mesh, without_explicit_axes
 
 
@@ -33,7 +34,7 @@ class Layout:
 
         def wanted(values):
             bars = zip(inputs, pull(values))
-            return [None if slot is None else bar() if callable(bar) else bar for slot, bar in bars]
+            return [None if slot is None else formed(bar() if callable(bar) else bar) for slot, bar in bars]
 
         with under_mesh(self.mesh):
             bars = wanted(values) if explicit or not self.explicit else without_explicit_axes(wanted, values)

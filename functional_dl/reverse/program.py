@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax.core import AbstractValue
 from jax.extend.core import Primitive
+from jax.extend.core.primitives import reshape_p
 from jax.tree_util import tree_flatten, tree_unflatten
 
-from functional_dl.jaxprs import bind
+from functional_dl.jaxprs import Structure, Unstructured, bind, frozen
 from functional_dl.reverse.layout import Layout
-from functional_dl.reverse.values import as_array, instantiate
+from functional_dl.reverse.values import Reshaped, as_array, formed, instantiate
 
 
 class Equation:
@@ -51,10 +53,19 @@ class Equation:
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
         """The cotangents of the operands (arrays, thunks or None), given those of the outputs (None is zero)."""
+        if self.rule.reshapes and self.layout is None and self._keeps_entries(cts[0]):
+            return [Reshaped(cts[0].array, self.operands[0])]
         cts = [as_array(ct) for ct in cts]
         if self.layout is None:
             return self._formula((cts, self.results, self.operands))
         return self.layout.run(self._formula, (cts, self.results, self.operands), self.inputs, self.rule.explicit)
+
+    def _keeps_entries(self, ct):
+        """Whether the cotangent of the one operand is ct, yet to be reshaped, in another shape."""
+        if type(ct) is not Reshaped or len(self.operands) > 1:
+            return False
+        transposed = self.rule.primitive is reshape_p and self.params["dimensions"] is not None
+        return not transposed and self.operands[0].size == ct.array.size
 
     def _formula(self, values):
         cts, results, operands = values
@@ -72,6 +83,14 @@ class Equation:
 
     def _with(self, operands, results) -> "Equation":
         return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source, self.layout)
+
+    def structure(self) -> tuple[Any, ...]:
+        """What the equation does: equal for equations that do the same; see Program.structure."""
+        if self.layout is not None:
+            raise Unstructured("an equation on a mesh")
+        params = tuple([(name, frozen(value)) for name, value in self.params.items()])
+        values = tuple(map(_place, self.operands)), tuple(map(_place, self.results))
+        return self.rule, params, values, tuple(self.inputs), tuple(self.outputs)
 
     def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
         operands = [fetch(x) for x in self.operands]
@@ -133,7 +152,7 @@ class Call:
         self.source = source
 
     def pull(self, cts: list[Any]) -> Sequence[Any]:
-        cts = cts if self.numbers else [as_array(ct) for ct in cts]
+        cts = [formed(ct) if self.numbers else as_array(ct) for ct in cts]
         if self.layout is None:
             return self.pull_back(self.residuals, cts)
         values = self.residuals, cts
@@ -146,6 +165,13 @@ class Call:
     def flatten(self, keep: Callable[..., Any]) -> "Call":
         leaves, treedef = tree_flatten(self.residuals)
         return self._with((treedef, [keep(leaf) for leaf in leaves]))
+
+    def structure(self) -> tuple[Any, ...]:
+        """As for an Equation."""
+        if self.layout is not None or self.numbers:
+            raise Unstructured("a call on a mesh, or of a user's own pullback")
+        treedef, leaves = self.residuals
+        return frozen(self.pull_back), treedef, tuple(map(_place, leaves)), tuple(self.inputs), tuple(self.outputs)
 
     def unflatten(self, fetch: Callable[..., Any]) -> "Call":
         treedef, leaves = self.residuals
@@ -161,6 +187,13 @@ class Residual:
 
     def __init__(self, position: Any) -> None:
         self.position = position
+
+
+def _place(x):
+    """What stands for a value in an equation's structure: a residual's position, a type, a number."""
+    if type(x) is Residual:
+        return x.position
+    return x if isinstance(x, AbstractValue) else frozen(x)
 
 
 class Recipe:
@@ -212,6 +245,15 @@ class Program:
         self.inputs = inputs
         self.outputs = outputs
         self.recipe = recipe
+
+    def structure(self) -> Structure | None:
+        """What the program does with its residuals, equal for programs that do the same; None where it is not known."""
+        if self.recipe is not None:
+            return None
+        try:
+            return Structure(*[e.structure() for e in self.equations], tuple(self.inputs), tuple(self.outputs))
+        except TypeError:
+            return None
 
     def at(self, residuals: Sequence[Any]) -> list[Any]:
         """The equations with their residuals put back; what was not kept is computed again."""

@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 from jax.extend.core import Primitive
 
 from functional_dl.reverse.latex import Latex, Text, as_latex
+from functional_dl.reverse.values import formed
 
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 COMPLEX = ("complex128", "complex64")
@@ -83,6 +84,8 @@ class Rule:
       latex: the formulas forward and backward, as they are shown to a reader; None for general ones.
       stateful: the operands' slots do not tell whether the rule is needed: it works on references.
       takes_references: a loop, branch or call whose program may work on the caller's references.
+      reshapes: where y has as many entries as x, it is x in another shape, in row-major order: the cotangent is y_bar
+        in the shape of x.
       explicit: the formula holds as it is on a mesh with Explicit axes, because it acts entry by entry or says how what
         it computes is laid out.  If not, the compiler chooses that, on a mesh whose axes are Auto meanwhile.
     """
@@ -99,6 +102,7 @@ class Rule:
     stateful: bool = False
     takes_references: bool = False
     explicit: bool = False
+    reshapes: bool = False
 
     def kept(self, wanted: tuple[bool, ...]) -> list[bool]:
         """Which of (out, *primals) to keep where the cotangents of the wanted primals will be asked for."""
@@ -131,7 +135,29 @@ class Unsupported:
     error: type[Exception] = NotImplementedError
 
 
-PRIMITIVES: dict[Primitive, Rule | Zero | Unsupported] = {}
+class Table(dict[Primitive, Rule | Zero | Unsupported]):
+    """The table, and how often it was changed: programs that were compiled by other rules are not used again."""
+
+    version: int = 0
+
+    def __setitem__(self, primitive: Primitive, entry: Rule | Zero | Unsupported) -> None:
+        self.version += 1
+        super().__setitem__(primitive, entry)
+
+    def __delitem__(self, primitive: Primitive) -> None:
+        self.version += 1
+        super().__delitem__(primitive)
+
+    def update(self, *entries: Any, **named: Any) -> None:
+        self.version += 1
+        super().update(*entries, **named)
+
+    def pop(self, *args: Any) -> Any:
+        self.version += 1
+        return super().pop(*args)
+
+
+PRIMITIVES = Table()
 
 
 class Rules(Mapping[Primitive, Rule]):
@@ -165,6 +191,7 @@ def vjp_rule(
     latex: Latex | tuple[Text, ...] | None = None,
     value: Callable[..., Any] | None = None,
     explicit: bool | None = None,
+    reshapes: bool = False,
 ) -> Callable[[Formula], Formula]:
     """Decorator: registers the function as the rule of `primitive` and returns it.
 
@@ -182,6 +209,7 @@ def vjp_rule(
         for y = log x, (r"\\ln <x>", r"<c> / <x>").
       value: `value(*primals, **params)`, a program of y that is cheaper than the primitive's own; differentiable as
         often as wanted.
+      reshapes: y is x in another shape, where it has as many entries; see Rule.
     Raises:
       TypeError: primitive is not a jax primitive, or a probe is not a Probe.
       ValueError: no derivation, no probe, a second rule for the primitive, or a name in reads that is no argument.
@@ -203,6 +231,7 @@ def vjp_rule(
             derivation=derivation,
             latex=as_latex(latex),
             explicit=own,
+            reshapes=reshapes,
         )
         return formula
 
@@ -315,7 +344,7 @@ def evaluated(formula: Formula) -> Callable[..., tuple[Any, ...]]:
     """The formula with its thunks evaluated."""
 
     def vjp(ct, out, *primals, **params):
-        return tuple(bar() if callable(bar) else bar for bar in formula(ct, out, *primals, **params))
+        return tuple(formed(bar() if callable(bar) else bar) for bar in formula(ct, out, *primals, **params))
 
     vjp.__name__ = formula.__name__
     vjp.__doc__ = formula.__doc__

@@ -13,18 +13,20 @@ from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Primitive
+from jax.sharding import SingleDeviceSharding
 from jax.tree_util import Partial, register_pytree_node_class
 
 from functional_dl.aliases import Array
-from functional_dl.jaxprs import equations, open_jaxpr
+from functional_dl.jaxprs import HoldsArray, Structure, Unstructured, equations, frozen, open_jaxpr, structure
 from functional_dl.reverse.latex import Latex, Text, as_latex
 from functional_dl.reverse.program import Program
 from functional_dl.reverse.residuals import thrifty
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
-from functional_dl.reverse.trace import RecordTracer, Tape, record, record_call, record_jaxpr
-from functional_dl.reverse.values import add, is_differentiable
+from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
+from functional_dl.reverse.values import add, as_array, formed, is_differentiable
 
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
@@ -39,7 +41,7 @@ def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> 
         for slot, bar in zip(equation.inputs, equation.pull(out_cts)):
             if slot is not None and bar is not None:
                 accumulate(totals, slot, bar() if callable(bar) else bar)
-    return [None if slot is None else totals.get(slot) for slot in program.inputs]
+    return [None if slot is None else formed(totals.get(slot)) for slot in program.inputs]
 
 
 def accumulate(totals: dict[Any, Any], slot: int | None, ct: Any) -> None:
@@ -47,7 +49,7 @@ def accumulate(totals: dict[Any, Any], slot: int | None, ct: Any) -> None:
     if slot is None or ct is None:
         return
     before = totals.get(slot)
-    totals[slot] = ct if before is None else add(before, ct)
+    totals[slot] = ct if before is None else add(formed(before), formed(ct))
 
 
 def forward(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[bool]) -> tuple[Any, ...]:
@@ -167,17 +169,31 @@ def call_jaxpr(
 ) -> tuple[list[Any], list[Any]]:
     """Records a call of a program: its equations one by one where it is small or works on a reference or on other
     objects of the caller's, else compiled as a unit."""
+    inner, consts = open_jaxpr(jaxpr)
+    operands = [*consts, *values]  # a compiled program takes the constants as arguments: it does not keep them alive
     small = len(equations(jaxpr)) <= (SMALL if is_traced(values) else 1)
     small = small or not all(
-        hasattr(jax.typeof(v), "dtype") for v in values
+        hasattr(jax.typeof(v), "dtype") for v in operands
     )  # objects that no compiled program returns
-    if small or any(id(v) in tape.contents for v in [*values, *open_jaxpr(jaxpr)[1]]):
+    if small or any(id(v) in tape.contents for v in operands) or _holds_arrays(inner):
         return tape.replay(jaxpr, values, slots)
-    return compiled_call(tape, primitive, _replay, values, slots, jaxpr=jaxpr)
+    return compiled_call(tape, primitive, _replay, operands, [*[None] * len(consts), *slots], jaxpr=inner)
+
+
+def _holds_arrays(jaxpr):
+    """Whether programs within an open jaxpr hold arrays."""
+    try:
+        structure(jaxpr)
+    except HoldsArray:
+        return True
+    except Unstructured:
+        return False
+    return False
 
 
 def _replay(tape, values, slots, *, jaxpr):
-    return tape.replay(jaxpr, values, slots)
+    count = len(values) - len(jaxpr.invars)
+    return tape.replay(jaxpr, values[count:], slots[count:], consts=values[:count])
 
 
 def is_traced(values: Sequence[Any]) -> bool:
@@ -195,7 +211,8 @@ def compiled_call(
 ) -> tuple[Any, ...]:
     """Records body(tape, values, slots, **params) as one compiled forward and one compiled backward program.
 
-    Called again with the same body and parameters (jaxprs compare by identity), the compiled programs are found again.
+    Called again with the same body and parameters, and jaxprs of the same structure, the compiled programs are found
+    again, unless a rule was registered meanwhile.
 
     Args:
       primitive: what the tape shall call the equation.
@@ -203,17 +220,37 @@ def compiled_call(
       params: its parameters, hashable.
     """
     active = tuple(s is not None for s in slots)
-    outs, pull_back = _compiled_forward(body, active, tuple(params.items()), tape.tangents)(*values)
+    outs, pull_back = _compiled_forward(_Recording(body, active, params, tape.tangents))(*values)
     out_slots = [None if slot is None else tape.new_slot() for slot in pull_back.func.program.outputs]
     return tape.call(primitive, _compiled_pull_back, pull_back, slots, outs, out_slots)
 
 
-@lru_cache(maxsize=4096)
-def _compiled_forward(body, active, params, tangents):
-    del tangents  # part of the cache's key: a tape asks whether it records tangents
+class _Recording:
+    """What a compiled forward program records.  Compared by structure: jaxprs that were traced anew are found again."""
 
+    __slots__ = ("active", "body", "key", "params")
+
+    def __init__(self, body: Any, active: tuple[bool, ...], params: dict[str, Any], tangents: bool) -> None:
+        self.body, self.active, self.params = body, active, params
+        try:
+            parts = tuple((name, frozen(value, functions=True)) for name, value in params.items())
+        except Unstructured:  # by the identity of its jaxprs
+            parts = tuple(params.items())
+        # a tape asks whether it records tangents
+        self.key = Structure(body, active, parts, tangents, PRIMITIVES.version)
+
+    def __hash__(self) -> int:
+        return self.key.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Recording) and self.key == other.key
+
+
+@lru_cache(maxsize=1024)
+def _compiled_forward(recording: _Recording) -> Callable[..., Any]:
     def forward(*values):
-        outs, program, residuals = record_call(partial(body, **dict(params)), values, active, lambda *_: values)
+        body = partial(recording.body, **recording.params)
+        outs, program, residuals = record_call(body, values, recording.active, lambda *_: values)
         return outs, Partial(Backward(program), residuals)
 
     return jax.jit(forward)
@@ -225,13 +262,106 @@ def _compiled_pull_back(pull_back, cts):
 
 
 class Backward:
-    """backward(program, ...) as a function of residuals and cotangents; static, compared by identity."""
+    """backward(program, ...) as a function of residuals and cotangents; static, compared by identity.
 
-    __slots__ = ("__weakref__", "program")
+    Called outside of all transformations it runs compiled, as one program for all recordings of the same structure.
+    """
+
+    __slots__ = ("__weakref__", "program", "structure")
     program: Program
+    structure: Structure | None
 
     def __init__(self, program: Program) -> None:
         self.program = program
 
     def __call__(self, residuals: list[Any], cts: list[Any]) -> list[Any]:
-        return backward(self.program, residuals, cts)
+        run = self._compiled(residuals, cts)
+        return backward(self.program, residuals, cts) if run is None else run(residuals, [as_array(ct) for ct in cts])
+
+    def _compiled(self, residuals, cts) -> Any:
+        """The compiled program; None where operations run one by one: under a transformation, or where that was asked
+        for, and where the program is short or not like any other."""
+        if len(self.program.equations) <= SHORT or not is_compilable([*residuals, *cts]):
+            return None
+        config = jax.config
+        if config.jax_debug_nans or config.jax_debug_infs or config.jax_disable_jit or not is_running():
+            return None
+        if not hasattr(self, "structure"):
+            self.structure = self.program.structure()
+        if self.structure is None:
+            return None
+        types = tuple([(x.shape, x.dtype, getattr(x, "weak_type", False)) for x in residuals])
+        return _compiled_backward(Structure(self.structure, types, PRIMITIVES.version)).take(self.program)
+
+
+SHORT = 4  # equations: the backward pass of a program no longer than this runs operation by operation outside jit
+
+
+def is_compilable(values: Sequence[Any]) -> bool:
+    """Whether one compiled program may take these values: arrays on one device, not deleted, numbers, None."""
+    place = None
+    for x in values:
+        if isinstance(x, Tracer):
+            return False
+        if isinstance(x, jax.Array):
+            if x.is_deleted():
+                return False
+            sharding = x.sharding
+            if place is None:
+                place = sharding
+            if sharding is not place and sharding != place:
+                return False
+        elif not (x is None or isinstance(x, (np.ndarray, np.generic, int, float, complex))):
+            return False
+    return place is None or isinstance(place, SingleDeviceSharding)
+
+
+class _Credit:
+    """How many programs may still be compiled when they are met for the first time.
+
+    A structure that is met again earns one.  Where a program's structure changes from call to call (it depends on the
+    data), none is left soon, and a program is compiled when it is met for the second time.
+    """
+
+    __slots__ = ("left",)
+    most = 32
+
+    def __init__(self) -> None:
+        self.left = self.most
+
+    def spend(self) -> bool:
+        if self.left == 0:
+            return False
+        self.left -= 1
+        return True
+
+    def earn(self) -> None:
+        self.left = min(self.left + 1, self.most)
+
+
+_credit = _Credit()
+
+
+class _CompiledBackward:
+    """The compiled backward pass of all programs of one structure."""
+
+    __slots__ = ("earned", "met", "run")
+
+    def __init__(self) -> None:
+        self.met, self.earned, self.run = False, False, None
+
+    def take(self, program: Program) -> Callable[..., Any] | None:
+        """The compiled pass; None where it is not compiled yet.  All programs of the structure are the same."""
+        if self.met and not self.earned:
+            self.earned = True
+            _credit.earn()
+        if self.run is None and (self.met or _credit.spend()):
+            self.run = jax.jit(partial(backward, program))
+        self.met = True
+        return self.run
+
+
+@lru_cache(maxsize=1024)
+def _compiled_backward(key: Structure) -> _CompiledBackward:
+    del key
+    return _CompiledBackward()

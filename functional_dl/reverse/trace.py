@@ -50,6 +50,19 @@ def is_zero_marker(ct: Array) -> bool:
     return isinstance(ct, SymbolicZero) or (type(ct).__name__ == "Zero" and hasattr(ct, "aval"))
 
 
+@functools.cache
+def _running_trace():
+    """The type of the trace under which operations run at once."""
+    with jax.ensure_compile_time_eval(), take_current_trace() as trace:
+        return type(trace)
+
+
+def is_running() -> bool:
+    """Whether operations on arrays run at once; under a transformation they may be staged."""
+    with take_current_trace() as trace:
+        return type(trace) is _running_trace()
+
+
 def implementation(primitive: Primitive) -> Callable[..., Any]:
     """The program of other primitives by which JAX defines this one."""
     return primitive.impl

@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend.core.primitives import add_jaxvals_p, convert_element_type_p
 
 from functional_dl.aliases import Array
-from functional_dl.sharding import cotangent_type, full, type_of
+from functional_dl.sharding import cotangent_sharding, cotangent_type, full, type_of
 
 _inexact: dict[Any, bool] = {}
 
@@ -68,8 +69,32 @@ def instantiate(ct: Array | None, out: Any) -> Array:
     return weakened(zero) if aval.weak_type and is_inexact(aval.dtype) else zero
 
 
-def as_array(x: Array) -> Array:
+class Reshaped:
+    """The cotangent `array`, in row-major order in the shape of `like`: reshaped when it is read, and once only where
+    one equation after the other reshapes it."""
+
+    __slots__ = ("array", "like")
+    array: Any
+    like: Any
+
+    def __init__(self, array: Any, like: Any) -> None:
+        self.array = array
+        self.like = like
+
+
+def formed(x: Any) -> Any:
+    """x, a Reshaped as the array that it stands for."""
+    if type(x) is not Reshaped:
+        return x
+    if x.array.shape == x.like.shape:
+        return x.array
+    return lax.reshape(x.array, x.like.shape, out_sharding=cotangent_sharding(x.like))
+
+
+def as_array(x: Any) -> Any:
     """x, for Python's numbers NumPy's, so that every rule may count on a shape and a dtype."""
+    if type(x) is Reshaped:
+        return formed(x)
     return jax.typeof(x).dtype.type(x) if isinstance(x, (bool, int, float, complex)) and not hasattr(x, "shape") else x
 
 

@@ -11,6 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array
+from functional_dl.reverse.values import Reshaped
 from functional_dl.sharding import cotangent_sharding, full, sharding_of, type_of
 
 
@@ -25,6 +26,14 @@ def unbroadcast(ct: Array, x: Array) -> Array:
         return lax.reduce_sum(ct, tuple(range(ct.ndim)))
     repeated = tuple(i for i in range(x.ndim) if x.shape[i] != ct.shape[i])
     return reshape_as(lax.reduce_sum(ct, repeated), x)
+
+
+def unbroadcast_later(ct: Array, x: Array) -> Any:
+    """As `unbroadcast`, where the cotangent is not read by the rule itself: reshaped when it is."""
+    if ct.shape == x.shape or x.ndim == 0:
+        return unbroadcast(ct, x)
+    repeated = tuple(i for i in range(x.ndim) if x.shape[i] != ct.shape[i])
+    return Reshaped(lax.reduce_sum(ct, repeated), x)
 
 
 def reshape_as(ct: Array, x: Array) -> Array:

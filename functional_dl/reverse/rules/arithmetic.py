@@ -20,7 +20,7 @@ from jax.extend.core.primitives import (
 from functional_dl.reverse import latex
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import full_like, over, times, unbroadcast, zeros_like
+from functional_dl.reverse.rules.algebra import full_like, over, times, unbroadcast, unbroadcast_later, zeros_like
 from functional_dl.reverse.values import is_inexact
 
 ALL = FLOATS + COMPLEX
@@ -40,7 +40,7 @@ def _wider(dtype):
 )
 def add_vjp(ct, out, x, y, **_):
     """z = x + y,  dz = dx + dy  =>  x_bar = z_bar,  y_bar = z_bar."""
-    return lambda: unbroadcast(ct, x), lambda: unbroadcast(ct, y)
+    return lambda: unbroadcast_later(ct, x), lambda: unbroadcast_later(ct, y)
 
 
 @vjp_rule(
@@ -64,7 +64,7 @@ def add_jaxvals_vjp(ct, out, x, y, **_):
 )
 def sub_vjp(ct, out, x, y, **_):
     """z = x - y,  dz = dx - dy  =>  x_bar = z_bar,  y_bar = -z_bar (the sum over a repeated y, then the sign)."""
-    return lambda: unbroadcast(ct, x), lambda: lax.neg(unbroadcast(ct, y))
+    return lambda: unbroadcast_later(ct, x), lambda: lax.neg(unbroadcast(ct, y))
 
 
 @vjp_rule(neg_p, Probe(lax.neg, dtypes=ALL, elementwise=True, exact=lambda mp, x: -x), reads="", latex=("-<x>", "-<c>"))
@@ -91,7 +91,7 @@ def mul_vjp(ct, out, x, y, *, out_dtype=None, **_):
             lambda: unbroadcast(lax.mul(ct, y, out_dtype=x.dtype), x),
             lambda: unbroadcast(lax.mul(ct, x, out_dtype=y.dtype), y),
         )
-    return lambda: unbroadcast(lax.mul(ct, y), x), lambda: unbroadcast(lax.mul(ct, x), y)
+    return lambda: unbroadcast_later(lax.mul(ct, y), x), lambda: unbroadcast_later(lax.mul(ct, x), y)
 
 
 @vjp_rule(
@@ -117,7 +117,7 @@ def div_vjp(ct, out, x, y, **_):
         inverse = over(1, y)
         return lax.neg(lax.mul(lax.mul(unbroadcast(lax.mul(ct, x), y), inverse), inverse))
 
-    return lambda: unbroadcast(lax.div(ct, y), x), y_bar
+    return lambda: unbroadcast_later(lax.div(ct, y), x), y_bar
 
 
 @vjp_rule(

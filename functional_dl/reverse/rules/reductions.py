@@ -1,5 +1,6 @@
 """Reductions over axes: sum, product, maximum, minimum."""
 
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -68,19 +69,27 @@ def reduce_prod_vjp(ct, out, x, *, axes, **_):
         if factors.shape[-1] == 2:
             break
         half = factors.shape[-1] // 2
-        pairs = lax.slice_in_dim(factors, 0, 2 * half, axis=axis)
+        pairs, *single = _cut(factors, axis, 0, 2 * half, factors.shape[-1])
         products = lax.reduce_prod(lax.reshape(pairs, (*lead, 2, half)), (axis,))
-        single = lax.slice_in_dim(factors, 2 * half, factors.shape[-1], axis=axis)
-        factors = lax.concatenate([products, single], axis)
+        factors = _joined([products, *single], axis)
     bar = lax.reshape(ct, (*lead, 1))
     for factors in reversed(levels):
         half = factors.shape[-1] // 2
-        left, right = (lax.slice_in_dim(factors, i * half, (i + 1) * half, axis=axis) for i in range(2))
-        pairs_bar = lax.slice_in_dim(bar, 0, half, axis=axis)
-        single_bar = lax.slice_in_dim(bar, half, bar.shape[-1], axis=axis)
-        bar = lax.concatenate([lax.mul(pairs_bar, right), lax.mul(pairs_bar, left), single_bar], axis)
+        left, right, *_ = _cut(factors, axis, 0, half, 2 * half)
+        pairs_bar, *single_bar = _cut(bar, axis, 0, half, bar.shape[-1])
+        bar = _joined([lax.mul(pairs_bar, right), lax.mul(pairs_bar, left), *single_bar], axis)
     inverse = sorted(range(x.ndim), key=order.__getitem__)
     return (lax.transpose(lax.reshape(bar, moved), inverse),)
+
+
+def _cut(x, axis, *places):
+    """The parts of x between these places along an axis, without those that are empty."""
+    spans = [(a, b) for a, b in pairwise(places) if a < b]
+    return [x if (a, b) == (0, x.shape[axis]) else lax.slice_in_dim(x, a, b, axis=axis) for a, b in spans]
+
+
+def _joined(parts, axis):
+    return parts[0] if len(parts) == 1 else lax.concatenate(parts, axis)
 
 
 def _chosen_bar(ct, out, x, axes):

@@ -55,6 +55,7 @@ def _broadcast_bar_latex(terms: Terms) -> str:
     reads="",
     latex=(lambda t: f"\\operatorname{{broadcast}}_{{{dims(t.out_shapes[0])}}}(<x>)", _broadcast_bar_latex),
     explicit=True,
+    reshapes=True,
 )
 def broadcast_in_dim_vjp(ct, out, x, *dynamic_shape, shape, broadcast_dimensions, **_):
     """y repeats x along new axes and along axes of length 1  =>  x_bar = sum of y_bar over these axes."""
@@ -76,6 +77,7 @@ def broadcast_in_dim_vjp(ct, out, x, *dynamic_shape, shape, broadcast_dimensions
         lambda t: f"\\operatorname{{reshape}}_{{{dims(t.shapes[0])}}}(<c>)",
     ),
     explicit=True,
+    reshapes=True,
 )
 def reshape_vjp(ct, out, x, *dynamic_shape, dimensions=None, **_):
     """The entries keep their row-major order, after the axes are transposed if `dimensions` says so
@@ -96,6 +98,7 @@ def reshape_vjp(ct, out, x, *dynamic_shape, dimensions=None, **_):
         lambda t: f"\\operatorname{{reshape}}_{{{dims(t.shapes[0])}}}(<c>)",
     ),
     explicit=True,
+    reshapes=True,
 )
 def squeeze_vjp(ct, out, x, **_):
     """Axes of length 1 are dropped  =>  x_bar is y_bar in the shape of x."""
