@@ -55,6 +55,7 @@ DTYPES = ["float64"] * 12 + ["float32"] * 2 + ["complex128"] * 2
 NESTING = [0] * 9 + [1] * 6 + [2] * 3 + [3] * 2
 SQUASHING = ["sin", "cos", "tanh", "erf", "atan", "logistic", "over_square"]
 COMPLEX_SQUASHING = ["complex_sin", "complex_tanh", "complex_exp"]
+BACKWARD_ONLY = {"custom_vjp", "checkpointed_scan"}  # JAX's forward mode refuses them
 KEPT = 4.0  # the size that a loop's state is kept to
 
 
@@ -323,7 +324,7 @@ class Builder:
         self.add(op, [x], {}, [b.closed(y)], [x.type], y.size)
 
     def _custom_jvp(self, nest):
-        self._custom("custom_jvp", nest, {"custom_vjp"})
+        self._custom("custom_jvp", nest, BACKWARD_ONLY)
 
     def _custom_vjp(self, nest):
         self._custom("custom_vjp", nest)
@@ -336,7 +337,7 @@ class Builder:
         self.squashed(self.add(op, [x, v], {}, [b.closed(y)], [x.type], MOST)[0])
 
     def _jvp(self, nest):
-        self._inner("jvp", nest, {"custom_vjp"})
+        self._inner("jvp", nest, BACKWARD_ONLY)
 
     def _vjp(self, nest):
         self._inner("vjp", nest)

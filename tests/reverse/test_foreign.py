@@ -270,6 +270,19 @@ class Steps(_Object):
         return Scaled(jax.typeof(x_dot))(x_dot) * kept
 
 
+class Asked(Passes):
+    """x y, as a linear map that is made of what is wanted alone."""
+
+    vjp_fwd = hijax.VJPHiPrimitive.vjp_fwd
+    vjp_bwd_retval = hijax.VJPHiPrimitive.vjp_bwd_retval
+
+    def lin(self, wanted, x, y):
+        return self(x, y), (2 * y if wanted[0] else 0 * y, 3 * x if wanted[1] else 0 * x)
+
+    def linearized(self, kept, x_dot, y_dot):
+        return kept[0] * x_dot + kept[1] * y_dot
+
+
 class Scaled(_Object):
     """5 x, which says its transpose alone."""
 
@@ -308,4 +321,17 @@ def test_objects_by_hand():
     assert reverse.grad(of(Passes))(2.0, 5.0) == 10.0
     assert reverse.grad(of(Passes), 1)(2.0, 5.0) == 6.0
     assert reverse.grad(of(Steps))(0.0) == 7.0
+    assert reverse.grad(of(Asked))(2.0, 5.0) == 10.0
+    assert reverse.grad(of(Asked), 1)(2.0, 5.0) == 6.0
+    assert reverse.grad(of(Asked), (0, 1))(2.0, 5.0) == (10.0, 6.0)
     np.testing.assert_allclose(reverse.grad(lambda x: jnp.sum(jax.vmap(of(Passes))(x, Y)))(X), 2 * Y)
+
+
+def test_passes_of_objects_are_given_numbers_as_they_are(monkeypatch):
+    given = []
+    backward = Passes.vjp_bwd_retval
+    monkeypatch.setattr(Passes, "vjp_bwd_retval", lambda self, kept, ct: given.append(ct) or backward(self, kept, ct))
+    for d in (reverse, jax):
+        d.vjp(of(Passes), 2.0, 5.0)[1](1.0)
+    ours, theirs = given
+    assert type(ours) is type(theirs)
