@@ -35,7 +35,14 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
     "cond._cond_on_contents": REFERENCES,
     "decompositions": (("test_factors.py", ""),),
     "elementwise": (("test_accuracy.py", "at or arcosh or twice"),),
-    "foreign": (("test_foreign.py", "not object"),),
+    "foreign": (
+        ("test_foreign.py", "not object and (by_hand or told or alone or no_rule or missing or owners or refused)"),
+        ("test_foreign.py", "equals_jax and (eager or jit)"),
+    ),
+    "foreign.rule_of_others": (
+        ("test_foreign.py", "not object and not equals"),
+        ("test_libraries.py", "where_the_library"),
+    ),
     "layout": (("test_meshes.py", "mesh and not probe and not programs or programs_have_the_types"),),
     "libraries": (("test_libraries.py", "gradient_equals_jax or second"),),
     "linear_algebra": (("test_factors.py", ""), ("test_roots.py", "")),
