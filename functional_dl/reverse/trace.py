@@ -444,13 +444,15 @@ class Tape:
             self.tangents = before
 
     def origins(self) -> dict[int, Origin]:
-        """How the values on the tape were computed, by their ids."""
+        """How the values on the tape were computed, by their ids.  An equation that hands on an operand, as a broadcast
+        to its own shape does, computes nothing."""
         recorded = [(e.primitive, e.params, e.operands, e.results) for e in self.equations if type(e) is Equation]
         every = [*recorded, *(self.constants or [])]
         return {
             id(out): Origin(primitive, params, operands, outs, i)
             for primitive, params, operands, outs in every
             for i, out in enumerate(outs)
+            if not any(out is operand for operand in operands)
         }
 
     def close(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Program, list[Any]]:

@@ -73,7 +73,7 @@ def judged(program: Program, *modes: str):
 
 @pytest.mark.parametrize("found", CASES)
 def test_cases(found):
-    judged(CASES[found], "jit", "vmap")
+    judged(CASES[found], "eager", "jit", "vmap")
 
 
 @pytest.mark.parametrize("seeds", QUICK, ids=str)

@@ -50,7 +50,9 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
     "piecewise": (("test_piecewise.py", ""),),
     "random": (("test_accuracy.py", "gamma"),),
     "references": REFERENCES,
-    "residuals": (("test_residuals.py", "pullback or chains or branches or keep_little or budget or bytes or costs"),),
+    "residuals": (
+        ("test_residuals.py", "pullback or hands or chains or branches or keep_little or budget or bytes or costs"),
+    ),
     "scan": (("test_control_flow.py", "recurrent or invariant or does_not_change"),),
     "scan._scan_on_contents": REFERENCES,
     "scattering": (("test_places.py", "scatter or apply or ties"),),
