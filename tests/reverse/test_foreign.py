@@ -218,6 +218,13 @@ def test_a_transpose_alone_serves_tangents():
     assert reverse.grad(lambda x: p.bind(x))(1.0) == jax.grad(lambda x: p.bind(x))(1.0) == 11.0
 
 
+def test_a_transpose_may_say_that_a_cotangent_is_zero():
+    p = primitive("own_first", lambda x, y: x + 0 * y)
+    ad.primitive_jvps[p] = lambda primals, tangents: (p.bind(*primals), p.bind(*map(ad.instantiate_zeros, tangents)))
+    ad.primitive_transposes[p] = lambda ct, x, y: [2 * ct, ad.Zero(jax.typeof(ct))]
+    assert reverse.grad(lambda x, y: p.bind(x, y) + y * x, (0, 1))(2.0, 5.0) == (7.0, 2.0)
+
+
 def test_values_and_tangents_of_a_loop_are_told_apart():
     """The derivative of a loop computes both; a value is no tangent, in which a primitive would be linear."""
 
@@ -414,6 +421,11 @@ def test_objects_by_hand():
     assert reverse.grad(lambda x: sum(of(Still)(x)))(2.0) == 7.0
     assert reverse.grad(lambda x: x * of(Rounded)(x).astype(x.dtype))(3.0) == 3.0
     np.testing.assert_allclose(reverse.grad(lambda x: jnp.sum(jax.vmap(of(Passes))(x, Y)))(X), 2 * Y)
+
+
+def test_passes_of_objects_may_say_that_a_cotangent_is_zero(monkeypatch):
+    monkeypatch.setattr(Passes, "vjp_bwd_retval", lambda self, kept, ct: (2 * ct, ad.Zero(jax.typeof(ct))))
+    assert reverse.grad(lambda x, y: of(Passes)(x, y) + x * y, (0, 1))(2.0, 5.0) == (7.0, 2.0)
 
 
 def test_passes_of_objects_are_given_numbers_as_they_are(monkeypatch):
