@@ -81,6 +81,8 @@ def _choose(jaxpr: Any, flat: Sequence[Any], limit: int, policy: Callable[..., A
         for i, y in enumerate(outs):
             numbers.setdefault(id(y), len(numbers_of_all))
             numbers_of_all.append(y)
+            if any(y is operand for operand in operands):  # handed on: nothing is computed
+                continue
             origins.setdefault(id(y), Origin(eqn.primitive, eqn.params, operands, outs, i))
             if again or not saves(policy, eqn, operands):
                 refused.add(id(y))

@@ -28,11 +28,12 @@ import jax.numpy as jnp
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
+from jax.extend.core.primitives import cond_p, scan_p, while_p
 from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 
 from functional_dl.aliases import Array, PyTree
-from functional_dl.jaxprs import MARKED, bind, called, equations, interpret, open_jaxpr
+from functional_dl.jaxprs import MARKED, bind, called, equations, interpret, open_jaxpr, scan_parts, while_parts
 from functional_dl.reverse.layout import layout_of, note_types
 from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.residuals import Origin, thrifty
@@ -86,10 +87,11 @@ def writes_to(jaxpr: Any) -> set[int]:
     return {i for i, v in enumerate(inner.invars) if is_reference(v.aval) and kinds.get(v) != {"ReadEffect"}}
 
 
-def active_outputs(jaxpr: Any, active: Sequence[bool]) -> list[bool]:
-    """Which outputs of a jaxpr can depend differentiably on the active inputs."""
+def active_outputs(jaxpr: Any, active: Sequence[bool], known: Iterable[Any] = ()) -> list[bool]:
+    """Which outputs of a jaxpr can depend differentiably on the active inputs, or on the variables `known`."""
     jaxpr, _ = open_jaxpr(jaxpr)
     live = {var for var, a in zip(jaxpr.invars, active) if a}
+    live.update(known)
     for eqn in equations(jaxpr):
         if is_constant(eqn.primitive):
             continue
@@ -97,11 +99,45 @@ def active_outputs(jaxpr: Any, active: Sequence[bool]) -> list[bool]:
         if not any(operands):
             continue
         live.update(atom for atom in eqn.invars if is_reference(atom.aval))  # it may be written to
-        inner = called(eqn.primitive, eqn.params, MARKED)
-        outs = active_outputs(inner, operands) if inner is not None else [True] * len(eqn.outvars)
-        outvars = [var for var, out in zip(eqn.outvars, outs) if out]
+        outvars = [var for var, out in zip(eqn.outvars, _active_results(eqn, operands)) if out]
         live.update(var for var in outvars if is_differentiable(var.aval) or is_reference(var.aval))
     return [not isinstance(atom, Literal) and atom in live for atom in jaxpr.outvars]
+
+
+def _active_results(eqn, active) -> list[bool]:
+    """Which results of an equation can depend on its active operands.
+
+    To tell them apart matters where a program computes values and their tangents together, as the derivative of a loop
+    does: the values do not depend on the tangents.
+    """
+    inner = called(eqn.primitive, eqn.params, MARKED)
+    if inner is not None:
+        return active_outputs(inner, active)
+    if any(is_reference(atom.aval) for atom in eqn.invars):
+        return [True] * len(eqn.outvars)
+    if eqn.primitive is cond_p:
+        outs = [active_outputs(branch, active[1:]) for branch in eqn.params["branches"]]
+        return [any(some) for some in zip(*outs)]
+    if eqn.primitive is scan_p:
+        consts, carry, xs = scan_parts(eqn.params, active)
+        return active_of_loop(eqn.params["jaxpr"], consts, carry, xs)[1]
+    if eqn.primitive is while_p:
+        _, consts, state = while_parts(eqn.params, active)
+        return active_of_loop(eqn.params["body_jaxpr"], consts, state)[1]
+    return [True] * len(eqn.outvars)
+
+
+def active_of_loop(
+    body: Any, consts: Sequence[bool], carry: Sequence[bool], xs: Sequence[bool] = (), known: Iterable[Any] = ()
+) -> tuple[list[bool], list[bool]]:
+    """Which parts of a loop's carry are active, once any step makes them depend on what is, and which outputs."""
+    carry, known = list(carry), list(known)
+    while True:
+        outs = active_outputs(body, [*consts, *carry, *xs], known)
+        merged = [a or b for a, b in zip(carry, outs)]  # the carries come first
+        if merged == carry:
+            return carry, [*carry, *outs[len(carry) :]]
+        carry = merged
 
 
 def hoistable(jaxpr: Any, invariant: int) -> tuple[list[Any], list[Any], list[Any]]:
@@ -421,13 +457,15 @@ class Tape:
             self.tangents = before
 
     def origins(self) -> dict[int, Origin]:
-        """How the values on the tape were computed, by their ids."""
+        """How the values on the tape were computed, by their ids.  An equation that hands on an operand, as a broadcast
+        to its own shape does, computes nothing."""
         recorded = [(e.primitive, e.params, e.operands, e.results) for e in self.equations if type(e) is Equation]
         every = [*recorded, *(self.constants or [])]
         return {
             id(out): Origin(primitive, params, operands, outs, i)
             for primitive, params, operands, outs in every
             for i, out in enumerate(outs)
+            if not any(out is operand for operand in operands)
         }
 
     def close(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Program, list[Any]]:

@@ -51,6 +51,34 @@ CASES = {
         ),
         ("y",),
     ),
+    "values of a loop's derivative were taken for tangents, in which a user's primitive is linear": Program(
+        {"x": MATRIX},
+        (
+            Step(
+                ("y",),
+                "custom_jvp",
+                ("x",),
+                {},
+                (
+                    Program(
+                        {"u": MATRIX},
+                        (
+                            Step(
+                                ("a",),
+                                "fori_loop",
+                                ("u",),
+                                {"steps": 3},
+                                (Program({"z": MATRIX}, (Step(("b",), "like", ("z", "u")),), ("b",)),),
+                            ),
+                            Step(("p", "q"), "own_polar", ("a", "u")),
+                        ),
+                        ("q",),
+                    ),
+                ),
+            ),
+        ),
+        ("y",),
+    ),
     "loops under vmap that end after different numbers of steps": Program(
         {"x": MATRIX},
         (

@@ -30,17 +30,21 @@ FAMILIES = {
     "windows": 2,
     "linear algebra": 2,
     "fft": 3,
+    "foreign": 8,
 }
+CHEAP = ("elementwise", "binary", "casts", "piecewise", "complex", "layout")  # what the table of costs says of
 STRUCTURED = {
     "cond": 3,
     "switch": 2,
     "scan": 5,
+    "checkpointed_scan": 2,
     "counted_scan": 2,
     "fori_loop": 2,
     "while_loop": 3,
     "map": 1,
     "jit": 2,
     "checkpoint": 3,
+    "checkpoint_bytes": 3,
     "custom_jvp": 1,
     "custom_vjp": 1,
     "vmap": 2,
@@ -51,6 +55,7 @@ DTYPES = ["float64"] * 12 + ["float32"] * 2 + ["complex128"] * 2
 NESTING = [0] * 9 + [1] * 6 + [2] * 3 + [3] * 2
 SQUASHING = ["sin", "cos", "tanh", "erf", "atan", "logistic", "over_square"]
 COMPLEX_SQUASHING = ["complex_sin", "complex_tanh", "complex_exp"]
+BACKWARD_ONLY = {"custom_vjp", "checkpointed_scan"}  # JAX's forward mode refuses them
 KEPT = 4.0  # the size that a loop's state is kept to
 
 
@@ -63,10 +68,12 @@ class Value(NamedTuple):
 
 
 @functools.cache
-def first_operand_of(kind: Type) -> list[str]:
+def first_operand_of(kind: Type, cheap: bool = False) -> list[str]:
     """The names of the operations that take a value of this type first, as often as their weights say."""
     names = []
     for family, weight in FAMILIES.items():
+        if cheap and family not in CHEAP:
+            continue
         fitting = [n for n, op in OPERATIONS.items() if op.family == family and op.takes and op.takes[0](kind)]
         total = sum(OPERATIONS[n].weight for n in fitting)
         for name in fitting:
@@ -94,6 +101,7 @@ class Builder:
         self.values = captured + [Value(name, kind, KEPT if outer else 2.0) for name, kind in self.inputs.items()]
         self.own = len(captured)
         self.steps: list[Step] = []
+        self.cheap = False  # of families whose results are computed again rather than kept
 
     # --- choosing ---
 
@@ -129,7 +137,7 @@ class Builder:
         """One step of a random operation without bodies."""
         for _ in range(8):
             first = self.value(inexact if self.number(11) else lambda t: True)
-            op = self.choose(first_operand_of(first.type))
+            op = self.choose(first_operand_of(first.type, self.cheap and inexact(first.type)))
             operands = [first]
             for takes in OPERATIONS[op].takes[1:]:
                 other = self.value(lambda t: takes(*[v.type for v in operands], t))
@@ -172,6 +180,11 @@ class Builder:
     def body(self, inputs: list[Type], nest: int, closed=False, barred=()) -> "Builder":
         inner = Builder(self.number, inputs, self, closed)
         inner.barred |= set(barred)
+        if self.number(2) == 0:  # a chain of cheap steps, along which residuals are dropped
+            inner.cheap = True
+            for _ in range(3 + self.number(5)):
+                inner.simple()
+        inner.cheap = False
         inner.grow(1 + self.number(3), nest - 1)
         return inner
 
@@ -234,6 +247,18 @@ class Builder:
         types = [init.type, Type((length, *y.type.shape), y.type.dtype)]
         self.add("scan", [init] + ([xs] if xs else []), params, [b.closed(state, y)], types, max(KEPT, y.size))
 
+    def _checkpointed_scan(self, nest):
+        init, xs = self.value(inexact), self.value(lambda t: inexact(t) and t.shape and t.shape[1:] in SHAPES)
+        if xs is None:
+            return self._scan(nest)
+        length = xs.type.shape[0]
+        b = self.body([init.type, Type(xs.type.shape[1:], xs.type.dtype)], nest)
+        y = b.row(length)
+        state = b.fit(init.type)
+        types = [init.type, Type((length, *y.type.shape), y.type.dtype)]
+        params = {"slots": 1 + self.number(2)}
+        self.add("checkpointed_scan", [init, xs], params, [b.closed(state, y)], types, max(KEPT, y.size))
+
     def _counted_scan(self, nest):
         init, other = self.real(), self.value(inexact)
         b = self.body([init.type, other.type], nest)
@@ -285,6 +310,13 @@ class Builder:
     def _checkpoint(self, nest):
         self._call("checkpoint", nest, {"policy": self.choose(list(POLICIES))})
 
+    def _checkpoint_bytes(self, nest):
+        params = {
+            "bytes": self.choose([0, 24, 100, 300, 10**6]),
+            "policy": self.choose(["none", "none", "none", "dots"]),
+        }
+        self._call("checkpoint_bytes", nest, params)
+
     def _custom(self, op, nest, barred=()):
         x = self.value(inexact)
         b = self.body([x.type], nest, closed=True, barred=barred)
@@ -292,7 +324,7 @@ class Builder:
         self.add(op, [x], {}, [b.closed(y)], [x.type], y.size)
 
     def _custom_jvp(self, nest):
-        self._custom("custom_jvp", nest, {"custom_vjp"})
+        self._custom("custom_jvp", nest, BACKWARD_ONLY)
 
     def _custom_vjp(self, nest):
         self._custom("custom_vjp", nest)
@@ -305,7 +337,7 @@ class Builder:
         self.squashed(self.add(op, [x, v], {}, [b.closed(y)], [x.type], MOST)[0])
 
     def _jvp(self, nest):
-        self._inner("jvp", nest, {"custom_vjp"})
+        self._inner("jvp", nest, BACKWARD_ONLY)
 
     def _vjp(self, nest):
         self._inner("vjp", nest)

@@ -18,11 +18,17 @@ from functional_dl.check.numeric import slopes
 from tests.fuzz.evaluate import stepwise
 from tests.fuzz.operations import OPERATIONS
 from tests.fuzz.program import Program, all_steps, arguments, function
+from tests.reverse.meshes import Lying, mesh_of, placed
 
 STRICT = 64  # units in the last place that any program may lose
 NOISE = {"float64": 1e-8, "float32": 1e-3, "bfloat16": 0.05}  # relative: above the rounding, below where f bends
 ROUNDINGS = 64  # how many roundings a step may be
-MODES = ("eager", "jit", "vmap", "second order")
+MESHES = {
+    "on one device": Lying(1, split=True),
+    "on eight devices": Lying(8, split=True),
+    "mapped over eight devices": Lying(8, mapped=True),
+}
+MODES = ("eager", "jit", "vmap", "second order", "returned", *MESHES)
 
 
 class Disagreement(AssertionError):
@@ -76,6 +82,54 @@ def pairing(cts, tangents) -> tuple[float, float]:
     return float(sum(np.sum(x).real for x in terms)), float(sum(np.sum(np.abs(x)) for x in terms))
 
 
+# --- on meshes with Explicit axes -------------------------------------------------------------------------------------
+
+FEW = 8  # steps of a program that is compiled for eight devices
+
+
+def placed_arguments(args, lying):
+    mesh = mesh_of(lying.devices)
+    return tuple(placed(x, lying, mesh) for x in args)
+
+
+def on_mesh(vjp, fun, args, lying):
+    """Outputs and cotangents, for cotangents that lie as the outputs do."""
+    outs, pull = vjp(jax.vmap(fun) if lying.mapped else fun, *args)
+
+    def ct(y, value):
+        if value.dtype == jax.float0:
+            return np.zeros(y.shape, jax.float0)
+        value = jnp.broadcast_to(jnp.asarray(value), y.shape)
+        return jax.sharding.reshard(value, jax.typeof(y).sharding)
+
+    rows = [jax.ShapeDtypeStruct(y.shape[1:] if lying.mapped else y.shape, y.dtype) for y in outs]
+    return outs, leaves(pull(tuple(map(ct, outs, like(rows, 1)))))
+
+
+def types_on_mesh(vjp, fun, args, lying) -> list[str]:
+    return list(map(str, jax.make_jaxpr(lambda args: on_mesh(vjp, fun, args, lying))(args).out_avals))
+
+
+def is_compiled(fun, args, lying) -> bool:
+    """Whether JAX compiles the value of the program, which it traces."""
+    try:
+        jax.jit(jax.vmap(fun) if lying.mapped else fun).lower(*args)
+    except Exception:
+        return False
+    return True
+
+
+def refusal(program: Program, mode: str) -> str | None:
+    """The kind of the error with which JAX refuses the program on this mesh; None if it differentiates it there."""
+    lying, args, twin = MESHES[mode], arguments(program), function(program, twin=True)
+    with jax.set_mesh(mesh_of(lying.devices)):
+        try:
+            types_on_mesh(jax.vjp, twin, placed_arguments(args, lying), lying)
+        except Exception as e:
+            return type(e).__name__
+    return None
+
+
 class Judge:
     """The comparisons of one program at one point."""
 
@@ -93,10 +147,13 @@ class Judge:
         self.rounding = None
 
     def run(self, *modes: str) -> Counts:
-        """Raises Disagreement at the first comparison that fails.  All modes but vmap are for small programs alone."""
+        """Raises Disagreement at the first comparison that fails.  Most modes are for small programs alone."""
         self.first_order()
-        for mode in modes if self.small else set(modes) & {"vmap"}:
-            getattr(self, f"in_{mode.replace(' ', '_')}")()
+        for mode in modes if self.small else set(modes) & {"vmap", "returned", *MESHES}:
+            if mode in MESHES:
+                self.on_mesh(MESHES[mode])
+            else:
+                getattr(self, f"in_{mode.replace(' ', '_')}")()
         return Counts(self.comparisons, self.measured, self.sharp, self.undefined)
 
     # --- tolerances ---
@@ -213,6 +270,31 @@ class Judge:
         both = tuple(np.stack([x, y]) for x, y in zip(self.args, others))
         found = stepwise(jax.vmap(self.pulled(reverse.vjp, self.fun)))(both)
         self.agree("under vmap", [x[0] for x in leaves(found)], self.found)
+
+    def in_returned(self):
+        """The pullback leaves one program, with the residuals that it keeps, and is put to use in another."""
+        outs, pull = stepwise(lambda args: reverse.vjp(self.fun, *args))(self.args)
+        bars = stepwise(lambda pull, ct: leaves(pull(ct)))(pull, like(outs, self.seed + 1))
+        self.agree("with a pullback that was returned", (outs, bars), self.found)
+
+    def on_mesh(self, lying):
+        """Types of values and cotangents, with their shardings, are JAX's; numbers are those off the mesh."""
+        with jax.set_mesh(mesh_of(lying.devices)):
+            args = placed_arguments(self.args, lying)
+            found, expected = (types_on_mesh(*pair, args, lying) for pair in self.pairs())
+            self.comparisons += 1
+            if found != expected:
+                raise Disagreement(f"{lying}: types {found}, expected {expected}")
+            if len(list(all_steps(self.program))) > FEW or not is_compiled(self.twin, args, lying):
+                return
+            own = jax.jit(lambda args: on_mesh(reverse.vjp, self.fun, args, lying))(args)
+            own = jax.device_get(leaves(own))
+        if lying.mapped:
+            own = [x[0] for x in own]
+        self.agree(f"{lying}", own, self.found)
+
+    def pairs(self):
+        return (reverse.vjp, self.fun), (jax.vjp, self.twin)
 
     def in_second_order(self):
         """Reverse over reverse, of <J^T u, w>."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from functional_dl import reverse
+from tests.fuzz import foreign
 
 FLOATS = ("float64", "float32", "bfloat16")
 WIDE = ("float64", "float32")
@@ -185,6 +186,29 @@ define(
     (ranked(inexact, 0), lambda x, y: y.shape == () and same_dtype(x, y)),
     product_of,
 )
+
+
+def without_an_axis(x, y):
+    return same_dtype(x, y) and any(y.shape == x.shape[:i] + x.shape[i + 1 :] for i in range(len(x.shape)))
+
+
+def repeated(x, y):
+    """The axes along which y may be repeated to have the shape of x."""
+    return [{"axis": i} for i in range(len(x.shape)) if y.shape == x.shape[:i] + x.shape[i + 1 :]]
+
+
+def beside(x, y, axis):
+    """y with an axis of length 1, repeated as often as x is long there."""
+    return jnp.broadcast_to(lax.expand_dims(y, (axis,)), x.shape)
+
+
+for name, fun, kind, bound in [
+    ("times_rows", lambda x, y, axis: x * beside(x, y, axis), inexact, product_of),
+    ("over_rows", lambda x, y, axis: x / beside(x, 1.0 + y * y, axis), a_real, lambda s, t: s[0]),
+    ("rows_over", lambda x, y, axis: beside(x, y, axis) / (1.0 + x * x), a_real, lambda s, t: s[1]),
+    ("minus_rows", lambda x, y, axis: x - beside(x, y, axis), inexact, sum_of),
+]:
+    define(name, "binary", fun, (ranked(kind), without_an_axis), bound, repeated, weight=1.5)
 define("triple", "binary", lambda x, y, z: x * y + z, (inexact, same, same), lambda s, t: s[0] * s[1] + s[2])
 
 # --- types --------------------------------------------------------------------------------------------------------
@@ -270,6 +294,10 @@ def subsets_of_axes(x):
     ]
 
 
+def turned(z):
+    return z / (1.0 + z * lax.conj(z))
+
+
 def an_axis(x, *_):
     return [{"axis": i} for i in range(len(x.shape))]
 
@@ -282,6 +310,8 @@ for name, fun, kind, bound in [
     ("reduce_min", lambda x, axes: jnp.min(x, axes), a_real, None),
     ("logsumexp", lambda x, axes: jax.nn.logsumexp(x, axes), a_real, lambda s, t: s[0] + 3),
     ("var", lambda x, axes: jnp.var(x, axes), a_real, lambda s, t: s[0] ** 2),
+    ("prod_zeros", lambda x, axes: jnp.prod(x * jnp.round(0.4 * x), axes), a_real, lambda s, t: 1e4),
+    ("shares", lambda x, axes: jnp.sum(x * x / (1.0 + jnp.sum(x * x, axes, keepdims=True)), axes), a_real, 1),
     ("norm", lambda x, axes: jnp.sqrt(1.0 + jnp.sum(x * x, axes)), a_real, lambda s, t: 1 + 5 * s[0]),
 ]:
     define(name, "reductions", fun, ranked(kind), bound, subsets_of_axes)
@@ -290,6 +320,14 @@ for name, fun, kind, bound in [
     ("cumprod", lambda x, axis, reverse: lax.cumprod(1.0 + 0.5 * lax.sin(x), axis, reverse), a_real, 6),
     ("cummax", lambda x, axis, reverse: lax.cummax(x, axis, reverse), a_real, None),
     ("cummin", lambda x, axis, reverse: lax.cummin(x, axis, reverse), a_real, None),
+    ("cumprod_zeros", lambda x, axis, reverse: lax.cumprod(x * jnp.round(0.4 * x), axis, reverse), a_real, 1e4),
+    ("cumprod_complex", lambda z, axis, reverse: lax.cumprod(1.0 + turned(z), axis, reverse), a_complex, 16),
+    (
+        "cumlogsumexp_far",
+        lambda x, axis, reverse: lax.cumlogsumexp(40.0 * x, axis, reverse),
+        wide,
+        lambda s, t: 40 * s[0] + 2,
+    ),
     ("cumlogsumexp", lambda x, axis, reverse: lax.cumlogsumexp(x, axis, reverse), a_real, lambda s, t: s[0] + 2),
 ]:
     define(
@@ -644,6 +682,32 @@ define(
     "irfft", "fft", lambda z: jnp.fft.irfft(z, 4)[..., :3], lambda z: a_complex(z) and z.shape in ((3,), (2, 3), (3, 3))
 )
 
+# --- primitives of a user's own ---------------------------------------------------------------------------------------
+
+for name, fun, takes, bound in [
+    ("own_wave", foreign.wave_p.bind, (a_real,), 1),
+    ("own_bell", foreign.bell_p.bind, (a_real,), 1),
+    ("own_stretch", lambda x: foreign.stretch_p.bind(x, by=0.75), (inexact,), None),
+    ("own_product", foreign.product_p.bind, (inexact, same), product_of),
+    ("own_polar", lambda x, y: tuple(foreign.polar_p.bind(x, y)), (a_real, same), lambda s, t: s[0]),
+    ("own_polar_of_one", lambda x: foreign.polar_p.bind(x, jnp.ones_like(x))[1], (a_real,), None),
+    ("own_polar_angle", lambda x: foreign.polar_p.bind(jnp.ones_like(x), x)[0], (a_real,), 1),
+    ("own_turn", lambda x, y: tuple(foreign.turn_p.bind(x, y, by=0.5)), (inexact, same), sum_of),
+    (
+        "own_turn_of_one",
+        lambda x: foreign.turn_p.bind(jnp.ones_like(x), x, by=0.5)[0],
+        (inexact,),
+        lambda s, t: 1 + s[0],
+    ),
+    (
+        "own_bend",
+        foreign.bend_p.bind,
+        (square_matrix, lambda x, y: same_dtype(x, y) and y.shape in ((3,), (3, 3), (3, 4))),
+        lambda s, t: 3 * s[1],
+    ),
+]:
+    define(name, "foreign", fun, takes, bound)
+
 # --- control flow and calls: operations that hold programs ------------------------------------------------------------
 
 
@@ -736,6 +800,19 @@ POLICIES = {
 def _checkpoint(f, *operands, policy, twin):
     """JAX rounds what a policy keeps with reduce_precision, which takes no complex numbers."""
     return jax.checkpoint(f, policy=None if twin else POLICIES[policy])(*operands)
+
+
+@structured("checkpoint_bytes", "calls", has_twin=True)
+def _checkpoint_bytes(f, *operands, bytes, policy, twin):
+    fun = jax.checkpoint(f) if twin else reverse.checkpoint(f, bytes=bytes, policy=POLICIES[policy])
+    return fun(*operands)
+
+
+@structured("checkpointed_scan", "loops", has_twin=True)
+def _checkpointed_scan(f, init, xs, *, slots, twin):
+    """f(state, x) -> (state, y)."""
+    scan = lax.scan if twin else functools.partial(reverse.checkpointed_scan, slots=slots)
+    return scan(lambda state, x: f(state, x), init, xs)
 
 
 @structured("custom_jvp", "calls")

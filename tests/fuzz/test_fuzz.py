@@ -20,7 +20,7 @@ from functional_dl.jaxprs import all_equations
 from functional_dl.reverse import sweep
 from tests.fuzz.cases import CASES
 from tests.fuzz.generate import FAMILIES, program_of, programs
-from tests.fuzz.judge import MODES, Disagreement, Judge
+from tests.fuzz.judge import MESHES, MODES, Disagreement, Judge, refusal
 from tests.fuzz.operations import OPERATIONS
 from tests.fuzz.program import Program, Step, Type, all_steps, depth, nesting, source, trace
 from tests.fuzz.shrink import shrunk
@@ -28,12 +28,25 @@ from tests.fuzz.shrink import shrunk
 PROGRAMS, CHUNKS = 10_000, 50
 PER_CHUNK = PROGRAMS // CHUNKS
 QUICK = [range(10**6, 10**6 + 20)]
+DRAWS = 12  # of programs for a mesh, until JAX takes one
 FAMILIES_HELD = {*FAMILIES, "branches", "loops", "calls", "inner derivatives"}
 
 
 def modes_of(seed: int) -> tuple[str, ...]:
-    """One program in ten is also judged in one of the modes."""
+    """One program in five is also judged in one of the modes."""
     return MODES[seed % 40 : seed % 40 + 1]
+
+
+def question_of(seed: int, most: int = 30) -> tuple[Program, tuple[str, ...], list[str]]:
+    """A program, the modes that it is judged in, and why JAX refused those that were drawn before it for a mesh."""
+    modes, refused = modes_of(seed), []
+    for draw in range(DRAWS):
+        program = program_of(seed + draw * 10**8, most if draw < 4 else 8)
+        why = refusal(program, modes[0]) if set(modes) & set(MESHES) else None
+        if why is None:
+            return program, modes, refused
+        refused.append(why)
+    return program_of(seed, most), (), refused
 
 
 def fault(program: Program, modes) -> str | None:
@@ -60,13 +73,14 @@ def judged(program: Program, *modes: str):
 
 @pytest.mark.parametrize("found", CASES)
 def test_cases(found):
-    judged(CASES[found], "jit", "vmap")
+    judged(CASES[found], "eager", "jit", "vmap")
 
 
 @pytest.mark.parametrize("seeds", QUICK, ids=str)
 def test_programs(seeds):
     for seed in seeds:
-        judged(program_of(seed, most=8), *modes_of(seed))
+        program, modes, _ = question_of(seed, most=8)
+        judged(program, *modes)
 
 
 @settings(
@@ -125,12 +139,13 @@ def without_caches():
 def test_campaign(chunk, record_property, without_caches):
     counts, seen, failures = Counter(), Counter(), []
     for seed in range(chunk * PER_CHUNK, (chunk + 1) * PER_CHUNK):
-        program = program_of(seed)
+        program, modes, refused = question_of(seed)
         names = [eqn.primitive.name for eqn in all_equations(trace(program))]
         seen.update(names)
-        counts.update(programs=1, equations=len(names))
+        counts.update(programs=1, equations=len(names), refused_by_jax=len(refused))
+        counts.update(on_meshes=bool(set(modes) & set(MESHES)), foreign=any(name.startswith("own_") for name in names))
         try:
-            counts.update(judged(program, *modes_of(seed))._asdict())
+            counts.update(judged(program, *modes)._asdict())
         except Disagreement as e:
             failures.append(f"seed {seed}: {e}")
     counts["disagreements"] = len(failures)

@@ -144,11 +144,11 @@ def main() -> int:
         only = None if options.only is None else {int(number) for number in options.only.split(",")}
         worker(options.worker, options.start, options.log, only)
         return 0
-    from tests.mutation.mutants import families, mutants
+    from tests.mutation.mutants import families, module_of, mutants
     from tests.mutation.survivors import reason
 
     tasks: Queue = Queue()
-    sizes = {f: (HERE.parents[1] / "functional_dl/reverse/rules" / f"{f}.py").stat().st_size for f in families()}
+    sizes = {f: Path(module_of(f).__file__).stat().st_size for f in families()}
     wanted = options.families or sorted(sizes, key=lambda f: -sizes[f])
     only: dict[str, list[int]] = {}
     if options.sample is not None:

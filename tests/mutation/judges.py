@@ -25,6 +25,7 @@ CHEAP = ("float64", "complex128")
 # Family, or function of one -> the tests by hand that it is held by: file, and which of its tests (pytest's -k).
 REFERENCES = (("test_references.py", ""),)
 BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
+    "budget": (("test_residuals.py", "checkpoint"),),
     "arithmetic": (("test_accuracy.py", "power or at or div or cube"),),
     "calls": (
         ("test_custom_derivatives.py", "symbolic or by_hand or numbers or eager"),
@@ -34,10 +35,24 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
     "cond._cond_on_contents": REFERENCES,
     "decompositions": (("test_factors.py", ""),),
     "elementwise": (("test_accuracy.py", "at or arcosh or twice"),),
+    "foreign": (
+        ("test_foreign.py", "not object and (by_hand or told or alone or no_rule or missing or owners or refused)"),
+        ("test_foreign.py", "equals_jax and (eager or jit)"),
+    ),
+    "foreign.rule_of_others": (
+        ("test_foreign.py", "not object and not equals"),
+        ("test_libraries.py", "where_the_library"),
+    ),
+    "layout": (("test_meshes.py", "mesh and not probe and not programs or programs_have_the_types"),),
+    "libraries": (("test_libraries.py", "gradient_equals_jax or second"),),
     "linear_algebra": (("test_factors.py", ""), ("test_roots.py", "")),
+    "objects": (("test_foreign.py", "object"),),
     "piecewise": (("test_piecewise.py", ""),),
     "random": (("test_accuracy.py", "gamma"),),
     "references": REFERENCES,
+    "residuals": (
+        ("test_residuals.py", "pullback or hands or chains or branches or keep_little or budget or bytes or costs"),
+    ),
     "scan": (("test_control_flow.py", "recurrent or invariant or does_not_change"),),
     "scan._scan_on_contents": REFERENCES,
     "scattering": (("test_places.py", "scatter or apply or ties"),),

@@ -2,7 +2,8 @@
 
 A mutant is made on the syntax tree: a sign or a factor is wrong, operands are swapped, a term, a sum, a conjugate or a
 condition is dropped or turned round, the output is taken for the primal, a number is off by one.  The functions are the
-rules and the functions of the same file that they call.
+rules and the functions of the same file that they call; and all functions and methods of the files that no rule of the
+table stands in (WITHOUT_RULES), which tests by hand alone judge.
 """
 
 import ast
@@ -13,6 +14,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +27,10 @@ from functional_dl.reverse import sweep
 from tests.mutation.silent import silent_changes
 
 PACKAGE = "functional_dl.reverse.rules"
+WITHOUT_RULES = {
+    **{name: f"{PACKAGE}.{name}" for name in ("foreign", "libraries")},
+    **{name: f"functional_dl.reverse.{name}" for name in ("budget", "layout", "residuals")},
+}
 SWAPPED = {"sub", "div", "pow", "atan2", "rem", "dot_general", "matmul", "complex", "dot", "nextafter"}
 REPLACED = {
     "add": "sub",
@@ -62,6 +68,7 @@ DROPPED = {
     "sqrt",
 }
 TERMS = {"add", "mul"}
+KEPT_DECORATORS = {"cache", "cached_property"}  # the others register
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult}
 COMPARISONS = {ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 COMPARISONS |= {ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In}
@@ -88,16 +95,23 @@ class Mutant(NamedTuple):
 
 
 def families() -> list[str]:
-    return sorted(path.stem for path in Path(importlib.import_module(PACKAGE).__file__).parent.glob("[a-z]*.py"))
+    rules = {path.stem for path in Path(importlib.import_module(PACKAGE).__file__).parent.glob("[a-z]*.py")}
+    return sorted(rules | set(WITHOUT_RULES))
 
 
-def _tree(family: str) -> ast.Module:
-    return ast.parse(inspect.getsource(importlib.import_module(f"{PACKAGE}.{family}")))
+def module_of(family: str):
+    return importlib.import_module(WITHOUT_RULES.get(family, f"{PACKAGE}.{family}"))
 
 
-def _functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
+def _functions(family: str) -> dict[str, ast.FunctionDef]:
+    """The file's functions by their names; of a file without rules also the methods of its classes, `Class.method`."""
+    tree = ast.parse(inspect.getsource(module_of(family)))
     nodes = [inner for node in tree.body for inner in (node.body if isinstance(node, ast.If) else [node])]
     found = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+    if family in WITHOUT_RULES:
+        for node in nodes:
+            if isinstance(node, ast.ClassDef):
+                found |= {f"{node.name}.{f.name}": f for f in node.body if isinstance(f, ast.FunctionDef)}
     return found
 
 
@@ -115,7 +129,9 @@ def rules_of(family: str, function: str) -> list[table.Rule]:
 
 def users(family: str) -> dict[str, list[table.Rule]]:
     """The functions to mutate -> the rules that call them, by way of functions of the same file."""
-    functions = _functions(_tree(family))
+    functions = _functions(family)
+    if family in WITHOUT_RULES:
+        return {name: [] for name in functions}
     names = {
         f: {n.id for n in ast.walk(body(node)) if isinstance(n, ast.Name)} & set(functions)
         for f, node in functions.items()
@@ -215,8 +231,8 @@ def _with(node, **fields):
 
 def mutants(family: str) -> Iterator[Mutant]:
     """All mutants of a file, in order."""
-    functions = _functions(_tree(family))
-    flags = {k: v for k, v in vars(importlib.import_module(f"{PACKAGE}.{family}")).items() if type(v) is bool}
+    functions = _functions(family)
+    flags = {k: v for k, v in vars(module_of(family)).items() if type(v) is bool}
     for name in sorted(users(family), key=lambda name: functions[name].lineno):
         node = functions[name]
         parameters = [a.arg for a in node.args.args]
@@ -274,7 +290,8 @@ def _replaced(node, place, replacement) -> ast.FunctionDef:
             return _with(current, **{name: rebuilt(value) for name, value in ast.iter_fields(current)})
         return current
 
-    return ast.fix_missing_locations(_with(rebuilt(node), decorator_list=[]))
+    kept = [d for d in node.decorator_list if getattr(d, "attr", getattr(d, "id", "")) in KEPT_DECORATORS]
+    return ast.fix_missing_locations(_with(rebuilt(node), decorator_list=kept))
 
 
 def scaled(bar, factor):
@@ -288,13 +305,17 @@ def scaled(bar, factor):
 
 @contextlib.contextmanager
 def planted(mutant: Mutant):
-    """Within the context the rules of the table that use the function use the mutant."""
-    module = importlib.import_module(f"{PACKAGE}.{mutant.module}")
+    """Within the context the rules of the table that use the function use the mutant, and so does whoever holds it."""
+    module = module_of(mutant.module)
+    holder, _, name = mutant.function.rpartition(".")
+    owner = getattr(module, holder) if holder else module
     found: dict = {}
     module.__dict__["__scaled"] = scaled
     exec(compile(ast.Module([mutant.tree], []), f"<{mutant.name}>", "exec"), module.__dict__, found)
-    function = found[mutant.function]
-    original, replaced = getattr(module, mutant.function), {}
+    function = found[name]
+    original, replaced = vars(owner)[name], {}
+    if hasattr(function, "__set_name__"):
+        function.__set_name__(owner, name)
     for rule in rules_of(mutant.module, mutant.function):
         replaced[rule.primitive] = rule
         if rule.forward is None:
@@ -302,12 +323,36 @@ def planted(mutant: Mutant):
         else:
             changed = dataclasses.replace(rule, forward=function)
         reverse.PRIMITIVES[rule.primitive] = changed
-    setattr(module, mutant.function, function)
-    sweep._compiled_forward.cache_clear()
+    _put(owner, name, original, function)
+    _forget(module)
     try:
         yield
     finally:
-        setattr(module, mutant.function, original)
+        _put(owner, name, function, original)
         reverse.PRIMITIVES.update(replaced)
         del module.__dict__["__scaled"]
-        sweep._compiled_forward.cache_clear()
+        _forget(module)
+
+
+def _put(owner, name, old, new) -> None:
+    """`new` where `old` was: in its place, in the modules that imported it, and in their lists and tables."""
+    setattr(owner, name, new)
+    for key, module in tuple(sys.modules.items()):
+        if not key.startswith("functional_dl.reverse"):
+            continue
+        for attribute, value in tuple(vars(module).items()):
+            if value is old:
+                setattr(module, attribute, new)
+            elif isinstance(value, dict | list) and attribute != "__builtins__":
+                places = value if isinstance(value, dict) else range(len(value))
+                for place in [p for p in places if value[p] is old]:
+                    value[place] = new
+
+
+def _forget(module) -> None:
+    """What was computed with another function of the module is not taken for this one's."""
+    sweep._compiled_forward.cache_clear()
+    for value in tuple(vars(module).values()):
+        if hasattr(value, "cache_clear") and getattr(value, "__module__", "") == module.__name__:
+            value.cache_clear()
+    getattr(module, "_known", {}).clear()

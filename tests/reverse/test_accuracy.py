@@ -103,6 +103,8 @@ def test_cube_root_twice_at_zero():
 def test_scaled_bessel_function_twice_at_zero():
     """y = x / 2 - x |x| / 2 + ...: the second derivative jumps from 1 to -1; a number between them is taken."""
     assert abs(float(reverse.grad(reverse.grad(lax.bessel_i1e))(0.0))) <= 1
+    assert reverse.grad(reverse.grad(lax.bessel_i1e))(1e-30) == -1
+    assert reverse.grad(reverse.grad(lax.bessel_i1e))(-1e-30) == 1
 
 
 @pytest.mark.parametrize("fun", [lambda a: lax.betainc(a, 2.0, 0.5), lambda m: lax.polygamma(m, 0.5)])

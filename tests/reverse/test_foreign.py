@@ -205,6 +205,45 @@ def test_what_is_missing_is_said_with_its_place():
         reverse.grad(lambda x: no_transpose.bind(x))(1.0)
 
 
+def test_what_needs_no_derivative_needs_no_rule():
+    rounded = primitive("own_rounded", lambda x: jnp.round(x).astype(jnp.int32))
+    assert reverse.grad(lambda x: x * rounded.bind(x).astype(x.dtype))(3.0) == 3.0
+
+
+def test_a_transpose_alone_serves_tangents():
+    of_tangents = primitive("own_of_tangents", lambda x: 2 * x)
+    ad.primitive_transposes[of_tangents] = lambda ct, _: [11 * ct]
+    p = primitive("own_by_tangents", lambda x: x)
+    ad.defjvp(p, lambda t, x: of_tangents.bind(t))
+    assert reverse.grad(lambda x: p.bind(x))(1.0) == jax.grad(lambda x: p.bind(x))(1.0) == 11.0
+
+
+def test_a_transpose_may_say_that_a_cotangent_is_zero():
+    p = primitive("own_first", lambda x, y: x + 0 * y)
+    ad.primitive_jvps[p] = lambda primals, tangents: (p.bind(*primals), p.bind(*map(ad.instantiate_zeros, tangents)))
+    ad.primitive_transposes[p] = lambda ct, x, y: [2 * ct, ad.Zero(jax.typeof(ct))]
+    assert reverse.grad(lambda x, y: p.bind(x, y) + y * x, (0, 1))(2.0, 5.0) == (7.0, 2.0)
+
+
+def test_values_and_tangents_of_a_loop_are_told_apart():
+    """The derivative of a loop computes both; a value is no tangent, in which a primitive would be linear."""
+
+    def fun(x):
+        def outer(c, w):
+            def inner(d, _):
+                return lax.cond(w > 0, jnp.sin, jnp.cos, d * jnp.sin(x)), d
+
+            c, ys = lax.scan(inner, c, None, length=2)
+            c = lax.fori_loop(0, 2, lambda i, c: halves_p.bind(c, x)[1], c)
+            return halves_p.bind(c, ys[1])[0], c
+
+        return jnp.sum(halves_p.bind(*lax.scan(outer, x, jnp.array([1.0, -1.0])))[1])
+
+    wrapped = jax.custom_jvp(fun)
+    wrapped.defjvp(lambda primals, tangents: jax.jvp(fun, primals, tangents))
+    np.testing.assert_allclose(reverse.grad(wrapped)(0.7), jax.grad(wrapped)(0.7), rtol=1e-12)
+
+
 # --- primitives that are objects --------------------------------------------------------------------------------------
 
 
@@ -270,6 +309,19 @@ class Steps(_Object):
         return Scaled(jax.typeof(x_dot))(x_dot) * kept
 
 
+class Asked(Passes):
+    """x y, as a linear map that is made of what is wanted alone."""
+
+    vjp_fwd = hijax.VJPHiPrimitive.vjp_fwd
+    vjp_bwd_retval = hijax.VJPHiPrimitive.vjp_bwd_retval
+
+    def lin(self, wanted, x, y):
+        return self(x, y), (2 * y if wanted[0] else 0 * y, 3 * x if wanted[1] else 0 * x)
+
+    def linearized(self, kept, x_dot, y_dot):
+        return kept[0] * x_dot + kept[1] * y_dot
+
+
 class Scaled(_Object):
     """5 x, which says its transpose alone."""
 
@@ -278,6 +330,58 @@ class Scaled(_Object):
 
     def transpose(self, ct, x_bar):
         x_bar.accum(7 * ct)
+
+
+class Linear(_Object):
+    """x k, linear in x, with a derivative and a transpose that are told apart by their factors."""
+
+    def expand(self, x, k):
+        return x * k
+
+    def jvp(self, primals, tangents):
+        return self(*primals), 2 * self(tangents[0], primals[1])
+
+    def transpose(self, ct, x_bar, k):
+        x_bar.accum(3 * ct * k)
+
+
+class Rounded(_Object):
+    """An integer, of which nobody asks a derivative."""
+
+    def __init__(self, aval):
+        super().__init__(aval)
+        self.out_aval = jax.core.ShapedArray(aval.shape, jnp.int32)
+        hijax.VJPHiPrimitive.__init__(self)
+
+    def expand(self, x):
+        return jnp.round(x).astype(jnp.int32)
+
+
+class _Pair(_Object):
+    def __init__(self, aval):
+        super().__init__(aval)
+        self.out_aval = (aval, aval)
+        hijax.VJPHiPrimitive.__init__(self)
+
+    def expand(self, x):
+        return 2 * x, 3 * x
+
+
+class Moving(_Pair):
+    """(2 x, 3 x), of which the second is said not to depend on x."""
+
+    def vjp_fwd(self, wanted, x):
+        return self(x), None, (True, False)
+
+    def vjp_bwd_retval(self, _, cts):
+        return (5 * cts[0] + jnp.ones_like(cts[1]) * cts[1],)
+
+
+class Still(_Pair):
+    """(2 x, 3 x), with tangents that are None and a number."""
+
+    def jvp(self, primals, tangents):
+        return self(*primals), (None, 7 * tangents[0])
 
 
 def of(kind):
@@ -308,4 +412,27 @@ def test_objects_by_hand():
     assert reverse.grad(of(Passes))(2.0, 5.0) == 10.0
     assert reverse.grad(of(Passes), 1)(2.0, 5.0) == 6.0
     assert reverse.grad(of(Steps))(0.0) == 7.0
+    assert reverse.grad(of(Asked))(2.0, 5.0) == 10.0
+    assert reverse.grad(of(Asked), 1)(2.0, 5.0) == 6.0
+    assert reverse.grad(of(Asked), (0, 1))(2.0, 5.0) == (10.0, 6.0)
+    assert reverse.grad(of(Linear))(2.0, 5.0) == 2 * 3 * 5.0
+    assert reverse.grad(lambda x: sum(of(Moving)(x)))(2.0) == 5.0
+    assert reverse.grad(lambda x: of(Moving)(x)[0])(2.0) == 5.0
+    assert reverse.grad(lambda x: sum(of(Still)(x)))(2.0) == 7.0
+    assert reverse.grad(lambda x: x * of(Rounded)(x).astype(x.dtype))(3.0) == 3.0
     np.testing.assert_allclose(reverse.grad(lambda x: jnp.sum(jax.vmap(of(Passes))(x, Y)))(X), 2 * Y)
+
+
+def test_passes_of_objects_may_say_that_a_cotangent_is_zero(monkeypatch):
+    monkeypatch.setattr(Passes, "vjp_bwd_retval", lambda self, kept, ct: (2 * ct, ad.Zero(jax.typeof(ct))))
+    assert reverse.grad(lambda x, y: of(Passes)(x, y) + x * y, (0, 1))(2.0, 5.0) == (7.0, 2.0)
+
+
+def test_passes_of_objects_are_given_numbers_as_they_are(monkeypatch):
+    given = []
+    backward = Passes.vjp_bwd_retval
+    monkeypatch.setattr(Passes, "vjp_bwd_retval", lambda self, kept, ct: given.append(ct) or backward(self, kept, ct))
+    for d in (reverse, jax):
+        d.vjp(of(Passes), 2.0, 5.0)[1](1.0)
+    ours, theirs = given
+    assert type(ours) is type(theirs)

@@ -125,6 +125,21 @@ def test_pullback_out_of_a_jit():
     chex.assert_trees_all_close(jax.jit(lambda p: p(1.0))(ours), expected, rtol=1e3 * EPS, atol=1e2 * EPS)
 
 
+@pytest.mark.parametrize("wrap", [jax.jit, lambda f: lambda x: f(x)], ids=["jit", "eager"])
+def test_an_equation_that_hands_on_its_operand_computes_nothing(wrap):
+    """A broadcast to its own shape, say: the value has no other origin than before."""
+
+    def fun(x):
+        return lax.sin(lax.broadcast_in_dim(lax.sin(x), (3,), (0,))) * x
+
+    x = jnp.array([0.3, -1.0, 2.0])
+    _, pull = wrap(lambda x: reverse.vjp(fun, x))(x)
+    expected = jax.vjp(fun, x)[1](x)[0]
+    np.testing.assert_allclose(pull(x)[0], expected, rtol=1e-14)
+    fitted = reverse.checkpoint(fun, bytes=24)
+    np.testing.assert_allclose(wrap(lambda x: reverse.vjp(fitted, x)[1](x)[0])(x), expected, rtol=1e-14)
+
+
 def test_pullback_keeps_a_mask():
     def fun(x, y):
         return jnp.where(x * y > 0.5, jnp.sin(y) * 3, 0.0)

@@ -22,7 +22,7 @@ from functional_dl.reverse.rule import Rule, fallback
 from functional_dl.reverse.rules.libraries import WRITTEN
 from functional_dl.reverse.sweep import recorded_rule
 from functional_dl.reverse.trace import is_zero_marker, no_rule_message, place_of_user
-from functional_dl.reverse.values import as_array, instantiate, is_differentiable
+from functional_dl.reverse.values import as_array, instantiate
 
 # Packages that define nothing for somebody else: a function of theirs says nothing about a primitive's owner.
 NEUTRAL = {*sys.stdlib_module_names, "jax", "jaxlib", "numpy", "scipy", "ml_dtypes", "opt_einsum"} - {"__main__"}
@@ -141,5 +141,4 @@ def _transpose_pull_back(primitive, params, linear, avals, fixed, cts):
     operands = [x if aval is None else UndefinedPrimal(aval) for x, aval in zip(fixed, linear)]
     transpose = primitive_transposes[primitive]
     bars = transpose(cts if primitive.multiple_results else cts[0], *operands, **params)
-    wanted = [aval is not None and is_differentiable(aval) for aval in linear]
-    return [None if not w or bar is None or is_zero_marker(bar) else bar for w, bar in zip(wanted, bars)]
+    return [None if aval is None or bar is None or is_zero_marker(bar) else bar for aval, bar in zip(linear, bars)]

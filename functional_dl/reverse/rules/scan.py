@@ -10,14 +10,14 @@ from jax.core import Tracer
 from jax.extend.core.primitives import add_jaxvals_p, scan_p
 
 from functional_dl.aliases import Array
-from functional_dl.jaxprs import function_of, open_jaxpr, scan_parts, scan_sizes
+from functional_dl.jaxprs import function_of, scan_parts, scan_sizes
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Latex, Terms
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, hoistable, record_call, writes_to
-from functional_dl.reverse.values import instantiate, is_differentiable, zeros_of
+from functional_dl.reverse.trace import active_of_loop, hoistable, record_call, writes_to
+from functional_dl.reverse.values import instantiate, zeros_of
 from functional_dl.sharding import row_type
 
 
@@ -166,7 +166,7 @@ def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layou
     num_consts += len(known)
     parts = slice(0, num_consts), slice(num_consts, num_consts + num_carry), slice(num_consts + num_carry, None)
     consts, init, xs = (values[part] for part in parts)
-    active = _active(jaxpr, slots, parts, len(known))
+    active = _active(jaxpr, slots, parts, known)
     step = _Step(jaxpr, known, equations, consts, active)
     carry, (ys, kept) = lax.scan(step.forward, list(init), list(xs), length=length, reverse=reverse, unroll=unroll)
     outs = [*carry, *ys]
@@ -191,22 +191,14 @@ def _hoist(tape, jaxpr, num_consts, values, slots):
     return values, slots, variables, others
 
 
-def _active(jaxpr, slots, parts, num_known):
+def _active(jaxpr, slots, parts, known):
     """Which inputs of the step are differentiated: a carry is, once any step makes it depend on one that is."""
     active = [s is not None for s in slots]
-    consts, carry, _ = parts
-    own = slice(0, consts.stop - num_known)
-    while True:
-        inputs = [*active[own], *active[consts.stop :]]
-        if any(active[own.stop : consts.stop]):
-            # an invariant may reach any output
-            outs = [is_differentiable(var.aval) for var in open_jaxpr(jaxpr)[0].outvars]
-        else:
-            outs = active_outputs(jaxpr, inputs)
-        merged = [a or b for a, b in zip(active[carry], outs)]  # the carries come first
-        if merged == active[carry]:
-            return active
-        active[carry] = merged
+    consts, carry, xs = (active[part] for part in parts)
+    own = len(consts) - len(known)
+    live = [var for var, a in zip(known, consts[own:]) if a]
+    carry, _ = active_of_loop(jaxpr, consts[:own], carry, xs, live)
+    return [*consts, *carry, *xs]
 
 
 class _Step:

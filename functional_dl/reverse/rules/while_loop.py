@@ -19,7 +19,7 @@ from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, record_call, writes_to
+from functional_dl.reverse.trace import active_of_loop, record_call, writes_to
 from functional_dl.reverse.values import instantiate, zeros_of
 
 CHECKPOINTS = 32  # states kept on the way forward (even)
@@ -192,11 +192,8 @@ def _spread(mask, x):
 def _active(body, slots, num_consts):
     """Which inputs of the step are differentiated: a state is, once any step makes it depend on one that is."""
     active = [s is not None for s in slots]
-    while True:
-        merged = [a or b for a, b in zip(active[num_consts:], active_outputs(body, active))]
-        if merged == active[num_consts:]:
-            return active
-        active[num_consts:] = merged
+    consts = active[:num_consts]
+    return consts + active_of_loop(body, consts, active[num_consts:])[0]
 
 
 def _drop_every_other(store):
