@@ -73,6 +73,11 @@ class Equation:
     def _with(self, operands, results) -> "Equation":
         return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source, self.layout)
 
+    def towards(self, inputs: list[Any]) -> "Equation":
+        """The same equation, asked for the cotangents of these inputs."""
+        parts = (self.operands, self.results, inputs, self.outputs, self.source, self.layout)
+        return Equation(self.rule, self.params, *parts)
+
     def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
         operands = [fetch(x) for x in self.operands]
         results = [fetch(y) for y in self.results]
@@ -142,6 +147,11 @@ class Call:
     def _with(self, residuals) -> "Call":
         parts = (self.inputs, self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers)
         return Call(self.primitive, self.pull_back, residuals, *parts)
+
+    def towards(self, inputs: list[Any]) -> "Call":
+        """The same equation, asked for the cotangents of these inputs."""
+        parts = (self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers)
+        return Call(self.primitive, self.pull_back, self.residuals, inputs, *parts)
 
     def flatten(self, keep: Callable[..., Any]) -> "Call":
         leaves, treedef = tree_flatten(self.residuals)
@@ -222,3 +232,15 @@ class Program:
             return residuals[x.position] if type(x) is Residual else x
 
         return [equation.unflatten(fetch) for equation in self.equations]
+
+    def towards(self, wanted: Sequence[bool]) -> "Program":
+        """The program that asks for the cotangents of the wanted inputs alone: of the equations those that lie between
+        them and the outputs, and of these the operands that do."""
+        inputs = [slot if w else None for slot, w in zip(self.inputs, wanted)]
+        live: set = set(inputs)
+        between = []
+        for equation in self.equations:
+            if any(slot in live for slot in equation.inputs if slot is not None):
+                live.update(equation.outputs)
+                between.append(equation.towards([slot if slot in live else None for slot in equation.inputs]))
+        return Program(between, inputs, self.outputs, self.recipe)

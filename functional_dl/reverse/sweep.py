@@ -86,6 +86,15 @@ class Pull:
     def __call__(self, cts: list[Any]) -> list[Any]:
         return self.static(self.residuals, cts)
 
+    def towards(self, wanted: Sequence[bool]) -> "Pull":
+        """The pullback to the wanted inputs alone; the others' cotangents are absent."""
+        return self if all(wanted) else Pull(Backward(self.static.program.towards(wanted)), self.residuals)
+
+    def give_up(self) -> None:
+        """Lets go of the residuals, which were taken over by another pullback."""
+        self.residuals, self.origins = [], None
+        self.__dict__.pop("parts", None)
+
     @cached_property
     def parts(self) -> tuple["Backward", list[Any]]:
         """What leaves the program: the same each time, as the static parts of pytrees are compared."""
