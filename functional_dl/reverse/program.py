@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 from jax.extend.core import Primitive
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.jaxprs import bind
 from functional_dl.reverse.layout import Layout
 from functional_dl.reverse.values import as_array, instantiate
+from functional_dl.sharding import type_of
 
 
 class Equation:
@@ -66,8 +66,8 @@ class Equation:
     def flatten(self, keep: Callable[[Any], Any]) -> "Equation":
         """The same equation with each value that the rule reads replaced by keep(value), the others by their types."""
         keep_out, *keep_operand = self.rule.kept(tuple(s is not None for s in self.inputs))
-        operands = [keep(x) if k else jax.typeof(x) for k, x in zip(keep_operand, self.operands)]
-        results = [keep(y) if keep_out else jax.typeof(y) for y in self.results]
+        operands = [keep(x) if k else type_of(x) for k, x in zip(keep_operand, self.operands)]
+        results = [keep(y) if keep_out else type_of(y) for y in self.results]
         return self._with(operands, results)
 
     def _with(self, operands, results) -> "Equation":

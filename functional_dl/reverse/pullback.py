@@ -49,8 +49,9 @@ class Pullback(Partial):
         return self.args[0] if self.parts is None else self.parts.pull(self.func.in_tree)
 
     def _taken_apart(self) -> "_Parts":
+        static: Any = self.func
         if self.parts is None:
-            self.parts = _Parts.of(self.func, self.args[0])
+            self.parts = _Parts.of(static, self.args[0])
         return self.parts
 
     @property
