@@ -311,5 +311,5 @@ def test_checkpoint_keeps_only_what_is_read():
 def test_checkpoint_behind_a_barrier_for_chosen_arguments():
     fun = jax.checkpoint(lambda w, x: jnp.sin(x @ w), prevent_cse=(False, True))
     program = jax.make_jaxpr(reverse.grad(lambda w, x: jnp.sum(fun(w, x)), (0, 1)))(STEP_WEIGHTS, jnp.ones(3))
-    [barrier] = [eqn for eqn in program.jaxpr.eqns if eqn.primitive.name == "optimization_barrier"]
+    [barrier] = [eqn for eqn in equations(program) if eqn.primitive.name == "optimization_barrier"]
     assert all(var.aval.shape == (3,) for var in barrier.invars)
