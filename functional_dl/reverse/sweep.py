@@ -176,13 +176,22 @@ def call_jaxpr(
 ) -> tuple[list[Any], list[Any]]:
     """Records a call of a program: its equations one by one where it is small or works on a reference or on other
     objects of the caller's, else compiled as a unit."""
-    small = len(equations(jaxpr)) <= (SMALL if is_traced(values) else 1)
+    small = len(equations(jaxpr)) <= SMALL if is_traced(values) else _is_one_operation(jaxpr)
     small = small or not all(
         hasattr(jax.typeof(v), "dtype") for v in values
     )  # objects that no compiled program returns
     if small or any(id(v) in tape.contents for v in [*values, *open_jaxpr(jaxpr)[1]]):
         return tape.replay(jaxpr, values, slots)
     return compiled_call(tape, primitive, _replay, values, slots, jaxpr=jaxpr)
+
+
+def _is_one_operation(jaxpr):
+    """Whether a program outside jit is as fast equation by equation: it has one, which runs as one compiled program."""
+    eqns = equations(jaxpr)
+    return not eqns or (len(eqns) == 1 and eqns[0].primitive.name not in STEPWISE)
+
+
+STEPWISE = ("checkpoint", "remat", "remat2", "shard_map")  # outside jit these run their programs equation by equation
 
 
 def _replay(tape, values, slots, *, jaxpr):
