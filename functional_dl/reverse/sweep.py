@@ -191,7 +191,13 @@ def _is_one_operation(jaxpr):
     return not eqns or (len(eqns) == 1 and eqns[0].primitive.name not in STEPWISE)
 
 
-STEPWISE = ("checkpoint", "remat", "remat2", "shard_map")  # outside jit these run their programs equation by equation
+STEPWISE = (
+    "checkpoint",
+    "remat",
+    "remat2",
+    "shard_map",
+    "call_hi_primitive",
+)  # outside jit these run their programs equation by equation
 
 
 def _replay(tape, values, slots, *, jaxpr):

@@ -263,12 +263,26 @@ def _cubed_in_a_loop(w):
     return _three_products(lax.fori_loop(0, 2, lambda _, w: jnp.sin(w @ w), w), jnp.ones(3))
 
 
-CHECKPOINTED = [_in_a_scan, _in_a_branch, _in_a_branch_in_a_scan, _in_calls, _cubed_in_a_loop]
 POLICIES = {
     "inputs": None,
     "products": jax.checkpoint_policies.dots_saveable,
     "everything": jax.checkpoint_policies.everything_saveable,
 }
+
+
+def _in_a_branch_that_does_not_read_all(w):
+    y = jnp.sin(w)
+    return lax.cond(w[0, 0] < 1e9, lambda w, y: 2.0 * y, lambda w, y: w * y, w, y)
+
+
+CHECKPOINTED = [
+    _in_a_scan,
+    _in_a_branch,
+    _in_a_branch_in_a_scan,
+    _in_calls,
+    _cubed_in_a_loop,
+    _in_a_branch_that_does_not_read_all,
+]
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -9,7 +9,7 @@ from jax import lax
 from jax.extend.core import Literal
 from jax.extend.core.primitives import cond_p, remat_p, scan_p
 
-from functional_dl.jaxprs import PLAIN, bind, called, equations, interpret, open_jaxpr, scan_sizes
+from functional_dl.jaxprs import PLAIN, bind, called, equations, interpret, open_jaxpr, scan_sizes, taken
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe, Rule, entry_of, is_constant, rule_of
@@ -155,7 +155,11 @@ def _again(plan: _Plan, kept: Iterator[Any], tape: Any, eqn: Any, values: Any, s
     program = called(eqn.primitive, eqn.params, PLAIN)
     if program is not None and part.inner:
         return tape.replay(program, values, slots, functools.partial(_again, part.inner[0], kept, tape))
-    if part.inner and eqn.primitive is cond_p and (part.saves or sweep.is_traced(values[:1])):
+    if part.inner and eqn.primitive is cond_p:
+        if not part.saves and not sweep.is_traced(values[:1]):
+            branch = taken(range(len(part.inner)), values[0])
+            again = functools.partial(_again, part.inner[branch], kept, tape)
+            return tape.replay(eqn.params["branches"][branch], values[1:], slots[1:], again)
         pooled = next(kept) if part.saves else None
         steps = [functools.partial(_again, inner) for inner in part.inner]
         branches = eqn.params["branches"]
