@@ -327,3 +327,13 @@ def test_checkpoint_behind_a_barrier_for_chosen_arguments():
     program = jax.make_jaxpr(reverse.grad(lambda w, x: jnp.sum(fun(w, x)), (0, 1)))(STEP_WEIGHTS, jnp.ones(3))
     [barrier] = [eqn for eqn in equations(program) if eqn.primitive.name == "optimization_barrier"]
     assert all(var.aval.shape == (3,) for var in barrier.invars)
+
+
+def test_a_branch_for_another_platform_is_not_lowered():
+    def fun(x):
+        loop = lambda x: lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, jnp.sin(s[1])), (0, x))[1]
+        return lax.platform_dependent(x, tpu=loop, default=lambda x: jnp.sin(x) ** 2)
+
+    gradient = jax.jit(reverse.grad(lambda x: fun(x).sum()))
+    np.testing.assert_allclose(gradient(XS), jax.grad(lambda x: jnp.sum(jnp.sin(x) ** 2))(XS), rtol=1e-13)
+    assert "while" not in gradient.lower(XS).as_text()

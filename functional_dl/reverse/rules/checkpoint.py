@@ -131,7 +131,7 @@ def _keeping(plan: _Plan, saved: list[Any], run: Callable[..., Any], eqn: Any, o
             )
             for branch, inner in zip(eqn.params["branches"], part.inner)
         ]
-        outs, kept = switch_keeping(operands[0], steps, operands[1:])
+        outs, kept = switch_keeping(operands[0], steps, operands[1:], eqn.params.get("branches_platforms"))
         saved.append(kept)
         return outs
     if eqn.primitive is scan_p:
@@ -162,8 +162,8 @@ def _again(plan: _Plan, kept: Iterator[Any], tape: Any, eqn: Any, values: Any, s
             return tape.replay(eqn.params["branches"][branch], values[1:], slots[1:], again)
         pooled = next(kept) if part.saves else None
         steps = [functools.partial(_again, inner) for inner in part.inner]
-        branches = eqn.params["branches"]
-        return staged_cond(tape, values, slots, branches=branches, again=steps, wanted=part.live, kept=pooled)
+        parts = {"branches": eqn.params["branches"], "platforms": eqn.params.get("branches_platforms")}
+        return staged_cond(tape, values, slots, **parts, again=steps, wanted=part.live, kept=pooled)
     if part.inner and eqn.primitive is scan_p and (part.saves or sweep.is_traced(values)):
         once = functools.partial(_again, part.inner[0], kept, tape)
         step = functools.partial(_again, part.inner[0])

@@ -23,7 +23,7 @@ from functional_dl.reverse.values import instantiate
 from functional_dl.sharding import full, type_of
 
 
-def _switch(i):
+def _branches(i):
     def product(x, y):
         return lax.mul(x, y)
 
@@ -57,22 +57,28 @@ def _cond_bar_latex(terms: Terms) -> str:
 
 @call_rule(
     cond_p,
-    Probe(_switch(0), shapes=((3,), (3,))),
-    Probe(_switch(1), shapes=((3,), (3,))),
-    Probe(_switch(2), shapes=((3,), (3,))),
+    Probe(_branches(0), shapes=((3,), (3,))),
+    Probe(_branches(1), shapes=((3,), (3,))),
+    Probe(_branches(2), shapes=((3,), (3,))),
     Probe(lambda x: lax.cond(lax.reduce_sum(x, (0,)) > 0, lambda y: lax.sin(y), lambda y: lax.square(y), x)),
     latex=(_cond_latex, _cond_bar_latex),
     takes_references=True,
 )
 def cond_forward(
-    tape: Any, values: list[Array], slots: list[Any], *, branches: tuple[Any, Any], **_: Any
+    tape: Any,
+    values: list[Array],
+    slots: list[Any],
+    *,
+    branches: tuple[Any, ...],
+    branches_platforms: Any = None,
+    **_: Any,
 ) -> tuple[list[Array], list[int]]:
     """y = f_i(x)  =>  x_bar = (df_i/dx)^T y_bar for the branch i that was taken; the index has no cotangent."""
     index = values[0]
     if sweep.is_traced([index]):
         if holds_references(values):
             return _cond_on_contents(tape, values, slots, branches)
-        return staged_cond(tape, values, slots, branches=branches)
+        return staged_cond(tape, values, slots, branches=branches, platforms=branches_platforms)
     return sweep.call_jaxpr(tape, cond_p, taken(branches, index), values[1:], slots[1:])
 
 
@@ -118,12 +124,23 @@ class _Staged:
         return results[: self.out_count], [kept[i] if i in kept else full(kind, 0) for i, kind in enumerate(pool)]
 
 
-def _switch_pooled(index: Any, staged: Sequence[_Staged], operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def _switch(index, branches, platforms, *operands):
+    """lax.switch; where the platform chooses, each branch is lowered for its own platforms alone."""
+    if platforms is None:
+        return lax.switch(index, branches, *operands)
+    named = {name: branch for names, branch in zip(platforms, branches) for name in names or ()}
+    default = [branch for names, branch in zip(platforms, branches) if names is None]
+    return lax.platform_dependent(*operands, default=default[0] if default else None, **named)
+
+
+def _switch_pooled(
+    index: Any, staged: Sequence[_Staged], operands: Sequence[Any], platforms: Any = None
+) -> tuple[list[Any], list[Any]]:
     """The outputs of the branch that is taken, and the pool."""
     pool: list = []
     for branch in staged:
         branch.take_places(pool)
-    outs, pooled = lax.switch(index, [functools.partial(branch.run, pool) for branch in staged], *operands)
+    outs, pooled = _switch(index, [functools.partial(branch.run, pool) for branch in staged], platforms, *operands)
     return outs, pooled
 
 
@@ -143,7 +160,9 @@ class Kept:
         return cls(children[0], places)
 
 
-def switch_keeping(index: Any, branches: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> tuple[Any, Kept]:
+def switch_keeping(
+    index: Any, branches: Sequence[Callable[..., Any]], operands: Sequence[Any], platforms: Any = None
+) -> tuple[Any, Kept]:
     """The outputs of the branch that is taken, and what it keeps.
 
     Args:
@@ -158,7 +177,7 @@ def switch_keeping(index: Any, branches: Sequence[Callable[..., Any]], operands:
         return run
 
     staged = [_Staged(function(branch), operands) for branch in branches]
-    outs, pool = _switch_pooled(index, staged, operands)
+    outs, pool = _switch_pooled(index, staged, operands, platforms)
     return outs, Kept(pool, tuple((tuple(branch.places), branch.own_tree) for branch in staged))
 
 
@@ -209,10 +228,12 @@ def staged_cond(
     again: Sequence[Any] | None = None,
     wanted: Sequence[bool] | None = None,
     kept: Kept | None = None,
+    platforms: Any = None,
 ) -> tuple[list[Any], list[Any]]:
     """Records a cond as one switch forward and one backward.
 
     Args:
+      platforms: for each branch the platforms that it is for, where the platform chooses.
       again, wanted, kept: of a cond that is computed again, for each branch
         `again(kept, tape, eqn, values, slots)`, which records an equation and finds what the branch kept in the
         iterator `kept`; which outputs are computed; and what the branches kept.  Of the other outputs the type stands
@@ -229,11 +250,11 @@ def staged_cond(
         for branch, step, places in zip(branches, again or [None] * len(branches), own)
     ]
     present = [x for x in operands if not isinstance(x, AbstractValue)]
-    outs, pooled = _switch_pooled(index, staged, present)
+    outs, pooled = _switch_pooled(index, staged, present, platforms)
     read = {i for branch in staged for i in branch.operands if i is not None}
     residuals = (index, [x if i in read else None for i, x in enumerate(operands)], pooled)
     avals = [type_of(x) for x in operands]
-    pull_back = functools.partial(_cond_pull_back, staged, avals, active)
+    pull_back = functools.partial(_cond_pull_back, staged, avals, active, platforms)
     out_slots = [
         tape.new_slot() if any(slot is not None for slot in places) else None
         for places in zip(*[branch.program.outputs for branch in staged])
@@ -245,9 +266,9 @@ def staged_cond(
     return tape.call(cond_p, pull_back, residuals, slots, outs, out_slots)
 
 
-def _cond_pull_back(branches, avals, active, residuals, cts):
+def _cond_pull_back(branches, avals, active, platforms, residuals, cts):
     index, operands, pooled = residuals
     wanted = [i for i, a in enumerate(active) if a]
     pulls = [functools.partial(branch.pull, avals, wanted) for branch in branches]
-    bars = dict(zip(wanted, lax.switch(index, pulls, operands, pooled, cts)))
+    bars = dict(zip(wanted, _switch(index, pulls, platforms, operands, pooled, cts)))
     return [None, *[bars.get(i) for i in range(len(active))]]
