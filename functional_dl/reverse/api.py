@@ -93,7 +93,7 @@ def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tup
     outs, aux, pull_flat = sweep.forward(flat_fun, values, active)
     for i in reversed(mutable):
         leaves[i][...] = aux.pop()
-    pullback = Pullback(Static(_name(fun), in_tree, store["out_tree"], values, outs, mutable), pull_flat)
+    pullback = Pullback(Static(_name(fun), in_tree, store["out_tree"], values, outs, mutable, pull_flat), pull_flat)
     result = tree_unflatten(store["out_tree"], outs)
     if has_aux:
         return result, pullback, tree_unflatten(store["aux_tree"], aux)

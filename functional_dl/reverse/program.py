@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 from jax.core import AbstractValue
 from jax.extend.core import Primitive
 from jax.extend.core.primitives import reshape_p
@@ -12,6 +11,7 @@ from jax.tree_util import tree_flatten, tree_unflatten
 from functional_dl.jaxprs import Structure, Unstructured, bind, frozen
 from functional_dl.reverse.layout import Layout
 from functional_dl.reverse.values import Reshaped, as_array, formed, instantiate
+from functional_dl.sharding import type_of
 
 
 class Equation:
@@ -77,8 +77,8 @@ class Equation:
     def flatten(self, keep: Callable[[Any], Any]) -> "Equation":
         """The same equation with each value that the rule reads replaced by keep(value), the others by their types."""
         keep_out, *keep_operand = self.rule.kept(tuple(s is not None for s in self.inputs))
-        operands = [keep(x) if k else jax.typeof(x) for k, x in zip(keep_operand, self.operands)]
-        results = [keep(y) if keep_out else jax.typeof(y) for y in self.results]
+        operands = [keep(x) if k else type_of(x) for k, x in zip(keep_operand, self.operands)]
+        results = [keep(y) if keep_out else type_of(y) for y in self.results]
         return self._with(operands, results)
 
     def _with(self, operands, results) -> "Equation":
@@ -91,6 +91,11 @@ class Equation:
         params = tuple([(name, frozen(value)) for name, value in self.params.items()])
         values = tuple(map(_place, self.operands)), tuple(map(_place, self.results))
         return self.rule, params, values, tuple(self.inputs), tuple(self.outputs)
+
+    def towards(self, inputs: list[Any]) -> "Equation":
+        """The same equation, asked for the cotangents of these inputs."""
+        parts = (self.operands, self.results, inputs, self.outputs, self.source, self.layout)
+        return Equation(self.rule, self.params, *parts)
 
     def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
         operands = [fetch(x) for x in self.operands]
@@ -161,6 +166,11 @@ class Call:
     def _with(self, residuals) -> "Call":
         parts = (self.inputs, self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers)
         return Call(self.primitive, self.pull_back, residuals, *parts)
+
+    def towards(self, inputs: list[Any]) -> "Call":
+        """The same equation, asked for the cotangents of these inputs."""
+        parts = (self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers)
+        return Call(self.primitive, self.pull_back, self.residuals, inputs, *parts)
 
     def flatten(self, keep: Callable[..., Any]) -> "Call":
         leaves, treedef = tree_flatten(self.residuals)
@@ -264,3 +274,15 @@ class Program:
             return residuals[x.position] if type(x) is Residual else x
 
         return [equation.unflatten(fetch) for equation in self.equations]
+
+    def towards(self, wanted: Sequence[bool]) -> "Program":
+        """The program that asks for the cotangents of the wanted inputs alone: of the equations those that lie between
+        them and the outputs, and of these the operands that do."""
+        inputs = [slot if w else None for slot, w in zip(self.inputs, wanted)]
+        live: set = set(inputs)
+        between = []
+        for equation in self.equations:
+            if any(slot in live for slot in equation.inputs if slot is not None):
+                live.update(equation.outputs)
+                between.append(equation.towards([slot if slot in live else None for slot in equation.inputs]))
+        return Program(between, inputs, self.outputs, self.recipe)

@@ -2,25 +2,69 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import Partial, register_pytree_node_class, tree_flatten, tree_unflatten
+from jax.tree_util import (
+    Partial,
+    register_dataclass,
+    register_pytree_node_class,
+    tree_flatten,
+    tree_unflatten,
+)
 
 from functional_dl.aliases import Array, PyTree
+from functional_dl.reverse.sweep import Pull
 from functional_dl.reverse.trace import is_zero_marker
 from functional_dl.reverse.values import instantiate, is_differentiable, is_users_type, tangent_dtype, weakened
 from functional_dl.sharding import is_on_mesh, laid_as
 
 
+@register_dataclass
+@dataclass(frozen=True)
+class NotNeeded:
+    """Stands among `args_res` for a primal that the pullback does not read."""
+
+
 @register_pytree_node_class
 class Pullback(Partial):
-    """What `vjp` returns besides the value: y_bar -> one cotangent for each primal."""
+    """What `vjp` returns besides the value: y_bar -> one cotangent for each primal.
 
-    if TYPE_CHECKING:  # Partial's own call takes and returns anything
+    Attributes:
+      args_res: the primals that the pullback reads, a list of the primals' trees, with `NotNeeded()` for the others.
+        They may be taken out and put back before the call (a parameter that is gathered again, say): the list is the
+        only place where the pullback holds them.
+      opaque_residuals: all else that it reads.
+    """
 
-        def __call__(self, ct: PyTree, /) -> tuple[PyTree, ...]: ...
+    parts: "_Parts | None" = None  # once args_res was asked for
+
+    def __call__(self, *ct: PyTree) -> tuple[PyTree, ...]:
+        return self.func(self.pull, *ct)
+
+    @property
+    def pull(self) -> Any:
+        """The pullback of flat lists, with its residuals put together."""
+        return self.args[0] if self.parts is None else self.parts.pull(self.func.in_tree)
+
+    def _taken_apart(self) -> "_Parts":
+        static: Any = self.func
+        if self.parts is None:
+            self.parts = _Parts.of(static, self.args[0])
+        return self.parts
+
+    @property
+    def args_res(self) -> list[Any]:
+        return self._taken_apart().args_res
+
+    @args_res.setter
+    def args_res(self, args: Any) -> None:
+        self._taken_apart().args_res = list(args)
+
+    @property
+    def opaque_residuals(self) -> list[Any]:
+        return self._taken_apart().opaque
 
     def __repr__(self) -> str:
         static = self.func
@@ -30,12 +74,19 @@ class Pullback(Partial):
         return f"Pullback of {static.name}: ({types(static.out_avals)}) -> ({types(static.in_avals)})"
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        if self.parts is not None:
+            return (self.parts.args_res, self.parts.opaque), (self.func, self.parts.static, self.parts.sources)
         return (self.args, self.keywords), self.func
 
     @classmethod
     def tree_unflatten(cls, func: Any, children: Any) -> "Pullback":
         args, keywords = children
-        return cls(func, *args, **keywords)
+        if not isinstance(func, tuple):
+            return cls(func, *args, **keywords)
+        static, *parts = func
+        pullback = cls(static, None)
+        pullback.parts = _Parts(args, keywords, *parts)
+        return pullback
 
     def with_refs(self, *wanted: PyTree) -> Callable[[PyTree], PyTree]:
         """The pullback with a place for each cotangent.
@@ -62,6 +113,41 @@ class Pullback(Partial):
         return Partial(_Delivery(tuple(map(type, leaves))), self, [x for x in leaves if is_mutable(x)])
 
 
+@dataclass
+class _Parts:
+    """A pullback whose residuals are told apart: which are primals, and the others."""
+
+    args_res: list[Any]
+    opaque: list[Any]
+    static: Any
+    sources: tuple[int | None, ...]  # for each residual the flat primal that it is
+
+    @classmethod
+    def of(cls, static: "Static", pull: Pull) -> "_Parts":
+        """Takes the residuals away from `pull`: what is taken out of `args_res` is held nowhere else."""
+        source = static.primals_among(pull)
+        backward, residuals = pull.parts
+        pull.give_up()
+        sources = tuple(source.get(id(r)) for r in residuals)
+        read = {i: r for i, r in zip(sources, residuals) if i is not None}
+        places = [read.get(i, NotNeeded()) for i in range(len(static.in_avals))]
+        opaque = [r for r, i in zip(residuals, sources) if i is None]
+        return cls(list(tree_unflatten(static.in_tree, places)), opaque, backward, sources)
+
+    def pull(self, in_tree: Any) -> Pull:
+        trees = in_tree.children()
+        args = [
+            leaf
+            for tree, arg in zip(trees, self.args_res)
+            for leaf in ([None] * tree.num_leaves if arg is None else tree.flatten_up_to(arg))
+        ]
+        own = iter(self.opaque)
+        residuals = [next(own) if i is None else args[i] for i in self.sources]
+        if any(r is None or isinstance(r, NotNeeded) for r in residuals):
+            raise ValueError("pullback.args_res: a primal that the pullback reads was taken out and not put back.")
+        return Pull(self.static, residuals)
+
+
 @dataclass(frozen=True)
 class _Delivery:
     """Brings cotangents to their places: the static part, of which kind each place is."""
@@ -71,7 +157,8 @@ class _Delivery:
     def __call__(self, pullback: Any, refs: Any, ct: Array) -> tuple[Any, ...]:
         remaining = iter(refs)
         left = []
-        for kind, bar in zip(self.kinds, pullback.func.bars(*pullback.args, ct)):
+        wanted = [kind is not jax.ad.DontWant for kind in self.kinds]
+        for kind, bar in zip(self.kinds, pullback.func.bars(pullback.pull, ct, wanted=wanted)):
             if kind is jax.ad.GradValue:
                 left.append(bar)
             elif kind is jax.ad.DontWant:
@@ -106,16 +193,24 @@ def is_mutable(x: Array) -> bool:
 class Static:
     """The static part of a pullback: trees and types.  Compared by identity."""
 
-    __slots__ = ("__weakref__", "in_avals", "in_tree", "mutable", "name", "out_avals", "out_tree")
+    __slots__ = ("__weakref__", "in_avals", "in_tree", "mutable", "name", "out_avals", "out_tree", "primals")
     in_avals: list[Any]
     in_tree: Any
     mutable: frozenset[Any]
     name: str
     out_avals: list[Any]
     out_tree: Any
+    primals: tuple[Any, dict[int, int]]  # of which backward pass the residuals at which places are which primals
 
     def __init__(
-        self, name: str, in_tree: Any, out_tree: Any, values: list[Array], outs: list[Array], mutable: list[Any]
+        self,
+        name: str,
+        in_tree: Any,
+        out_tree: Any,
+        values: list[Array],
+        outs: list[Array],
+        mutable: list[Any],
+        pull: Pull,
     ) -> None:
         self.name = name
         self.mutable = frozenset(mutable)
@@ -123,6 +218,13 @@ class Static:
         self.out_tree = out_tree
         self.in_avals = [jax.typeof(v) for v in values]
         self.out_avals = [jax.typeof(out) for out in outs]
+        places = {id(v): i for i, v in reversed([*enumerate(values)]) if i not in self.mutable}
+        self.primals = pull.static, {k: places[id(r)] for k, r in enumerate(pull.residuals) if id(r) in places}
+
+    def primals_among(self, pull: Pull) -> dict[int, int]:
+        """The ids of the residuals that are primals -> which primal."""
+        backward, places = self.primals
+        return {id(pull.residuals[k]): i for k, i in places.items()} if pull.static is backward else {}
 
     def __call__(self, pull_flat: Callable[..., Any], *ct: PyTree) -> tuple[Any, ...]:
         if self.mutable:
@@ -132,8 +234,8 @@ class Static:
             )
         return tree_unflatten(self.in_tree, self.bars(pull_flat, *ct))
 
-    def bars(self, pull_flat: Callable[..., Any], *ct: PyTree) -> list[Any]:
-        """The cotangents, flat."""
+    def bars(self, pull_flat: Any, *ct: PyTree, wanted: list[bool] | None = None) -> list[Any]:
+        """The cotangents, flat; None for those that are not wanted, and nothing is computed for them alone."""
         if len(ct) != 1:
             raise TypeError(
                 f"The function returned by `reverse.vjp` applied to {self.name} was called with {len(ct)} arguments, "
@@ -152,9 +254,12 @@ class Static:
         # JAX's: the weak type of a primal is kept, but where the cotangent of a weakly typed output was not weak
         weak = all(c is None or _is_weak(jax.typeof(c)) or not _is_weak(y) for c, y in zip(cts, self.out_avals))
         cts = [c if c is None or not is_on_mesh(y) else laid_as(c, y) for c, y in zip(cts, self.out_avals)]
-        bars = pull_flat(cts)
-        bars = [instantiate(bar, aval) for bar, aval in zip(bars, self.in_avals)]
-        return [of_type(aval, bar, weak) for aval, bar in zip(self.in_avals, bars)]
+        wanted = [True] * len(self.in_avals) if wanted is None else wanted
+        bars = pull_flat.towards(wanted)(cts)
+        return [
+            of_type(aval, instantiate(bar, aval), weak) if w else None
+            for aval, bar, w in zip(self.in_avals, bars, wanted)
+        ]
 
 
 def of_type(aval: Any, bar: Array, weak: bool = True) -> Array:

@@ -88,6 +88,15 @@ class Pull:
     def __call__(self, cts: list[Any]) -> list[Any]:
         return self.static(self.residuals, cts)
 
+    def towards(self, wanted: Sequence[bool]) -> "Pull":
+        """The pullback to the wanted inputs alone; the others' cotangents are absent."""
+        return self if all(wanted) else Pull(Backward(self.static.program.towards(wanted)), self.residuals)
+
+    def give_up(self) -> None:
+        """Lets go of the residuals, which were taken over by another pullback."""
+        self.residuals, self.origins = [], None
+        self.__dict__.pop("parts", None)
+
     @cached_property
     def parts(self) -> tuple["Backward", list[Any]]:
         """What leaves the program: the same each time, as the static parts of pytrees are compared."""
@@ -171,7 +180,7 @@ def call_jaxpr(
     objects of the caller's, else compiled as a unit."""
     inner, consts = open_jaxpr(jaxpr)
     operands = [*consts, *values]  # a compiled program takes the constants as arguments: it does not keep them alive
-    small = len(equations(jaxpr)) <= (SMALL if is_traced(values) else 1)
+    small = len(equations(jaxpr)) <= SMALL if is_traced(values) else _is_one_operation(jaxpr)
     small = small or not all(
         hasattr(jax.typeof(v), "dtype") for v in operands
     )  # objects that no compiled program returns
@@ -189,6 +198,21 @@ def _holds_arrays(jaxpr):
     except Unstructured:
         return False
     return False
+
+
+def _is_one_operation(jaxpr):
+    """Whether a program outside jit is as fast equation by equation: it has one, which runs as one compiled program."""
+    eqns = equations(jaxpr)
+    return not eqns or (len(eqns) == 1 and eqns[0].primitive.name not in STEPWISE)
+
+
+STEPWISE = (
+    "checkpoint",
+    "remat",
+    "remat2",
+    "shard_map",
+    "call_hi_primitive",
+)  # outside jit these run their programs equation by equation
 
 
 def _replay(tape, values, slots, *, jaxpr):

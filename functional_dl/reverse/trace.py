@@ -39,6 +39,7 @@ from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.residuals import Origin, thrifty
 from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, rule_of
 from functional_dl.reverse.values import as_array, is_differentiable, is_reference
+from functional_dl.sharding import type_of
 
 AtHand: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Iterable[Any]]
 
@@ -74,7 +75,7 @@ def saves(policy: Callable[..., Any] | None, eqn: Any, operands: Sequence[Any]) 
 
     A policy answers True or False, or with an object that says where to keep the value: here, on the device.
     """
-    answer = policy is None or policy(eqn.primitive, *[jax.typeof(x) for x in operands], **eqn.params)
+    answer = policy is None or policy(eqn.primitive, *[type_of(x) for x in operands], **eqn.params)
     return answer if isinstance(answer, bool) else type(answer).__name__ != "RecomputeType"
 
 
@@ -309,12 +310,12 @@ class Tape:
     def slots_of(self, values: Sequence[Any], active: Sequence[bool]) -> list[Any]:
         """The slots of a program's inputs, of the active ones."""
         slots = [self.new_slot() if a else None for a in active]
-        note_types(self.types, map(jax.typeof, values), slots)
+        note_types(self.types, map(type_of, values), slots)
         return slots
 
     def new_slots(self, values: list[Array]) -> list[Any]:
         """A slot for each value that has a tangent space, None for the others."""
-        avals = [jax.typeof(v) for v in values]
+        avals = [type_of(v) for v in values]
         slots = [self.new_slot() if is_differentiable(aval) else None for aval in avals]
         note_types(self.types, avals, slots)
         return slots
@@ -352,16 +353,6 @@ class Tape:
     def holds_differentiated(self, values: list[Any]) -> bool:
         """Whether one of the values is a reference to what is differentiated."""
         return any(self.contents.get(id(v), (None, None))[1] is not None for v in values) if self.contents else False
-
-    def apply_saved(
-        self, primitive: Primitive, values: list[Any], slots: list[Any], params: dict[Any, Any], saved: Any
-    ) -> tuple[list[Any], list[Any]]:
-        """As `apply`, for an equation whose outputs are known: the next ones of the iterator `saved`."""
-        rule = rule_of(primitive) if any(s is not None for s in slots) else None
-        outs = [next(saved) for _ in jax.eval_shape(lambda *xs: bind(primitive, xs, params), *values)]
-        if rule is not None and rule.forward is not None:
-            return rule.forward(self, values, slots, **params)
-        return self.note(primitive, rule, params, values, slots, outs)
 
     def note(
         self,
@@ -408,7 +399,7 @@ class Tape:
         source = self.place()
         if self.tangents:
             pull_back = functools.partial(_pull_tangents, pull_back)
-        note_types(self.types, map(jax.typeof, outs), out_slots)
+        note_types(self.types, map(type_of, outs), out_slots)
         layout = layout_of(outs, slots, self.types)
         parts = (slots, out_slots, params, source, layout, explicit, numbers)
         self.equations.append(Call(primitive, pull_back, residuals, *parts))

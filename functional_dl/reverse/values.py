@@ -104,3 +104,11 @@ def weakened(x: Array) -> Any:
     if getattr(aval, "weak_type", True):
         return x
     return convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=True, sharding=None)
+
+
+def of_dtype(bar: Array, dtype: Any) -> Array:
+    """A cotangent in the dtype of its primal: of a real number's, in a product with complex ones, the real part."""
+    if bar.dtype == dtype:
+        return bar
+    bar = lax.real(bar) if jnp.iscomplexobj(bar) and not jnp.issubdtype(dtype, jnp.complexfloating) else bar
+    return bar if bar.dtype == dtype else lax.convert_element_type(bar, dtype)

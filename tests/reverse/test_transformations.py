@@ -181,3 +181,31 @@ def test_compilation_cache_is_hit_in_the_next_run(tmp_path):
     first, entries = run()
     assert entries
     assert run() == (first, entries)  # nothing new had to be compiled
+
+
+ONE_EQUATION = {
+    "pmap": lambda: jax.pmap(lambda x: jnp.sin(x) * x),
+    "checkpoint": lambda: jax.jit(jax.checkpoint(lambda x: jnp.sin(x) * x)),
+    "policy in a scan": lambda: jax.checkpoint(
+        lambda x: jax.lax.scan(lambda c, _: (jnp.sin(c @ x), None), x[0], length=2)[0],
+        policy=jax.checkpoint_policies.dots_saveable,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_EQUATION)
+def test_a_program_of_one_equation_is_compiled_once(name, caplog):
+    """A jit of nothing but a checkpoint or a map over devices runs as one program, outside jit too."""
+    fun, x = ONE_EQUATION[name](), jnp.ones((1, 1))
+
+    def step():
+        y, pullback = reverse.vjp(fun, x)
+        return pullback(y)
+
+    expected = step()
+    caplog.clear()
+    with jax.log_compiles():
+        again = step()
+    assert not [line for line in caplog.messages if line.startswith("Compiling")]
+    np.testing.assert_allclose(again[0], expected[0])
+    np.testing.assert_allclose(again[0], jax.vjp(fun, x)[1](fun(x))[0], rtol=1e-12)

@@ -139,3 +139,26 @@ def test_operands_of_unequal_shapes(fun, shapes):
         _judge(lambda x: fun(x, y), x)
         return
     _judge(fun, x, y)
+
+
+REAL, OTHER = jnp.array([1.0, 2.0, -0.5]), jnp.array([1.0 + 2.0j, 3.0 - 1.0j, 0.5j])
+MIXED = {
+    "inner": jnp.dot,
+    "outer": lambda x, z: jnp.einsum("i,j->ij", x, z),
+    "matrix": lambda x, z: jnp.stack([x, x]) @ z,
+    "complex first": lambda x, z: jnp.dot(z, x),
+    "elementwise": lambda x, z: x * z,
+    "convolution": jnp.convolve,
+    "into entries": lambda x, z: z.at[jnp.array([0, 2])].add(x[:2]),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", MIXED)
+@_standard
+def test_products_of_real_and_complex_numbers(name):
+    """A real factor's cotangent is real, and nobody is warned of an imaginary part that was dropped."""
+    (_, bars), (_, expected) = _both(MIXED[name], REAL, OTHER)
+    assert [bar.dtype for bar in bars] == [REAL.dtype, OTHER.dtype]
+    for bar, other in zip(bars, expected):
+        np.testing.assert_allclose(bar, other, rtol=1e-14)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from functional_dl import reverse
+from functional_dl.jaxprs import equations
 
 AD = jax.ad
 
@@ -106,3 +107,48 @@ def test_what_cannot_be_delivered_is_refused():
         reverse.grad(written)(ref, 3.0)
     with pytest.raises(ValueError, match=r"with_refs: expected jax\.ad\.DontWant"):
         reverse.vjp(written, ref, 3.0)[1].with_refs(AD.GradValue(), AD.GradValue())
+
+
+def test_nothing_is_computed_for_a_cotangent_that_is_not_wanted():
+    _, pullback = reverse.vjp(lambda x, y: jnp.sin(x) * y, *[jnp.arange(3.0)] * 2)
+    ct = jnp.ones(3)
+    program = jax.make_jaxpr(lambda: pullback.with_refs(AD.DontWant(), AD.GradValue())(ct)[1])()
+    assert [eqn.primitive.name for eqn in equations(program)] == ["mul"]
+
+
+def affine(x, params):
+    return jnp.sin(2.0 * (x @ params["w"]) + params["b"][None])
+
+
+AFFINE = (jnp.arange(6.0).reshape(2, 3), {"w": jnp.arange(12.0).reshape(3, 4) / 7, "b": jnp.ones(4)})
+
+
+def test_primals_that_the_pullback_reads_may_be_taken_out_and_put_back():
+    y, pullback = reverse.vjp(affine, *AFFINE)
+    expected = pullback(jnp.ones_like(y))
+    x, params = pullback.args_res
+    assert x is AFFINE[0]
+    assert params["w"] is AFFINE[1]["w"]
+    assert isinstance(params["b"], reverse.NotNeeded)
+    assert pullback.opaque_residuals
+    assert not any(r is params["w"] for r in jax.tree.leaves(pullback.opaque_residuals))
+    pullback.args_res[1] = None
+    with pytest.raises(ValueError, match="args_res"):
+        pullback(jnp.ones_like(y))
+    pullback = jax.jit(lambda p: p)(pullback)  # it stays taken apart
+    pullback.args_res[1] = AFFINE[1]
+    jax.tree.map(np.testing.assert_array_equal, pullback(jnp.ones_like(y)), expected)
+
+
+def test_a_pullback_leaves_a_jit_without_a_primal():
+    @jax.jit
+    def forward(*primals):
+        y, pullback = reverse.vjp(affine, *primals)
+        pullback.args_res[0] = None
+        return y, pullback
+
+    y, pullback = forward(*AFFINE)
+    assert not any(leaf.shape == AFFINE[0].shape for leaf in jax.tree.leaves(pullback))
+    pullback.args_res[0] = AFFINE[0]
+    for bar, expected in zip(jax.tree.leaves(pullback(y)), jax.tree.leaves(jax.vjp(affine, *AFFINE)[1](y))):
+        np.testing.assert_allclose(bar, expected, rtol=1e-12)

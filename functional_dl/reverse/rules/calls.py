@@ -1,8 +1,8 @@
-"""Programs called from programs: jit, closed_call, custom_jvp, custom_vjp, checkpoint.
+"""Programs called from programs: jit, closed_call, custom_jvp, custom_vjp.
 
 A call is differentiated by continuing the caller's tape inside the callee, or, where the callee should stay a unit (a
-jit called outside jit runs compiled; a checkpoint keeps its inputs alone), by a forward program that also returns the
-residuals and a backward program that takes them.
+jit called outside jit runs compiled), by a forward program that also returns the residuals and a backward program that
+takes them.
 """
 
 import functools
@@ -18,19 +18,17 @@ from jax.extend.core.primitives import (
     custom_jvp_call_p,
     custom_vjp_call_p,
     jit_p,
-    remat_p,
 )
 
 from functional_dl.aliases import Array
-from functional_dl.jaxprs import PLAIN, bind, bind_params, called, open_jaxpr
+from functional_dl.jaxprs import bind, bind_params, open_jaxpr
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, Terms, bars, call, escape, jacobian
 from functional_dl.reverse.rule import Probe, Rule, fallback
 from functional_dl.reverse.rules.algebra import number
 from functional_dl.reverse.rules.foreign import owners
-from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.sweep import call_rule, recorded_rule
-from functional_dl.reverse.trace import active_outputs, is_zero_marker, saves
+from functional_dl.reverse.trace import is_zero_marker
 from functional_dl.reverse.values import instantiate
 
 
@@ -216,69 +214,3 @@ def _custom_pull_back(bwd, avals, symbolic_zeros, residuals, cts):
 
 def _is_float0(x):
     return isinstance(x, np.ndarray) and x.dtype == jax.float0
-
-
-@call_rule(
-    remat_p,
-    Probe(lambda x: jax.checkpoint(lambda y: lax.sin(lax.exp(y)))(x), exact=lambda mp, x: mp.sin(mp.exp(x))),
-    Probe(lambda x: jax.checkpoint(lambda y: jax.jit(_twice)(y))(x), shapes=((2, 2),), dtypes=("float64",)),
-    Probe(lambda x: jax.checkpoint(_twice, policy=jax.checkpoint_policies.everything_saveable)(x), shapes=((2, 2),)),
-    Probe(lambda x: jax.checkpoint(_twice, policy=jax.checkpoint_policies.dots_saveable)(x), shapes=((2, 2),)),
-    latex=(call, CALL_BAR + r" \quad (f \text{ computed again})"),
-    takes_references=True,
-)
-def checkpoint_forward(
-    tape: Any, values: Any, slots: Any, *, jaxpr: Any, prevent_cse: bool = True, policy: Any = None, **_: Any
-) -> Any:
-    """y = f(x), of which x alone is kept  =>  x_bar = (df/dx)^T y_bar, with f run forward again in the backward pass.
-
-    A policy names equations whose outputs are kept too; the second forward run takes these instead of computing them.
-    A program that works on the caller's references is not run twice: its equations join the caller's.
-    """
-    if holds_references(values):
-        return tape.replay(jaxpr, values, slots)
-    saved: list = []
-
-    def keep(eqn, operands, unslotted):
-        inner = called(eqn.primitive, eqn.params, PLAIN)
-        if inner is not None:
-            return tape.replay(inner, operands, unslotted, keep)
-        outs, out_slots = tape.apply(eqn.primitive, operands, unslotted, eqn.params)
-        if policy is not None and saves(policy, eqn, operands):
-            saved.extend(outs)
-        return outs, out_slots
-
-    outs, _ = tape.replay(jaxpr, values, [None] * len(values), keep)
-    active = tuple(s is not None for s in slots)
-    pull_back = functools.partial(_recompute_and_pull_back, jaxpr, active, prevent_cse, policy)
-    out_slots = [tape.new_slot() if a else None for a in active_outputs(jaxpr, active)]
-    return tape.call(remat_p, pull_back, (list(values), saved), slots, outs, out_slots)
-
-
-def _twice(x):
-    y = lax.sin(x)
-    for _ in range(2):
-        y = lax.sin(lax.dot(y, y))
-    return y
-
-
-def _recompute_and_pull_back(jaxpr, active, prevent_cse, policy, residuals, cts):
-    values, saved = residuals
-    if prevent_cse:
-        # Without the barrier XLA would find the first forward run's values equal and keep them after all.
-        present = [ct for ct in cts if ct is not None]
-        values, present = lax.optimization_barrier((values, present))
-        present = iter(present)
-        cts = [None if ct is None else next(present) for ct in cts]
-    kept = iter(saved)
-
-    def recompute(tape, eqn, operands, slots):
-        inner = called(eqn.primitive, eqn.params, PLAIN)
-        if inner is not None:
-            return tape.replay(inner, operands, slots, functools.partial(recompute, tape))
-        if policy is not None and saves(policy, eqn, operands):
-            return tape.apply_saved(eqn.primitive, operands, slots, eqn.params, kept)
-        return tape.apply(eqn.primitive, operands, slots, eqn.params)
-
-    _, pull_back = sweep.forward_jaxpr(jaxpr, values, active, recompute)
-    return pull_back(cts)

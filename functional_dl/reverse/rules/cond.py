@@ -1,15 +1,18 @@
 """Branches: lax.cond and lax.switch."""
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
+from jax.core import AbstractValue
 from jax.extend.core.primitives import cond_p
+from jax.tree_util import register_pytree_node_class, tree_structure, tree_unflatten
 
 from functional_dl.aliases import Array
-from functional_dl.jaxprs import function_of, taken
+from functional_dl.jaxprs import function_of, open_jaxpr, taken
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Terms, bar
 from functional_dl.reverse.rule import Probe
@@ -17,10 +20,10 @@ from functional_dl.reverse.rules.references import holds_references, run_on_cont
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import record_jaxpr, writes_to
 from functional_dl.reverse.values import instantiate
-from functional_dl.sharding import full
+from functional_dl.sharding import full, type_of
 
 
-def _switch(i):
+def _branches(i):
     def product(x, y):
         return lax.mul(x, y)
 
@@ -54,22 +57,28 @@ def _cond_bar_latex(terms: Terms) -> str:
 
 @call_rule(
     cond_p,
-    Probe(_switch(0), shapes=((3,), (3,))),
-    Probe(_switch(1), shapes=((3,), (3,))),
-    Probe(_switch(2), shapes=((3,), (3,))),
+    Probe(_branches(0), shapes=((3,), (3,))),
+    Probe(_branches(1), shapes=((3,), (3,))),
+    Probe(_branches(2), shapes=((3,), (3,))),
     Probe(lambda x: lax.cond(lax.reduce_sum(x, (0,)) > 0, lambda y: lax.sin(y), lambda y: lax.square(y), x)),
     latex=(_cond_latex, _cond_bar_latex),
     takes_references=True,
 )
 def cond_forward(
-    tape: Any, values: list[Array], slots: list[Any], *, branches: tuple[Any, Any], **_: Any
+    tape: Any,
+    values: list[Array],
+    slots: list[Any],
+    *,
+    branches: tuple[Any, ...],
+    branches_platforms: Any = None,
+    **_: Any,
 ) -> tuple[list[Array], list[int]]:
     """y = f_i(x)  =>  x_bar = (df_i/dx)^T y_bar for the branch i that was taken; the index has no cotangent."""
     index = values[0]
     if sweep.is_traced([index]):
         if holds_references(values):
             return _cond_on_contents(tape, values, slots, branches)
-        return _staged_cond(tape, values, slots, branches=branches)
+        return staged_cond(tape, values, slots, branches=branches, platforms=branches_platforms)
     return sweep.call_jaxpr(tape, cond_p, taken(branches, index), values[1:], slots[1:])
 
 
@@ -89,17 +98,13 @@ def _cond_on_contents(tape, values, slots, branches):
     return run_on_contents(tape, values, slots, program, written)
 
 
-class _Branch:
-    """One branch, run forward: its program, and where its residuals are: among the operands, or in the pool."""
+class _Staged:
+    """One branch, traced: a function of the operands that returns outputs, and a list of what it keeps besides, which
+    goes to places in a pool."""
 
-    def __init__(self, jaxpr: Any, active: Any, operands: Any) -> None:
-        def forward(*args):
-            outs, self.program, residuals = record_jaxpr(jaxpr, args, active, at_hand=lambda *_: args)
-            positions = {id(arg): i for i, arg in enumerate(args)}
-            self.operands = [positions.get(id(r)) for r in residuals]  # None: a value of the branch's own
-            return outs, [r for r, i in zip(residuals, self.operands) if i is None]
-
-        self.staged, (outs, _) = jax.make_jaxpr(forward, return_shape=True)(*operands)
+    def __init__(self, fun: Callable[..., Any], operands: Any) -> None:
+        self.staged, (outs, own) = jax.make_jaxpr(fun, return_shape=True)(*operands)
+        self.own_tree = tree_structure(own)
         self.out_count = len(outs)
         self.own_types = [aval.update(weak_type=False) for aval in self.staged.out_avals[self.out_count :]]
         self.places: list[int] = []
@@ -118,6 +123,95 @@ class _Branch:
         kept = dict(zip(self.places, results[self.out_count :]))
         return results[: self.out_count], [kept[i] if i in kept else full(kind, 0) for i, kind in enumerate(pool)]
 
+
+def _switch(index, branches, platforms, *operands):
+    """lax.switch; where the platform chooses, each branch is lowered for its own platforms alone."""
+    if platforms is None:
+        return lax.switch(index, branches, *operands)
+    named = {name: branch for names, branch in zip(platforms, branches) for name in names or ()}
+    default = [branch for names, branch in zip(platforms, branches) if names is None]
+    return lax.platform_dependent(*operands, default=default[0] if default else None, **named)
+
+
+def _switch_pooled(
+    index: Any, staged: Sequence[_Staged], operands: Sequence[Any], platforms: Any = None
+) -> tuple[list[Any], list[Any]]:
+    """The outputs of the branch that is taken, and the pool."""
+    pool: list = []
+    for branch in staged:
+        branch.take_places(pool)
+    outs, pooled = _switch(index, [functools.partial(branch.run, pool) for branch in staged], platforms, *operands)
+    return outs, pooled
+
+
+@register_pytree_node_class
+class Kept:
+    """What the branches of a cond keep: the pool, and for each branch at which places of it its own leaves are, and
+    their tree."""
+
+    def __init__(self, pool: list[Any], places: tuple[tuple[tuple[int, ...], Any], ...]) -> None:
+        self.pool, self.places = pool, places
+
+    def tree_flatten(self) -> tuple[tuple[list[Any]], Any]:
+        return (self.pool,), self.places
+
+    @classmethod
+    def tree_unflatten(cls, places: Any, children: Any) -> "Kept":
+        return cls(children[0], places)
+
+
+def switch_keeping(
+    index: Any, branches: Sequence[Callable[..., Any]], operands: Sequence[Any], platforms: Any = None
+) -> tuple[Any, Kept]:
+    """The outputs of the branch that is taken, and what it keeps.
+
+    Args:
+      branches: `branch(kept, operands)` -> outputs; what is to be kept is appended to `kept`.
+    """
+
+    def function(branch):
+        def run(*operands):
+            kept: list = []
+            return branch(kept, operands), kept
+
+        return run
+
+    staged = [_Staged(function(branch), operands) for branch in branches]
+    outs, pool = _switch_pooled(index, staged, operands, platforms)
+    return outs, Kept(pool, tuple((tuple(branch.places), branch.own_tree) for branch in staged))
+
+
+NOTHING = tree_structure([])
+
+
+class _Branch(_Staged):
+    """One branch, run forward: its program, and where its residuals are: among the operands, or in the pool."""
+
+    def __init__(
+        self,
+        jaxpr: Any,
+        active: Any,
+        operands: Sequence[Any],
+        again: Any = None,
+        own_kept: tuple[Sequence[int], Any] = ((), NOTHING),
+        wanted: Sequence[bool] | None = None,
+    ) -> None:
+        present = [i for i, x in enumerate(operands) if not isinstance(x, AbstractValue)]
+
+        def forward(*args):
+            values = list(operands)
+            for i, arg in zip(present, args):
+                values[i] = arg
+            places, tree = own_kept
+            apply = again and functools.partial(again, iter(tree_unflatten(tree, [values[i] for i in places])))
+            outs, self.program, residuals = record_jaxpr(jaxpr, values, active, apply, at_hand=lambda *_: args)
+            positions = {id(arg): i for i, arg in zip(present, args)}
+            self.operands = [positions.get(id(r)) for r in residuals]  # None: a value of the branch's own
+            outs = outs if wanted is None else [y for y, w in zip(outs, wanted) if w]
+            return outs, [r for r, i in zip(residuals, self.operands) if i is None]
+
+        super().__init__(forward, [operands[i] for i in present])
+
     def pull(self, avals: Any, wanted: Any, operands: Any, pooled: Any, cts: Any) -> Any:
         own = iter(self.places)
         residuals = [pooled[next(own)] if i is None else operands[i] for i in self.operands]
@@ -125,28 +219,56 @@ class _Branch:
         return [instantiate(bars[i], avals[i]) for i in wanted]
 
 
-def _staged_cond(tape, values, slots, *, branches):
+def staged_cond(
+    tape: Any,
+    values: list[Any],
+    slots: list[Any],
+    *,
+    branches: Sequence[Any],
+    again: Sequence[Any] | None = None,
+    wanted: Sequence[bool] | None = None,
+    kept: Kept | None = None,
+    platforms: Any = None,
+) -> tuple[list[Any], list[Any]]:
+    """Records a cond as one switch forward and one backward.
+
+    Args:
+      platforms: for each branch the platforms that it is for, where the platform chooses.
+      again, wanted, kept: of a cond that is computed again, for each branch
+        `again(kept, tape, eqn, values, slots)`, which records an equation and finds what the branch kept in the
+        iterator `kept`; which outputs are computed; and what the branches kept.  Of the other outputs the type stands
+        in.
+    """
     index, *operands = values
+    own: list[tuple[Sequence[int], Any]] = [((), NOTHING)] * len(branches)
+    if kept is not None:
+        own = [([len(operands) + i for i in places], tree) for places, tree in kept.places]
+        operands, slots = [*operands, *kept.pool], [*slots, *[None] * len(kept.pool)]
     active = [s is not None for s in slots[1:]]
-    staged = [_Branch(branch, active, operands) for branch in branches]
-    pool: list = []
-    for branch in staged:
-        branch.take_places(pool)
-    outs, pooled = lax.switch(index, [functools.partial(branch.run, pool) for branch in staged], *operands)
+    staged = [
+        _Branch(branch, active, operands, step, places, wanted)
+        for branch, step, places in zip(branches, again or [None] * len(branches), own)
+    ]
+    present = [x for x in operands if not isinstance(x, AbstractValue)]
+    outs, pooled = _switch_pooled(index, staged, present, platforms)
     read = {i for branch in staged for i in branch.operands if i is not None}
     residuals = (index, [x if i in read else None for i, x in enumerate(operands)], pooled)
-    avals = [jax.typeof(x) for x in operands]
-    pull_back = functools.partial(_cond_pull_back, staged, avals, active)
+    avals = [type_of(x) for x in operands]
+    pull_back = functools.partial(_cond_pull_back, staged, avals, active, platforms)
     out_slots = [
         tape.new_slot() if any(slot is not None for slot in places) else None
         for places in zip(*[branch.program.outputs for branch in staged])
     ]
+    if wanted is not None:
+        rest = iter(outs)
+        types = open_jaxpr(branches[0])[0].outvars
+        outs = [next(rest) if w else var.aval for w, var in zip(wanted, types)]
     return tape.call(cond_p, pull_back, residuals, slots, outs, out_slots)
 
 
-def _cond_pull_back(branches, avals, active, residuals, cts):
+def _cond_pull_back(branches, avals, active, platforms, residuals, cts):
     index, operands, pooled = residuals
     wanted = [i for i, a in enumerate(active) if a]
     pulls = [functools.partial(branch.pull, avals, wanted) for branch in branches]
-    bars = dict(zip(wanted, lax.switch(index, pulls, operands, pooled, cts)))
+    bars = dict(zip(wanted, _switch(index, pulls, platforms, operands, pooled, cts)))
     return [None, *[bars.get(i) for i in range(len(active))]]

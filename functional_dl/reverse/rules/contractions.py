@@ -7,6 +7,7 @@ from jax.extend.core.primitives import dot_general_p
 
 from functional_dl.reverse.latex import Terms, bar
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
+from functional_dl.reverse.values import of_dtype
 from functional_dl.sharding import cotangent_sharding, permuted
 
 ALL = FLOATS + COMPLEX
@@ -175,7 +176,7 @@ def dot_general_vjp(ct, out, x, y, *, dimension_numbers, precision, preferred_el
         )
         order = sorted(range(like.ndim), key=axes.__getitem__)
         bar = bar if order == list(range(like.ndim)) else lax.transpose(bar, order)
-        return bar if bar.dtype == like.dtype else lax.convert_element_type(bar, like.dtype)
+        return of_dtype(bar, like.dtype)
 
     read = []  # what has read ct before
 

@@ -16,6 +16,7 @@ from functional_dl.aliases import Array
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
 from functional_dl.reverse.rules.algebra import zeros_like
+from functional_dl.reverse.values import of_dtype
 
 ALL = FLOATS + COMPLEX
 
@@ -138,7 +139,7 @@ def conv_general_dilated_vjp(
             precision=precision,
             preferred_element_type=preferred_element_type,
         )
-        return bar if bar.dtype == like.dtype else lax.convert_element_type(bar, like.dtype)
+        return of_dtype(bar, like.dtype)
 
     def wide(v):
         return v if v.dtype == ct.dtype else lax.convert_element_type(v, ct.dtype)

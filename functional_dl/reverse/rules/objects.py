@@ -18,7 +18,7 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe
 from functional_dl.reverse.rules.algebra import zeros_like
-from functional_dl.reverse.rules.calls import checkpoint_forward
+from functional_dl.reverse.rules.checkpoint import checkpoint_forward
 from functional_dl.reverse.rules.foreign import Zero
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import is_zero_marker, place_of_user

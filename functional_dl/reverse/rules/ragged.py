@@ -14,6 +14,7 @@ from jax import lax
 from functional_dl.aliases import Array
 from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.rule import FLOATS, Probe, vjp_rule
+from functional_dl.reverse.values import of_dtype
 
 _f32 = np.zeros((1, 1, 1), np.float32)
 ragged_dot_general_p = primitive_of(lax.ragged_dot, _f32[0], _f32, np.ones(1, np.int32))
@@ -93,7 +94,7 @@ def ragged_dot_general_vjp(
             preferred_element_type=preferred_element_type,
         )
         bar = lax.transpose(bar, sorted(range(like.ndim), key=axes.__getitem__))
-        return bar if bar.dtype == like.dtype else lax.convert_element_type(bar, like.dtype)
+        return of_dtype(bar, like.dtype)
 
     def x_bar():
         if sums:

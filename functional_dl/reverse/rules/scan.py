@@ -1,16 +1,17 @@
 """Loops of a known number of steps: lax.scan, and what traces to it (fori_loop, map, associative operations)."""
 
 import functools
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax import lax
-from jax.core import Tracer
+from jax.core import AbstractValue, Tracer
 from jax.extend.core.primitives import add_jaxvals_p, scan_p
+from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.aliases import Array
-from functional_dl.jaxprs import function_of, scan_parts, scan_sizes
+from functional_dl.jaxprs import function_of, interpret, scan_parts, scan_sizes
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Latex, Terms
 from functional_dl.reverse.rule import Probe
@@ -18,7 +19,7 @@ from functional_dl.reverse.rules.references import holds_references, run_on_cont
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_of_loop, hoistable, record_call, writes_to
 from functional_dl.reverse.values import instantiate, zeros_of
-from functional_dl.sharding import row_type
+from functional_dl.sharding import row_type, type_of
 
 
 def _recurrence(**options):
@@ -137,8 +138,8 @@ def scan_forward(tape: Any, values: list[Any], slots: list[Any], **params: Any) 
     if holds_references(values):
         return _scan_on_contents(tape, values, slots, **params)
     if not sweep.is_traced(values):
-        return sweep.compiled_call(tape, scan_p, _staged_scan, values, slots, **params)
-    return _staged_scan(tape, values, slots, **params)
+        return sweep.compiled_call(tape, scan_p, staged_scan, values, slots, **params)
+    return staged_scan(tape, values, slots, **params)
 
 
 def _scan_on_contents(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
@@ -160,17 +161,81 @@ def _scan_on_contents(tape, values, slots, *, jaxpr, length, reverse, unroll, **
     return run_on_contents(tape, values, slots, program, writes_to(jaxpr))
 
 
-def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
+def scan_keeping(
+    operands: Sequence[Any],
+    once: Callable[..., Any],
+    step: Callable[..., Any],
+    *,
+    jaxpr: Any,
+    length: int,
+    reverse: bool,
+    unroll: int,
+    **layout: Any,
+) -> tuple[list[Any], list[Any]]:
+    """A scan's outputs and, stacked, what its steps keep.
+
+    Args:
+      once: `once(eqn, operands)` applies an equation that does not change from step to step.
+      step: `step(kept)(eqn, operands)` applies one that does; what it keeps it appends to `kept`.
+    """
+    consts, init, xs = scan_parts(layout, operands)
+    hoisted, others, variables = hoistable(jaxpr, len(consts))
+    known = dict(zip(variables, interpret(jaxpr, consts, once, only=hoisted, outvars=variables)))
+
+    def run(carry, x):
+        kept: list = []
+        outs = interpret(jaxpr, [*consts, *carry, *x], step(kept), known=known, only=others)
+        return outs[: len(init)], (outs[len(init) :], kept)
+
+    carry, (ys, rows) = lax.scan(run, init, xs, length=length, reverse=reverse, unroll=unroll)
+    return [*carry, *ys], rows
+
+
+class Again(NamedTuple):
+    """How a scan is computed again.
+
+    Attributes:
+      once: `once(eqn, values, slots)` records an equation that does not change from step to step.
+      step: `step(kept, tape, eqn, values, slots)` records one that does; what the step kept is in the iterator `kept`.
+      kept: the next of it is what was kept, stacked.
+      wanted: which outputs are computed; of the others the type stands in.
+      types: of all outputs.
+    """
+
+    once: Callable[..., Any]
+    step: Callable[..., Any]
+    kept: Iterator[Any]
+    wanted: Sequence[bool]
+    types: Sequence[Any]
+
+
+def staged_scan(
+    tape: Any,
+    values: list[Any],
+    slots: list[Any],
+    *,
+    jaxpr: Any,
+    length: int,
+    reverse: bool,
+    unroll: int,
+    again: Again | None = None,
+    **layout: Any,
+) -> tuple[Any, ...]:
+    """Records a scan as one program forward and one backward; `again` is how, where it is computed again."""
     num_consts, num_carry = scan_sizes(layout, values)
-    values, slots, known, equations = _hoist(tape, jaxpr, num_consts, values, slots)
+    values, slots, known, equations = _hoist(tape, jaxpr, num_consts, values, slots, again and again.once)
+    kept, kept_tree = tree_flatten(next(again.kept) if again is not None else [])
+    values, slots = [*values, *kept], [*slots, *[None] * len(kept)]  # the steps run over what was kept as well
     num_consts += len(known)
     parts = slice(0, num_consts), slice(num_consts, num_consts + num_carry), slice(num_consts + num_carry, None)
     consts, init, xs = (values[part] for part in parts)
     active = _active(jaxpr, slots, parts, known)
-    step = _Step(jaxpr, known, equations, consts, active)
+    step = _Step(jaxpr, known, equations, consts, active, again and again.step, kept_tree)
     carry, (ys, kept) = lax.scan(step.forward, list(init), list(xs), length=length, reverse=reverse, unroll=unroll)
     outs = [*carry, *ys]
-    avals = [jax.typeof(v) for v in values]
+    if again is not None:
+        outs = [y if w else aval for y, w, aval in zip(outs, again.wanted, again.types)]
+    avals = [type_of(v) for v in values]
     pull_back = functools.partial(_scan_pull_back, step, active, avals, parts, (length, reverse, unroll))
     stacks = [xs[i] if i in step.scanned else None for i in range(len(xs))]
     residuals = (step.fixed, stacks, [ys[i] for i in step.returned], [carry[i] for i in step.after], kept)
@@ -178,17 +243,28 @@ def _staged_scan(tape, values, slots, *, jaxpr, length, reverse, unroll, **layou
     return tape.call(scan_p, pull_back, residuals, slots, outs, out_slots)
 
 
-def _hoist(tape, jaxpr, num_consts, values, slots):
+def _hoist(tape, jaxpr, num_consts, values, slots, apply):
     """Runs the equations that do not change from step to step in the caller; their outputs join the constants.
 
     Returns values and slots, the variables that were joined, and the equations that are left to the steps.
     """
     hoisted, others, variables = hoistable(jaxpr, num_consts)
-    found, found_slots = tape.replay(jaxpr, values[:num_consts], slots[:num_consts], only=hoisted, outvars=variables)
+    consts = values[:num_consts], slots[:num_consts]
+    found, found_slots = tape.replay(jaxpr, *consts, apply, only=hoisted, outvars=variables)
     # an invariant that is a number or a NumPy array stays one: a step may close over it
     values = [*values[:num_consts], *found, *values[num_consts:]]
     slots = [*slots[:num_consts], *found_slots, *slots[num_consts:]]
     return values, slots, variables, others
+
+
+def active_carries(jaxpr: Any, active: Sequence[bool], num_consts: int, num_carry: int) -> list[bool]:
+    """Which inputs of a scan's step can depend on the active operands, after any number of steps."""
+    consts, carry, xs = (
+        active[:num_consts],
+        active[num_consts : num_consts + num_carry],
+        active[num_consts + num_carry :],
+    )
+    return [*consts, *active_of_loop(jaxpr, consts, carry, xs)[0], *xs]
 
 
 def _active(jaxpr, slots, parts, known):
@@ -209,10 +285,18 @@ class _Step:
     """
 
     def __init__(
-        self, jaxpr: Any, known: list[Any], equations: list[Any], consts: list[Any], active: list[bool]
+        self,
+        jaxpr: Any,
+        known: list[Any],
+        equations: list[Any],
+        consts: list[Any],
+        active: list[bool],
+        again: Any,
+        kept_tree: Any,
     ) -> None:
         self.jaxpr, self.known, self.equations = jaxpr, known, equations
         self.consts, self.active = consts, active
+        self.again, self.kept_tree = again, kept_tree  # the last of what is scanned over was kept by a checkpoint
 
     def forward(self, carry: list[Array], xs: list[Any]) -> tuple[list[Array], tuple[list[Any], list[Any]]]:
         num_known = len(self.known)
@@ -220,10 +304,14 @@ class _Step:
 
         def run(tape, values, slots):
             known = dict(zip(self.known, zip(values[num_own:], slots[num_own:])))
-            own = slice(0, num_own), slice(num_own + num_known, None)
+            end = len(values) - self.kept_tree.num_leaves
+            own = slice(0, num_own), slice(num_own + num_known, end)
             own_values = [v for part in own for v in values[part]]
             own_slots = [s for part in own for s in slots[part]]
-            return tape.replay(self.jaxpr, own_values, own_slots, known=known, only=self.equations)
+            apply = self.again and functools.partial(
+                self.again, iter(tree_unflatten(self.kept_tree, values[end:])), tape
+            )
+            return tape.replay(self.jaxpr, own_values, own_slots, apply, known=known, only=self.equations)
 
         num_carry = len(carry)
 
@@ -258,7 +346,8 @@ class _Step:
         self.scanned = {i for kind, i in self.places if kind == "scanned"}
         place_of = {id(r): place for r, place in zip(residuals, self.places)}
         self.before = [place_of[id(carry[i])] for i in self.after]
-        return outs[:num_carry], (outs[num_carry:], kept)
+        ys = [None if isinstance(y, AbstractValue) else y for y in outs[num_carry:]]  # nobody reads it
+        return outs[:num_carry], (ys, kept)
 
     def pull(self, parts: dict[str, list[Any]], cts: list[Any]) -> tuple[list[Any], list[Array]]:
         """The cotangents, and the states before the step where these are the ones after the step before."""
