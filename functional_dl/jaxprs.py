@@ -263,6 +263,14 @@ def _structure_of_equations(jaxpr, rules: bool) -> Structure:
         raise Unstructured(str(error)) from error
 
 
+def _program_of_rule(jvp, avals):
+    """A user's rule as a program; one that refuses (equinox's nondifferentiable) has none."""
+    try:
+        return jax.make_jaxpr(jvp.call_wrapped)(*avals, *avals)
+    except Exception as error:
+        raise Unstructured("a user's rule that cannot be traced") from error
+
+
 def _frozen_params(eqn, rules: bool) -> tuple[Any, ...]:
     """An equation's parameters.  A user's rule for derivatives, of which JAX makes a new function each time it traces
     one, is replaced by its program; calls of other such functions in that are not differentiated again."""
@@ -271,7 +279,7 @@ def _frozen_params(eqn, rules: bool) -> tuple[Any, ...]:
         avals = [atom.aval for atom in eqn.invars]
         if not rules or all(hasattr(a, "dtype") and np.issubdtype(a.dtype, np.inexact) for a in avals):
             _, jvp = bind_params(eqn.primitive, params)["subfuns"]
-            last = (_structure(jax.make_jaxpr(jvp.call_wrapped)(*avals, *avals), rules=False),) if rules else ()
+            last = (_structure(_program_of_rule(jvp, avals), rules=False),) if rules else ()
             params = {name: value for name, value in params.items() if not hasattr(value, "call_wrapped")}
     return (*[(name, _frozen(value, True, rules)) for name, value in params.items()], *last)
 

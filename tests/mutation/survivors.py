@@ -19,7 +19,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("elementwise.atan2_vjp", "x -> out"): SAME + "any scale of the size of x and y will do",
     ("piecewise.abs_vjp", "x -> out"): SAME + "a dtype is read",
     ("piecewise.clamp_vjp:11", "comparison turned round"): SAME + "JAX broadcasts arrays to their own shape too",
-    ("convolution.conv_general_dilated_vjp:41", "x -> out"): SAME + "where x is empty the general way gives the same",
+    ("convolution.conv_general_dilated_vjp:40", "x -> out"): SAME + "where x is empty the general way gives the same",
     ("cumulative.cumprod_vjp", "0 -> 1"): SAME + "the factor beyond the end multiplies no cotangent",
     ("cumulative.cumprod_vjp", "1 -> 2"): SAME + "of the shift only its direction is read",
     ("identities.reshard_vjp", "x -> out"): SAME + "on one device x lies as out does",

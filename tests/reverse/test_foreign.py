@@ -150,7 +150,7 @@ def jaxs_own():
 
 def _of_a_library(p):
     """Primitives of libraries that other tests have loaded."""
-    return any(package in foreign.owners(p) for package in ("equinox", "lineax"))
+    return any(package in foreign.owners(p) for package in ("equinox", "lineax", "optimistix", "quadax"))
 
 
 def is_refused(p):
