@@ -32,6 +32,7 @@ from functional_dl.activations import table as activation_table
 from functional_dl.calculus import chain, derivatives, points
 from functional_dl.derivations import step as derivation_step
 from functional_dl.integrals import expectation, geometry
+from functional_dl.layers import windows
 from functional_dl.losses import table as loss_table
 from functional_dl.models import linear, logistic, mlp
 from functional_dl.optimality import conjugates, svm
@@ -70,6 +71,10 @@ OPTIONS = [
     (initializers.Name, lambda s: linear.init(KEY, 2, initializer=s), "zeroes", "zeros"),
     (initializers.Name, lambda s: logistic.init(KEY, 2, initializer=s), "ortogonal", "orthogonal"),
     (initializers.Name, lambda s: mlp.init(KEY, [2, 3], initializer=s), "lecun_norm", "lecun_normal"),
+    (windows.PaddingName, lambda s: layers.conv(1, 1, 3, padding=s), "sames", "same"),
+    (windows.PaddingName, lambda s: layers.conv_transpose(1, 1, 3, padding=s), "vallid", "valid"),
+    (windows.PaddingName, lambda s: layers.max_pool(X, 1, padding=s), "casual", "causal"),
+    (windows.PaddingName, lambda s: layers.average_pool(X, 1, padding=s), "Same", "same"),
     (activations.Name, lambda s: activations.get(s), "rellu", "relu"),
     (activations.Name, lambda s: mlp.apply(PARAMS, X, s), "gelu-tanh", "gelu_tanh"),
     (activations.Name, lambda s: mlp.per_layer("relu", s, 2) and mlp.apply(PARAMS, X, output=s), "sigmoidd", "sigmoid"),
@@ -105,6 +110,7 @@ TABLES = [
     (conjugates.CONJUGATES, conjugates.Name),
     (expectation.DISTRIBUTIONS, expectation.DistributionName),
     (initializers.INITIALIZERS, initializers.Name),
+    (windows.PADDINGS, windows.PaddingName),
     (activation_table.ACTIVATIONS, activations.Name),
     (loss_table.LOSSES, losses.Name),
     (derivation_step.KINDS, derivation_step.Kind),

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from functional_dl.arguments import described, integer
+from functional_dl.arguments import choice, described, integer
 
-Padding: TypeAlias = Literal["same", "valid", "causal"] | int | Sequence[tuple[int, int]]
+PaddingName: TypeAlias = Literal["same", "valid", "causal"]
+Padding: TypeAlias = PaddingName | int | Sequence[tuple[int, int]]
 PADDINGS = ("same", "valid", "causal")
 
 
@@ -35,8 +36,7 @@ def pads(
     no output sees a later input.
     """
     if isinstance(padding, str):
-        if padding not in PADDINGS:
-            raise ValueError(f"padding: expected one of {', '.join(PADDINGS)}, an integer or pairs, got {padding!r}")
+        choice("padding", padding, PADDINGS)
         if padding == "valid":
             return ((0, 0),) * len(extent)
         if padding == "causal":
