@@ -259,7 +259,7 @@ REFUSED = [
     (lambda: _conv(3, 4, (3,), weight=(3, 2, 4), x=(5, 3)), r"params\['weight'\]"),
     (lambda: layers.conv(3, 4, 3, groups=2), "groups: expected a divisor of in_features"),
     (lambda: layers.conv(3, 4, (3, 3, 3, 3)), "window: expected sizes of 1 to 3 axes"),
-    (lambda: layers.conv(3, 4, 3, padding="full"), "padding: expected one of same, valid, causal"),
+    (lambda: layers.conv(3, 4, 3, padding="full"), "padding: expected one of causal, same, valid"),
     (lambda: _conv(1, 1, 5, padding="valid", weight=(5, 1, 1), x=(3, 1)), "axis 0 of space to be at least 5"),
     (lambda: layers.max_pool(jnp.ones((3, 1)), 4), "x: expected axis 0 of space to be at least 4"),
     (lambda: layers.max_pool(jnp.ones(3), (2, 2)), "x: expected 2 axes of space"),
