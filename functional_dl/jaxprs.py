@@ -188,7 +188,7 @@ class Unstructured(TypeError):
 
 
 class HoldsArray(Unstructured):
-    """An array is part of the program: whoever keeps the program keeps the array."""
+    """An array is part of the program: a cache that keeps the program keeps the array."""
 
 
 class Structure:

@@ -193,7 +193,7 @@ def without_explicit_axes(fun: Any, values: Any) -> Any:
     """fun(values) with the mesh's Explicit axes as Auto ones: the compiler chooses how what it computes is laid out.
 
     Values are arrays, numbers and types in a pytree; types say nothing of a mesh there.  The results are laid out by
-    whoever takes them out: see `laid_as`.
+    the caller: see `laid_as`.
     """
     mesh = jax.sharding.get_abstract_mesh()
     mesh = mesh.update_axis_types({a: AxisType.Auto for a in mesh.axis_names if _is_explicit(mesh, a)})

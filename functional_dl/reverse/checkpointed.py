@@ -143,7 +143,7 @@ class _Scan:
         self.step, self.tree, self.length, self.slots = step, tree, length, slots
         moves = schedule(length, slots)
         forward = list(itertools.takewhile(lambda move: move[2] > 0, moves))
-        self.moves = np.array(moves[len(forward) :], np.int32)  # of the way back
+        self.moves = np.array(moves[len(forward) :], np.int32)  # of the backward pass
         self.targets = np.full(length, slots, np.int32)  # the row for the state before each step, on the way forward
         self.targets[0] = 0
         for _, start, steps, target in forward:

@@ -26,7 +26,7 @@ from functional_dl.reverse.program import Program, Recipe, Residual
 
 SHARE = 0.05
 RATE = 12.0  # operations for each entry dropped; writing a number to memory and reading it again costs about as many
-DEPTH = 64  # equations on the way back from a residual to what it is computed from
+DEPTH = 64  # equations between a residual and what it is computed from
 
 
 class Origin(NamedTuple):
