@@ -104,6 +104,7 @@ def cancellation(cts: Any, size: float) -> float:
     return float(np.clip(total / size if size else 1.0, 1.0, MOST_CANCELLED))
 
 
+@np.errstate(all="ignore")  # masks put infinities among the values: what is not finite then is no verdict
 def _adjoint(outs, points, cts, bars, seed) -> Check | None:
     rng = np.random.default_rng(seed)
     directions = [_direction(x, rng) for x in points]
@@ -119,8 +120,7 @@ def _adjoint(outs, points, cts, bars, seed) -> Check | None:
     scale = sum(_norm(np.asarray(b, np.float64)) * _norm(u) for b, u in zip(bars, directions)) or 1.0
     found = None
     for first in FIRST:
-        with np.errstate(all="ignore"):
-            slope = slopes(along, steps=first * STEPS)
+        slope = slopes(along, steps=first * STEPS)
         low, high = (float(v) for v in slope.interval)
         if not np.isfinite([low, high, given]).all():
             continue

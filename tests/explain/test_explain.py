@@ -64,6 +64,13 @@ def test_the_packages_own_network():
     chex.assert_trees_all_close(gradient, jax.jit(reverse.grad(loss))(params, x, targets), rtol=1e-14, atol=1e-16)
 
 
+def test_masked_scores():
+    """-inf among the values is no warning, and no fault of the rules."""
+    mask = jnp.tril(jnp.ones((3, 3), bool))
+    shown = explain.explain(lambda s: jnp.sum(jax.nn.softmax(jnp.where(mask, s, -jnp.inf)) ** 2), *drawn((3, 3)))
+    assert shown.passed
+
+
 def module(text):
     space: dict = {}
     exec(compile(text, "generated", "exec"), space)
