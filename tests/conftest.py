@@ -26,6 +26,9 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # later versions know no other way
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Two workers share two cores: threads of a small matrix product would wait for each other (an SVD of 60 x 60: 17 times
+# as long).  Before NumPy is loaded, which reads it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # The caller's come last, and win.  Each stands once, also in the workers, whose caller is this file: what was compiled
 # is found again under the same flags alone.
 GIVEN = os.environ.get("XLA_FLAGS", "").split()

@@ -16,8 +16,9 @@ from tests.settings.ledger import AT_MOST, LEDGER
 from tests.settings.settings import SETTINGS, Setting, applied, values
 from tests.settings.values import Example, differences
 
-ROOMS = sorted({name.split(".")[0] for name in EXAMPLES})
-ONCE = ("default", "Explicit mesh")  # settings under which heavy examples run outside of the campaign too
+TESTS_OWN = "x64, strict promotion"  # every other test runs so: here in the campaign alone
+USUAL = [setting for setting in SETTINGS if setting != TESTS_OWN]
+HEAVY = ["default", "Explicit mesh"]  # under which heavy examples run outside of the campaign too
 
 
 def public_functions(name: str, module) -> dict:
@@ -76,21 +77,29 @@ def _jitted(example: Example, setting: Setting, made: list) -> list[str]:
     return differences(answer, right[-1], example.tolerance)
 
 
+def cases(heavy: bool, settings: list[str], *marks) -> list:
+    rooms = sorted({name.split(".")[0] for name, example in EXAMPLES.items() if example.heavy == heavy})
+    label = settings[0] if len(settings) == 1 else f"{len(settings)} settings"
+    return [
+        pytest.param(room, heavy, settings, marks=marks, id=f"{room}{', heavy' * heavy}, {label}") for room in rooms
+    ]
+
+
 CASES = [
-    pytest.param(room, heavy, marks=[pytest.mark.campaign] if heavy == "every setting" else [])
-    for room in ROOMS
-    for heavy in ("", "two settings", "every setting")
-    if any(name.split(".")[0] == room and example.heavy == bool(heavy) for name, example in EXAMPLES.items())
+    *cases(False, USUAL),
+    *cases(True, HEAVY),
+    *cases(False, [TESTS_OWN], pytest.mark.campaign),
+    *cases(True, [setting for setting in SETTINGS if setting not in HEAVY], pytest.mark.campaign),
 ]
 
 
-@pytest.mark.parametrize(("room", "heavy"), CASES)
-def test_examples(room, heavy, record_property):
+@pytest.mark.parametrize(("room", "heavy", "settings"), CASES)
+def test_examples(room, heavy, settings, record_property):
     """All settings in one process: what is compiled under one serves those that differ in how inputs are made."""
     wrong, struck, count = [], [], 0
-    for setting in ONCE if heavy == "two settings" else SETTINGS:
+    for setting in settings:
         for name, example in EXAMPLES.items():
-            if name.split(".")[0] != room or example.heavy != bool(heavy):
+            if name.split(".")[0] != room or example.heavy != heavy:
                 continue
             count += 1
             found = faults(example, SETTINGS[setting])
