@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from functional_dl.aliases import Array, PyTree
-from functional_dl.sharding import sharding_of
+from functional_dl.sharding import full, sharding_of
 
-__all__ = ["by_rows", "rows_of", "swapped"]
+__all__ = ["by_rows", "moved", "over_rows", "rows_of"]
 
 
 def __dir__() -> list[str]:  # what dir() and completion show
@@ -33,53 +33,111 @@ def by_rows(fun: Callable[..., Any], size: int, rows: PyTree, *fixed: PyTree, ta
       tangents: pytree of arrays with the same first axis, in which fun is linear.  Its transpose is by blocks too, each
         of which computes again what it needs of `rows` and `fixed`; nothing of a block is kept, nor rows a second time.
     """
-    leaves = jax.tree.leaves(rows)
-    count = leaves[0].shape[0]
-    if count <= size:
+    if _count(rows) <= size:
         return fun(rows, tangents, *fixed)
-    parts = max(_shards(x) for x in leaves)  # each holds a stretch of the rows, and a block has rows of each
-    each, share = count // parts, max(1, size // parts)
-    steps = each // share
-    whole = steps * share
+    blocks = _Blocks(size, rows, tangents)
 
-    def split(x):
-        return x.reshape(parts, each, *x.shape[1:])
+    def of_block(*block):
+        return jax.tree.map(blocks.split, fun(*block, *fixed))
 
-    def joined(x):
-        return x.reshape(parts * x.shape[1], *x.shape[2:])
-
-    def stacked(x):
-        x = split(x)[:, :whole]
-        return swapped(x.reshape(parts, steps, share, *x.shape[2:]), 0, 1)
-
-    def unstacked(y):
-        y = swapped(y, 0, 1)
-        return y.reshape(parts, whole, *y.shape[3:])
-
-    def of_block(place, tangents, blocks, fixed):
-        block = jax.tree.map(lambda x: joined(lax.dynamic_index_in_dim(x, place, 0, keepdims=False)), blocks)
-        out = fun(block, jax.tree.map(joined, tangents), *fixed)
-        return jax.tree.map(lambda y: y.reshape(parts, share, *y.shape[1:]), out)
-
-    of_block = of_block if tangents is None else jax.checkpoint(of_block)
-    blocks = jax.tree.map(stacked, rows)
-    places = lax.iota(jnp.int32, steps), jax.tree.map(stacked, tangents)
-    _, ys = lax.scan(lambda _, at: (None, of_block(*at, blocks, fixed)), None, places)
-    found = [jax.tree.map(unstacked, ys)]
-    if whole < each:
-        rest = jax.tree.map(lambda x: joined(split(x)[:, whole:]), (rows, tangents))
-        out = (fun if tangents is None else jax.checkpoint(fun))(*rest, *fixed)
-        found.append(jax.tree.map(lambda y: y.reshape(parts, each - whole, *y.shape[1:]), out))
-    return jax.tree.map(lambda *ys: joined(ys[0] if len(ys) == 1 else jnp.concatenate(ys, 1)), *found)
+    _, ys = lax.scan(lambda _, at: (None, blocks.apply(of_block, at)), None, blocks.places)
+    found = [jax.tree.map(blocks.unstacked, ys)]
+    if blocks.rest is not None:
+        found.append(blocks.again(of_block)(*blocks.rest))
+    return jax.tree.map(lambda *ys: blocks.joined(ys[0] if len(ys) == 1 else jnp.concatenate(ys, 1)), *found)
 
 
-def swapped(x: Array, first: int, second: int) -> Array:
-    """x with two neighbouring axes swapped; where one has length 1 a reshape, for which XLA copies nothing."""
-    if 1 not in (x.shape[first], x.shape[second]) or sharding_of(x) is not None:
-        return jnp.swapaxes(x, first, second)
-    shape = list(x.shape)
-    shape[first], shape[second] = shape[second], shape[first]
-    return x.reshape(shape)
+def over_rows(
+    fun: Callable[..., Any],
+    merge: Callable[[Any, Any], Any],
+    empty: PyTree,
+    size: int,
+    rows: PyTree,
+    *fixed: PyTree,
+    tangents: PyTree = None,
+) -> PyTree:
+    """fun(rows, tangents, *fixed), a sum over the rows or the like, as merge(merge(fun of a block, of another), ...).
+
+    Args:
+      fun, size, rows, fixed, tangents: as of `by_rows`; fun's output has no axis of the rows.
+      merge: of fun's outputs on two sets of rows, that on both; linear where there are tangents.
+      empty: fun's output on no row, a pytree of numbers.
+    """
+    if _count(rows) <= size:
+        return fun(rows, tangents, *fixed)
+    blocks = _Blocks(size, rows, tangents)
+
+    def of_block(*block):
+        return fun(*block, *fixed)
+
+    first = jax.tree.map(lambda x: x[0], blocks.places)
+    types = jax.tree.unflatten(
+        jax.tree.structure(empty), jax.make_jaxpr(lambda: blocks.apply(of_block, first))().out_avals
+    )
+    found = jax.tree.map(lambda value, aval: full(aval, value), empty, types)
+    found, _ = lax.scan(lambda found, at: (merge(found, blocks.apply(of_block, at)), None), found, blocks.places)
+    return found if blocks.rest is None else merge(found, blocks.again(of_block)(*blocks.rest))
+
+
+class _Blocks:
+    """Rows and their tangents, block by block: places of blocks to scan over, and what is left."""
+
+    def __init__(self, size: int, rows: PyTree, tangents: PyTree):
+        leaves = jax.tree.leaves(rows)
+        self.parts = max(_shards(x) for x in leaves)  # each holds a stretch of the rows, and a block has rows of each
+        each, self.share = _count(rows) // self.parts, max(1, size // self.parts)
+        self.whole = each // self.share * self.share
+        self.again = (lambda fun: fun) if tangents is None else jax.checkpoint
+        self.stacks = jax.tree.map(self._stacked, rows)
+        self.shapes = [jax.tree.map(lambda x: x.shape[1:], part) for part in (rows, tangents)]
+        steps = self.whole // self.share
+        self.places = lax.iota(jnp.int32, steps), jax.tree.map(self._stacked, tangents)
+        left = jax.tree.map(lambda x: self.joined(self.split(x)[:, self.whole :]), (rows, tangents))
+        self.rest = left if self.whole < each else None
+
+    def apply(self, fun: Callable[..., Any], at: Any) -> Any:
+        """fun(rows, tangents) of the block at a place."""
+
+        def rows_of_block(x, shape):
+            return x.reshape(self.parts * self.share, *shape)
+
+        def of_place(place, tangents, stacks):
+            rows = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, place, 0, keepdims=False), stacks)
+            return fun(*(jax.tree.map(rows_of_block, *part) for part in zip((rows, tangents), self.shapes)))
+
+        return self.again(of_place)(*at, self.stacks)
+
+    def split(self, x: Array) -> Array:
+        return x.reshape(self.parts, x.shape[0] // self.parts, *x.shape[1:])
+
+    def joined(self, x: Array) -> Array:
+        return x.reshape(self.parts * x.shape[1], *x.shape[2:])
+
+    def _stacked(self, x: Array) -> Array:
+        """(steps, parts, share, ...); on no mesh (steps, share, n), for axes of length 1 mislead XLA into copies."""
+        steps = self.whole // self.share
+        if sharding_of(x) is None and self.parts == 1:
+            return x[: self.whole].reshape(steps, self.share, math.prod(x.shape[1:]))
+        return moved(self.split(x)[:, : self.whole].reshape(self.parts, steps, self.share, *x.shape[1:]), 0, 1)
+
+    def unstacked(self, y: Array) -> Array:
+        y = moved(y, 0, 1)
+        return y.reshape(self.parts, self.whole, *y.shape[3:])
+
+
+def _count(rows: PyTree) -> int:
+    return jax.tree.leaves(rows)[0].shape[0]
+
+
+def moved(x: Array, source: int, destination: int) -> Array:
+    """x with an axis moved, as jnp.moveaxis; where no two axes longer than 1 pass each other a reshape, for which XLA
+    copies nothing."""
+    order = list(range(x.ndim))
+    order.insert(destination % x.ndim, order.pop(source % x.ndim))
+    kept = [i for i in order if x.shape[i] != 1]
+    if kept != sorted(kept) or sharding_of(x) is not None:
+        return jnp.transpose(x, order)
+    return x.reshape([x.shape[i] for i in order])
 
 
 def _shards(x: Any) -> int:
@@ -90,6 +148,8 @@ def _shards(x: Any) -> int:
     return math.prod(sharding.mesh.shape[name] for name in names) if sharding is not None else 1
 
 
-def rows_of(entries: int, row: int, least: int = 16) -> int:
-    """How many rows of `row` entries make a block of about so many entries; at least `least`."""
-    return max(least, entries // max(row, 1))
+def rows_of(entries: int, row: int, count: int, least: int = 16) -> int:
+    """How many of `count` rows of `row` entries make a block of about so many entries: at least `least`, and if it can
+    be a divisor, for what is left over makes a second program."""
+    most = max(least, entries // max(row, 1))
+    return next((size for size in range(most, most // 2, -1) if count % size == 0), most)

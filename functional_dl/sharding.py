@@ -6,6 +6,7 @@ them the value varies.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = [
     "is_on_mesh",
     "laid_along",
     "laid_as",
+    "laid_beside",
     "laid_out_freely",
     "mesh_of",
     "permuted",
@@ -148,6 +150,25 @@ def laid_along(x: Any, like: Any) -> Any:
     if sharding is None:
         return x
     return jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*sharding.spec[: x.ndim])))
+
+
+def laid_beside(x: Any, like: Any, own: int) -> Any:
+    """x, laid out as `like`, whose axes mean the same, but for the last axis, which is whole, and the axis `own`: it
+    stays split, unless over a mesh axis over which `like` is."""
+    sharding = sharding_of(like)
+    if sharding is None:
+        return x
+    spec, mesh, mine = [*sharding.spec.partitions], sharding.mesh, sharding_of(x)
+    taken = {name for names in spec for name in _names(names)}
+    spec[-1] = None
+    spec[own] = None if mine is None or taken & {*_names(mine.spec.partitions[own])} else mine.spec.partitions[own]
+    fits = [n % math.prod(mesh.shape[a] for a in _names(names)) == 0 for names, n in zip(spec, x.shape)]
+    spec = [names if fit else None for names, fit in zip(spec, fits)]
+    return jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*spec)))
+
+
+def _names(names):
+    return (names,) if isinstance(names, str) else tuple(names or ())
 
 
 def _of_cotangent(sharding):

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, as one product of matrices or by blocks of queries."""
+"""Scaled dot-product attention, as one product of matrices or by blocks of keys."""
 
 import functools
 import math
@@ -14,13 +14,14 @@ from jaxtyping import Bool, Float
 from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params, PyTree
 from functional_dl.arguments import array, entry, floating_dtype, integer, number, real, within
-from functional_dl.blocks import by_rows, rows_of, swapped
+from functional_dl.blocks import moved, over_rows, rows_of
 from functional_dl.layers.dense import dense
 from functional_dl.layers.embedding import rotary as rotated
 from functional_dl.precision import of_sums
+from functional_dl.sharding import laid_beside
 
 BLOCKS_FROM = 2**20  # scores of a head: 1024 queries and keys, from where the form by blocks is the faster one
-BLOCK = 2**17  # scores in a block, of all heads and examples: 512 KiB in float32
+BLOCK = 2**16  # scores in a block, of all heads and examples: 256 KiB in float32
 
 
 def dot_product_attention(
@@ -42,14 +43,18 @@ def dot_product_attention(
       v_bar_j = sum_i a_ij y_bar_i,   s_bar_ij = a_ij (a_bar_ij - y_bar_i . y_i),
       q_bar_i = sum_j s_bar_ij k_j / sqrt(d),   k_bar_j = sum_i s_bar_ij q_i / sqrt(d).
 
-    Long sequences are taken by blocks of queries: of a block's weights nothing is kept but the logarithm l_i of each
-    row's sum, a_ij = exp(s_ij - l_i) is computed again where a derivative needs it, and memory is linear in the length.
-    The derivative is stated forward,
+    Long sequences are taken by blocks of keys.  Of some keys J each query holds the largest score m_i, the sum
+    z_i = sum_J exp(s_ij - m_i) and u_i = sum_J exp(s_ij - m_i) v_j; of two sets of keys
 
-      y_dot_i = sum_j w_ij v_j - (sum_j w_ij) y_i + sum_j a_ij v_dot_j,   w_ij = a_ij s_dot_ij,
+      m = max(m, m'),   z <- z e^(m_i - m) + z' e^(m'_i - m),   u likewise,   and y_i = u_i / z_i at the end.
 
-    block by block and linear in the tangents; its transpose is the pullback above, by the same blocks.  So both modes
-    and further derivatives are at hand.
+    No weight is kept, only l_i = m_i + log z_i: a_ij = exp(s_ij - l_i) is computed again where a derivative needs it,
+    and memory is linear in the length.  The derivative is stated forward,
+
+      y_dot_i = sum_j (w_ij v_j - w_ij y_i + a_ij v_dot_j),   w_ij = a_ij s_dot_ij,
+
+    a sum over the blocks, linear in the tangents; its transpose is the pullback above, by the same blocks.  So both
+    modes and further derivatives are at hand.
 
     Args:
       query: (*batch, queries, heads, d), any number of batch axes.
@@ -60,13 +65,16 @@ def dot_product_attention(
       scale: the factor of q . k; 1 / sqrt(d) if not given.
       dropout_rate: in [0, 1), the probability that a weight is dropped; the others are divided by 1 - rate.
       dropout_key: randomness of the dropout, the same for any block_size.
-      block_size: queries in a block; by default all at once up to 2^20 scores a head, and from there blocks of about
-        2^17 scores.
+      block_size: keys in a block; by default all at once up to 2^20 scores a head, and from there blocks of about
+        2^16 scores.
     Returns:
       y, (*batch, queries, heads, e).  A query that may attend to no key gets 0, and its cotangents are 0.
     Raises:
       ValueError: shapes do not fit; dropout_rate (where concrete) lies outside [0, 1), or there is no key for it.
       TypeError: an input is no array of real numbers, mask no array of booleans.
+    On a mesh of Explicit axes keys and values are laid out as the queries; their length, where it is split over an axis
+    that queries are split over, is gathered.
+
     Kinks: none.
     Numerics: scores are shifted by their row's largest; of half precision, scores and sums are float32.
     Source: Vaswani et al. 2017; by blocks, Rabe and Staats 2021, Dao, Fu, Ermon, Rudra, Re 2022; grouped queries,
@@ -74,30 +82,29 @@ def dot_product_attention(
     """
     query, key, value = real("query", query), real("key", key), real("value", value)
     heads, groups = _check_shapes(query, key, value)
+    key, value = (laid_beside(x, query, own=-3) for x in (key, value))
     batch, (queries, _, features), keys = query.shape[:-3], query.shape[-3:], key.shape[-3]
     within("dropout_rate", number("dropout_rate", dropout_rate), 0.0, 1.0, open_right=True)
     dropped = isinstance(dropout_rate, jax.core.Tracer) or dropout_rate != 0
     if dropped and dropout_key is None:
         raise ValueError(f"dropout_key: expected a random key for dropout at rate {dropout_rate}, got None")
     factor = (1 / math.sqrt(features) if features else 1.0) if scale is None else number("scale", scale)
-    grouped = query.reshape(*batch, queries, heads // groups, groups, features)
-    rows = _Rows(jnp.moveaxis(grouped, -4, 0), lax.iota(jnp.int32, queries), None)
-    fixed = _Fixed(jnp.asarray(factor, query.dtype), None, None, None)
-    key, value = swapped(key, -3, -2), swapped(value, -3, -2)
+    shape = (*batch, heads // groups, groups * queries)
+    grouped = moved(query.reshape(*batch, queries, heads // groups, groups, features), -4, -3)
+    asking = _Queries(grouped.reshape(*shape, features), jnp.asarray(factor, query.dtype), None, None, None)
+    read = _Keys(moved(key, -3, 0), moved(value, -3, 0), lax.iota(jnp.int32, keys), None)
     if mask is not None:
-        rows, fixed = _with_mask(rows, fixed, mask, (*batch, heads, queries, keys), groups)
+        read, asking = _with_mask(read, asking, mask, (*batch, heads, queries, keys), groups)
     if dropped:
         rate = jnp.asarray(dropout_rate, of_sums(query.dtype))
-        fixed = fixed._replace(dropout_key=arguments.key("dropout_key", dropout_key), dropout_rate=rate)
+        asking = asking._replace(dropout_key=arguments.key("dropout_key", dropout_key), dropout_rate=rate)
     if block_size is None:
-        size = queries if queries * keys <= BLOCKS_FROM else rows_of(BLOCK, keys * heads * math.prod(batch))
+        size = keys if queries * keys <= BLOCKS_FROM else rows_of(BLOCK, queries * heads * math.prod(batch), keys)
     else:
         size = integer("block_size", block_size)
-    if size >= queries:
-        out, _ = _block(causal, rows, None, fixed, key, value)
-    else:
-        out = _by_blocks(causal, size, rows, fixed, key, value)
-    return jnp.moveaxis(out, 0, -4).reshape(*batch, queries, heads, value.shape[-1])
+    out = _at_once(groups, causal, read, asking) if size >= keys else _by_blocks(groups, causal, size, read, asking)
+    out = moved(out.reshape(*shape[:-1], queries, groups, value.shape[-1]), -4, -3)
+    return out.reshape(*batch, queries, heads, value.shape[-1])
 
 
 class AttentionLayer(NamedTuple):
@@ -208,19 +215,21 @@ def attention(
     return AttentionLayer(init, apply, initial, extend)
 
 
-class _Rows(NamedTuple):
-    """What belongs to a query: (queries, ...)."""
+class _Keys(NamedTuple):
+    """What belongs to a key: (keys, ...)."""
 
-    query: Any  # (queries, *batch, key_heads, group, d)
-    place: Any  # (queries,)
-    mask: Any  # (queries, *batch, key_heads, group, keys), with axes of length 1
+    key: Any  # (keys, *batch, key_heads, d)
+    value: Any  # (keys, *batch, key_heads, e)
+    place: Any  # (keys,)
+    mask: Any  # (keys, *batch, key_heads, queries, group), with axes of length 1
 
 
-class _Fixed(NamedTuple):
-    """What every block reads besides keys and values."""
+class _Queries(NamedTuple):
+    """What every block of keys reads; a head of keys has the queries of all heads that read it."""
 
+    query: Any  # (*batch, key_heads, queries group, d)
     scale: Any
-    mask: Any  # the mask where all queries have the same
+    mask: Any  # the mask where it is the same for all keys
     dropout_key: Any
     dropout_rate: Any
 
@@ -242,7 +251,7 @@ def _check_shapes(query, key, value) -> tuple[int, int]:
     return heads, heads // key_heads
 
 
-def _with_mask(rows, fixed, mask, full, groups):
+def _with_mask(read, asking, mask, full, groups):
     mask = array("mask", mask)
     if mask.dtype != bool:
         raise TypeError(f"mask: expected booleans, True where a query may attend, got dtype {mask.dtype}")
@@ -253,21 +262,8 @@ def _with_mask(rows, fixed, mask, full, groups):
     mask = mask.reshape((1,) * (len(full) - mask.ndim) + mask.shape)
     *batch, heads, queries, keys = mask.shape
     by_group = (heads // groups, groups) if heads > 1 else (1, 1)
-    mask = jnp.moveaxis(mask.reshape(*batch, *by_group, queries, keys), -2, 0)
-    if queries == 1:
-        return rows, fixed._replace(mask=mask)
-    return rows._replace(mask=mask), fixed
-
-
-def _inside(x: Array) -> Array:
-    """(queries, *batch, key_heads, group, n) -> (*batch, key_heads, queries group, n): matrices of one head of keys."""
-    x = jnp.moveaxis(x, 0, -3)
-    return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
-
-
-def _outside(x: Array, group: int) -> Array:
-    """The inverse of _inside."""
-    return jnp.moveaxis(x.reshape(*x.shape[:-2], x.shape[-2] // group, group, x.shape[-1]), -3, 0)
+    mask = jnp.moveaxis(mask.reshape(*batch, *by_group, queries, keys), (-1, -2), (0, -2))
+    return (read, asking._replace(mask=mask)) if keys == 1 else (read._replace(mask=mask), asking)
 
 
 def _product(a: Array, b: Array) -> Array:
@@ -283,64 +279,92 @@ def _applied(weights: Array, value: Array) -> Array:
     return _product(weights.astype(value.dtype), value)
 
 
-def _masked_scores(causal: bool, rows: _Rows, fixed: _Fixed, key: Array) -> Array:
+def _inside(x: Array) -> Array:
+    """(keys, *batch, key_heads, n) -> (*batch, key_heads, keys, n)."""
+    return moved(x, 0, -2)
+
+
+def _masked_scores(group: int, causal: bool, read: _Keys, asking: _Queries) -> Array:
     """s_ij, -inf where i may not attend to j: (*batch, key_heads, queries group, keys)."""
-    scores = _scores(_inside(rows.query) * fixed.scale, key)
-    group = rows.query.shape[-2]
-    for mask in (rows.mask, fixed.mask):
+    scores = _scores(asking.query, _inside(read.key) * asking.scale)
+    asked, keys = scores.shape[-2:]
+    for mask in (read.mask, asking.mask):
         if mask is not None:
-            mask = _inside(jnp.broadcast_to(mask, (rows.query.shape[0], *mask.shape[1:-2], group, mask.shape[-1])))
+            mask = jnp.broadcast_to(mask, (*mask.shape[:-2], asked // group, group))
+            mask = moved(mask.reshape(*mask.shape[:-2], asked), 0, -1)
             scores = jnp.where(mask, scores, -jnp.inf)
     if causal:
-        place = jnp.repeat(rows.place, group, total_repeat_length=scores.shape[-2])
-        place = lax.broadcast_in_dim(place, scores.shape, (scores.ndim - 2,))
-        scores = jnp.where(lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1) > place, -jnp.inf, scores)
+        asks = lax.div(lax.broadcasted_iota(jnp.int32, (asked, keys), 0), jnp.int32(group))
+        later = lax.broadcast_in_dim(read.place, (asked, keys), (1,)) > asks
+        scores = jnp.where(
+            lax.broadcast_in_dim(later, scores.shape, (scores.ndim - 2, scores.ndim - 1)), -jnp.inf, scores
+        )
     return scores
 
 
-def _kept(rows: _Rows, fixed: _Fixed, weights: Array) -> Array:
-    """The weights after dropout; a query's mask depends on the key and its place alone."""
-    if fixed.dropout_key is None:
+def _kept(read: _Keys, asking: _Queries, weights: Array) -> Array:
+    """The weights after dropout; a key's mask depends on the random key and its place alone."""
+    if asking.dropout_key is None:
         return weights
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(fixed.dropout_key, rows.place)
-    shape = (*rows.query.shape[1:-1], weights.shape[-1])
-    mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - fixed.dropout_rate, shape))(keys)
-    return jnp.where(_inside(mask), weights / (1 - fixed.dropout_rate).astype(weights.dtype), 0.0)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(asking.dropout_key, read.place)
+    mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - asking.dropout_rate, weights.shape[:-1]))(keys)
+    return jnp.where(moved(mask, 0, -1), weights / (1 - asking.dropout_rate).astype(weights.dtype), 0.0)
 
 
-def _block(causal: bool, rows: _Rows, _: None, fixed: _Fixed, key: Array, value: Array) -> tuple[Array, Array]:
-    """y and l of some queries: a = exp(s - l).  Where nothing may be attended to, 0 and 0."""
-    scores = _masked_scores(causal, rows, fixed, key)
+def _at_most(largest: Array) -> Array:
+    """A number to subtract from scores: their largest; where there is none, 0."""
+    return jnp.where(largest == -jnp.inf, 0.0, largest)
+
+
+def _sums(group: int, causal: bool, read: _Keys, _: None, asking: _Queries) -> tuple[Array, Array, Array]:
+    """m, z and u of some keys."""
+    scores = _masked_scores(group, causal, read, asking)
     largest = lax.stop_gradient(jnp.max(scores, -1, keepdims=True, initial=-jnp.inf))
-    largest = jnp.where(largest == -jnp.inf, 0.0, largest)
-    weights = jnp.exp(scores - largest)
-    total = jnp.sum(weights, -1, keepdims=True)
+    weights = jnp.exp(scores - _at_most(largest))
+    out = _applied(_kept(read, asking, weights), _inside(read.value))
+    return largest, jnp.sum(weights, -1, keepdims=True), out
+
+
+def _merged(some: tuple[Array, Array, Array], more: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    """m, z and u of two sets of keys."""
+    largest = jnp.maximum(some[0], more[0])
+    one, other = (jnp.exp(part[0] - _at_most(largest)) for part in (some, more))
+    return largest, some[1] * one + more[1] * other, some[2] * one + more[2] * other
+
+
+def _normalised(largest: Array, total: Array, out: Array, dtype: DTypeLike) -> tuple[Array, Array]:
+    """y and l; where nothing may be attended to, 0 and 0."""
     total = jnp.where(total == 0, 1.0, total)
-    out = _applied(_kept(rows, fixed, weights), value) / total
-    group = rows.query.shape[-2]
-    return _outside(out.astype(value.dtype), group), _outside(largest + jnp.log(total), group)
+    return (out / total).astype(dtype), _at_most(largest) + jnp.log(total)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _by_blocks(causal, size, rows, fixed, key, value):
-    return by_rows(functools.partial(_block, causal), size, rows, fixed, key, value)[0]
+def _at_once(group: int, causal: bool, read: _Keys, asking: _Queries) -> Array:
+    return _normalised(*_sums(group, causal, read, None, asking), read.value.dtype)[0]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _by_blocks(group: int, causal: bool, size: int, read: _Keys, asking: _Queries) -> Array:
+    return _with_logsum(group, causal, size, read, asking)[0]
+
+
+def _with_logsum(group, causal, size, read, asking):
+    sums = over_rows(functools.partial(_sums, group, causal), _merged, (-jnp.inf, 0.0, 0.0), size, read, asking)
+    return _normalised(*sums, read.value.dtype)
 
 
 @_by_blocks.defjvp
-def _by_blocks_jvp(causal, size, primals, tangents):
-    rows, fixed, key, value = primals
-    rows_dot, fixed_dot, key_dot, value_dot = tangents
-    out, logsum = by_rows(functools.partial(_block, causal), size, rows, fixed, key, value)
+def _by_blocks_jvp(group, causal, size, primals, tangents):
+    (read, asking), (read_dot, asking_dot) = primals, tangents
+    out, logsum = _with_logsum(group, causal, size, read, asking)
 
-    def tangent(block, query_dot, fixed, key, value, scale_dot, key_dot, value_dot):
-        rows, out, logsum = block
-        weights = jnp.exp(_masked_scores(causal, rows, fixed, key) - _inside(logsum))
-        query = _inside(rows.query)
-        query, query_dot = query * fixed.scale, _inside(query_dot) * fixed.scale + query * scale_dot
-        moved = weights * (_scores(query_dot, key) + _scores(query, key_dot))
-        out_dot = _applied(_kept(rows, fixed, moved), value) + _applied(_kept(rows, fixed, weights), value_dot)
-        out_dot -= jnp.sum(moved, -1, keepdims=True) * _inside(out).astype(out_dot.dtype)
-        return _outside(out_dot, rows.query.shape[-2]).astype(out.dtype)
+    def tangent(read, dots, asking, out, logsum, query_dot, scale_dot):
+        weights = jnp.exp(_masked_scores(group, causal, read, asking) - logsum)
+        key, value, key_dot, value_dot = map(_inside, (read.key, read.value, *dots))
+        scaled_dot = key_dot * asking.scale + key * scale_dot
+        moved = weights * (_scores(query_dot, key * asking.scale) + _scores(asking.query, scaled_dot))
+        out_dot = _applied(_kept(read, asking, moved), value) + _applied(_kept(read, asking, weights), value_dot)
+        return out_dot - jnp.sum(moved, -1, keepdims=True) * out.astype(out_dot.dtype)
 
-    fixed = fixed, key, value, fixed_dot.scale, key_dot, value_dot
-    return out, by_rows(tangent, size, (rows, out, logsum), *fixed, tangents=rows_dot.query)
+    fixed = asking, out, logsum, asking_dot.query, asking_dot.scale
+    dots = read_dot.key, read_dot.value
+    return out, over_rows(tangent, jnp.add, 0.0, size, read, *fixed, tangents=dots).astype(out.dtype)

@@ -70,7 +70,7 @@ def linear_cross_entropy(
     rows = features.reshape(-1, features.shape[-1]), labels.reshape(-1)
     count = math.prod(batch)
     if block_size is None:
-        size = count if count * classes <= BLOCKS_FROM else rows_of(BLOCK, classes)
+        size = count if count * classes <= BLOCKS_FROM else rows_of(BLOCK, classes, count)
     else:
         size = integer("block_size", block_size)
     loss = _block(rows, None, weight, bias)[0] if size >= count else _by_blocks(size, rows, weight, bias)

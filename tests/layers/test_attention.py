@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from functional_dl import check, derivations, layers, reverse
 
@@ -140,6 +141,34 @@ def test_jax_nn_agrees():
     for causal in (False, True):
         expected = jax.nn.dot_product_attention(*args, is_causal=causal)
         np.testing.assert_allclose(layers.dot_product_attention(*args, causal=causal), expected, rtol=2e-5, atol=2e-6)
+
+
+SPECS = {
+    "batch and length": (P("a", "b"), P("a", "b")),
+    "heads, keys whole": (P(None, None, "a"), P("b")),
+    "length of keys": (P("a"), P("a", "b")),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_on_an_explicit_mesh(name):
+    """Queries, heads, keys split over 2 x 4 devices: the numbers of one device, at once and by blocks."""
+    args = _inputs((2,), 8, 8, 4, 2)
+    weights = np.random.default_rng(2).normal(size=(2, 8, 4, 3))
+    options = {"causal": True, "mask": np.random.default_rng(3).random((2, 1, 8, 8)) < 0.7}
+
+    def gradients(*args):
+        losses = [_loss({**options, "block_size": size}, weights) for size in (None, 3)]
+        return [d(loss, (0, 1, 2))(*args) for loss in losses for d in (jax.value_and_grad, reverse.value_and_grad)]
+
+    expected = jax.value_and_grad(_loss(options, weights), (0, 1, 2))(*args)
+    mesh = jax.make_mesh((2, 4), ("a", "b"))
+    with jax.set_mesh(mesh):
+        of_queries, of_keys = SPECS[name]
+        specs = of_queries, of_keys, of_keys
+        found = jax.jit(gradients)(*[jax.device_put(x, jax.NamedSharding(mesh, spec)) for x, spec in zip(args, specs)])
+    for each in found:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13), each, expected)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
