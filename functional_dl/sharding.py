@@ -152,18 +152,16 @@ def laid_along(x: Any, like: Any) -> Any:
     return jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*sharding.spec[: x.ndim])))
 
 
-def laid_beside(x: Any, like: Any, own: int) -> Any:
-    """x, laid out as `like`, whose axes mean the same, but for the last axis, which is whole, and the axis `own`: it
-    stays split, unless over a mesh axis over which `like` is."""
+def laid_beside(x: Any, like: Any, whole: Sequence[int]) -> Any:
+    """x, laid out as `like`, whose axes mean the same, as far as lengths permit; these axes are whole on each device."""
     sharding = sharding_of(like)
     if sharding is None:
         return x
-    spec, mesh, mine = [*sharding.spec.partitions], sharding.mesh, sharding_of(x)
-    taken = {name for names in spec for name in _names(names)}
-    spec[-1] = None
-    spec[own] = None if mine is None or taken & {*_names(mine.spec.partitions[own])} else mine.spec.partitions[own]
-    fits = [n % math.prod(mesh.shape[a] for a in _names(names)) == 0 for names, n in zip(spec, x.shape)]
-    spec = [names if fit else None for names, fit in zip(spec, fits)]
+    spec = list(sharding.spec.partitions)
+    for axis, names in enumerate(spec):
+        parts = math.prod(sharding.mesh.shape[a] for a in _names(names))
+        if x.shape[axis] % parts or axis - len(spec) in whole:
+            spec[axis] = None
     return jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*spec)))
 
 

@@ -72,8 +72,7 @@ def dot_product_attention(
     Raises:
       ValueError: shapes do not fit; dropout_rate (where concrete) lies outside [0, 1), or there is no key for it.
       TypeError: an input is no array of real numbers, mask no array of booleans.
-    On a mesh of Explicit axes keys and values are laid out as the queries; their length, where it is split over an axis
-    that queries are split over, is gathered.
+    On a mesh of Explicit axes keys and values are laid out as the queries, but for their length, which is gathered.
 
     Kinks: none.
     Numerics: scores are shifted by their row's largest; of half precision, scores and sums are float32.
@@ -82,7 +81,7 @@ def dot_product_attention(
     """
     query, key, value = real("query", query), real("key", key), real("value", value)
     heads, groups = _check_shapes(query, key, value)
-    key, value = (laid_beside(x, query, own=-3) for x in (key, value))
+    key, value = (laid_beside(x, query, whole=(-3, -1)) for x in (key, value))
     batch, (queries, _, features), keys = query.shape[:-3], query.shape[-3:], key.shape[-3]
     within("dropout_rate", number("dropout_rate", dropout_rate), 0.0, 1.0, open_right=True)
     dropped = isinstance(dropout_rate, jax.core.Tracer) or dropout_rate != 0
