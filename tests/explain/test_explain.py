@@ -46,12 +46,13 @@ def test_every_step_of_a_transformer_agrees_with_its_oracles(transformer):
 
 def test_the_packages_own_network():
     """Typed and checked at run time, in files of the package: its steps still have names, lines and groups."""
-    params = models.mlp.init(jax.random.key(0), (4, 8, 3), dtype=jnp.float64)
+    network = models.mlp((4, 8, 3), "tanh", dtype=jnp.float64)
+    params = network.init(jax.random.key(0))
     (x,) = drawn((5, 4))
     targets = jnp.arange(5) % 3
 
     def loss(params, x, targets):
-        logits = models.mlp.apply(params, x, "tanh")
+        logits = network.apply(params, x)
         return jnp.mean(losses.softmax_cross_entropy(logits, jax.nn.one_hot(targets, 3)))
 
     shown = explain.explain(loss, params, x, targets)

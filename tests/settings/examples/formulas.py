@@ -243,20 +243,24 @@ def _linear_cross_entropy(v):
 
 
 def _mlp(v):
-    params = models.mlp.init(v.key(), (2, 3, 1))
+    network = models.mlp((2, 3, 1), "tanh")
+    params = network.init(v.key())
     x = v.batch([[1.0, -1.0]])
     (w1, b1), (w2, b2) = [(np.asarray(p["weight"]), np.asarray(p["bias"])) for p in params["layers"]]
-    return models.mlp.apply(params, x, "tanh"), np.tanh(np.asarray(x) @ w1 + b1) @ w2 + b2
+    return network.apply(params, x), np.tanh(np.asarray(x) @ w1 + b1) @ w2 + b2
 
 
-def _linear(module, transform=lambda z: z, apply="apply"):
-    def run(v):
-        params = module.init(v.key(), 2, 1)
-        x = v.batch([[1.0, -1.0]])
-        right = transform(np.asarray(x) @ np.asarray(params["weight"]) + np.asarray(params["bias"]))
-        return getattr(module, apply)(params, x), right
+def _linear(v):
+    model = models.linear(2)
+    params, x = model.init(v.key()), v.batch([[1.0, -1.0]])
+    return model.apply(params, x), np.asarray(x) @ np.asarray(params["weight"]) + np.asarray(params["bias"])
 
-    return Example(run)
+
+def _logistic(v):
+    model = models.logistic(2)
+    params, x = model.init(v.key()), v.batch([[1.0, -1.0]])
+    z = np.asarray(x) @ np.asarray(params["weight"]) + np.asarray(params["bias"])
+    return (model.apply(params, x), model.probabilities(params, x)), (z, expit(z))
 
 
 def _backprop(v):
@@ -346,14 +350,9 @@ EXAMPLES |= {
     "initializers.get": Example(
         lambda v: (abs(float(np.std(initializers.get("he_normal")(v.key(), (200, 100)))) - 0.1) < 3e-3, True)
     ),
-    "models.linear.init": _linear(models.linear),
-    "models.linear.apply": _linear(models.linear),
-    "models.logistic.init": _linear(models.logistic),
-    "models.logistic.apply": _linear(models.logistic),
-    "models.logistic.probabilities": _linear(models.logistic, expit, "probabilities"),
-    "models.mlp.init": Example(_mlp),
-    "models.mlp.apply": Example(_mlp),
-    "models.mlp.per_layer": Example(lambda v: (models.mlp.per_layer("tanh", None, 2), ["tanh", "identity"])),
+    "models.linear": Example(_linear),
+    "models.logistic": Example(_logistic),
+    "models.mlp": Example(_mlp),
     "backprop.gradients": Example(_backprop),
     "backprop.output_delta": Example(_output_delta),
     "backprop.through": Example(lambda v: (_through(v)[0], np.asarray(_through(v)[1]))),
