@@ -34,8 +34,13 @@ from functional_dl.derivations import step as derivation_step
 from functional_dl.integrals import expectation, geometry
 from functional_dl.layers import windows
 from functional_dl.losses import table as loss_table
-from functional_dl.models import linear, logistic, mlp
+from functional_dl.models import autoencoder, gan, linear, logistic, mlp, vae
+from functional_dl.models.gan import LOSSES as GAN_LOSSES
+from functional_dl.models.gan import NORMS
+from functional_dl.models.gan import Loss as GanLoss
+from functional_dl.models.gan import Norm as GanNorm
 from functional_dl.models.mlp import per_layer
+from functional_dl.models.vae import LIKELIHOODS, Likelihood
 from functional_dl.optimality import conjugates, svm
 from functional_dl.optimality.solve import METHODS, Method
 
@@ -44,6 +49,8 @@ V = jnp.ones(3)
 X = jnp.ones((3, 2))
 Y = jnp.array([1.0, -1.0, 1.0])
 PARAMS = mlp([2, 3, 1]).init(KEY)
+VAE_PARAMS = vae([2, 1]).init(KEY)
+GAN_PARAMS = gan(8, latent=1, width=1).init(KEY)
 THETA = {"mean": V, "scale": V}
 
 
@@ -72,6 +79,14 @@ OPTIONS = [
     (initializers.Name, lambda s: linear(2, initializer=s), "zeroes", "zeros"),
     (initializers.Name, lambda s: logistic(2, initializer=s), "ortogonal", "orthogonal"),
     (initializers.Name, lambda s: mlp([2, 3], initializer=s), "lecun_norm", "lecun_normal"),
+    (initializers.Name, lambda s: autoencoder([2, 3], initializer=s), "he_unifrm", "he_uniform"),
+    (activations.Name, lambda s: autoencoder([2, 3, 1], s), "tnh", "tanh"),
+    (initializers.Name, lambda s: vae([2, 3], initializer=s), "lecun_norm", "lecun_normal"),
+    (activations.Name, lambda s: vae([2, 3, 1], s), "gelutanh", "gelu_tanh"),
+    (Likelihood, lambda s: vae([2, 3], likelihood=s), "gausian", "gaussian"),
+    (GanLoss, lambda s: gan(8, loss=s), "wasserstien", "wasserstein"),
+    (GanNorm, lambda s: gan(8, norm=s), "layers", "layer"),
+    (initializers.Name, lambda s: gan(8, initializer=s), "glorotnormal", "glorot_normal"),
     (windows.PaddingName, lambda s: layers.conv(1, 1, 3, padding=s), "sames", "same"),
     (windows.PaddingName, lambda s: layers.conv_transpose(1, 1, 3, padding=s), "vallid", "valid"),
     (windows.PaddingName, lambda s: layers.max_pool(X, 1, padding=s), "casual", "causal"),
@@ -112,6 +127,9 @@ TABLES = [
     (expectation.DISTRIBUTIONS, expectation.DistributionName),
     (initializers.INITIALIZERS, initializers.Name),
     (windows.PADDINGS, windows.PaddingName),
+    (LIKELIHOODS, Likelihood),
+    (GAN_LOSSES, GanLoss),
+    (NORMS, GanNorm),
     (activation_table.ACTIVATIONS, activations.Name),
     (loss_table.LOSSES, losses.Name),
     (derivation_step.KINDS, derivation_step.Kind),
@@ -210,6 +228,11 @@ KEYS = [
     lambda key: optimality.is_convex(total, lambda key: jax.random.normal(key, (3,)), key, points=2, chords=2),
     lambda key: optimality.qp_layer.layer(2).init(key),
     lambda key: derivations.get("softmax").verify(key, points=1),
+    lambda key: autoencoder([2, 1]).init(key),
+    lambda key: vae([2, 1]).loss(VAE_PARAMS, X, key=key),
+    lambda key: vae([2, 1]).sample(VAE_PARAMS, key),
+    lambda key: gan(8, width=1).init(key),
+    lambda key: gan(8, latent=1, width=1).generate(GAN_PARAMS, key),
 ]
 
 
@@ -314,6 +337,7 @@ ERRORS: list[tuple[Callable, type[Exception], str]] = [
     (lambda: calculus.total_derivative(jnp.sin, (3,), 1.0), TypeError, r"inner\[0\]: expected a function"),
     (lambda: training.proximal(3), TypeError, "prox: expected a function"),
     (lambda: training.make_step(3, optax.sgd(0.1), 3), TypeError, "loss: expected a function"),
+    (lambda: gan(8, differentiate=3), TypeError, "differentiate: expected a function, got 3"),
     (lambda: reverse.checkpointed_scan(3, V, None, 3, slots=2), TypeError, "f: expected a function"),
     (lambda: optimality.solve(total, V), TypeError, "problem: expected a Problem, got <function"),
     (lambda: optimality.lagrangian(total), TypeError, "problem: expected a Problem"),

@@ -12,12 +12,29 @@
 - Errors begin with the layer's path, which is the path of its parameters: `layers/0: x: expected last axis 4 ...`.
 """
 
+from functional_dl.models.autoencoder import Autoencoder, autoencoder
+from functional_dl.models.gan import GAN, gan
 from functional_dl.models.linear import linear
 from functional_dl.models.logistic import LogisticModel, logistic
 from functional_dl.models.mlp import mlp
 from functional_dl.models.model import NAMES, Model, StatefulModel
+from functional_dl.models.vae import VAE, vae
 
-__all__ = ["NAMES", "LogisticModel", "Model", "StatefulModel", "linear", "logistic", "mlp"]
+__all__ = [
+    "GAN",
+    "NAMES",
+    "VAE",
+    "Autoencoder",
+    "LogisticModel",
+    "Model",
+    "StatefulModel",
+    "autoencoder",
+    "gan",
+    "linear",
+    "logistic",
+    "mlp",
+    "vae",
+]
 
 
 def __dir__() -> list[str]:  # what dir() and completion show

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from functional_dl.aliases import Array, Params, PyTree
 from functional_dl.arguments import described, entry
 
-NAMES = ("linear", "logistic", "mlp")
+NAMES = ("linear", "logistic", "mlp", "autoencoder", "vae", "gan")
 
 
 class Model(NamedTuple):

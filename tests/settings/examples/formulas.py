@@ -263,6 +263,55 @@ def _logistic(v):
     return (model.apply(params, x), model.probabilities(params, x)), (z, expit(z))
 
 
+def _halves(v):
+    """Params of an encoder from 2 entries to 1 and of a decoder back, for a code x_1 + 2 x_2 + 1."""
+    layer = lambda weight, bias: {"layers": [{"weight": v.array(weight), "bias": v.array(bias)}]}
+    return {"encoder": layer([[1.0], [2.0]], [1.0]), "decoder": layer([[1.0, -1.0]], [0.0, 3.0])}
+
+
+def _autoencoder(v):
+    model, params = models.autoencoder((2, 1)), _halves(v)
+    x = v.batch([[1.0, 2.0]])
+    return (model.encode(params, x), model.apply(params, x)), (np.array([[6.0]]), np.array([[6.0, -3.0]]))
+
+
+def _vae(v):
+    """Mean 6, logarithm of the variance 0, noise -6: z = 0, the decoder's output (0, 3) against (1, 0)."""
+    model = models.vae((2, 1))
+    params = _halves(v)
+    params["encoder"]["layers"][0] = {"weight": v.array([[1.0, 0.0], [2.0, 0.0]]), "bias": v.array([5.0, 0.0])}
+    x = v.batch([[1.0, 0.0]])
+    found = model.apply(params, x, noise=v.batch([[-6.0]])), model.loss(params, x, noise=v.batch([[-6.0]]))
+    drawn = model.sample(params, v.key(), (2,)).shape
+    right = np.array([[0.0, 3.0]]), np.array([[6.0]]), np.array([[0.0]])
+    return (found, drawn), ((right, np.array([math.log(2) + np.log1p(np.exp(3.0)) + 18.0])), (2, 2))
+
+
+def _gan(v):
+    """Images 0; a critic of weights 1/2 and 1/4, whose rectifier is never in its left half: D(x) is affine."""
+    model = models.gan(8, latent=2, width=1, loss="wasserstein", norm="none", initializer="zeros")
+    params = model.init(v.key())
+    params["critic"] = {
+        "blocks": [{"conv": {"weight": v.array(np.full((4, 4, 1, 1), 1 / 2)), "bias": v.array([20.0])}}],
+        "dense": {"weight": v.array(np.full((16, 1), 1 / 4)), "bias": v.array([1.0])},
+    }
+    x, z = v.batch(np.ones((1, 8, 8, 1))), v.batch([[1.0, -1.0]])
+    found = (
+        model.apply(params, z),
+        model.discriminate(params, x),
+        model.generator_loss(params, z),
+        model.penalty(params, x),
+    )
+    loss = model.discriminator_loss(params, x, z, key=v.key())
+    # how often windows of 4 with stride 2 and padding 1 meet a pixel, along each axis; 1/2 x 1/4 each time
+    pixels = np.outer([1, *[2] * 6, 1], [1, *[2] * 6, 1]) / 8
+    penalty = (math.sqrt((pixels**2).sum()) - 1) ** 2
+    real = 16 * 20.0 / 4 + pixels.sum() + 1
+    fake = 16 * 20.0 / 4 + 1
+    right = np.zeros((1, 8, 8, 1)), np.array([real]), np.array([-fake]), np.array([penalty])
+    return (found, loss), (right, np.array([fake - real + 10 * penalty]))
+
+
 def _backprop(v):
     """Two dense layers with tanh and half squared error, its chain rule written out in NumPy."""
     w1, b1, w2, b2 = np.array([[0.5, -1.0]]), np.array([0.1, 0.2]), np.array([[1.0], [-0.5]]), np.array([0.3])
@@ -353,6 +402,9 @@ EXAMPLES |= {
     "models.linear": Example(_linear),
     "models.logistic": Example(_logistic),
     "models.mlp": Example(_mlp),
+    "models.autoencoder": Example(_autoencoder),
+    "models.vae": Example(_vae),
+    "models.gan": Example(_gan),
     "backprop.gradients": Example(_backprop),
     "backprop.output_delta": Example(_output_delta),
     "backprop.through": Example(lambda v: (_through(v)[0], np.asarray(_through(v)[1]))),
