@@ -183,14 +183,11 @@ class Recorder(Tape):
         inner = called(primitive, params, PLAIN)
         if inner is not None and not self.works_on_references(values):
             return self.enter(inner, params.get("name", ""), values, slots, where)
-        before, alone, label = len(self.entries), None, ""
+        alone, label = None, ""
         if primitive in CUSTOM and "subfuns" in params:
             label = function_name(params["subfuns"][0])
             params, alone = applicable_again(primitive, params, values, slots)
-        outs = self.note_entry(primitive, values, slots, params, where)
-        if len(self.entries) > before:
-            self.entries[-1].alone, self.entries[-1].label = alone, label or self.entries[-1].label
-        return outs
+        return self.note_entry(primitive, values, slots, params, where, alone, label)
 
     def is_written(self, value: Any) -> bool:
         """Whether a value is a single number of the program's own."""
@@ -217,7 +214,14 @@ class Recorder(Tape):
         return self.enter_or_note(eqn.primitive, values, slots, eqn.params, self.here(eqn.source_info))
 
     def note_entry(
-        self, primitive: Any, values: Any, slots: Any, params: Any, where: Where
+        self,
+        primitive: Any,
+        values: Any,
+        slots: Any,
+        params: Any,
+        where: Where,
+        alone: Callable[..., Any] | None,
+        label: str,
     ) -> tuple[list[Any], list[Any]]:
         if primitive is convert_element_type_p and self.is_written(values[0]):
             return super().apply(primitive, values, slots, params)  # a number of another type is that number
@@ -229,7 +233,11 @@ class Recorder(Tape):
         self.open = index
         try:
             with jax.named_scope(f"step_{index}") if self.scoped else nullcontext():
-                outs, out_slots = super().apply(primitive, values, slots, params)
+                if alone is not None and all(slot is None for slot in slots):
+                    # nothing is differentiated: JAX applies it, whichever transformation is going on
+                    outs, out_slots = self.note(primitive, None, params, values, slots, list(alone(*values)))
+                else:
+                    outs, out_slots = super().apply(primitive, values, slots, params)
         finally:
             self.open = None
         outs = [as_array(y) if not isinstance(y, Tracer) else y for y in outs]
@@ -248,7 +256,8 @@ class Recorder(Tape):
                 list(slots),
                 list(out_slots),
                 where,
-                called_name(primitive, params),
+                label or called_name(primitive, params),
+                alone,
             )
         )
         return outs, out_slots

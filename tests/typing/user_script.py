@@ -156,10 +156,13 @@ def train(key: Array, x: Array, y: Array) -> dict[str, float]:
     layer = layers.dense(2, 3, initializer=initializers.get("orthogonal"))
     hidden = activations.relu(layer.apply(layer.init(key), x))
     dropped = layers.dropout(key, hidden, 0.5)
+    table = explain.tabulate(network, x)
+    paths: list[str] = [row.path for row in table.rows]
     start = models.linear(2).init(key)
     shrunk = penalties.prox_l1(start, 10.0)
     return {
         "fell": history[0] - history[-1],
+        "parameters": table.parameters / len(paths),
         "descent": float(descent[-1]),
         "dropped": float(jnp.min(dropped)),
         "shrunk": float(tree.norm(shrunk)),
