@@ -18,7 +18,6 @@ networks.  Which method deletes fastest is measured, and claimed by nobody.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +28,7 @@ from experiments.drawing import attribution as drawing
 from experiments.framework import settings
 from experiments.framework.result import Check, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
-from functional_dl import activations, integrals, losses, training
-from functional_dl.models import mlp
+from functional_dl import activations, integrals, losses, models, training
 
 CLAIM = (
     "Integrated gradients share out a network's log-odds among the pixels without remainder, and blanking pixels in "
@@ -88,7 +86,7 @@ SMOKE = Config(seeds=2, images=10, hidden=(8,), relu_images=1, epochs=2, samples
 def run(config: Config) -> Result:
     with jax.enable_x64(True):
         params, (x, y), accuracy = _networks(config)
-        f, chosen = _log_odds(params, x, config.activation)
+        f, chosen = _log_odds(config, params, x)
         maps, found = _attributions(config, f, x)
         gaps = _gaps(f, x, maps["integrated gradients"])
         sums = {m: float(np.median(_gaps(f, x, total))) for m, total in _riemann(f, x, config.riemann).items()}
@@ -118,6 +116,10 @@ def run(config: Config) -> Result:
 # ---- networks ------------------------------------------------------------------------------------------
 
 
+def _network(config: Config) -> models.Model:
+    return models.mlp((64, *config.hidden, 10), config.activation, dtype=jnp.float64)
+
+
 def _networks(config: Config):
     """(parameters with a leading axis of seeds, (test images, labels) (seeds, images, ...), accuracies (seeds,))."""
     from sklearn.datasets import load_digits
@@ -125,20 +127,20 @@ def _networks(config: Config):
     raw = load_digits()
     order = np.stack([np.random.default_rng(seed).permutation(len(raw.target)) for seed in range(config.seeds)])
     x, y = jnp.asarray((raw.data / 16)[order]), jnp.asarray(raw.target[order])
-    apply = partial(mlp.apply, activation=config.activation)
+    network = _network(config)
     steps = config.epochs * (config.train // config.batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
 
     def loss(params, batch):
         inputs, labels = batch
-        return jnp.mean(losses.softmax_cross_entropy(apply(params, inputs), jax.nn.one_hot(labels, 10)))
+        return jnp.mean(losses.softmax_cross_entropy(network.apply(params, inputs), jax.nn.one_hot(labels, 10)))
 
     def one_seed(key, x, y):
-        params = mlp.init(jax.random.fold_in(key, 0), (64, *config.hidden, 10), dtype=jnp.float64)
+        params = network.init(jax.random.fold_in(key, 0))
         state = training.start(params, optimizer, jax.random.fold_in(key, 1), config.train, config.batch_size)
         step = training.make_step(loss, optimizer, config.batch_size)
         state, _ = training.run_steps(step, state, (x[: config.train], y[: config.train]), steps)
-        guess = jnp.argmax(apply(state.params, x[config.train :]), -1)
+        guess = jnp.argmax(network.apply(state.params, x[config.train :]), -1)
         return state.params, jnp.mean(guess == y[config.train :])
 
     params, accuracy = jax.jit(jax.vmap(one_seed))(jax.random.split(jax.random.key(0), config.seeds), x, y)
@@ -146,9 +148,9 @@ def _networks(config: Config):
     return params, (x[:, shown], y[:, shown]), np.asarray(accuracy)
 
 
-def _log_odds(params, x, activation: activations.Name):
+def _log_odds(config: Config, params, x):
     """(f, predicted classes): f(x) is the log-odds of the class predicted for the images given here."""
-    logits = jax.vmap(partial(mlp.apply, activation=activation))
+    logits = jax.vmap(_network(config).apply)
     chosen = jnp.argmax(logits(params, x), -1)
     mine = jax.nn.one_hot(chosen, 10, dtype=bool)
 
@@ -195,7 +197,7 @@ def _relu(config: Config) -> dict:
     first = jax.tree_util.tree_map(lambda leaf: leaf[:1], params)
     gaps, steps, converged = [], [], []
     for image in x[0, : config.relu_images]:
-        f, _ = _log_odds(first, image[None, None], config.activation)
+        f, _ = _log_odds(config, first, image[None, None])
         found = integrals.integrated_gradients(jax.jit(lambda v, f=f: f(v[None, None])[0, 0]), image)
         gaps.append(float(_gaps(f, image[None, None], np.asarray(found.attributions)[None, None])[0, 0]))
         steps.append(found.steps)

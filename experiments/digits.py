@@ -30,8 +30,7 @@ from matplotlib.ticker import MaxNLocator
 from experiments.framework import settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
-from functional_dl import backprop, losses, reverse, training, tree
-from functional_dl.models import mlp
+from functional_dl import backprop, losses, models, reverse, training, tree
 
 CLAIM = (
     "Textbook backpropagation, the hand-written reverse mode and jax.grad give the same gradient at every step of "
@@ -139,10 +138,14 @@ def run(config: Config) -> Result:
 # ---- training ------------------------------------------------------------------------------------------
 
 
-def loss(params, batch):
-    """Mean softmax cross-entropy of the network's logits, in nats."""
-    x, y = batch
-    return jnp.mean(losses.softmax_cross_entropy(mlp.apply(params, x, activation="relu"), y))
+def _network(config: Config) -> models.Model:
+    return models.mlp((64, *config.hidden, 10), "relu", dtype=jnp.float32)
+
+
+def _loss(config: Config):
+    """(params, batch) -> mean softmax cross-entropy of the network's logits, in nats."""
+    network = _network(config)
+    return lambda params, batch: jnp.mean(losses.softmax_cross_entropy(network.apply(params, batch[0]), batch[1]))
 
 
 def _data(config: Config, dtype: str) -> dict:
@@ -156,8 +159,7 @@ def _data(config: Config, dtype: str) -> dict:
     order = np.stack([np.random.default_rng(seed).permutation(len(raw.target)) for seed in range(config.seeds)])
     x, y = (raw.data / 16).astype(dtype)[order], np.eye(10, dtype=dtype)[raw.target[order]]
     keys = jax.random.split(jax.random.key(0), config.seeds)
-    sizes = (64, *config.hidden, 10)
-    init = jax.jit(jax.vmap(lambda key: mlp.init(jax.random.fold_in(key, 0), sizes, dtype=jnp.float32)))
+    init = jax.jit(jax.vmap(lambda key: _network(config).init(jax.random.fold_in(key, 0))))
     return {
         "train": (jnp.asarray(x[:, : config.train]), jnp.asarray(y[:, : config.train])),
         "test": (jnp.asarray(x[:, config.train :]), jnp.asarray(y[:, config.train :])),
@@ -179,14 +181,14 @@ def _train(config: Config, data: dict, differentiate) -> dict[str, np.ndarray]:
 
     def one_seed(params, key, train, test):
         state, optimizer = _start(config, params, key)
-        step = training.make_step(loss, optimizer, config.batch_size, differentiate=differentiate)
+        step = training.make_step(_loss(config), optimizer, config.batch_size, differentiate=differentiate)
 
         def epoch(state, _):
             state, metrics = training.run_steps(step, state, train, config.train // config.batch_size)
             return state, (metrics["loss"], _as_vector(state.params))
 
         state, (history, path) = jax.lax.scan(epoch, state, length=config.epochs)
-        guess = jnp.argmax(mlp.apply(state.params, test[0]), -1)
+        guess = jnp.argmax(_network(config).apply(state.params, test[0]), -1)
         truth = jnp.argmax(test[1], -1)
         confusion = jnp.zeros((10, 10), jnp.int32).at[truth, guess].add(1)
         return {"loss": history.ravel(), "path": path, "confusion": confusion, "accuracy": jnp.mean(guess == truth)}
@@ -214,7 +216,7 @@ def _agreement(config: Config, data: dict) -> dict[str, np.ndarray]:
 
             return value_and_grad
 
-        step = training.make_step(loss, optimizer, config.batch_size, differentiate=all_methods)
+        step = training.make_step(_loss(config), optimizer, config.batch_size, differentiate=all_methods)
 
         def body(state, _):
             state, _ = step(state, train)

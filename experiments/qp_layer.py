@@ -27,7 +27,7 @@ from experiments.cases.workshop import PRODUCTS, RESOURCES, Workshop
 from experiments.framework import settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
-from functional_dl.models import mlp
+from functional_dl import models
 from functional_dl.optimality import qp_layer
 
 CLAIM = (
@@ -203,11 +203,12 @@ def _train_networks(config: Config, batch, seen) -> np.ndarray:
     sizes, keys = jnp.asarray(batch["sizes"]), jax.random.split(jax.random.key(5), len(every))
     found = []
     for width in config.widths:
+        network = models.mlp((products, width, width, products), dtype=jnp.float32)
 
-        def train(key, rate, size, prices, made, width=width):
-            params = mlp.init(key, (products, width, width, products), dtype=jnp.float32)
+        def train(key, rate, size, prices, made, network=network):
+            params = network.init(key)
             optimiser = optax.adam(lambda step: rate * (1 + jnp.cos(jnp.pi * step / config.network_steps)) / 2)
-            loss = lambda params, chosen: jnp.mean((mlp.apply(params, scale(prices[chosen])) - made[chosen]) ** 2)
+            loss = lambda params, chosen: jnp.mean((network.apply(params, scale(prices[chosen])) - made[chosen]) ** 2)
             cost, draw = lambda *at: (loss(*at), None), lambda key: jax.random.randint(key, (config.batch,), 0, size)
             state = params, optimiser.init(params)
             return _descend(cost, optimiser, state, key, draw, config.network_steps)[0][0]
@@ -216,7 +217,7 @@ def _train_networks(config: Config, batch, seen) -> np.ndarray:
         params = jax.jit(jax.vmap(of_batch, (None, 0, None, None, None)))(
             keys, jnp.asarray(config.rates, jnp.float32), sizes, prices, made
         )
-        predict = jax.vmap(jax.vmap(lambda p, c: mlp.apply(p, scale(c))), (0, None))
+        predict = jax.vmap(jax.vmap(lambda p, c: network.apply(p, scale(c))), (0, None))
         found.append(np.maximum(np.asarray(jax.jit(predict)(params, every)), 0))
     return np.concatenate(found).astype(float)
 

@@ -25,8 +25,7 @@ import optax
 from experiments.framework import settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
-from functional_dl import losses, penalties, training, tree
-from functional_dl.models import mlp
+from functional_dl import losses, models, penalties, training, tree
 
 CLAIM = (
     "On few training digits, some mislabelled, a wide network over-fits; L1, L2 and dropout each lower its test loss, "
@@ -148,6 +147,10 @@ def _surely_positive(values) -> bool:
     return bool(mean - half > 0)
 
 
+def _network(config: Config, dropout_rate=0.0) -> models.Model:
+    return models.mlp((64, *config.hidden, 10), "relu", dropout_rate=dropout_rate, dtype=jnp.float32)
+
+
 def _draws(config: Config) -> dict:
     """What each seed starts from, as arrays with a leading axis of seeds."""
     from sklearn.datasets import load_digits
@@ -162,8 +165,7 @@ def _draws(config: Config) -> dict:
     ends = np.cumsum([0, config.train, config.validation])
     places = {"train": slice(ends[0], ends[1]), "validation": slice(ends[1], ends[2]), "test": slice(ends[2], None)}
     keys = jax.random.split(jax.random.key(1), config.seeds)
-    sizes = (64, *config.hidden, 10)
-    init = jax.jit(jax.vmap(lambda key: mlp.init(jax.random.fold_in(key, 0), sizes, dtype=jnp.float32)))
+    init = jax.jit(jax.vmap(lambda key: _network(config).init(jax.random.fold_in(key, 0))))
     return {
         "sets": {name: (x[:, place], y[:, place]) for name, place in places.items()},
         "params": init(keys),
@@ -176,8 +178,9 @@ def _train(method: str, strengths: tuple[float, ...], config: Config, draws: dic
 
     def one_run(strength, params, key, sets):
         def loss(params, batch, key):
-            rate = strength if method == "dropout" else 0.0
-            value = _cross_entropy(params, batch, dropout_rate=rate, key=key)
+            x, y = batch
+            network = _network(config, strength if method == "dropout" else 0.0)
+            value = jnp.mean(losses.softmax_cross_entropy(network.apply(params, x, key=key), y))
             return value + strength * penalties.l2(params, select=weights_only) if method == "L2" else value
 
         optimizer = optax.sgd(config.learning_rate, momentum=0.9)
@@ -190,10 +193,10 @@ def _train(method: str, strengths: tuple[float, ...], config: Config, draws: dic
 
         def record(state, _):
             state, _ = training.run_steps(step, state, sets["train"], config.record_every)
-            return state, _measures(state.params, sets)
+            return state, _measures(config, state.params, sets)
 
         state = training.start(params, optimizer, key, config.train, config.batch_size)
-        first = _measures(params, sets)
+        first = _measures(config, params, sets)
         state, curves = jax.lax.scan(record, state, length=config.steps // config.record_every)
         curves = jax.tree_util.tree_map(lambda a, b: jnp.concatenate([a[None], b]), first, curves)
         return curves | {"zeros": _share_of_zeros(state.params)}
@@ -205,16 +208,11 @@ def _train(method: str, strengths: tuple[float, ...], config: Config, draws: dic
     return {name: np.asarray(value) for name, value in result.items()}
 
 
-def _cross_entropy(params, batch, **dropout):
-    x, y = batch
-    return jnp.mean(losses.softmax_cross_entropy(mlp.apply(params, x, activation="relu", **dropout), y))
-
-
-def _measures(params, sets) -> dict:
+def _measures(config: Config, params, sets) -> dict:
     """Cross-entropy in nats, penalty and dropout left out, and accuracy, on each set."""
     measures = {}
     for name, (x, y) in sets.items():
-        logits = mlp.apply(params, x, activation="relu", deterministic=True)
+        logits = _network(config).apply(params, x, deterministic=True)
         measures[f"{name} loss"] = jnp.mean(losses.softmax_cross_entropy(logits, y))
         measures[f"{name} accuracy"] = jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(y, -1))
     return measures

@@ -35,6 +35,7 @@ __all__ = [
     "pair",
     "positive",
     "real",
+    "shaped",
     "unknown",
     "within",
 ]
@@ -74,6 +75,20 @@ def array(name: str, x: Any) -> Array:
     except (TypeError, ValueError) as error:
         cause = error
     raise TypeError(f"{name}: expected an array of numbers, got {described(x)}") from cause
+
+
+def shaped(name: str, x: Any, shape: tuple[int, ...]) -> Array:
+    """x as an array, checked to be of this shape.
+
+    Raises:
+      ValueError: its shape is another; the message names the axes that differ.  TypeError: x is no array of numbers.
+    """
+    x = array(name, x)
+    if x.shape == shape:
+        return x
+    differ = [str(i) for i, (n, m) in enumerate(zip(x.shape, shape)) if n != m]
+    where = f" ({'axis' if len(differ) == 1 else 'axes'} {' and '.join(differ)})" if x.ndim == len(shape) else ""
+    raise ValueError(f"{name}: expected shape {shape}, got {x.shape}{where}")
 
 
 def real(name: str, x: Any) -> Array:

@@ -31,7 +31,7 @@ from functional_dl.activations import Activation, sigmoid, softmax
 from functional_dl.aliases import Array, Params, Scalar
 from functional_dl.arguments import array, entry, real
 from functional_dl.losses import Loss
-from functional_dl.models import mlp
+from functional_dl.models.mlp import per_layer
 from functional_dl.sharding import sharding_like
 
 __all__ = ["gradients", "output_delta", "through"]
@@ -53,7 +53,7 @@ def gradients(
     """Loss, gradient and deltas of a dense network, by formulas (1) to (4).
 
     Args:
-      params: of models.mlp.init: {"layers": [{"weight": (in, out), "bias": (out,)}, ...]}; a layer may lack
+      params: of models.mlp: {"layers": [{"weight": (in, out), "bias": (out,)}, ...]}; a layer may lack
         its bias.
       x: examples as rows, shape (n, d), n > 0.
       y: targets, as `loss` takes them for predictions of shape (n, k).
@@ -63,7 +63,8 @@ def gradients(
     Returns:
       (loss, grads, deltas): the mean loss; its gradient, structure of params; delta^1..delta^L, shapes of
       the z^l.
-      Equal to jax.value_and_grad of jnp.mean(loss(mlp.apply(params, x, activation, output=output), y)).
+      Equal to jax.value_and_grad of jnp.mean(loss(model.apply(params, x), y)), model = models.mlp(sizes, activation,
+      output=output).
     Raises:
       ValueError: an empty batch; shapes that do not fit; an unknown activation or loss.
     Kinks: as the tables say.
@@ -76,7 +77,7 @@ def gradients(
     x = real("x", x) if jnp.issubdtype(x.dtype, jnp.floating) else real("x", x).astype(dense[0]["weight"].dtype)
     if x.ndim != 2 or x.shape[0] == 0:
         raise ValueError(f"x: expected shape (n, d) with n > 0, got {x.shape}")
-    functions = [activations.get(f) for f in mlp.per_layer(activation, output, len(dense))]
+    functions = [activations.get(f) for f in per_layer(activation, output, len(dense))]
     loss = losses.get(loss)
 
     zs, inputs, a = [], [], x  # a^{l-1} and z^l, layer by layer

@@ -73,8 +73,8 @@ def norm(x: PyTree) -> Array:
 
 
 def size(x: PyTree) -> int:
-    """Number of entries in all leaves."""
-    return sum(int(jnp.size(leaf)) for leaf in tree_leaves(x))
+    """Number of entries in all leaves; leaves may be shapes alone, as jax.eval_shape gives them."""
+    return sum(int(leaf.size if hasattr(leaf, "size") else jnp.size(leaf)) for leaf in tree_leaves(x))
 
 
 def path_names(x: PyTree) -> list[str]:

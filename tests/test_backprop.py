@@ -13,6 +13,7 @@ from functional_dl import backprop, losses
 from functional_dl.activations import ACTIVATIONS
 from functional_dl.losses import LOSSES
 from functional_dl.models import mlp
+from functional_dl.models.mlp import per_layer
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (6, 4))
@@ -42,7 +43,7 @@ def reference(params, x, y, activation, loss, output=None):
     """jax.value_and_grad of the mean loss; its derivative in every z comes from adding zeros to each."""
 
     def value(params, shifts):
-        functions = mlp.per_layer(activation, output, len(shifts))
+        functions = per_layer(activation, output, len(shifts))
         a = x
         for layer, shift, f in zip(params["layers"], shifts, functions, strict=True):
             a = ACTIVATIONS[f].fun(a @ layer["weight"] + jnp.broadcast_to(layer["bias"], shift.shape) + shift)
@@ -63,7 +64,7 @@ def assert_equal_to_jax(params, y, activation, loss, output=None):
 
 
 def params_of(sizes):
-    params = mlp.init(KEY, sizes)
+    params = mlp(sizes).init(KEY)
     for layer in params["layers"]:  # biases away from 0, so that a wrong one shows
         layer["bias"] = 0.1 + 0.1 * jnp.arange(layer["bias"].size, dtype=float)
     return params
@@ -74,7 +75,7 @@ def test_dense_relu_dense_relu_dense_softmax_with_cross_entropy(sizes):
     y = jax.nn.one_hot(jnp.arange(6) % 3, 3, dtype=float)
     assert_equal_to_jax(params_of(sizes), y, RELU_RELU_SOFTMAX, "cross_entropy")
     _, _, deltas = backprop.gradients(params_of(sizes), X, y, RELU_RELU_SOFTMAX, "cross_entropy")
-    p = mlp.apply(params_of(sizes), X, RELU_RELU_SOFTMAX)
+    p = mlp(sizes, RELU_RELU_SOFTMAX).apply(params_of(sizes), X)
     np.testing.assert_allclose(deltas[-1], (p - y) / 6, rtol=1e-14, atol=1e-16)  # p - y, over the mean's n
 
 
@@ -134,7 +135,7 @@ def test_float32_a_missing_bias_and_a_loss_of_ones_own():
     )
     params, y = params_of((4, 3)), target("real")
     _, grads, _ = backprop.gradients(params, X, y, loss=narrow)
-    expected = jax.grad(lambda p: losses.huber(mlp.apply(p, X), y, 0.1).mean())(params)
+    expected = jax.grad(lambda p: losses.huber(mlp((4, 3)).apply(p, X), y, 0.1).mean())(params)
     chex.assert_trees_all_close(grads, expected, rtol=1e-12, atol=1e-15)
 
 

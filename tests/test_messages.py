@@ -34,7 +34,13 @@ from functional_dl.derivations import step as derivation_step
 from functional_dl.integrals import expectation, geometry
 from functional_dl.layers import windows
 from functional_dl.losses import table as loss_table
-from functional_dl.models import linear, logistic, mlp
+from functional_dl.models import autoencoder, gan, linear, logistic, mlp, vae
+from functional_dl.models.gan import LOSSES as GAN_LOSSES
+from functional_dl.models.gan import NORMS
+from functional_dl.models.gan import Loss as GanLoss
+from functional_dl.models.gan import Norm as GanNorm
+from functional_dl.models.mlp import per_layer
+from functional_dl.models.vae import LIKELIHOODS, Likelihood
 from functional_dl.optimality import conjugates, svm
 from functional_dl.optimality.solve import METHODS, Method
 
@@ -42,7 +48,9 @@ KEY = jax.random.key(0)
 V = jnp.ones(3)
 X = jnp.ones((3, 2))
 Y = jnp.array([1.0, -1.0, 1.0])
-PARAMS = mlp.init(KEY, [2, 3, 1])
+PARAMS = mlp([2, 3, 1]).init(KEY)
+VAE_PARAMS = vae([2, 1]).init(KEY)
+GAN_PARAMS = gan(8, latent=1, width=1).init(KEY)
 THETA = {"mean": V, "scale": V}
 
 
@@ -68,16 +76,24 @@ OPTIONS = [
      "gaussian"),
     (initializers.Name, lambda s: initializers.get(s), "glorot", "glorot_normal"),
     (initializers.Name, lambda s: layers.dense(2, 3, initializer=s), "he_norml", "he_normal"),
-    (initializers.Name, lambda s: linear.init(KEY, 2, initializer=s), "zeroes", "zeros"),
-    (initializers.Name, lambda s: logistic.init(KEY, 2, initializer=s), "ortogonal", "orthogonal"),
-    (initializers.Name, lambda s: mlp.init(KEY, [2, 3], initializer=s), "lecun_norm", "lecun_normal"),
+    (initializers.Name, lambda s: linear(2, initializer=s), "zeroes", "zeros"),
+    (initializers.Name, lambda s: logistic(2, initializer=s), "ortogonal", "orthogonal"),
+    (initializers.Name, lambda s: mlp([2, 3], initializer=s), "lecun_norm", "lecun_normal"),
+    (initializers.Name, lambda s: autoencoder([2, 3], initializer=s), "he_unifrm", "he_uniform"),
+    (activations.Name, lambda s: autoencoder([2, 3, 1], s), "tnh", "tanh"),
+    (initializers.Name, lambda s: vae([2, 3], initializer=s), "lecun_norm", "lecun_normal"),
+    (activations.Name, lambda s: vae([2, 3, 1], s), "gelutanh", "gelu_tanh"),
+    (Likelihood, lambda s: vae([2, 3], likelihood=s), "gausian", "gaussian"),
+    (GanLoss, lambda s: gan(8, loss=s), "wasserstien", "wasserstein"),
+    (GanNorm, lambda s: gan(8, norm=s), "layers", "layer"),
+    (initializers.Name, lambda s: gan(8, initializer=s), "glorotnormal", "glorot_normal"),
     (windows.PaddingName, lambda s: layers.conv(1, 1, 3, padding=s), "sames", "same"),
     (windows.PaddingName, lambda s: layers.conv_transpose(1, 1, 3, padding=s), "vallid", "valid"),
     (windows.PaddingName, lambda s: layers.max_pool(X, 1, padding=s), "casual", "causal"),
     (windows.PaddingName, lambda s: layers.average_pool(X, 1, padding=s), "Same", "same"),
     (activations.Name, lambda s: activations.get(s), "rellu", "relu"),
-    (activations.Name, lambda s: mlp.apply(PARAMS, X, s), "gelu-tanh", "gelu_tanh"),
-    (activations.Name, lambda s: mlp.per_layer("relu", s, 2) and mlp.apply(PARAMS, X, output=s), "sigmoidd", "sigmoid"),
+    (activations.Name, lambda s: mlp([2, 3, 1], s), "gelu-tanh", "gelu_tanh"),
+    (activations.Name, lambda s: per_layer("relu", s, 2) and mlp([2, 3], output=s), "sigmoidd", "sigmoid"),
     (activations.Name, lambda s: backprop.gradients(PARAMS, X, V[:, None], s, "huber"), "softpls", "softplus"),
     (losses.Name, lambda s: losses.get(s), "hubber", "huber"),
     (losses.Name, lambda s: backprop.gradients(PARAMS, X, V[:, None], loss=s), "bce", "binary_cross_entropy"),
@@ -111,6 +127,9 @@ TABLES = [
     (expectation.DISTRIBUTIONS, expectation.DistributionName),
     (initializers.INITIALIZERS, initializers.Name),
     (windows.PADDINGS, windows.PaddingName),
+    (LIKELIHOODS, Likelihood),
+    (GAN_LOSSES, GanLoss),
+    (NORMS, GanNorm),
     (activation_table.ACTIVATIONS, activations.Name),
     (loss_table.LOSSES, losses.Name),
     (derivation_step.KINDS, derivation_step.Kind),
@@ -168,7 +187,7 @@ LOOKUPS: list[tuple[Callable, type[Exception], str]] = [
     (lambda: optimality.solve(optimality.Problem(total), V, ["sqp"]), TypeError, r"method: .*; got \['sqp'\] \(list\)"),
     (lambda: integrals.expectation_gradient(total, 3, THETA, KEY), TypeError, r"distribution: .*; got 3 \(int\)"),
     (lambda: optimality.svm.fit_dual(X, Y, kernel=3), TypeError, r"kernel: .*; got 3 \(int\)"),
-    (lambda: mlp.apply(PARAMS, X, 3), TypeError, r"activation: expected a name.*got 3 \(int\)"),
+    (lambda: mlp([2, 3], 3), TypeError, r"activation: expected a name.*got 3 \(int\)"),
 ]
 
 
@@ -198,10 +217,10 @@ KEYS = [
     lambda key: layers.dense(2, 3).init(key),
     lambda key: layers.dense(2, 3, initializer="zeros").init(key),
     lambda key: layers.dropout(key, X, 0.5),
-    lambda key: linear.init(key, 2),
-    lambda key: logistic.init(key, 2),
-    lambda key: mlp.init(key, [2, 3]),
-    lambda key: mlp.apply(PARAMS, X, dropout_rate=0.5, key=key),
+    lambda key: linear(2).init(key),
+    lambda key: logistic(2).init(key),
+    lambda key: mlp([2, 3]).init(key),
+    lambda key: mlp([2, 3, 1], dropout_rate=0.5).apply(PARAMS, X, key=key),
     lambda key: fit(key=key),
     lambda key: training.start(V, optax.sgd(0.1), key, 3, 3),
     lambda key: integrals.expectation_gradient(total, "gaussian", THETA, key, samples=3),
@@ -209,6 +228,11 @@ KEYS = [
     lambda key: optimality.is_convex(total, lambda key: jax.random.normal(key, (3,)), key, points=2, chords=2),
     lambda key: optimality.qp_layer.layer(2).init(key),
     lambda key: derivations.get("softmax").verify(key, points=1),
+    lambda key: autoencoder([2, 1]).init(key),
+    lambda key: vae([2, 1]).loss(VAE_PARAMS, X, key=key),
+    lambda key: vae([2, 1]).sample(VAE_PARAMS, key),
+    lambda key: gan(8, width=1).init(key),
+    lambda key: gan(8, latent=1, width=1).generate(GAN_PARAMS, key),
 ]
 
 
@@ -299,8 +323,8 @@ ERRORS: list[tuple[Callable, type[Exception], str]] = [
     (lambda: layers.dense(2, 3, dtype=int).init(KEY), TypeError, "dtype: expected a floating dtype, got int"),
     (lambda: layers.dense(2, 3, dtype="flt").init(KEY), TypeError, "dtype: expected a floating dtype, got 'flt'"),
     (lambda: layers.apply_mask("m", X, 0.5), TypeError, f"mask: {NUMBERS}"),
-    (lambda: mlp.init(KEY, 3), TypeError, r"sizes: expected a sequence of widths, got 3 \(int\)"),
-    (lambda: mlp.apply({"a": X}, X), ValueError, "params: expected an entry 'layers', got 'a'"),
+    (lambda: mlp(3), TypeError, r"sizes: expected a sequence of widths, got 3 \(int\)"),
+    (lambda: mlp([2, 3]).apply({"a": X}, X), ValueError, "params: expected an entry 'layers', got 'a'"),
     (lambda: backprop.gradients(X, X, X), TypeError, "params: expected a dictionary with the entry 'layers'"),
     # functions
     (lambda: calculus.limit(3, 0.0), TypeError, r"f: expected a function, got 3 \(int\)"),
@@ -313,6 +337,7 @@ ERRORS: list[tuple[Callable, type[Exception], str]] = [
     (lambda: calculus.total_derivative(jnp.sin, (3,), 1.0), TypeError, r"inner\[0\]: expected a function"),
     (lambda: training.proximal(3), TypeError, "prox: expected a function"),
     (lambda: training.make_step(3, optax.sgd(0.1), 3), TypeError, "loss: expected a function"),
+    (lambda: gan(8, differentiate=3), TypeError, "differentiate: expected a function, got 3"),
     (lambda: reverse.checkpointed_scan(3, V, None, 3, slots=2), TypeError, "f: expected a function"),
     (lambda: optimality.solve(total, V), TypeError, "problem: expected a Problem, got <function"),
     (lambda: optimality.lagrangian(total), TypeError, "problem: expected a Problem"),
@@ -348,7 +373,7 @@ def test_a_python_float_is_compared_in_its_own_digits():
 
 def test_reprs_are_short():
     explained = explain.explain(total, V)
-    network = mlp.init(KEY, [64, 128, 10])
+    network = mlp([64, 128, 10]).init(KEY)
     shown = {
         "compose(exp, sin)": calculus.compose(jnp.exp, jnp.sin),
         "more": calculus.compose(*[jnp.sin] * 40),

@@ -9,10 +9,10 @@ them again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,20 @@ from functional_dl.reverse.trace import Tape
 from functional_dl.reverse.values import as_array
 
 
+class Where(NamedTuple):
+    """A place in the user's program.
+
+    Fields:
+      frames: the user's frames, innermost first.
+      path: scopes and functions around it, outermost first, each with what tells it from others of its name.
+      scopes: the names of jax.named_scope alone, outermost first.
+    """
+
+    frames: tuple[sources.Frame, ...] = ()
+    path: Sequence[tuple[str, Any]] = ()
+    scopes: tuple[str, ...] = ()
+
+
 @dataclass(eq=False)
 class Entry:
     """One primitive applied: outs = primitive(*operands, **params).
@@ -38,8 +52,7 @@ class Entry:
       operands, outs: values; an operand that is a number written in the program is no value of the recorder's.
       ins, out_ids: the operands' and outputs' numbers in the recorder, None for a number written in the program.
       slots, out_slots: under which their cotangents add up, None for constants.
-      path: scopes and functions around it, outermost first, each with what tells it from others of its name.
-      frames: the user's frames, innermost first.
+      where: its place in the user's program.
       label: the name of the called function, where the equation is a call.
       alone: how the equation is applied again, where its parameters do not tell.
     """
@@ -53,10 +66,17 @@ class Entry:
     out_ids: list[int]
     slots: list[int | None]
     out_slots: list[int | None]
-    path: list[tuple[str, Any]]
-    frames: tuple[sources.Frame, ...]
+    where: Where
     label: str = ""
     alone: Callable[..., Any] | None = None
+
+    @property
+    def frames(self) -> tuple[sources.Frame, ...]:
+        return self.where.frames
+
+    @property
+    def path(self) -> Sequence[tuple[str, Any]]:
+        return self.where.path
 
     @property
     def rule(self) -> Rule | None:
@@ -89,11 +109,9 @@ class Entry:
 class Place:
     """A compiled function that is being entered: where it is called, and which function it is."""
 
-    frames: tuple[sources.Frame, ...]
-    path: list[tuple[str, Any]]
+    where: Where
     function: str
     file: str
-    source_info: Any = None
 
 
 class Recorder(Tape):
@@ -144,38 +162,32 @@ class Recorder(Tape):
     ) -> tuple[list[Any], list[Any]]:
         if self.open is not None:
             return super().apply(primitive, values, slots, params)
-        frames, path = self.here(None)
-        return self.enter_or_note(primitive, values, slots, params, frames, path)
+        return self.enter_or_note(primitive, values, slots, params, self.here(None))
 
-    def here(self, source_info: Any) -> tuple[tuple[sources.Frame, ...], list[Any]]:
-        """The user's frames and the path of what is applied now."""
+    def here(self, source_info: Any) -> Where:
+        """The place of what is applied now."""
+        names = sources.scopes(source_info if self.entered else None)
         if not self.entered:
             frames = sources.live_frames(self.stop, self.frames_alive) if self.stop is not None else ()
-            path = sources.path(frames, sources.scopes())
-            return tuple(frame for frame in frames if not frame.library), path
+            path = sources.path(frames, names)
+            return Where(tuple(frame for frame in frames if not frame.library), path, names)
         place = self.entered[-1]
+        outer = place.where
         own = sources.staged_frames(source_info, place.function, place.file)
-        inner = (
-            sources.path(own, sources.scopes(source_info))
-            if own
-            else [(name, None) for name in sources.scopes(source_info)]
-        )
-        return (*own, *place.frames), [*place.path, *inner]
+        inner = sources.path(own, names) if own else [(name, None) for name in names]
+        return Where((*own, *outer.frames), [*outer.path, *inner], (*outer.scopes, *names))
 
     def enter_or_note(
-        self, primitive: Any, values: Any, slots: Any, params: Any, frames: Any, path: Any
+        self, primitive: Any, values: Any, slots: Any, params: Any, where: Where
     ) -> tuple[list[Any], list[Any]]:
         inner = called(primitive, params, PLAIN)
         if inner is not None and not self.works_on_references(values):
-            return self.enter(inner, params.get("name", ""), values, slots, frames, path)
-        before, alone, label = len(self.entries), None, ""
+            return self.enter(inner, params.get("name", ""), values, slots, where)
+        alone, label = None, ""
         if primitive in CUSTOM and "subfuns" in params:
             label = function_name(params["subfuns"][0])
             params, alone = applicable_again(primitive, params, values, slots)
-        outs = self.note_entry(primitive, values, slots, params, frames, path)
-        if len(self.entries) > before:
-            self.entries[-1].alone, self.entries[-1].label = alone, label or self.entries[-1].label
-        return outs
+        return self.note_entry(primitive, values, slots, params, where, alone, label)
 
     def is_written(self, value: Any) -> bool:
         """Whether a value is a single number of the program's own."""
@@ -184,20 +196,14 @@ class Recorder(Tape):
     def works_on_references(self, values: Any) -> bool:
         return any(id(v) in self.contents for v in values)
 
-    def enter(
-        self, jaxpr: Any, name: str, values: Any, slots: Any, frames: Any, path: Any
-    ) -> tuple[list[Any], list[Any]]:
+    def enter(self, jaxpr: Any, name: str, values: Any, slots: Any, where: Where) -> tuple[list[Any], list[Any]]:
         """Notes the equations of a called program one by one."""
         function, file = traced_function(jaxpr)
+        frames = where.frames
         tag = (frames[0].file, frames[0].line, frames[0].call) if frames else None
         users = bool(file) and sources.is_users(file)
-        place = Place(
-            frames,
-            [*path, (name or function, ("" if users else sources.LIBRARY, tag, next(_calls)))],
-            function if users else "",
-            file if users else "",
-        )
-        self.entered.append(place)
+        path = [*where.path, (name or function, ("" if users else sources.LIBRARY, tag, next(_calls)))]
+        self.entered.append(Place(where._replace(path=path), function if users else "", file if users else ""))
         try:
             return self.replay(jaxpr, values, slots, self.noted)
         finally:
@@ -205,10 +211,17 @@ class Recorder(Tape):
 
     def noted(self, eqn: Any, values: Any, slots: Any) -> tuple[list[Any], list[Any]]:
         """As `apply`, for an equation of a called program, with its own place in the source."""
-        return self.enter_or_note(eqn.primitive, values, slots, eqn.params, *self.here(eqn.source_info))
+        return self.enter_or_note(eqn.primitive, values, slots, eqn.params, self.here(eqn.source_info))
 
     def note_entry(
-        self, primitive: Any, values: Any, slots: Any, params: Any, frames: Any, path: Any
+        self,
+        primitive: Any,
+        values: Any,
+        slots: Any,
+        params: Any,
+        where: Where,
+        alone: Callable[..., Any] | None,
+        label: str,
     ) -> tuple[list[Any], list[Any]]:
         if primitive is convert_element_type_p and self.is_written(values[0]):
             return super().apply(primitive, values, slots, params)  # a number of another type is that number
@@ -220,7 +233,11 @@ class Recorder(Tape):
         self.open = index
         try:
             with jax.named_scope(f"step_{index}") if self.scoped else nullcontext():
-                outs, out_slots = super().apply(primitive, values, slots, params)
+                if alone is not None and all(slot is None for slot in slots):
+                    # nothing is differentiated: JAX applies it, whichever transformation is going on
+                    outs, out_slots = self.note(primitive, None, params, values, slots, list(alone(*values)))
+                else:
+                    outs, out_slots = super().apply(primitive, values, slots, params)
         finally:
             self.open = None
         outs = [as_array(y) if not isinstance(y, Tracer) else y for y in outs]
@@ -238,9 +255,9 @@ class Recorder(Tape):
                 out_ids,
                 list(slots),
                 list(out_slots),
-                path,
-                frames,
-                called_name(primitive, params),
+                where,
+                label or called_name(primitive, params),
+                alone,
             )
         )
         return outs, out_slots

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.extend.core import take_current_trace
 
 from functional_dl.explain import sources
-from functional_dl.explain.program import Place, Recorder
+from functional_dl.explain.program import Place, Recorder, Where
 from functional_dl.jaxprs import traced_function
 from functional_dl.reverse.trace import record
 
@@ -62,7 +62,7 @@ def run_jaxpr(jaxpr: Any, values: Sequence[Any], active: Sequence[bool]) -> Any:
     recorder.slot_of |= {i: s for i, s in zip(inputs, slots) if s is not None}
     function, file = traced_function(jaxpr)
     users = bool(file) and sources.is_users(file)
-    recorder.entered.append(Place((), [], function if users else "", file if users else ""))
+    recorder.entered.append(Place(Where(), function if users else "", file if users else ""))
     outs, out_slots = recorder.replay(jaxpr, values, slots, recorder.noted)
     outs = [y if hasattr(y, "shape") else jnp.asarray(y) for y in outs]
     program, residuals = recorder.close(slots, out_slots)

@@ -10,25 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.explain import backward, bodies, checks, flops, groups, sources, summaries
+from functional_dl.explain import bodies, checks, groups, sources, summaries
 from functional_dl.explain import recording as recording_of
+from functional_dl.explain.costs import Costs
 from functional_dl.explain.explanation import Check, Step, Value
 from functional_dl.explain.facts import (
     bytes,
-    count_sums,
     fan_ins_of,
     is_linear,
     operand,
     residuals,
     title,
-    way_back,
 )
 from functional_dl.explain.naming import Name, Namer, argument_name, latex_of, name_values
 from functional_dl.explain.program import Entry
 from functional_dl.explain.recording import Recording
 from functional_dl.jaxprs import argument_names
 from functional_dl.reverse import latex
-from functional_dl.reverse.values import is_reference
 
 
 @dataclass
@@ -55,7 +53,7 @@ class Builder:
         self.namer, self.check, self.summaries, self.seed = namer, check, values, seed
         self.values: dict[int, Value] = {}
         self.next_step = 0
-        self.cost: dict = {}
+        self.costs = Costs()
 
     def part(self, recording: Recording, cts: Sequence[Any], inputs: list[Name], top: bool = False) -> Part:
         offset = 0 if top else max(self.values, default=-1) + 1
@@ -63,17 +61,14 @@ class Builder:
         entries = recording.recorder.entries
         self.next_step = first + len(entries)
         pulled: dict[int, dict] = {}
-        costs: dict[int, int] = {}
 
         def note(index, equation, out_cts, bars):
             here = pulled.setdefault(index, {})
             for slot, b in zip(equation.inputs, bars):
                 if slot is not None and b is not None:
                     here[slot] = b if slot not in here else here[slot] + b
-            costs[index] = costs.get(index, 0) + flops.count(way_back(equation, out_cts))
 
-        backward.sweep(recording, cts, note)
-        count_sums(recording, costs)
+        costs = self.costs.backward(recording, cts, note)
         names = name_values(recording, inputs, self.namer, self.function if top else "")
         kept, kept_bytes = residuals(recording)
         self.enter_values(recording, names, kept, offset)
@@ -171,7 +166,7 @@ class Builder:
             back,
             rule.derivation if rule is not None else "",
             is_linear(entry),
-            scale * self.forward_flops(entry),
+            scale * self.costs.forward(entry),
             scale * costs.get(entry.index, 0),
             kept_bytes.get(entry.index, 0),
             self.checked(entry, out_cts, bars),
@@ -187,17 +182,6 @@ class Builder:
         if not self.check or not bars:
             return None
         return checks.check(entry, out_cts, bars, self.seed)
-
-    def forward_flops(self, entry: Entry) -> int:
-        if any(is_reference(jax.typeof(x)) for x in (*entry.operands, *entry.outs) if hasattr(x, "shape")):
-            return 0
-        types = tuple((jnp.shape(x), str(jnp.result_type(x))) if hasattr(x, "dtype") else None for x in entry.operands)
-        key: Any = (entry.primitive, types, tuple(sorted((k, repr(v)) for k, v in entry.params.items())))
-        if entry.body_is_in_params:
-            key = entry
-        if key not in self.cost:
-            self.cost[key] = flops.count(jax.make_jaxpr(entry.apply)(*entry.operands))
-        return self.cost[key]
 
     def body(self, entry: Entry, inner: bodies.Body, names: Any) -> tuple[tuple[Step, ...], tuple[int, ...]]:
         """The steps of the program inside of an equation, and the ids of its arguments."""

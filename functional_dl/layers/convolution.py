@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.arguments import array, entry, floating_dtype, integer, real
+from functional_dl.arguments import entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.layer import Layer
 from functional_dl.layers.windows import Padding, check_fits, pads, per_axis, window_of
 
@@ -174,9 +174,7 @@ def _init(shape, out_features, use_bias, initializer, dtype):
 
 def _inputs(params, x, shape, in_features, rank):
     """x with one batch axis, the weight, and x's batch axes."""
-    weight = array("params['weight']", entry("params", params, "weight"))
-    if weight.shape != shape:
-        raise ValueError(f"params['weight']: expected shape {shape}, got {weight.shape}")
+    weight = shaped("params['weight']", entry("params", params, "weight"), shape)
     x = real("x", x)
     if x.ndim < rank + 1 or x.shape[-1] != in_features:
         axes = ", ".join(["*batch", *("space",) * rank, str(in_features)])
@@ -193,7 +191,5 @@ def _layout(rank):
 def _with_bias(params, y, use_bias):
     if not use_bias:
         return y
-    bias = array("params['bias']", entry("params", params, "bias"))
-    if bias.shape != y.shape[-1:]:
-        raise ValueError(f"params['bias']: expected shape {y.shape[-1:]}, got {bias.shape}")
+    bias = shaped("params['bias']", entry("params", params, "bias"), y.shape[-1:])
     return y + jnp.broadcast_to(bias, y.shape)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.arguments import array, entry, floating_dtype, integer, real
+from functional_dl.arguments import array, entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.layer import Layer
 
 
@@ -46,11 +46,17 @@ def dense(
         bias = {"bias": jnp.zeros(out_features, weight.dtype)} if use_bias else {}
         return {"weight": weight, **bias}
 
-    return Layer(init, affine)
+    def apply(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
+        shaped("params['weight']", entry("params", params, "weight"), shape)
+        if use_bias:
+            shaped("params['bias']", entry("params", params, "bias"), shape[1:])
+        return affine(params, x)
+
+    return Layer(init, apply)
 
 
 def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
-    """x W + b for params {"weight": W, "bias": b}, or x W for {"weight": W}: `dense`'s apply.
+    """x W + b for params {"weight": W, "bias": b}, or x W for {"weight": W}, of whatever sizes.
 
     Raises:
       ValueError: x's last axis is not W's first, or b's length not W's second; params lacks the weight.

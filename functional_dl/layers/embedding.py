@@ -9,7 +9,7 @@ from jaxtyping import Float, Integer
 
 from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.arguments import array, concrete, entry, floating_dtype, integer, real
+from functional_dl.arguments import array, concrete, entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.layer import Layer
 
 
@@ -48,9 +48,7 @@ def embedding(
         return {"weight": initializers.normal(key, shape, of, 1 / math.sqrt(features))}
 
     def apply(params: Params, ids: Integer[Array, "*batch"]) -> Float[Array, "*batch features"]:
-        weight = array("params['weight']", entry("params", params, "weight"))
-        if weight.shape != shape:
-            raise ValueError(f"params['weight']: expected shape {shape}, got {weight.shape}")
+        weight = shaped("params['weight']", entry("params", params, "weight"), shape)
         ids = array("ids", ids)
         if not jnp.issubdtype(ids.dtype, jnp.integer):
             raise TypeError(f"ids: expected integers, got dtype {ids.dtype}")

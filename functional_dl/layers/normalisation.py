@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.arguments import array, entry, floating_dtype, integer, number, real, within
+from functional_dl.arguments import array, entry, floating_dtype, integer, number, real, shaped, within
 from functional_dl.layers.layer import Layer, StatefulLayer
 from functional_dl.precision import of_sums
 from functional_dl.sharding import laid_along
@@ -233,9 +233,7 @@ def batch_norm(
         if x.ndim < 2 or x.shape[-1] != features:
             raise ValueError(f"x: expected shape (batch, ..., {features}), got {x.shape}")
         for name in ("mean", "variance"):
-            moment = array(f"moments[{name!r}]", entry("moments", moments, name))
-            if moment.shape != (features,):
-                raise ValueError(f"moments[{name!r}]: expected shape {(features,)}, got {moment.shape}")
+            shaped(f"moments[{name!r}]", entry("moments", moments, name), (features,))
         if deterministic:
             mean, variance = moments["mean"], moments["variance"]
             r = lax.rsqrt(variance + epsilon)
@@ -319,9 +317,7 @@ def _init(shape, dtype, names):
 
 def _affine(params, normal, shape, names):
     for name in names:
-        value = array(f"params[{name!r}]", entry("params", params, name))
-        if value.shape != shape:
-            raise ValueError(f"params[{name!r}]: expected shape {shape}, got {value.shape}")
+        value = shaped(f"params[{name!r}]", entry("params", params, name), shape)
         value = jnp.broadcast_to(value, normal.shape)
         normal = normal * value if name == "scale" else normal + value
     return normal

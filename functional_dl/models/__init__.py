@@ -1,8 +1,40 @@
-"""Networks, one per file: init(key, ...) -> params and apply(params, x, ...) -> output, both pure."""
+"""Networks, one a file, all of one form.
 
-from functional_dl.models import linear, logistic, mlp
+    model = mlp((784, 100, 10))            # sizes and options, all static, give a Model
+    params = model.init(key)               # a pytree of arrays with readable path names
+    y = model.apply(params, x)             # pure; x has any leading batch axes
 
-__all__ = ["linear", "logistic", "mlp"]
+- `apply(params, x, ...)` takes what changes from call to call by keyword: `key=` where the network is random,
+  `deterministic=` where it acts differently once trained.
+- A network that carries something from call to call (batch moments) is a StatefulModel:
+  `apply(params, carry, x) -> (carry, y)`, with `initial(...) -> carry` beside the pair.
+- A network that does more than one thing (a decoder, a generator) has that as further fields, after init and apply.
+- Errors begin with the layer's path, which is the path of its parameters: `layers/0: x: expected last axis 4 ...`.
+"""
+
+from functional_dl.models.autoencoder import Autoencoder, autoencoder
+from functional_dl.models.gan import GAN, gan
+from functional_dl.models.linear import linear
+from functional_dl.models.logistic import LogisticModel, logistic
+from functional_dl.models.mlp import mlp
+from functional_dl.models.model import NAMES, Model, StatefulModel
+from functional_dl.models.vae import VAE, vae
+
+__all__ = [
+    "GAN",
+    "NAMES",
+    "VAE",
+    "Autoencoder",
+    "LogisticModel",
+    "Model",
+    "StatefulModel",
+    "autoencoder",
+    "gan",
+    "linear",
+    "logistic",
+    "mlp",
+    "vae",
+]
 
 
 def __dir__() -> list[str]:  # what dir() and completion show

@@ -1,99 +1,102 @@
-"""Multilayer perceptron: dense layers with an activation between, logits at the end.
-
-z^l = a^{l-1} W^l + b^l,    a^l = f(z^l),    a^0 = x.
-"""
+"""Multilayer perceptron: dense layers with an activation between, logits at the end."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypeAlias, cast
 
 import jax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Float
 
 from functional_dl import activations, arguments, initializers, layers
 from functional_dl.activations import Activation
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.arguments import described, entry
-
-__all__ = ["apply", "init", "per_layer"]
-
-
-def __dir__() -> list[str]:  # what dir() and completion show
-    return __all__
-
+from functional_dl.arguments import described, integer, number, within
+from functional_dl.layers.layer import layer_path
+from functional_dl.models.model import Model, parts
 
 Function: TypeAlias = activations.Name | Activation | Callable[[Array], Array]
 
 
-def init(
-    key: Key,
+def mlp(
     sizes: Sequence[int],
-    *,
-    initializer: initializers.Name | Callable[..., Array] = "he_normal",
-    dtype: DTypeLike | None = None,
-) -> Params:
-    """Parameters of len(sizes) - 1 dense layers.
-
-    Args:
-      key: split, one key per layer.
-      sizes: widths from input to output, (in, hidden, ..., out).
-      initializer: a name of functional_dl.initializers, or (key, shape, dtype) -> weight.
-    Returns:
-      {"layers": [{"weight": (in, out), "bias": (out,)}, ...]}; leaves are named layers/0/weight and so on.
-    Raises:
-      ValueError: fewer than two sizes, or one that is not positive; no such initializer.
-      TypeError: key is no PRNG key, sizes no sequence of integers, dtype not floating.
-    """
-    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-        raise TypeError(f"sizes: expected a sequence of widths, got {arguments.described(sizes)}")
-    if len(sizes) < 2:
-        raise ValueError(f"sizes: expected at least an input and an output width, got {tuple(sizes)}")
-    keys = jax.random.split(arguments.key("key", key), len(sizes) - 1)
-    dense = [layers.dense(d, k, initializer=initializer, dtype=dtype) for d, k in pairwise(sizes)]
-    return {"layers": [layer.init(layer_key) for layer, layer_key in zip(dense, keys, strict=True)]}
-
-
-def apply(
-    params: Params,
-    x: Float[Array, "... d"],
     activation: Function | Sequence[Function] = "relu",
     *,
     output: Function | None = None,
-    dropout_rate: float = 0.0,
-    key: Key | None = None,
-    deterministic: bool = False,
-) -> Float[Array, "... k"]:
-    """The network's output, logits unless an output activation is given.
+    dropout_rate: ArrayLike = 0.0,
+    initializer: initializers.Name | Callable[..., Array] = "he_normal",
+    dtype: DTypeLike | None = None,
+) -> Model:
+    """Multilayer perceptron, z^l = a^{l-1} W^l + b^l,  a^l = f_l(z^l),  a^0 = x,  the output a^L.
+
+    Backward, with delta^l = dJ/dz^l:  delta^L = a^L_bar * f_L'(z^L),  delta^l = (delta^{l+1} W^{l+1}^T) * f_l'(z^l),
+    W^l_bar = a^{l-1}^T delta^l,  b^l_bar = sum over examples of delta^l  (functional_dl.backprop spells them out).
+    Of sizes n_0, ..., n_L:  sum over l of (n_{l-1} + 1) n_l parameters.
+
+        model = mlp((64, 32, 10), dropout_rate=0.2)
+        params = model.init(jax.random.key(0))
+        logits = model.apply(params, x, key=jax.random.key(1))       # as trained
+        logits = model.apply(params, x, deterministic=True)          # as used
 
     Args:
-      params: of `init`.
-      x: shape (*batch, in).
+      sizes: widths from input to output, (in, hidden, ..., out).
       activation: a name of ACTIVATIONS, an Activation or a function: one for all hidden layers, or a sequence
         with one per hidden layer, or one per layer with the output's last.
-      output: the last layer's; the identity by default.
-      dropout_rate: of the hidden layers' activations, in [0, 1).
-      key: for dropout.
-      deterministic: True turns dropout off.
+      output: the last layer's; the identity by default, so that outputs are logits.
+      dropout_rate: of the hidden layers' activations, in [0, 1); may be traced.
+      initializer: a name of functional_dl.initializers, or (key, shape, dtype) -> weight.
+      dtype: of the parameters; JAX's default float if not given.
     Returns:
-      Shape (*batch, out).
+      Model with params {"layers": [{"weight": (in, out), "bias": (out,)}, ...]}, leaves named layers/0/weight and so
+      on, biases 0; apply(params, x, *, key=None, deterministic=False) from (*batch, in) to (*batch, out): key is
+      dropout's, deterministic=True turns dropout off.
     Raises:
-      ValueError: shapes do not fit; unknown activation, or a sequence of the wrong length; dropout without
-        a key.
+      ValueError: fewer than two sizes, or one that is not positive; no such activation or initializer, or a sequence of
+        activations of the wrong length; x does not fit; the params are another model's; dropout without a key.
+      TypeError: sizes is no sequence of integers, dtype not floating; a key is no PRNG key.
+    Kinks: the activations'.
+    Source: Goodfellow, Bengio, Courville 2016, chapter 6.
     """
-    dense = entry("params", params, "layers")
+    sizes = widths("sizes", sizes)
+    dense = [layers.dense(d, k, initializer=initializer, dtype=dtype) for d, k in pairwise(sizes)]
     functions = [_function(f) for f in per_layer(activation, output, len(dense))]
-    a = x
-    for l, (layer, function) in enumerate(zip(dense, functions, strict=True)):
-        a = function(layers.affine(layer, a))
-        if l < len(functions) - 1:
-            layer_key = None if key is None else jax.random.fold_in(arguments.key("key", key), l)
-            a = layers.dropout(layer_key, a, dropout_rate, deterministic)
-    return a
+    within("dropout_rate", number("dropout_rate", dropout_rate), 0.0, 1.0, open_right=True)
+
+    def init(key: Key) -> Params:
+        keys = jax.random.split(arguments.key("key", key), len(dense))
+        return {"layers": [layer.init(layer_key) for layer, layer_key in zip(dense, keys, strict=True)]}
+
+    def apply(
+        params: Params, x: Float[Array, "... d"], *, key: Key | None = None, deterministic: bool = False
+    ) -> Float[Array, "... k"]:
+        a = x
+        of_layers = parts(params, "layers", len(dense))
+        for l, (layer, of_layer, function) in enumerate(zip(dense, of_layers, functions, strict=True)):
+            with layer_path(f"layers/{l}"):
+                a = function(layer.apply(of_layer, a))
+                if l < len(functions) - 1:
+                    layer_key = None if key is None else jax.random.fold_in(arguments.key("key", key), l)
+                    a = layers.dropout(layer_key, a, dropout_rate, deterministic)
+        return a
+
+    return Model(init, apply)
+
+
+def widths(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Layer sizes from input to output, checked.
+
+    Raises:
+      ValueError: fewer than two, or one that is not positive.  TypeError: no sequence of integers.
+    """
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise TypeError(f"{name}: expected a sequence of widths, got {described(sizes)}")
+    if len(sizes) < 2:
+        raise ValueError(f"{name}: expected at least an input and an output width, got {tuple(sizes)}")
+    return tuple(integer(f"{name}[{i}]", size) for i, size in enumerate(sizes))
 
 
 def per_layer(activation: Function | Sequence[Function], output: Function | None, depth: int) -> list[Function]:
-    """One activation per layer from `apply`'s two arguments, the output's last.
+    """One activation per layer from `mlp`'s two arguments, the output's last.
 
     Raises:
       ValueError: a sequence that is neither one per layer nor one per hidden layer, or two activations for

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from functional_dl import explain, losses, models, reverse
+from functional_dl import explain, layers, losses, models, reverse
 from functional_dl.explain import backward, checks, recording
 from functional_dl.explain.explanation import Explanation
 from tests.explain import programs
@@ -46,12 +46,13 @@ def test_every_step_of_a_transformer_agrees_with_its_oracles(transformer):
 
 def test_the_packages_own_network():
     """Typed and checked at run time, in files of the package: its steps still have names, lines and groups."""
-    params = models.mlp.init(jax.random.key(0), (4, 8, 3), dtype=jnp.float64)
+    network = models.mlp((4, 8, 3), "tanh", dtype=jnp.float64)
+    params = network.init(jax.random.key(0))
     (x,) = drawn((5, 4))
     targets = jnp.arange(5) % 3
 
     def loss(params, x, targets):
-        logits = models.mlp.apply(params, x, "tanh")
+        logits = network.apply(params, x)
         return jnp.mean(losses.softmax_cross_entropy(logits, jax.nn.one_hot(targets, 3)))
 
     shown = explain.explain(loss, params, x, targets)
@@ -62,6 +63,15 @@ def test_the_packages_own_network():
     assert "apply" in [group.name for group in shown.groups]
     gradient, *_ = module(shown.to_python())["value_and_vjp"](params, x, targets, shown.recipe.ct)[1]
     chex.assert_trees_all_close(gradient, jax.jit(reverse.grad(loss))(params, x, targets), rtol=1e-14, atol=1e-16)
+
+
+def test_a_rule_of_ones_own_where_nothing_is_differentiated():
+    """A custom_jvp function of constants: shown, and traced for the module, as any equation."""
+    w, x = drawn((4,), (4,))
+    shown = explain.explain(lambda w: jnp.sum(w * layers.standardize(x)), w)
+    assert shown.passed
+    gradient, *_ = module(shown.to_python())["value_and_vjp"](w, shown.recipe.ct)[1]
+    chex.assert_trees_all_close(gradient, layers.standardize(x), rtol=1e-14)
 
 
 def test_masked_scores():

@@ -1,40 +1,17 @@
 """Makes references.json: values and cotangents of PyTorch's layers in float64, in PyTorch's own layout.
 
-    pip install torch && python tests/layers/make_references.py
+    pip install torch && python -m tests.layers.make_references
 
 Each entry has the inputs by name, the output, a cotangent of it and the cotangents of the inputs.
 """
 
-import json
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 
-torch.set_default_dtype(torch.float64)
-torch.manual_seed(0)
-FOUND = {}
+from tests.pytorch_references import References, draw
 
-
-def draw(*shape):
-    return torch.randn(*shape)
-
-
-def reference(name, fun, **inputs):
-    for x in inputs.values():
-        if x.is_floating_point():
-            x.requires_grad_()
-    out = fun(**inputs)
-    ct = torch.randn_like(out)
-    floating = {k: x for k, x in inputs.items() if x.is_floating_point()}
-    bars = torch.autograd.grad(out, list(floating.values()), ct)
-    FOUND[name] = {
-        "inputs": {k: x.tolist() for k, x in inputs.items()},
-        "out": out.tolist(),
-        "ct": ct.tolist(),
-        "bars": {k: bar.tolist() for k, bar in zip(floating, bars)},
-    }
-
+REFERENCES = References()
+reference = REFERENCES.add
 
 reference(
     "conv1d, causal and dilated",
@@ -144,5 +121,4 @@ for kind in ("RNN", "LSTM", "GRU"):
         reference(f"{kind}, lengths {lengths}{', both ways' if both else ''}", fun, x=draw(2, 5, 3), **weights)
 
 if __name__ == "__main__":
-    Path(__file__).with_name("references.json").write_text(json.dumps({"torch": torch.__version__, "cases": FOUND}))
-    print(len(FOUND), "references")
+    REFERENCES.write(__file__, "references.json")

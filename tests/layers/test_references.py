@@ -1,16 +1,13 @@
 """Values and cotangents of PyTorch's layers, made by make_references.py, to 1e-10 in float64."""
 
-import json
-from pathlib import Path
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from functional_dl import layers, reverse
+from functional_dl import layers
+from tests.references import assert_agrees, load
 
-REFERENCES = json.loads(Path(__file__).with_name("references.json").read_text())["cases"]
+REFERENCES = load(__file__, "references.json")
 MASK = np.array([[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 1, 1]], bool)
 MOMENTS = {"mean": jnp.array([0.5, -1.0, 2.0]), "variance": jnp.array([1.5, 0.5, 2.0])}
 
@@ -115,19 +112,4 @@ def test_every_reference_is_looked_at():
 
 @pytest.mark.parametrize("name", OURS)
 def test_values_and_cotangents(name):
-    reference, fun = REFERENCES[name], OURS[name]
-    inputs = {key: jnp.asarray(np.asarray(value)) for key, value in reference["inputs"].items()}
-    floating = {key: x for key, x in inputs.items() if jnp.issubdtype(x.dtype, jnp.floating)}
-    fixed = {key: x for key, x in inputs.items() if key not in floating}
-    ct = jnp.asarray(np.asarray(reference["ct"]))
-
-    @jax.jit
-    def all_of(floating):
-        out, pullback = jax.vjp(lambda floating: fun(**floating, **fixed), floating)
-        return out, pullback(ct)[0], reverse.vjp(lambda floating: fun(**floating, **fixed), floating)[1](ct)[0]
-
-    out, theirs, ours = all_of(floating)
-    np.testing.assert_allclose(out, reference["out"], rtol=1e-10, atol=1e-10)
-    for key, bar in reference["bars"].items():
-        np.testing.assert_allclose(theirs[key], bar, rtol=1e-10, atol=1e-10, err_msg=key)
-        np.testing.assert_allclose(ours[key], bar, rtol=1e-10, atol=1e-10, err_msg=key)
+    assert_agrees(REFERENCES[name], OURS[name])

@@ -20,13 +20,13 @@ from functional_dl import (
     integrals,
     layers,
     losses,
+    models,
     optimality,
     penalties,
     reverse,
     training,
     tree,
 )
-from functional_dl.models import linear, mlp
 from functional_dl.reverse import Pullback
 
 
@@ -139,10 +139,12 @@ def optimise(x: Array) -> dict[str, float]:
 
 
 def train(key: Array, x: Array, y: Array) -> dict[str, float]:
-    params = mlp.init(key, [2, 8, 1], initializer="he_normal")
+    network = models.mlp([2, 8, 1], "tanh", initializer="he_normal")
+    assert_type(network, models.Model)
+    params = network.init(key)
 
     def loss(params: dict[str, Array], batch: tuple[Array, Array]) -> Array:
-        predicted = mlp.apply(params, batch[0], "tanh")
+        predicted = network.apply(params, batch[0])
         return jnp.mean(losses.squared_error(predicted, batch[1])) + 1e-4 * penalties.l2(params)
 
     result = training.fit(
@@ -154,10 +156,13 @@ def train(key: Array, x: Array, y: Array) -> dict[str, float]:
     layer = layers.dense(2, 3, initializer=initializers.get("orthogonal"))
     hidden = activations.relu(layer.apply(layer.init(key), x))
     dropped = layers.dropout(key, hidden, 0.5)
-    start = linear.init(key, 2)
+    table = explain.tabulate(network, x)
+    paths: list[str] = [row.path for row in table.rows]
+    start = models.linear(2).init(key)
     shrunk = penalties.prox_l1(start, 10.0)
     return {
         "fell": history[0] - history[-1],
+        "parameters": table.parameters / len(paths),
         "descent": float(descent[-1]),
         "dropped": float(jnp.min(dropped)),
         "shrunk": float(tree.norm(shrunk)),

@@ -131,6 +131,20 @@ def _estimates(v):
     return (along.value, back.value[0]), (math.cos(1), math.cos(1))
 
 
+def _tabulate(v):
+    """x W + b from 2 to 1 for 4 rows: 16 + 4 operations, 16 + 3 for the cotangents; one weight is not applied."""
+    init = lambda key: {"dense": {"weight": jnp.ones((2, 1)), "bias": jnp.ones(1)}, "other": {"scale": jnp.ones(3)}}
+
+    def apply(params, x):
+        with jax.named_scope("dense"):
+            y = x @ params["dense"]["weight"]
+            return y + jnp.broadcast_to(params["dense"]["bias"], y.shape)
+
+    table = explain.tabulate((init, apply), v.batch(X))
+    found = [(row.path, row.shape or (), row.parameters, row.flops, row.backward_flops) for row in table.rows]
+    return found, [("dense", (4, 1), 3, 20, 19), ("other", (), 3, 0, 0)]
+
+
 def _explain(v):
     shown = explain.explain(neuron, *_neuron(v))
     return ("tanh" in {step.primitive for step in shown.all_steps().values()}, shown.passed), (True, True)
@@ -219,6 +233,7 @@ EXAMPLES = {
     "check.estimate_jvp": Example(_estimates, (1e-5, 1e-8)),
     "check.estimate_vjp": Example(_estimates, (1e-5, 1e-8)),
     "explain.explain": Example(_explain),
+    "explain.tabulate": Example(_tabulate),
     "derivations.get": Example(_derivation),
     "derivations.names": Example(lambda v: ("sigmoid" in derivations.names(), True)),
     "training.gradient_descent": Example(_descent),

@@ -243,20 +243,68 @@ def _linear_cross_entropy(v):
 
 
 def _mlp(v):
-    params = models.mlp.init(v.key(), (2, 3, 1))
+    network = models.mlp((2, 3, 1), "tanh")
+    params = network.init(v.key())
     x = v.batch([[1.0, -1.0]])
     (w1, b1), (w2, b2) = [(np.asarray(p["weight"]), np.asarray(p["bias"])) for p in params["layers"]]
-    return models.mlp.apply(params, x, "tanh"), np.tanh(np.asarray(x) @ w1 + b1) @ w2 + b2
+    return network.apply(params, x), np.tanh(np.asarray(x) @ w1 + b1) @ w2 + b2
 
 
-def _linear(module, transform=lambda z: z, apply="apply"):
-    def run(v):
-        params = module.init(v.key(), 2, 1)
-        x = v.batch([[1.0, -1.0]])
-        right = transform(np.asarray(x) @ np.asarray(params["weight"]) + np.asarray(params["bias"]))
-        return getattr(module, apply)(params, x), right
+def _linear(v):
+    model = models.linear(2)
+    params, x = model.init(v.key()), v.batch([[1.0, -1.0]])
+    return model.apply(params, x), np.asarray(x) @ np.asarray(params["weight"]) + np.asarray(params["bias"])
 
-    return Example(run)
+
+def _logistic(v):
+    model = models.logistic(2)
+    params, x = model.init(v.key()), v.batch([[1.0, -1.0]])
+    z = np.asarray(x) @ np.asarray(params["weight"]) + np.asarray(params["bias"])
+    return (model.apply(params, x), model.probabilities(params, x)), (z, expit(z))
+
+
+def _halves(v):
+    """Params of an encoder from 2 entries to 1 and of a decoder back, for a code x_1 + 2 x_2 + 1."""
+    layer = lambda weight, bias: {"layers": [{"weight": v.array(weight), "bias": v.array(bias)}]}
+    return {"encoder": layer([[1.0], [2.0]], [1.0]), "decoder": layer([[1.0, -1.0]], [0.0, 3.0])}
+
+
+def _autoencoder(v):
+    model, params = models.autoencoder((2, 1)), _halves(v)
+    x = v.batch([[1.0, 2.0]])
+    return (model.encode(params, x), model.apply(params, x)), (np.array([[6.0]]), np.array([[6.0, -3.0]]))
+
+
+def _vae(v):
+    """Mean 6, logarithm of the variance 0, noise -6: z = 0, the decoder's output (0, 3) against (1, 0)."""
+    model = models.vae((2, 1))
+    params = _halves(v)
+    params["encoder"]["layers"][0] = {"weight": v.array([[1.0, 0.0], [2.0, 0.0]]), "bias": v.array([5.0, 0.0])}
+    x = v.batch([[1.0, 0.0]])
+    found = model.apply(params, x, noise=v.batch([[-6.0]])), model.loss(params, x, noise=v.batch([[-6.0]]))
+    drawn = model.sample(params, v.key(), (2,)).shape
+    right = np.array([[0.0, 3.0]]), np.array([[6.0]]), np.array([[0.0]])
+    return (found, drawn), ((right, np.array([math.log(2) + np.log1p(np.exp(3.0)) + 18.0])), (2, 2))
+
+
+def _gan(v):
+    """Images 0; a critic of weights 1/2 and 1/4, whose rectifier is never in its left half: D(x) is affine."""
+    model = models.gan(8, latent=2, width=1, loss="wasserstein", norm="none", initializer="zeros")
+    params = model.init(v.key())
+    params["critic"] = {
+        "blocks": [{"conv": {"weight": v.array(np.full((4, 4, 1, 1), 1 / 2)), "bias": v.array([20.0])}}],
+        "dense": {"weight": v.array(np.full((16, 1), 1 / 4)), "bias": v.array([1.0])},
+    }
+    x, z = v.batch(np.ones((1, 8, 8, 1))), v.batch([[1.0, -1.0]])
+    found = model.apply(params, z), model.discriminate(params, x), model.generator_loss(params, z)
+    of_critic = model.penalty(params, x), model.discriminator_loss(params, x, z, key=v.key())
+    # how often windows of 4 with stride 2 and padding 1 meet a pixel, along each axis; 1/2 x 1/4 each time
+    pixels = np.outer([1, *[2] * 6, 1], [1, *[2] * 6, 1]) / 8
+    penalty = (math.sqrt((pixels**2).sum()) - 1) ** 2
+    real = 16 * 20.0 / 4 + pixels.sum() + 1
+    fake = 16 * 20.0 / 4 + 1
+    right = np.zeros((1, 8, 8, 1)), np.array([real]), np.array([-fake])
+    return (found, of_critic), (right, (np.array([penalty]), np.array([fake - real + 10 * penalty])))
 
 
 def _backprop(v):
@@ -346,14 +394,12 @@ EXAMPLES |= {
     "initializers.get": Example(
         lambda v: (abs(float(np.std(initializers.get("he_normal")(v.key(), (200, 100)))) - 0.1) < 3e-3, True)
     ),
-    "models.linear.init": _linear(models.linear),
-    "models.linear.apply": _linear(models.linear),
-    "models.logistic.init": _linear(models.logistic),
-    "models.logistic.apply": _linear(models.logistic),
-    "models.logistic.probabilities": _linear(models.logistic, expit, "probabilities"),
-    "models.mlp.init": Example(_mlp),
-    "models.mlp.apply": Example(_mlp),
-    "models.mlp.per_layer": Example(lambda v: (models.mlp.per_layer("tanh", None, 2), ["tanh", "identity"])),
+    "models.linear": Example(_linear),
+    "models.logistic": Example(_logistic),
+    "models.mlp": Example(_mlp),
+    "models.autoencoder": Example(_autoencoder),
+    "models.vae": Example(_vae),
+    "models.gan": Example(_gan),
     "backprop.gradients": Example(_backprop),
     "backprop.output_delta": Example(_output_delta),
     "backprop.through": Example(lambda v: (_through(v)[0], np.asarray(_through(v)[1]))),
