@@ -153,7 +153,7 @@ def laid_along(x: Any, like: Any) -> Any:
 
 
 def laid_beside(x: Any, like: Any, whole: Sequence[int]) -> Any:
-    """x, laid out as `like`, whose axes mean the same, as far as lengths permit; these axes are whole on each device."""
+    """x, laid out as `like`, whose axes mean the same, as far as lengths permit; the axes `whole` are not split."""
     sharding = sharding_of(like)
     if sharding is None:
         return x

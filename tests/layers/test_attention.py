@@ -145,7 +145,7 @@ def test_jax_nn_agrees():
 
 SPECS = {
     "batch and length": (P("a", "b"), P("a", "b")),
-    "heads, keys whole": (P(None, None, "a"), P("b")),
+    "heads, keys apart": (P(None, None, "a"), P(None, "b")),
     "length of keys": (P("a"), P("a", "b")),
 }
 
