@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Float, Integer
 
@@ -11,6 +13,7 @@ from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import array, concrete, entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.layer import Layer
+from functional_dl.sharding import sharding_of
 
 
 def embedding(
@@ -56,8 +59,13 @@ def embedding(
         if values is not None and ((values < 0) | (values >= vocabulary)).any():
             bad = values[(values < 0) | (values >= vocabulary)].flat[0]
             raise ValueError(f"ids: expected integers in [0, {vocabulary}), got {bad}")
-        rows = jnp.take(weight, jnp.where(ids < 0, vocabulary, ids), axis=0, mode="fill")
-        return rows
+        ids, on_mesh = jnp.where(ids < 0, vocabulary, ids), sharding_of(ids)
+        if on_mesh is None:
+            return jnp.take(weight, ids, axis=0, mode="fill")
+        rows = on_mesh.update(spec=PartitionSpec(*on_mesh.spec, None))  # each device looks up its own ids
+        if sharding_of(weight) is None:  # the derivative's sum stands on the mesh, as the other uses' of the weight
+            weight = jax.sharding.reshard(weight, on_mesh.update(spec=PartitionSpec(None, None)))
+        return weight.at[ids].get(mode="fill", fill_value=jnp.nan, out_sharding=rows)
 
     return Layer(init, apply)
 
