@@ -127,6 +127,8 @@ def test_what_is_drawn_has_the_models_law():
         law = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
         frequencies = np.bincount(drawn[:, 0], minlength=4) / len(drawn)
         assert (np.abs(frequencies - law) < 4 * np.sqrt(law / len(drawn))).all()
+    even = np.asarray(model.generate(params, KEY, prompt, 2, jnp.asarray(1e6)))  # all four alike, and each step anew
+    assert abs(np.mean(even[:, 0] == even[:, 1]) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / len(even))
     same, other = (np.asarray(model.generate(params, jax.random.key(k), prompt, 2, 0.5)) for k in (1, 2))
     np.testing.assert_array_equal(same, drawn)
     assert (other != same).any()
