@@ -13,6 +13,7 @@ from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import array, concrete, entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.layer import Layer
+from functional_dl.precision import of_sums
 from functional_dl.sharding import sharding_of
 
 
@@ -80,8 +81,9 @@ def sinusoidal_positions(length: int, features: int, dtype: DTypeLike | None = N
     integer("length", length)
     if integer("features", features) % 2:
         raise ValueError(f"features: expected an even number, half sines and half cosines, got {features}")
-    angles = _angles(jnp.arange(length), features, floating_dtype("dtype", dtype), 10000.0)
-    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(length, features)
+    of = floating_dtype("dtype", dtype)
+    angles = _angles(jnp.arange(length), features, of, 10000.0)
+    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(length, features).astype(of)
 
 
 def rotary(
@@ -109,12 +111,12 @@ def rotary(
         raise ValueError(f"positions: expected shape {(time,)}, got {t.shape}")
     angles = _angles(t, d, x.dtype, base)[:, None, :]
     shape = (*x.shape[:-1], d // 2)
-    cos, sin = jnp.broadcast_to(jnp.cos(angles), shape), jnp.broadcast_to(jnp.sin(angles), shape)
+    cos, sin = (jnp.broadcast_to(f(angles).astype(x.dtype), shape) for f in (jnp.cos, jnp.sin))
     first, second = x[..., : d // 2], x[..., d // 2 :]
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
 
 
 def _angles(t, features, dtype, base):
     """t / base^(2i / d): (length, d / 2), the quotients in float32 at least."""
-    rate = jnp.asarray([base ** (-2 * i / features) for i in range(features // 2)], jnp.promote_types(dtype, dtype))
+    rate = jnp.asarray([base ** (-2 * i / features) for i in range(features // 2)], of_sums(dtype))
     return t.astype(rate.dtype)[:, None] * rate[None, :]

@@ -17,6 +17,7 @@ from functional_dl.arguments import array, concrete, entry, integer, within
 from functional_dl.layers.layer import Layer, layer_path
 from functional_dl.models.model import Model
 from functional_dl.models.parts import Function, function_of, keys_of, layers_of, real_steps, zero_past
+from functional_dl.precision import of_sums
 from functional_dl.sharding import laid_along
 
 Kind: TypeAlias = Literal["decoder", "encoder", "encoder_decoder"]
@@ -187,7 +188,7 @@ def transformer(
         concrete, NaN); generate with a negative temperature.
       TypeError: a size is no integer, tokens are none.
     Kinks: the activation's.
-    Numerics: as `dot_product_attention`; cached and at once the same to rounding.
+    Numerics: as `dot_product_attention`; cached and at once the same to rounding; tokens are drawn in float32 at least.
     Source: Vaswani et al. 2017; pre-norm, Xiong et al. 2020; tied, Press and Wolf 2017; rotary, Su et al. 2021.
 
     Example:
@@ -639,6 +640,7 @@ def _sampled(tower, params, key, prompt, steps, temperature, memory):
 
     def drawn(key, y):
         z = tower.logits(params, y[..., -1:, :])[..., 0, :]
+        z = z.astype(of_sums(z.dtype))
         noise = jax.random.gumbel(key, z.shape, z.dtype)
         return jnp.argmax(z + jnp.asarray(temperature, z.dtype) * noise, axis=-1).astype(prompt.dtype)
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from models.golden import golden, tokens
-from models.networks import close, zeros
+from models.networks import close, shape_of, zeros
 
-from functional_dl import models, reverse
+from functional_dl import layers, models, reverse
 
 KEY = jax.random.key(0)
 
@@ -226,6 +226,26 @@ def test_one_token_at_a_time_is_the_whole():
 
     found, expected = all_of(KEY)
     close(found, expected)
+
+
+def test_positions_keep_apart_in_half_precision():
+    """huggingface/transformers 29285, vllm 863, sgl-project/sglang-jax 1473, KellerJordan/modded-nanogpt 39: angles of
+    rotary positions were taken in bfloat16, whose integers end at 256, and distant tokens stood in one place."""
+    model = models.transformer(7, 8, 2, 1, 4096, dtype=jnp.bfloat16, positions="rotary")
+    x, places = golden("x", (64, 1, 8), 2.0), np.arange(4032, 4096)
+
+    @jax.jit
+    def all_of(x):
+        half = layers.rotary(x.astype(jnp.bfloat16), places)
+        table = layers.sinusoidal_positions(4096, 8, jnp.bfloat16)[-64:]
+        return half.astype(float), layers.rotary(x, places), table.astype(float)
+
+    half, turned, table = jax.device_get(all_of(x))
+    angles = places[:, None] / 10000 ** (np.arange(0, 8, 2) / 8)
+    close(half, turned, 2**-6)
+    close(table, np.stack([np.sin(angles), np.cos(angles)], -1).reshape(64, 8), 2**-8)
+    y = shape_of(model, zeros(model), tokens("ids", (2, 5), 7))
+    assert (y.shape, y.dtype) == ((2, 5, 7), jnp.bfloat16)
 
 
 def test_grouped_heads_read_their_neighbours():
