@@ -147,9 +147,10 @@ def laid_as(x: Any, aval: Any) -> Any:
 def laid_along(x: Any, like: Any) -> Any:
     """x, laid out as the first axes of `like` are, which its axes stand for: a mask or a length for each example."""
     sharding = sharding_of(like)
-    if sharding is None:
-        return x
-    return jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*sharding.spec[: x.ndim])))
+    if sharding is not None:
+        x = jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*sharding.spec[: x.ndim])))
+    differs = varying_axes(type_of(like))  # over axes of jax.shard_map
+    return _varying(x, [a for a in differs if a not in varying_axes(type_of(x))]) if differs else x
 
 
 def laid_beside(x: Any, like: Any, whole: Sequence[int]) -> Any:

@@ -34,12 +34,27 @@ from functional_dl.derivations import step as derivation_step
 from functional_dl.integrals import expectation, geometry
 from functional_dl.layers import windows
 from functional_dl.losses import table as loss_table
-from functional_dl.models import autoencoder, gan, linear, logistic, mlp, vae
+from functional_dl.models import (
+    autoencoder,
+    cnn,
+    gan,
+    linear,
+    logistic,
+    mlp,
+    recurrent,
+    resnet,
+    transformer,
+    vae,
+)
+from functional_dl.models.cnn import FORMS, POOLS, Form, Pool
 from functional_dl.models.gan import LOSSES as GAN_LOSSES
 from functional_dl.models.gan import NORMS
 from functional_dl.models.gan import Loss as GanLoss
 from functional_dl.models.gan import Norm as GanNorm
 from functional_dl.models.mlp import per_layer
+from functional_dl.models.recurrent import CELLS, Cell
+from functional_dl.models.resnet import SHORTCUTS, Shortcut
+from functional_dl.models.transformer import KINDS, POSITIONS, Kind, Positions
 from functional_dl.models.vae import LIKELIHOODS, Likelihood
 from functional_dl.optimality import conjugates, svm
 from functional_dl.optimality.solve import METHODS, Method
@@ -87,6 +102,15 @@ OPTIONS = [
     (GanLoss, lambda s: gan(8, loss=s), "wasserstien", "wasserstein"),
     (GanNorm, lambda s: gan(8, norm=s), "layers", "layer"),
     (initializers.Name, lambda s: gan(8, initializer=s), "glorotnormal", "glorot_normal"),
+    (Form, lambda s: cnn(8, 1, 2, s), "vgg16", "vgg"),
+    (Pool, lambda s: cnn(8, 1, 2, pool=s), "avrage", "average"),
+    (windows.PaddingName, lambda s: cnn(8, 1, 2, padding=s), "smae", "same"),
+    (activations.Name, lambda s: cnn(8, 1, 2, activation=s), "reluu", "relu"),
+    (Shortcut, lambda s: resnet(8, 1, 2, shortcut=s), "projektion", "projection"),
+    (Cell, lambda s: recurrent(1, 2, 2, s), "ltsm", "lstm"),
+    (Kind, lambda s: transformer(2, 2, 1, 1, 2, s), "encoder-decoder", "encoder_decoder"),
+    (Positions, lambda s: transformer(2, 2, 1, 1, 2, positions=s), "rotory", "rotary"),
+    (activations.Name, lambda s: transformer(2, 2, 1, 1, 2, activation=s), "gelo", "gelu"),
     (windows.PaddingName, lambda s: layers.conv(1, 1, 3, padding=s), "sames", "same"),
     (windows.PaddingName, lambda s: layers.conv_transpose(1, 1, 3, padding=s), "vallid", "valid"),
     (windows.PaddingName, lambda s: layers.max_pool(X, 1, padding=s), "casual", "causal"),
@@ -130,6 +154,12 @@ TABLES = [
     (LIKELIHOODS, Likelihood),
     (GAN_LOSSES, GanLoss),
     (NORMS, GanNorm),
+    (FORMS, Form),
+    (POOLS, Pool),
+    (SHORTCUTS, Shortcut),
+    (CELLS, Cell),
+    (KINDS, Kind),
+    (POSITIONS, Positions),
     (activation_table.ACTIVATIONS, activations.Name),
     (loss_table.LOSSES, losses.Name),
     (derivation_step.KINDS, derivation_step.Kind),
@@ -227,6 +257,10 @@ KEYS = [
     lambda key: integrals.smooth_grad(total, V, key, noise=0.1, samples=2),
     lambda key: optimality.is_convex(total, lambda key: jax.random.normal(key, (3,)), key, points=2, chords=2),
     lambda key: optimality.qp_layer.layer(2).init(key),
+    lambda key: cnn(2, 1, 1, stages=[[1]]).init(key),
+    lambda key: resnet(4, 1, 1, widths=[1], axes=1).init(key),
+    lambda key: recurrent(1, 1, 1).init(key),
+    lambda key: transformer(2, 2, 1, 1, 2).init(key),
     lambda key: derivations.get("softmax").verify(key, points=1),
     lambda key: autoencoder([2, 1]).init(key),
     lambda key: vae([2, 1]).loss(VAE_PARAMS, X, key=key),

@@ -17,8 +17,9 @@ from functional_dl.arguments import array, entry, floating_dtype, integer, numbe
 from functional_dl.blocks import moved, over_rows, rows_of
 from functional_dl.layers.dense import dense
 from functional_dl.layers.embedding import rotary as rotated
+from functional_dl.layers.layer import layer_path
 from functional_dl.precision import of_sums
-from functional_dl.sharding import laid_beside
+from functional_dl.sharding import laid_along, laid_beside
 
 BLOCKS_FROM = 2**20  # scores of a head: 1024 queries and keys, from where the form by blocks is the faster one
 BLOCK = 2**16  # scores in a block, of all heads and examples: 256 KiB in float32
@@ -172,15 +173,18 @@ def attention(
 
     def project(params, name, x, positions):
         x = real({"query": "queries", "key": "keys", "value": "values"}[name], x)
-        if x.ndim < 2 or x.shape[-1] != features:
-            raise ValueError(f"{name}: expected inputs of shape (*batch, length, {features}), got {x.shape}")
         part = entry("params", params, name)
-        y = dense_layers[name].apply(part, x)
+        with layer_path(name):
+            if x.ndim < 2 or x.shape[-1] != features:
+                raise ValueError(f"x: expected shape (*batch, length, {features}), got {x.shape}")
+            y = dense_layers[name].apply(part, x)
         y = y.reshape(*y.shape[:-1], widths[name] // d, d)
         return rotated(y, positions) if rotary and name != "value" else y
 
     def joined(params, y):
-        return dense_layers["output"].apply(entry("params", params, "output"), y.reshape(*y.shape[:-2], heads * d))
+        part = entry("params", params, "output")
+        with layer_path("output"):
+            return dense_layers["output"].apply(part, y.reshape(*y.shape[:-2], heads * d))
 
     def apply(
         params: Params, queries: Array, keys: Array | None = None, values: Array | None = None, **call: Any
@@ -203,8 +207,8 @@ def attention(
         places = start + jnp.arange(n, dtype=jnp.int32)
         q, k, v = (project(params, name, x, places) for name in ("query", "key", "value"))
         k, v = (
-            lax.dynamic_update_slice_in_dim(cache[name], new.astype(cache[name].dtype), start, new.ndim - 3)
-            for name, new in (("key", k), ("value", v))
+            lax.dynamic_update_slice_in_dim(laid_along(kept, new), new.astype(kept.dtype), start, new.ndim - 3)
+            for kept, new in ((cache["key"], k), (cache["value"], v))
         )
         mask = jnp.arange(length, dtype=jnp.int32)[None, :] <= places[:, None]
         y = joined(params, dot_product_attention(q, k, v, mask))

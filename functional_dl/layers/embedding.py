@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Float, Integer
 
@@ -11,6 +13,8 @@ from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import array, concrete, entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.layer import Layer
+from functional_dl.precision import of_sums
+from functional_dl.sharding import sharding_of
 
 
 def embedding(
@@ -56,8 +60,13 @@ def embedding(
         if values is not None and ((values < 0) | (values >= vocabulary)).any():
             bad = values[(values < 0) | (values >= vocabulary)].flat[0]
             raise ValueError(f"ids: expected integers in [0, {vocabulary}), got {bad}")
-        rows = jnp.take(weight, jnp.where(ids < 0, vocabulary, ids), axis=0, mode="fill")
-        return rows
+        ids, on_mesh = jnp.where(ids < 0, vocabulary, ids), sharding_of(ids)
+        if on_mesh is None:
+            return jnp.take(weight, ids, axis=0, mode="fill")
+        rows = on_mesh.update(spec=PartitionSpec(*on_mesh.spec, None))  # each device looks up its own ids
+        if sharding_of(weight) is None:  # the derivative's sum stands on the mesh, as the other uses' of the weight
+            weight = jax.sharding.reshard(weight, on_mesh.update(spec=PartitionSpec(None, None)))
+        return weight.at[ids].get(mode="fill", fill_value=jnp.nan, out_sharding=rows)
 
     return Layer(init, apply)
 
@@ -72,8 +81,9 @@ def sinusoidal_positions(length: int, features: int, dtype: DTypeLike | None = N
     integer("length", length)
     if integer("features", features) % 2:
         raise ValueError(f"features: expected an even number, half sines and half cosines, got {features}")
-    angles = _angles(jnp.arange(length), features, floating_dtype("dtype", dtype), 10000.0)
-    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(length, features)
+    of = floating_dtype("dtype", dtype)
+    angles = _angles(jnp.arange(length), features, of, 10000.0)
+    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(length, features).astype(of)
 
 
 def rotary(
@@ -101,12 +111,12 @@ def rotary(
         raise ValueError(f"positions: expected shape {(time,)}, got {t.shape}")
     angles = _angles(t, d, x.dtype, base)[:, None, :]
     shape = (*x.shape[:-1], d // 2)
-    cos, sin = jnp.broadcast_to(jnp.cos(angles), shape), jnp.broadcast_to(jnp.sin(angles), shape)
+    cos, sin = (jnp.broadcast_to(f(angles).astype(x.dtype), shape) for f in (jnp.cos, jnp.sin))
     first, second = x[..., : d // 2], x[..., d // 2 :]
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
 
 
 def _angles(t, features, dtype, base):
     """t / base^(2i / d): (length, d / 2), the quotients in float32 at least."""
-    rate = jnp.asarray([base ** (-2 * i / features) for i in range(features // 2)], jnp.promote_types(dtype, dtype))
+    rate = jnp.asarray([base ** (-2 * i / features) for i in range(features // 2)], of_sums(dtype))
     return t.astype(rate.dtype)[:, None] * rate[None, :]

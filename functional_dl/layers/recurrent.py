@@ -11,9 +11,9 @@ from jaxtyping import Float, Integer
 
 from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params, PyTree
-from functional_dl.arguments import array, concrete, entry, floating_dtype, integer, real
+from functional_dl.arguments import array, concrete, entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.dense import affine
-from functional_dl.layers.layer import StatefulLayer
+from functional_dl.layers.layer import StatefulLayer, layer_path
 from functional_dl.sharding import laid_along
 
 Initializer = initializers.Name | Callable[..., Array]
@@ -140,8 +140,8 @@ def _cell(in_features, features, gates, step, options, states: int = 1) -> State
             raise ValueError(f"x: expected shape (*batch, {in_features}), got {x.shape}")
         if h.shape != (*x.shape[:-1], features):
             raise ValueError(f"carry: expected shape {(*x.shape[:-1], features)} beside x {x.shape}, got {h.shape}")
-        from_x = affine(_part(params, "input", in_features, gates * features), x)
-        from_h = affine(_part(params, "hidden", features, gates * features), h)
+        from_x = _affine(params, "input", in_features, gates * features, x)
+        from_h = _affine(params, "hidden", features, gates * features, h)
         return step(from_x, from_h, carry)
 
     def initial(batch_shape: tuple[int, ...] = (), dtype: DTypeLike | None = dtype) -> PyTree:
@@ -151,12 +151,12 @@ def _cell(in_features, features, gates, step, options, states: int = 1) -> State
     return StatefulLayer(init, apply, initial)
 
 
-def _part(params, name, size, out):
-    part = entry("params", params, name)
-    weight = array(f"params[{name!r}]['weight']", entry(f"params[{name!r}]", part, "weight"))
-    if weight.shape != (size, out):
-        raise ValueError(f"params[{name!r}]['weight']: expected shape {(size, out)}, got {weight.shape}")
-    return part
+def _affine(params, name, size, out, x):
+    given = entry("params", params, name)
+    with layer_path(name):
+        shaped("params['weight']", entry("params", given, "weight"), (size, out))
+        shaped("params['bias']", entry("params", given, "bias"), (out,))
+        return affine(given, x)
 
 
 def recurrent(cell: StatefulLayer, reverse: bool = False) -> StatefulLayer:
@@ -185,7 +185,11 @@ def recurrent(cell: StatefulLayer, reverse: bool = False) -> StatefulLayer:
         if xs.ndim < 2:
             raise ValueError(f"xs: expected shape (*batch, time, features), got {xs.shape}")
         time = xs.shape[-2]
-        lengths = None if lengths is None else laid_along(_checked_lengths(lengths, xs.shape[:-2], time), xs)
+        lengths = None if lengths is None else laid_along(checked_lengths(lengths, xs.shape[:-2], time), xs)
+        if lengths is not None:  # what is past a length reaches no derivative either, should it be NaN
+            t = lax.broadcasted_iota(jnp.int32, xs.shape[:-1], xs.ndim - 2)
+            there = t < jnp.broadcast_to(lengths[..., None], t.shape)
+            xs = jnp.where(_over(laid_along(there, xs), xs), xs, jnp.zeros_like(xs))
 
         def step(carry, at):
             t, x = at
@@ -216,8 +220,11 @@ def bidirectional(forward: StatefulLayer, backward: StatefulLayer) -> StatefulLa
         return {"forward": first.init(keys[0]), "backward": second.init(keys[1])}
 
     def apply(params: Params, carry: tuple[PyTree, PyTree], xs: Array, lengths: Any = None):
-        before, y = first.apply(entry("params", params, "forward"), carry[0], xs, lengths)
-        after, z = second.apply(entry("params", params, "backward"), carry[1], xs, lengths)
+        of_first, of_second = entry("params", params, "forward"), entry("params", params, "backward")
+        with layer_path("forward"):
+            before, y = first.apply(of_first, carry[0], xs, lengths)
+        with layer_path("backward"):
+            after, z = second.apply(of_second, carry[1], xs, lengths)
         return (before, after), jnp.concatenate([y, z], axis=-1)
 
     def initial(*args: Any, **options: Any) -> tuple[PyTree, PyTree]:
@@ -226,15 +233,17 @@ def bidirectional(forward: StatefulLayer, backward: StatefulLayer) -> StatefulLa
     return StatefulLayer(init, apply, initial)
 
 
-def _checked_lengths(lengths, batch, time):
+def checked_lengths(lengths: Any, batch: tuple[int, ...], time: int) -> Integer[Array, "*batch"]:
+    """The lengths of sequences, int32; refused where one does not lie in [0, time]."""
     lengths = array("lengths", lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"lengths: expected integers, got dtype {lengths.dtype}")
     if lengths.shape != batch:
-        raise ValueError(f"lengths: expected the batch axes of xs, {batch}, got {lengths.shape}")
+        raise ValueError(f"lengths: expected shape {batch}, one for each sequence, got {lengths.shape}")
     values = concrete(lengths)
     if values is not None and ((values < 0) | (values > time)).any():
-        raise ValueError(f"lengths: expected integers in [0, {time}], the time axis, got {values.max()}")
+        bad = values[(values < 0) | (values > time)].flat[0]
+        raise ValueError(f"lengths: expected integers in [0, {time}], the time axis, got {bad}")
     return lengths.astype(jnp.int32)
 
 

@@ -13,11 +13,15 @@
 """
 
 from functional_dl.models.autoencoder import Autoencoder, autoencoder
+from functional_dl.models.cnn import cnn
 from functional_dl.models.gan import GAN, gan
 from functional_dl.models.linear import linear
 from functional_dl.models.logistic import LogisticModel, logistic
 from functional_dl.models.mlp import mlp
 from functional_dl.models.model import NAMES, Model, StatefulModel
+from functional_dl.models.recurrent import RecurrentModel, recurrent
+from functional_dl.models.resnet import resnet
+from functional_dl.models.transformer import EncoderDecoder, LanguageModel, transformer
 from functional_dl.models.vae import VAE, vae
 
 __all__ = [
@@ -25,14 +29,21 @@ __all__ = [
     "NAMES",
     "VAE",
     "Autoencoder",
+    "EncoderDecoder",
+    "LanguageModel",
     "LogisticModel",
     "Model",
+    "RecurrentModel",
     "StatefulModel",
     "autoencoder",
+    "cnn",
     "gan",
     "linear",
     "logistic",
     "mlp",
+    "recurrent",
+    "resnet",
+    "transformer",
     "vae",
 ]
 

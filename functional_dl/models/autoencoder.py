@@ -11,7 +11,8 @@ from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import entry
 from functional_dl.layers.layer import layer_path
-from functional_dl.models.mlp import Function, mlp, widths
+from functional_dl.models.mlp import mlp, widths
+from functional_dl.models.parts import Function
 
 
 class Autoencoder(NamedTuple):

@@ -14,7 +14,7 @@ from functional_dl import activations, arguments, initializers, layers
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import choice, entry, integer, number, real
 from functional_dl.layers.layer import layer_path
-from functional_dl.models.model import parts
+from functional_dl.models.parts import layers_of
 from functional_dl.precision import of_sums
 
 Loss: TypeAlias = Literal["non_saturating", "wasserstein"]
@@ -148,7 +148,7 @@ def gan(
             with layer_path("dense"):
                 a = project.apply(entry("params", of, "dense"), z)
             a = a.reshape(*a.shape[:-1], 4, 4, up[0])
-            for i, (conv, block) in enumerate(zip(grow, parts(of, "blocks", doublings))):
+            for i, (conv, block) in enumerate(zip(grow, layers_of("params", of, "blocks", doublings))):
                 with layer_path(f"blocks/{i}"):
                     if normed:
                         with layer_path("norm"):
@@ -171,7 +171,7 @@ def gan(
         of, kept = entry("params", params, "critic"), []
         with layer_path("critic"):
             a = x
-            for i, (conv, block) in enumerate(zip(shrink, parts(of, "blocks", doublings))):
+            for i, (conv, block) in enumerate(zip(shrink, layers_of("params", of, "blocks", doublings))):
                 with layer_path(f"blocks/{i}"):
                     with layer_path("conv"):
                         h = n = conv.apply(entry("params", block, "conv"), a)

@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TypeAlias, cast
+from typing import cast
 
 import jax
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Float
 
-from functional_dl import activations, arguments, initializers, layers
+from functional_dl import arguments, initializers, layers
 from functional_dl.activations import Activation
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import described, integer, number, within
 from functional_dl.layers.layer import layer_path
-from functional_dl.models.model import Model, parts
-
-Function: TypeAlias = activations.Name | Activation | Callable[[Array], Array]
+from functional_dl.models.model import Model
+from functional_dl.models.parts import Function, function_of, layers_of
 
 
 def mlp(
@@ -59,7 +58,7 @@ def mlp(
     """
     sizes = widths("sizes", sizes)
     dense = [layers.dense(d, k, initializer=initializer, dtype=dtype) for d, k in pairwise(sizes)]
-    functions = [_function(f) for f in per_layer(activation, output, len(dense))]
+    functions = [function_of(f) for f in per_layer(activation, output, len(dense))]
     within("dropout_rate", number("dropout_rate", dropout_rate), 0.0, 1.0, open_right=True)
 
     def init(key: Key) -> Params:
@@ -70,7 +69,7 @@ def mlp(
         params: Params, x: Float[Array, "... d"], *, key: Key | None = None, deterministic: bool = False
     ) -> Float[Array, "... k"]:
         a = x
-        of_layers = parts(params, "layers", len(dense))
+        of_layers = layers_of("params", params, "layers", len(dense))
         for l, (layer, of_layer, function) in enumerate(zip(dense, of_layers, functions, strict=True)):
             with layer_path(f"layers/{l}"):
                 a = function(layer.apply(of_layer, a))
@@ -117,9 +116,3 @@ def per_layer(activation: Function | Sequence[Function], output: Function | None
         f"activation: expected one, or {depth - 1} (hidden layers), or {depth} without `output` (all "
         f"layers), got {len(given)}{'' if output is None else ' and an output'}"
     )
-
-
-def _function(activation: Function) -> Callable[[Array], Array]:
-    if callable(activation):
-        return activation
-    return activations.get(activation).fun

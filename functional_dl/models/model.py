@@ -1,12 +1,13 @@
 """What a network is: the one form of every file of this room."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from functional_dl.aliases import Array, Params, PyTree
-from functional_dl.arguments import described, entry
 
-NAMES = ("linear", "logistic", "mlp", "autoencoder", "vae", "gan")
+NAMES = (
+    "linear", "logistic", "mlp", "cnn", "resnet", "recurrent", "transformer", "autoencoder", "vae", "gan",
+)  # fmt: skip
 
 
 class Model(NamedTuple):
@@ -25,18 +26,3 @@ class StatefulModel(NamedTuple):
     init: Callable[..., Params]
     apply: Callable[..., tuple[PyTree, Array]]
     initial: Callable[..., PyTree]
-
-
-def parts(params: Params, name: str, count: int) -> Sequence[Any]:
-    """params[name], the params of so many layers or blocks.
-
-    Raises:
-      ValueError: there is no such entry, or another number of them: the params are another model's.
-      TypeError: params is no dictionary, or the entry no sequence.
-    """
-    found = entry("params", params, name)
-    if not isinstance(found, Sequence) or isinstance(found, str):
-        raise TypeError(f"params[{name!r}]: expected a sequence of {count}, got {described(found)}")
-    if len(found) != count:
-        raise ValueError(f"params[{name!r}]: expected {count} {name}, got {len(found)}")
-    return found

@@ -12,7 +12,8 @@ from functional_dl import activations, arguments, initializers, losses
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import array, choice, entry, pair, shaped
 from functional_dl.layers.layer import layer_path
-from functional_dl.models.mlp import Function, mlp, widths
+from functional_dl.models.mlp import mlp, widths
+from functional_dl.models.parts import Function
 
 Likelihood: TypeAlias = Literal["bernoulli", "gaussian"]
 # of an entry: the negative logarithm, in nats, from the decoder's output; and the mean from that

@@ -270,7 +270,7 @@ REFUSED = [
     (lambda: _embedded((3, 3), [0]), r"params\['weight'\]"),
     (lambda: layers.attention(8, 3), "heads: expected a divisor of the 8 features"),
     (lambda: layers.attention(8, 4, 3), "key_value_heads: expected a divisor of the 4 heads"),
-    (_params_of_another, r"params\['input'\]\['weight'\]: expected shape \(3, 16\), got \(3, 12\)"),
+    (_params_of_another, r"input: params\['weight'\]: expected shape \(3, 16\), got \(3, 12\)"),
     (_carry_of_another, "carry: expected shape"),
     (_too_long, r"lengths: expected integers in \[0, 3\]"),
     (lambda: layers.sinusoidal_positions(3, 3), "features: expected an even number"),

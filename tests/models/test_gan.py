@@ -115,7 +115,7 @@ MODEL = models.gan(16, 2, latent=5, width=2, loss="wasserstein")
     (lambda p: models.gan(16, 2, latent=5, width=3).discriminate(p, X),
      r"^critic/blocks/0/conv: params\['weight'\]: expected shape \(4, 4, 2, 3\), got \(4, 4, 2, 2\)"),
     (lambda p: models.gan(32, 2, latent=5, width=1).apply(p, Z),
-     r"^generator: params\['blocks'\]: expected 3 blocks, got 2"),
+     r"^generator: params\['blocks'\]: expected a list of 3, got 2"),
     (lambda p: models.gan(16, 2, latent=5, width=2).discriminate(models.gan(16, 2, norm="none", width=2).init(KEY), X),
      "^critic/blocks/1/norm: params: expected an entry 'norm', got 'conv'"),
 ])  # fmt: skip

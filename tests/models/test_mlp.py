@@ -86,7 +86,7 @@ MODEL = mlp((4, 5, 3))
     (lambda p: mlp((4, 5, 6)).apply(p, X),
      r"^layers/1: params\['weight'\]: expected shape \(5, 6\), got \(5, 3\) \(axis 1\)"),
     (lambda p: mlp((4, 6, 2)).apply(p, X), r"^layers/0: params\['weight'\]: expected shape \(4, 6\), got \(4, 5\)"),
-    (lambda p: mlp((4, 5, 3, 3)).apply(p, X), r"params\['layers'\]: expected 3 layers, got 2"),
+    (lambda p: mlp((4, 5, 3, 3)).apply(p, X), r"params\['layers'\]: expected a list of 3, got 2"),
     (lambda p: MODEL.apply(p["layers"][0], X), "params: expected an entry 'layers', got 'weight', 'bias'"),
 ])  # fmt: skip
 def test_bad_input(call, message):

@@ -1,5 +1,5 @@
 """The smallest example of every public function, by "room.function"; ", how" after it names a second one."""
 
-from tests.settings.examples import calculus, derivatives, formulas, optimality
+from tests.settings.examples import calculus, derivatives, formulas, networks, optimality
 
-EXAMPLES = formulas.EXAMPLES | calculus.EXAMPLES | optimality.EXAMPLES | derivatives.EXAMPLES
+EXAMPLES = formulas.EXAMPLES | networks.EXAMPLES | calculus.EXAMPLES | optimality.EXAMPLES | derivatives.EXAMPLES
