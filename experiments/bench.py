@@ -10,11 +10,13 @@ first look at jax.numpy; tracing and lowering is `jax.jit(...).lower` of it.  An
 function without jit.  Tracing must also be linear in the program: chains of sines are traced, doubled four times.
 """
 
+import contextlib
+import gc
 import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -289,6 +291,17 @@ def _take_turns(calls: dict, turns: int) -> tuple[tuple[float, float, float], fl
     return (float(low), float(median), float(high)), float(np.median(seconds))
 
 
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """As timeit does: what a full collection costs grows with all that is alive, not with what is timed."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def _trace_chains(config: Config) -> dict:
     """Seconds to trace value and gradient of sin(sin(... x)), its length doubled four times."""
     lengths = [config.equations // 2**k for k in range(4, -1, -1)]
@@ -300,9 +313,10 @@ def _trace_chains(config: Config) -> dict:
                 x = lax.sin(x)
             return x
 
-        began = time.process_time()
-        jax.make_jaxpr(reverse.value_and_grad(chain))(jnp.float32(0.5))
-        seconds.append(time.process_time() - began)
+        with _without_garbage_collection():
+            began = time.process_time()
+            jax.make_jaxpr(reverse.value_and_grad(chain))(jnp.float32(0.5))
+            seconds.append(time.process_time() - began)
     return {"lengths": lengths, "seconds": seconds}
 
 
