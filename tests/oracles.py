@@ -53,7 +53,7 @@ def cotangent(fun, args, seed=1):
         values = rng.uniform(0.5, 1.5, out.shape) * rng.choice([-1.0, 1.0], out.shape)
         if jnp.issubdtype(out.dtype, jnp.complexfloating):
             values = values + 1j * rng.uniform(0.5, 1.5, out.shape)
-        return jnp.asarray(np.asarray(values).astype(out.dtype))
+        return jnp.array(np.asarray(values).astype(out.dtype))
 
     return jax.tree.map(one, jax.eval_shape(fun, *args))
 

@@ -24,10 +24,10 @@ def load(beside: str, name: str) -> dict[str, dict]:
 
 def assert_agrees(reference: dict, fun: Callable) -> None:
     """fun, of the case's inputs by name, has its value and its cotangents, by JAX's reverse mode and by ours."""
-    inputs = {key: jnp.asarray(np.asarray(value)) for key, value in reference["inputs"].items()}
+    inputs = {key: jnp.array(np.asarray(value)) for key, value in reference["inputs"].items()}
     floating = {key: x for key, x in inputs.items() if jnp.issubdtype(x.dtype, jnp.floating)}
     fixed = {key: x for key, x in inputs.items() if key not in floating}
-    ct = jnp.asarray(np.asarray(reference["ct"]))
+    ct = jnp.array(np.asarray(reference["ct"]))
 
     @jax.jit
     def all_of(floating):

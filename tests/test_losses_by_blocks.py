@@ -7,11 +7,8 @@ import pytest
 
 from functional_dl import losses, reverse
 
-X = jax.random.normal(jax.random.key(0), (2, 5, 3))
-W = jax.random.normal(jax.random.key(1), (3, 11))
-B = jax.random.normal(jax.random.key(2), (11,))
-LABELS = jnp.array([[0, 10, 3, 3, 7], [1, 0, 2, 10, 9]])
-CT = jax.random.normal(jax.random.key(3), LABELS.shape)
+X, W, B, CT = (jnp.array(np.random.default_rng(0).normal(size=shape)) for shape in ((2, 5, 3), (3, 11), (11,), (2, 5)))
+LABELS = jnp.asarray([[0, 10, 3, 3, 7], [1, 0, 2, 10, 9]])
 
 
 def _direct(x, w, b):

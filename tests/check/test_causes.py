@@ -10,7 +10,7 @@ from functional_dl import check
 
 
 def drawn(*shape):
-    return jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape))
+    return jnp.array(np.random.default_rng(sum(shape)).normal(size=shape))
 
 
 def dense(x, w):

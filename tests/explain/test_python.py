@@ -116,7 +116,7 @@ def probes(every=1):
 def probe_arguments(probe):
     dtype = "float64" if "float64" in probe.dtypes else probe.dtypes[0]
     rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.uniform(probe.low, probe.high, shape)).astype(dtype) for shape in probe.shapes]
+    return [jnp.array(rng.uniform(probe.low, probe.high, shape)).astype(dtype) for shape in probe.shapes]
 
 
 def check_probe(rule, n):
@@ -140,7 +140,7 @@ def test_every_rule(rule, n):
 
 def test_constants_are_in_the_text():
     rng = np.random.default_rng(3)
-    table, few = jnp.asarray(rng.normal(size=(9, 9))), np.array([1.5, np.inf, -0.0])
+    table, few = jnp.array(rng.normal(size=(9, 9))), np.array([1.5, np.inf, -0.0])
 
     def f(x):
         return jnp.sum(jnp.tanh(table @ x)) + jnp.sum(jnp.where(jnp.isfinite(few), few, 0.0) * x[:3])

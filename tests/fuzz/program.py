@@ -158,7 +158,7 @@ def arguments(program: Program, seed: int = 0) -> tuple:
 
     def one(kind):
         if kind.dtype == "int32":
-            return jnp.asarray(rng.integers(0, 4, kind.shape), "int32")
+            return jnp.array(rng.integers(0, 4, kind.shape), "int32")
         values = rng.uniform(-2, 2, kind.shape)
         if kind.dtype.startswith("complex"):
             values = values + 1j * rng.uniform(-2, 2, kind.shape)

@@ -43,7 +43,7 @@ def obstacle_by_policies(n):
 
 def projection(n):
     """The point of the simplex nearest to c."""
-    c = jnp.asarray(np.random.default_rng(0).normal(size=n))
+    c = jnp.array(np.random.default_rng(0).normal(size=n))
     problem = Problem(lambda x: jnp.sum((x - c) ** 2) / 2, lambda x: jnp.sum(x) - 1, bounds=(0.0, None))
     return problem, jnp.full(n, 1.0 / n), on_simplex(c)
 

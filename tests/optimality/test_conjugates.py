@@ -13,7 +13,7 @@ VECTORS = [name for name, c in CONJUGATES.items() if c.vector]
 
 def _points(c, shape, rng):
     low, high = c.domain
-    return jnp.asarray(rng.uniform(max(low, -3.0) + 0.05 * np.isfinite(low), min(high, 3.0), shape))
+    return jnp.array(rng.uniform(max(low, -3.0) + 0.05 * np.isfinite(low), min(high, 3.0), shape))
 
 
 @pytest.mark.parametrize("name", CONJUGATES)

@@ -21,7 +21,7 @@ NAMES = ("P", "q", "A", "b", "G", "h", "lower", "upper")
 
 
 def stacked(programs):
-    return {name: jnp.asarray(np.stack([program[name] for program in programs])) for name in NAMES}
+    return {name: jnp.array(np.stack([program[name] for program in programs])) for name in NAMES}
 
 
 def drawn(seed):
@@ -49,7 +49,7 @@ GRADIENTS = jax.jit(jax.vmap(jax.grad(loss)))
 def direction(seed):
     """A change of all of BATCH's data at once; symmetric in P."""
     rng = np.random.default_rng(seed)
-    moved = {name: jnp.asarray(rng.normal(size=leaf.shape)) for name, leaf in BATCH.items()}
+    moved = {name: jnp.array(rng.normal(size=leaf.shape)) for name, leaf in BATCH.items()}
     return moved | {"P": moved["P"] + jnp.swapaxes(moved["P"], 1, 2)}
 
 
@@ -290,7 +290,7 @@ def test_the_layer_learns():
     assert all(float(jnp.max(jnp.abs(leaf))) > 0 for leaf in jax.tree.leaves(slope)), "every parameter is reached"
 
 
-PARAMS = LAYER.init(jax.random.key(0))
+PARAMS = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(LAYER.init, jax.random.key(0)))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from functional_dl.optimality import regression
 def data(load, labels=False):
     found = load()
     x = (found.data - found.data.mean(0)) / found.data.std(0)
-    return jnp.asarray(x), jnp.asarray(np.where(found.target == 1, 1.0, -1.0) if labels else found.target)
+    return jnp.asarray(x), jnp.array(np.where(found.target == 1, 1.0, -1.0) if labels else found.target)
 
 
 @pytest.mark.parametrize("strength", [0.1, 1.0, 20.0])

@@ -21,7 +21,7 @@ def data(name):
     load, positive, _ = PROBLEMS[name]
     found = load()
     x = (found.data - found.data.mean(0)) / found.data.std(0)
-    return jnp.asarray(x), jnp.asarray(np.where(found.target == positive, 1.0, -1.0))
+    return jnp.asarray(x), jnp.array(np.where(found.target == positive, 1.0, -1.0))
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

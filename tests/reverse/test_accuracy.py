@@ -116,8 +116,8 @@ def test_refusals_are_value_errors_as_jaxs(fun):
 
 def test_pivoted_qr_of_a_wide_matrix():
     """Beyond the square part, R_2 = Q^H A_2: against differences, which jax.grad misses by a tenth on some versions."""
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5)))
-    left, right = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3))), jnp.arange(15.0).reshape(3, 5) - 7.0
+    x = jnp.array(np.random.default_rng(0).normal(size=(3, 5)))
+    left, right = jnp.array(np.random.default_rng(1).normal(size=(3, 3))), jnp.arange(15.0).reshape(3, 5) - 7.0
 
     def weighted(x):
         q, r, _ = lax.linalg.qr(x, full_matrices=False, pivoting=True)

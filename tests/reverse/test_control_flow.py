@@ -13,9 +13,9 @@ from jax.ad_checkpoint import checkpoint_name
 from functional_dl import reverse
 from functional_dl.jaxprs import equations
 
-M = jnp.linspace(0.2, 1.3, 6).reshape(2, 3)
-W = jnp.sin(jnp.arange(9.0)).reshape(3, 3)
-XS = jnp.sin(jnp.arange(15.0)).reshape(5, 3)
+M = jnp.array(np.linspace(0.2, 1.3, 6).reshape(2, 3))
+W = jnp.array(np.sin(np.arange(9.0)).reshape(3, 3))
+XS = jnp.array(np.sin(np.arange(15.0)).reshape(5, 3))
 
 
 def recurrent(weight, state, xs):
@@ -233,7 +233,7 @@ def test_a_loop_keeps_what_does_not_change_once():
 
 # What a checkpoint keeps and computes again, within loops, branches and calls.
 
-STEP_WEIGHTS = jnp.sin(jnp.arange(9.0).reshape(3, 3))
+STEP_WEIGHTS = W
 
 
 def _three_products(w, x):

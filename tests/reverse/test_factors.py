@@ -22,7 +22,7 @@ FACTORS = {
 def test_factors_of_what_is_not_hermitian(name, dtype):
     """There the cotangent is a convention, JAX's: to first and to second order."""
     a = jnp.asarray(MATRIX + 1j * np.triu(MATRIX, 1) if dtype == "complex128" else MATRIX)  # its diagonal is real
-    weight = jnp.asarray(np.arange(9.0).reshape(3, 3) - 3.5)
+    weight = jnp.array(np.arange(9.0).reshape(3, 3) - 3.5)
 
     def norms(a):
         """Of the factors, with weights, so that no entry is like another; vectors' phases drop out."""

@@ -65,7 +65,7 @@ def test_dilated_and_cut_extrema_against_slices(options, sign):
         a, b, c = (lax.slice(z, (k * step,), (k * step + last,), options["window_strides"]) for k in range(3))
         return best(best(a, b), c)
 
-    x = jnp.asarray(np.random.default_rng(1).permutation(9) * 0.25)
+    x = jnp.array(np.random.default_rng(1).permutation(9) * 0.25)
 
     @jax.jit
     def both(x):

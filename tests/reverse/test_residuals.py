@@ -19,7 +19,7 @@ EPS = np.finfo(np.float64).eps
 
 
 def _numbers(seed, *shape):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+    return jnp.array(np.random.default_rng(seed).normal(size=shape))
 
 
 def _rnn(weights, hidden, x):

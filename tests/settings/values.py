@@ -34,11 +34,11 @@ class Values:
 
     def array(self, numbers) -> Any:
         """An array of the default float, whole on every device."""
-        return self._place(jnp.asarray(np.asarray(numbers, float), float), PartitionSpec())
+        return self._place(_floats(numbers), PartitionSpec())
 
     def batch(self, numbers) -> Any:
         """An array of the default float whose first axis is examples: on a mesh, split over it."""
-        return self._place(jnp.asarray(np.asarray(numbers, float), float), PartitionSpec("x"))
+        return self._place(_floats(numbers), PartitionSpec("x"))
 
     def number(self, value: float) -> Any:
         """A number: an array of no axes, or Python's."""
@@ -48,7 +48,7 @@ class Values:
         """Constant integers, for indices and labels."""
         if self.int64:
             return np.asarray(numbers, np.int64)
-        return self._place(jnp.asarray(np.asarray(numbers, np.int32)), PartitionSpec())
+        return self._place(jnp.array(np.asarray(numbers, np.int32)), PartitionSpec())
 
     def key(self, seed: int = 0) -> Any:
         return jax.random.key(seed)
@@ -61,6 +61,11 @@ class Values:
             x = jax.device_put(x, NamedSharding(self.mesh, spec if x.ndim else PartitionSpec()))
         self.made.append(x)
         return x
+
+
+def _floats(numbers) -> jax.Array:
+    """An array of the default float, for which nothing is compiled."""
+    return jnp.array(np.asarray(numbers, jax.dtypes.canonicalize_dtype(float)))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from functional_dl import training, tree
 
 SGD = optax.sgd(0.1)
 KEY = jax.random.key(3)
-INPUTS = jax.random.normal(jax.random.key(0), (30, 3))
-TARGETS = INPUTS @ jnp.array([1.0, -2.0, 0.5]) + 0.25
+INPUTS = jnp.array(np.random.default_rng(0).normal(size=(30, 3)))
+TARGETS = jnp.asarray(INPUTS @ np.array([1.0, -2.0, 0.5]) + 0.25)
 DATA = {"x": INPUTS, "y": TARGETS}
 START = {"w": jnp.zeros(3), "b": jnp.zeros(())}
 
@@ -216,7 +216,7 @@ def test_the_optimiser_state_kept_belongs_to_the_params_kept():
 
 # -- bad input -------------------------------------------------------------------------------------
 
-NAN = INPUTS.at[7, 1].set(jnp.nan)
+NAN = jnp.array(np.where(np.arange(90).reshape(30, 3) == 22, np.nan, INPUTS))
 BAD = [
     (dict(loss=3), TypeError, r"loss: expected a function, got 3"),
     (dict(loss=lambda p, b: p["w"]), TypeError, r"loss: expected a function to one real floating number"),
