@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from functional_dl import models, reverse, tree
+from functional_dl import explain, models, reverse, tree
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
@@ -133,3 +133,15 @@ def test_paths_of_layers_are_those_of_their_params():
             message = f"{layer}: " if layer else ""
             message += f"params['{leaf}']: expected shape {leaves[i].shape}, got {wrong.shape} (axis {axis})"
             assert str(found.value) == message, name
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet", "recurrent", "transformer"])
+def test_the_table_of_layers_has_each_of_them(name):
+    """Every layer with parameters has its row, has operations there both ways, and the numbers add up."""
+    example = EXAMPLES[name]
+    params = jax.eval_shape(example.model.init, KEY)
+    table = explain.tabulate(example.model, example.x)
+    rows = {row.path: row for row in table.rows}
+    layers_of = {path.rpartition("/")[0] for path in tree.path_names(params)}
+    assert all(rows[path].flops > 0 and rows[path].backward_flops > 0 for path in layers_of)
+    assert sum(row.parameters for row in table.rows) == sum(p.size for p in jax.tree.leaves(params))
