@@ -39,6 +39,9 @@ KEPT = f"{version('jaxlib')}-{hashlib.sha256(os.environ['XLA_FLAGS'].encode()).h
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "xla" / KEPT))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# A program runs for less time than it takes to hand it to another thread, or to note where each of its lines comes from.
+os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "0")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import jax  # noqa: E402  (after the flags, which it reads)
 
