@@ -39,7 +39,7 @@ KEPT = f"{version('jaxlib')}-{hashlib.sha256(os.environ['XLA_FLAGS'].encode()).h
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "xla" / KEPT))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-# A program runs for less time than it takes to hand it to another thread, or to note where each of its lines comes from.
+# A program runs for less time than it takes to hand it to another thread, or to note its lines' places.
 os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "0")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
