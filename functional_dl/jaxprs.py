@@ -10,6 +10,7 @@ list of equations.
 
 import enum
 import functools
+import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -48,6 +49,7 @@ __all__ = [
     "programs",
     "scan_parts",
     "scan_sizes",
+    "scopes_of",
     "solver_of",
     "source_of",
     "staged",
@@ -165,6 +167,20 @@ def source_of(eqn: Any) -> str:
     place = source_info_util.summarize(eqn.source_info).split(" ")[0]
     parts = place.split(":")
     return ":".join(parts[:2]) if len(parts) > 2 else place
+
+
+def scopes_of(name_stack: Any) -> tuple[str, ...]:
+    """The names of jax.named_scope in an equation's name stack, outermost first.
+
+    A number belongs to the name before it, as layers/0; of a transformation, as vmap(layers/0), its operand is left.
+    """
+    names: list[str] = []
+    for part in re.sub(r"\w+\(|\)", "", str(name_stack)).split("/"):
+        if part.isdecimal() and names:
+            names[-1] = f"{names[-1]}/{part}"
+        elif part:
+            names.append(part)
+    return tuple(names)
 
 
 def traced_function(jaxpr: Any) -> tuple[str, str]:

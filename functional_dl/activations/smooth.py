@@ -64,7 +64,7 @@ def gelu(z: Float[Array, "..."]) -> Float[Array, "..."]:
     Source: Hendrycks and Gimpel 2016.  The exact one (PyTorch's default; jax.nn.gelu's is the tanh form).
     """
     z = real("z", z)
-    return z * _normal_cdf(z)
+    return 0.5 * z * lax.erfc(z * -math.sqrt(0.5))  # with erfc alone XLA forms it once for both passes
 
 
 def gelu_prime(z: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.jaxprs import Interpreter, bind, equations, function_of, source_of, traced_function
+from functional_dl.jaxprs import Interpreter, bind, equations, function_of, scopes_of, source_of, traced_function
 
 LONGEST = 600  # steps; a longer program is not taken apart
 _LIBRARY = "/".join(jax.__file__.replace("\\", "/").split("/")[:-1]) + "/"
@@ -22,7 +22,7 @@ _LIBRARY = "/".join(jax.__file__.replace("\\", "/").split("/")[:-1]) + "/"
 @dataclass(frozen=True)
 class Step:
     """A primitive, applied: values of `outs` = fun(*values of `ins`); names of values are numbers.  `source` is the
-    user's line, `params` the primitive's own."""
+    user's line, `params` the primitive's own, `layer` the names of jax.named_scope around it, joined by "/"."""
 
     name: str
     fun: Callable[..., Any]
@@ -30,6 +30,7 @@ class Step:
     outs: tuple[int, ...]
     source: str
     params: dict[Any, Any]
+    layer: str = ""
 
 
 class Listing(Interpreter):
@@ -43,6 +44,7 @@ class Listing(Interpreter):
 
     count: int
     outer: str
+    scopes: tuple[str, ...]
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -51,6 +53,7 @@ class Listing(Interpreter):
         self.outputs: list[int] = []
         self.count = 0
         self.outer = ""  # the line of equations that have none of their own, being the library's
+        self.scopes = ()
 
     def new(self) -> int:
         self.count += 1
@@ -64,6 +67,13 @@ class Listing(Interpreter):
     def line(self, eqn: Any) -> str:
         return self.outer or source_of(eqn)
 
+    def equation(self, eqn: Any, operands: Any) -> Any:
+        before = self.scopes
+        self.scopes = (*before, *scopes_of(eqn.source_info.name_stack))  # a called program's begin anew
+        outs = super().equation(eqn, operands)
+        self.scopes = before
+        return outs
+
     def call(self, eqn: Any, inner: Any, operands: Any) -> Any:
         before, self.outer = self.outer, self.outer or (source_of(eqn) if is_library(inner) else "")
         outs = super().call(eqn, inner, operands)
@@ -75,7 +85,12 @@ class Listing(Interpreter):
 
     def apply(self, eqn: Any, operands: Sequence[Any]) -> Any:
         name, source = eqn.primitive.name, self.line(eqn)
-        return self.add(Step(name, applied(eqn), tuple(operands), self.names(len(eqn.outvars)), source, eqn.params))
+        outs = self.names(len(eqn.outvars))
+        return self.add(Step(name, applied(eqn), tuple(operands), outs, source, eqn.params, self.layer))
+
+    @property
+    def layer(self) -> str:
+        return "/".join(self.scopes)
 
     def names(self, count: int) -> tuple[int, ...]:
         return tuple(self.new() for _ in range(count))
@@ -88,7 +103,7 @@ class Listing(Interpreter):
 
     def moving(self, name: str, fun: Callable[..., Any], operands: Sequence[int], eqn: Any) -> int:
         """One result of a step that no equation stands for: it moves values in and out of a loop."""
-        return self.add(Step(name, fun, tuple(operands), self.names(1), self.line(eqn), {}))[0]
+        return self.add(Step(name, fun, tuple(operands), self.names(1), self.line(eqn), {}, self.layer))[0]
 
     def row(self, eqn: Any, x: Any, t: Any) -> Any:
         return self.moving("step", lambda v: [lax.index_in_dim(v, t, keepdims=False)], [x], eqn)

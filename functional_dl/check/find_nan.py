@@ -30,6 +30,8 @@ class NanReport:
       suggestion: a rewrite that fixes it.
       verified: the rewrite was run and gave finite values and gradients.
       operands: the values at the entry where it happened, by name.
+      layer: the path of the layer that the equation belongs to, as params have it: "blocks/1/hidden"; with any names
+        of jax.named_scope around it.  "" outside of all.
     """
 
     found: bool
@@ -40,14 +42,16 @@ class NanReport:
     suggestion: str = ""
     verified: bool = False
     operands: dict[Any, Any] = field(default_factory=dict)
+    layer: str = ""
 
     def __str__(self) -> str:
         if not self.found:
             return "no NaN or infinity: the value and its gradient are finite"
         shown = ", ".join(f"{name} = {value}" for name, value in self.operands.items())
         checked = " (run, and finite)" if self.verified else ""
+        layer = f" in {self.layer}" if self.layer else ""
         return (
-            f"{self.source}: {self.equation}, {self.direction}: {self.mechanism}\n  there {shown}\n"
+            f"{self.source}: {self.equation}{layer}, {self.direction}: {self.mechanism}\n  there {shown}\n"
             f"  rewrite{checked}: {self.suggestion}"
         )
 
@@ -224,6 +228,7 @@ def _report(walk: Walk, origin: Origin, direction: str, differentiate) -> NanRep
         found.suggestion,
         verified,
         found.operands,
+        origin.step.layer,
     )
 
 

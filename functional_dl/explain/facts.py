@@ -23,6 +23,8 @@ def operand(name: Name, value: Any, number: Any, recording: Any) -> str:
     """An operand's LaTeX: constants that are single numbers are written as such."""
     if number in recording.inputs or any(number in e.out_ids for e in recording.recorder.entries):
         return name.latex
+    if isinstance(value, jax.core.Tracer):  # of the function around, whose number nobody knows
+        return name.latex
     if jnp.shape(value) == () and hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, np.number):
         return latex.number(np.asarray(value))
     return name.latex

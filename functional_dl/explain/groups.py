@@ -25,7 +25,7 @@ def _clean(name: str) -> str:
 
 
 def _drop_small(keys: list[list[Any]]) -> None:
-    """Removes the parts that hold few entries, and those without a name (einsum's formula)."""
+    """Removes the functions that hold few entries, and what is no name (einsum's formula)."""
     sizes: dict[tuple, int] = {}
     for key in keys:
         for depth in range(1, len(key) + 1):
@@ -34,11 +34,13 @@ def _drop_small(keys: list[list[Any]]) -> None:
         keys[i] = [
             part
             for depth, part in enumerate(key)
-            if sizes[tuple(key[: depth + 1])] >= _fewest(part) and re.fullmatch(r"[A-Za-z][\w\[\]-]*", part[0])
+            if sizes[tuple(key[: depth + 1])] >= _fewest(part) and re.fullmatch(r"\w[\w\[\]/-]*", part[0])
         ]
 
 
 def _fewest(part: tuple[Any, ...]) -> int:
+    if part[1] is None:
+        return 1  # a scope, which the user named
     is_library = isinstance(part[1], tuple) and part[1][:1] == (LIBRARY,)
     return FEWEST_OF_LIBRARY if is_library else FEWEST
 

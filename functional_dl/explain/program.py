@@ -174,7 +174,7 @@ class Recorder(Tape):
         place = self.entered[-1]
         outer = place.where
         own = sources.staged_frames(source_info, place.function, place.file)
-        inner = sources.path(own, names) if own else [(name, None) for name in names]
+        inner = sources.path(own, names, bool(outer.scopes)) if own else [(name, None) for name in names]
         return Where((*own, *outer.frames), [*outer.path, *inner], (*outer.scopes, *names))
 
     def enter_or_note(
@@ -202,7 +202,9 @@ class Recorder(Tape):
         frames = where.frames
         tag = (frames[0].file, frames[0].line, frames[0].call) if frames else None
         users = bool(file) and sources.is_users(file)
-        path = [*where.path, (name or function, ("" if users else sources.LIBRARY, tag, next(_calls)))]
+        path = list(where.path)
+        if not sources.is_networks(file, bool(where.scopes)):
+            path.append((name or function, ("" if users else sources.LIBRARY, tag, next(_calls))))
         self.entered.append(Place(where._replace(path=path), function if users else "", file if users else ""))
         try:
             return self.replay(jaxpr, values, slots, self.noted)

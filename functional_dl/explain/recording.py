@@ -52,8 +52,8 @@ def run(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[bool], 
     return outs, Recording(recorder, program, residuals, inputs, numbers, list(program.outputs))
 
 
-def run_jaxpr(jaxpr: Any, values: Sequence[Any], active: Sequence[bool]) -> Any:
-    """As `run`, for a jaxpr: the program inside a loop or branch."""
+def run_jaxpr(jaxpr: Any, values: Sequence[Any], active: Sequence[bool], scopes: tuple[str, ...] = ()) -> Any:
+    """As `run`, for a jaxpr: the program inside a loop or branch, around which there are these scopes."""
     with take_current_trace() as parent:
         recorder = Recorder(parent)
     values = distinct(values)
@@ -62,7 +62,7 @@ def run_jaxpr(jaxpr: Any, values: Sequence[Any], active: Sequence[bool]) -> Any:
     recorder.slot_of |= {i: s for i, s in zip(inputs, slots) if s is not None}
     function, file = traced_function(jaxpr)
     users = bool(file) and sources.is_users(file)
-    recorder.entered.append(Place(Where(), function if users else "", file if users else ""))
+    recorder.entered.append(Place(Where(scopes=scopes), function if users else "", file if users else ""))
     outs, out_slots = recorder.replay(jaxpr, values, slots, recorder.noted)
     outs = [y if hasattr(y, "shape") else jnp.asarray(y) for y in outs]
     program, residuals = recorder.close(slots, out_slots)

@@ -31,6 +31,7 @@ _HIDDEN = tuple(
     )
 )
 _LIBRARY = _HIDDEN[0]
+_NETWORKS = (str(_HERE.parent / "models"), str(_HERE.parent / "layers"))
 LIBRARY = "library"  # marks a group that is a function of JAX's own
 _NAMELESS = {"<lambda>", "<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<module>"}
 
@@ -102,7 +103,7 @@ def staged_frames(source_info: Any, function: str, file: str) -> tuple[Frame, ..
 def scopes(source_info: Any = None) -> tuple[str, ...]:
     """The names of jax.named_scope around an equation (or around here), outermost first."""
     stack = current_name_stack() if source_info is None else getattr(source_info, "name_stack", "")
-    return tuple(part for part in str(stack).split("/") if part)
+    return jaxprs.scopes_of(stack)
 
 
 def text(frame: Frame) -> str:
@@ -157,7 +158,7 @@ def returns(frame: Frame) -> bool:
 
 @functools.cache
 def enclosing_scopes(file: str, line: int, function: str) -> int:
-    """How many `with jax.named_scope(...)` stand around a line inside its function."""
+    """How many names the `with jax.named_scope(...)` or `with layer_path(...)` around a line in its function give."""
     count = 0
     tree = _tree(file)
     if tree is None:
@@ -170,22 +171,45 @@ def enclosing_scopes(file: str, line: int, function: str) -> int:
                 start = max(start, first)
     for node in ast.walk(tree):
         if isinstance(node, ast.With) and start <= node.lineno < line <= (node.end_lineno or node.lineno):
-            count += sum("named_scope" in ast.unparse(item.context_expr) for item in node.items)
+            count += sum(_names_given(item.context_expr) for item in node.items)
     return count
 
 
-def path(frames: tuple[Frame, ...], names: tuple[str, ...]) -> list[tuple[str, Any]]:
+def _names_given(context: ast.expr) -> int:
+    """How many names a context manager puts around equations: one, or as many as the name it is given has parts."""
+    if not isinstance(context, ast.Call) or not ast.unparse(context.func).endswith(("named_scope", "layer_path")):
+        return 0
+    name = context.args[0] if context.args else None
+    parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+    text = "".join(str(part.value) if isinstance(part, ast.Constant) else "0" for part in parts)
+    return len(jaxprs.scopes_of(text))
+
+
+def is_networks(file: str, inside: bool) -> bool:
+    """Whether a file holds networks, of whose functions the paths of their layers say more than the names.
+
+    Args:
+      inside: the function was called in a scope; then those of a layer's file need no name either.
+    """
+    return file.startswith(_NETWORKS if inside else _NETWORKS[:1])
+
+
+def path(frames: tuple[Frame, ...], names: tuple[str, ...], inside: bool = False) -> list[tuple[str, Any]]:
     """Scopes and functions around an equation, outermost first, each with what tells it from others of its name.
+
+    A network's own functions are left out: of it the paths of its layers are shown.
 
     Args:
       frames: innermost first; the outermost one is the function itself, which is not named.
       names: scopes, outermost first.
+      inside: there are scopes around the function itself.
     """
     counts = [0 if f.library else enclosing_scopes(f.file, f.line, f.function) for f in reversed(frames)]
     left = list(names)
     parts: list[tuple[str, Any]] = []
     for level, (frame, count) in enumerate(zip(reversed(frames), counts)):
-        if level and frame.function not in _NAMELESS:
+        inside = inside or len(left) < len(names)
+        if level and frame.function not in _NAMELESS and not is_networks(frame.file, inside):
             before = frames[len(frames) - level]
             call = frame.call if frame.call is not None else (before.file, before.line)
             parts.append((frame.function, (LIBRARY, call) if frame.library else call))

@@ -185,7 +185,7 @@ class Builder:
 
     def body(self, entry: Entry, inner: bodies.Body, names: Any) -> tuple[tuple[Step, ...], tuple[int, ...]]:
         """The steps of the program inside of an equation, and the ids of its arguments."""
-        _, recording = recording_of.run_jaxpr(inner.jaxpr, inner.values, inner.active)
+        _, recording = recording_of.run_jaxpr(inner.jaxpr, inner.values, inner.active, entry.where.scopes)
         inputs = []
         words = _argument_words(inner)
         for i, kind in enumerate(inner.kinds):

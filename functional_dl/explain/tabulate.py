@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,6 @@ from functional_dl.explain.recording import Recording
 from functional_dl.reverse.values import is_differentiable
 
 MODEL = "(model)"  # the row of what stands in no layer
-TRANSFORMED = re.compile(r"\w+\(|\)")  # vmap(layers) -> layers
 STATEFUL = ("init", "apply", "initial")
 COLUMNS = ("layer", "output", "parameters", "forward", "backward", "kept")
 
@@ -254,6 +252,5 @@ class _Count:
 
 
 def _layer(entry: Entry, outside: tuple[str, ...], outer: int) -> tuple[str, ...]:
-    """The scopes around an equation, from the outermost in the network; transformations, as in vmap(name), left out."""
-    names = (TRANSFORMED.sub("", name) for name in entry.where.scopes[outer:])
-    return (*outside, *(name for name in names if name))
+    """The scopes around an equation, from the outermost in the network."""
+    return (*outside, *entry.where.scopes[outer:])
