@@ -1,5 +1,6 @@
 """Fully connected layers."""
 
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import array, entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.layer import Layer
+from functional_dl.sharding import sharding_of
 
 
 def dense(
@@ -72,10 +74,14 @@ def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
         )
     from_integers = not jnp.issubdtype(x.dtype, jnp.floating)
     x = real("x", x)
-    y = jnp.dot(x.astype(weight.dtype) if from_integers else x, weight)
+    x = x.astype(weight.dtype) if from_integers else x
     bias = params.get("bias")
-    if bias is None:
-        return y
-    if jnp.shape(bias) != weight.shape[1:]:
+    if bias is not None and jnp.shape(bias) != weight.shape[1:]:
         raise ValueError(f"params['bias']: expected shape {weight.shape[1:]}, got {jnp.shape(bias)}")
-    return y + jnp.broadcast_to(bias, y.shape)
+    batch = x.shape[:-1]
+    if len(batch) > 1 and sharding_of(x) is None:  # as rows: of more axes XLA copies x and y_bar to sum over them
+        x = x.reshape(math.prod(batch), x.shape[-1])
+    y = jnp.dot(x, weight)
+    if bias is not None:
+        y = y + jnp.broadcast_to(bias, y.shape)
+    return y.reshape(*batch, y.shape[-1])
