@@ -69,6 +69,13 @@ def instantiate(ct: Array | None, out: Any) -> Array:
     return weakened(zero) if aval.weak_type and is_inexact(aval.dtype) else zero
 
 
+def reused(x: Any) -> Any:
+    """x; of random keys a clone, which says that they are used again on purpose, by a program that runs again: JAX's
+    check of keys (`jax_debug_key_reuse`) would take it for a mistake."""
+    dtype = getattr(x, "dtype", None)
+    return jax.random.clone(x) if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) else x
+
+
 class Reshaped:
     """The cotangent `array`, in row-major order in the shape of `like`: reshaped when it is read, and once only where
     one equation after the other reshapes it."""

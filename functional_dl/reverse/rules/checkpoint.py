@@ -18,7 +18,7 @@ from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.rules.scan import Again, active_carries, scan_keeping, staged_scan
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_outputs, saves
-from functional_dl.reverse.values import is_differentiable, is_reference
+from functional_dl.reverse.values import is_differentiable, is_reference, reused
 
 
 class _Part(NamedTuple):
@@ -246,14 +246,14 @@ def _twice(x):
 def _recompute_and_pull_back(jaxpr, active, barred, plan, types, residuals, cts):
     read, saved = residuals
     rest = iter(read)
-    values = [next(rest) if t is None else t for t in types]  # of what is not read the type stands in
+    values = [reused(next(rest)) if t is None else t for t in types]  # of what is not read the type stands in
     if any(barred):
         # Without the barrier XLA would find the first forward run's values equal and keep them after all.
         places = [i for i, (t, b) in enumerate(zip(types, barred)) if b and t is None]
         present = [ct for ct in cts if ct is not None]
         behind, present = lax.optimization_barrier(([values[i] for i in places], present))
         for i, v in zip(places, behind):
-            values[i] = v
+            values[i] = reused(v)
         present = iter(present)
         cts = [None if ct is None else next(present) for ct in cts]
     again = functools.partial(_again, plan, iter(saved))
