@@ -65,6 +65,8 @@ def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tup
     _check_callable(fun)
     leaves, in_tree = tree_flatten(primals)
     mutable = [i for i, leaf in enumerate(leaves) if is_mutable(leaf)]
+    if len({id(leaves[i]) for i in mutable}) < len(mutable):
+        _refuse_aliases(fun, primals)
     values = [leaf[...] if i in mutable else _check_value(leaf) for i, leaf in enumerate(leaves)]
     active = [is_differentiable(jax.typeof(v)) for v in values]
     # NumPy's integers stay what they are, as under jax.vjp: what is not differentiated computes as without it.
@@ -381,6 +383,24 @@ def _check_callable(fun) -> None:
         raise TypeError(f"Expected a callable value, got {fun}")
     if inspect.isgeneratorfunction(fun):
         raise TypeError(f"Expected a function, got a generator function: {fun}")
+
+
+def _refuse_aliases(fun, primals):
+    """An error that names two places of one reference.  Each primal is an array of its own."""
+    try:
+        primals = inspect.signature(fun).bind(*primals).arguments
+    except (TypeError, ValueError):  # no signature: the positions are named
+        primals = {str(i): x for i, x in enumerate(primals)}
+    places: dict[int, str] = {}
+    for name, primal in primals.items():
+        for path, leaf in tree_flatten_with_path(primal)[0]:
+            first = places.setdefault(id(leaf), name + keystr(path))
+            if is_mutable(leaf) and first != name + keystr(path):
+                raise ValueError(
+                    "only one reference to a mutable array may be passed as an argument to a function, but "
+                    f"{_name(fun)} got the same mutable array reference of type {jax.typeof(leaf)} at {first} and "
+                    f"{name + keystr(path)}."
+                )
 
 
 def _name(fun) -> str:

@@ -93,7 +93,8 @@ class Pullback(Partial):
 
         Args:
           *wanted: of the primals' tree; each leaf a mutable array (`jax.new_ref`), to which the cotangent is added,
-            `jax.ad.GradValue()`, for which it is returned, or `jax.ad.DontWant()`.
+            `jax.ad.GradValue()`, for which it is returned, or `jax.ad.DontWant()`.  At a primal without tangents (of
+            integers, say) anything else means the last, too.
         Returns:
           Function of y_bar, a pytree like the pullback; `jax.ad.GradRef()` stands where a mutable array was added to,
           `jax.ad.DidntWant()` where nothing was wanted.
@@ -109,7 +110,10 @@ class Pullback(Partial):
                 f"function took {static.in_tree}, `with_refs` was given {tree}."
             )
         for i, (leaf, aval) in enumerate(zip(leaves, static.in_avals)):
-            _check_place(leaf, aval, i in static.mutable)
+            if is_differentiable(aval) or is_mutable(leaf) or isinstance(leaf, jax.ad.GradValue):
+                _check_place(leaf, aval, i in static.mutable)
+            else:
+                leaves[i] = jax.ad.DontWant()
         return Partial(_Delivery(tuple(map(type, leaves))), self, [x for x in leaves if is_mutable(x)])
 
 

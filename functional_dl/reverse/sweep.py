@@ -9,6 +9,7 @@ cotangent costs nothing, and of an equation's operands only those with a slot ar
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.sharding import SingleDeviceSharding
-from jax.tree_util import Partial, register_pytree_node_class
+from jax.tree_util import Partial, register_pytree_node_class, register_static
 
 from functional_dl.aliases import Array
 from functional_dl.jaxprs import HoldsArray, Structure, Unstructured, equations, frozen, open_jaxpr, structure
@@ -26,7 +27,7 @@ from functional_dl.reverse.program import Program
 from functional_dl.reverse.residuals import thrifty
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
-from functional_dl.reverse.values import add, as_array, formed, is_differentiable
+from functional_dl.reverse.values import add, as_array, formed, is_differentiable, is_reference
 
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
@@ -186,7 +187,7 @@ def call_jaxpr(
     )  # objects that no compiled program returns
     if small or any(id(v) in tape.contents for v in operands) or _holds_arrays(inner):
         return tape.replay(jaxpr, values, slots)
-    return compiled_call(tape, primitive, _replay, operands, [*[None] * len(consts), *slots], jaxpr=inner)
+    return compiled_call(tape, primitive, replay, operands, [*[None] * len(consts), *slots], jaxpr=inner)
 
 
 def _holds_arrays(jaxpr):
@@ -215,7 +216,8 @@ STEPWISE = (
 )  # outside jit these run their programs equation by equation
 
 
-def _replay(tape, values, slots, *, jaxpr):
+def replay(tape: Any, values: Sequence[Any], slots: Sequence[Any], *, jaxpr: Any) -> tuple[list[Any], list[Any]]:
+    """Records an open jaxpr whose constants come before its arguments."""
     count = len(values) - len(jaxpr.invars)
     return tape.replay(jaxpr, values[count:], slots[count:], consts=values[:count])
 
@@ -231,6 +233,7 @@ def compiled_call(
     body: Callable[..., Any],
     values: Sequence[Any],
     slots: Sequence[Any],
+    unit: Callable[..., Any] = jax.jit,
     **params: Any,
 ) -> tuple[Any, ...]:
     """Records body(tape, values, slots, **params) as one compiled forward and one compiled backward program.
@@ -241,12 +244,15 @@ def compiled_call(
     Args:
       primitive: what the tape shall call the equation.
       body: a function of the module's top level that records into a tape and returns values and slots.
-      params: its parameters, hashable.
+      unit: makes a function one call of a program, as jax.jit does; hashable.
+      params: the body's parameters, hashable.
     """
     active = tuple(s is not None for s in slots)
-    outs, pull_back = _compiled_forward(_Recording(body, active, params, tape.tangents))(*values)
+    outs, pull_back = _compiled_forward(_Recording(body, active, params, tape.tangents), unit)(*values)
+    residuals = [values[r.position] if type(r) is _Operand else r for r in pull_back.args[0]]
+    pull_back = Partial(pull_back.func, residuals)
     out_slots = [None if slot is None else tape.new_slot() for slot in pull_back.func.program.outputs]
-    return tape.call(primitive, _compiled_pull_back, pull_back, slots, outs, out_slots)
+    return tape.call(primitive, _compiled_pull_back(unit), pull_back, slots, outs, out_slots)
 
 
 class _Recording:
@@ -270,19 +276,28 @@ class _Recording:
         return isinstance(other, _Recording) and self.key == other.key
 
 
+@register_static
+@dataclass(frozen=True)
+class _Operand:
+    """Stands among a compiled program's residuals for a reference that was passed to it: no program returns one."""
+
+    position: int
+
+
 @lru_cache(maxsize=1024)
-def _compiled_forward(recording: _Recording) -> Callable[..., Any]:
+def _compiled_forward(recording: _Recording, unit: Any) -> Callable[..., Any]:
     def forward(*values):
         body = partial(recording.body, **recording.params)
         outs, program, residuals = record_call(body, values, recording.active, lambda *_: values)
-        return outs, Partial(Backward(program), residuals)
+        places = {id(v): _Operand(i) for i, v in enumerate(values) if is_reference(jax.typeof(v))}
+        return outs, Partial(Backward(program), [places.get(id(r), r) for r in residuals])
 
-    return jax.jit(forward)
+    return unit(forward)
 
 
-@jax.jit
-def _compiled_pull_back(pull_back, cts):
-    return pull_back(cts)
+@lru_cache(maxsize=64)
+def _compiled_pull_back(unit: Any) -> Callable[..., Any]:
+    return unit(lambda pull_back, cts: pull_back(cts))
 
 
 class Backward:

@@ -33,7 +33,17 @@ from jax.extend.source_info_util import current as current_source
 from jax.extend.source_info_util import register_exclusion, summarize
 
 from functional_dl.aliases import Array, PyTree
-from functional_dl.jaxprs import MARKED, bind, called, equations, interpret, open_jaxpr, scan_parts, while_parts
+from functional_dl.jaxprs import (
+    MARKED,
+    bind,
+    called,
+    equations,
+    held_constants,
+    interpret,
+    open_jaxpr,
+    scan_parts,
+    while_parts,
+)
 from functional_dl.reverse.layout import layout_of, note_types
 from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.residuals import Origin, thrifty
@@ -85,7 +95,7 @@ def writes_to(jaxpr: Any) -> set[int]:
     kinds: dict = {}
     for effect in inner.effects:
         kinds.setdefault(getattr(effect, "input", None), set()).add(type(effect).__name__)
-    return {i for i, v in enumerate(inner.invars) if is_reference(v.aval) and kinds.get(v) != {"ReadEffect"}}
+    return {i for i, v in enumerate(inner.invars) if is_reference(v.aval) and kinds.get(v, set()) - {"ReadEffect"}}
 
 
 def active_outputs(jaxpr: Any, active: Sequence[bool], known: Iterable[Any] = ()) -> list[bool]:
@@ -300,6 +310,7 @@ class Tape:
         self.sources = sources
         self.tangents = _tangents.get()
         self.types: dict[int, Any] = {}  # slots of values on a mesh -> the values' types
+        self.recording = True
         self.contents: dict[int, tuple] = {}  # id of a reference -> the reference, the slot of what it holds now
         self.trace = RecordTrace(parent_trace, self)
 
@@ -324,7 +335,7 @@ class Tape:
         self, primitive: Primitive, values: list[Any], slots: list[Any], params: dict[Any, Any]
     ) -> tuple[list[Any], list[Any]]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
-        holds = self.holds_differentiated(values)
+        holds = bool(self.contents) and self.recording and self.holds_differentiated([*values, *held_constants(params)])
         entry = PRIMITIVES.get(primitive)
         active = any(s is not None for s in slots) or holds or (isinstance(entry, Rule) and entry.stateful)
         rule = rule_of(primitive) if active else None
@@ -352,7 +363,7 @@ class Tape:
 
     def holds_differentiated(self, values: list[Any]) -> bool:
         """Whether one of the values is a reference to what is differentiated."""
-        return any(self.contents.get(id(v), (None, None))[1] is not None for v in values) if self.contents else False
+        return any(self.contents.get(id(v), (None, None))[1] is not None for v in values)
 
     def note(
         self,
@@ -435,6 +446,14 @@ class Tape:
         with set_current_trace(self.trace):
             outs = fun(*self.trace.lift(values, slots))
         return self.trace.lower(outs)
+
+    def run_unrecorded(self, fun: Callable[..., Any], values: Sequence[Any]) -> list[Any]:
+        """As `run`, for a user's forward pass, whose derivative is its own: it may read references, and not write."""
+        self.recording = False
+        try:
+            return self.run(fun, values, [None] * len(values))[0]
+        finally:
+            self.recording = True
 
     def run_tangents(
         self, fun: Callable[..., Any], values: Sequence[Any], slots: Sequence[Any]

@@ -181,16 +181,24 @@ _damped_sine.defvjp(
     Probe(lambda x: _scaled_sine(x), elementwise=True, forward=False, exact=lambda mp, x: 2 * mp.sin(x)),
     Probe(lambda x: _damped_sine(x), dtypes=("float64",), forward=False),
     latex=(_custom_latex, _user_bar_latex),
+    takes_references=True,
 )
 def custom_vjp_forward(
     tape: Any, values: list[Array], slots: list[int], **params: Any
 ) -> tuple[list[Array], list[int]]:
-    """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns."""
+    """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns.
+
+    The cotangent of a reference is that of what it holds: the forward pass may read it.
+    """
     params = bind_params(custom_vjp_call_p, params)
     _, fwd, bwd = params["subfuns"]
     symbolic_zeros = params["symbolic_zeros"]
+    slots = [tape.contents.get(id(v), (v, s))[1] for v, s in zip(values, slots)]
     flags = [flag for v, s in zip(values, slots) for flag in (v, s is not None)]
-    residuals_and_outs = fwd.call_wrapped(*flags)
+    if any(id(v) in tape.contents for v in values):
+        residuals_and_outs = tape.run_unrecorded(fwd.call_wrapped, flags)
+    else:
+        residuals_and_outs = fwd.call_wrapped(*flags)
     _, residual_tree, forwarded = params["out_trees"]()
     count = residual_tree.num_leaves - sum(f is not None for f in forwarded)
     own, outs = iter(residuals_and_outs[:count]), list(residuals_and_outs[count:])

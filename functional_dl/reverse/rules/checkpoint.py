@@ -74,8 +74,11 @@ class _Plan:
 
     def _part(self, eqn: Any, active: list[bool], live: list[bool]) -> _Part:
         everything, nothing = [True] * len(eqn.invars), [False] * len(eqn.invars)
-        if eqn.effects or any(is_reference(v.aval) for v in [*eqn.invars, *eqn.outvars]):
+        if any(is_reference(v.aval) for v in [*eqn.invars, *eqn.outvars]):
             return _Part(everything, runs=True)
+        if eqn.effects:  # a print runs again, unless it is saved
+            kept = self.policy is not None and saves(self.policy, eqn, [v.aval for v in eqn.invars])
+            return _Part(nothing, saved=any(live)) if kept else _Part(everything, runs=True)
         if not any(active) and not any(live):
             return _Part(nothing)
         program = called(eqn.primitive, eqn.params, PLAIN)
@@ -205,6 +208,14 @@ def checkpoint_forward(
     """
     if holds_references(values):
         return tape.replay(jaxpr, values, slots)
+    once = [
+        effect for effect in open_jaxpr(jaxpr)[0].effects if type(effect).__name__ in ("IOEffect", "OrderedIOEffect")
+    ]
+    if once:
+        raise NotImplementedError(
+            f"Effects not supported in partial-eval of `checkpoint`/`remat`: {once}. What is computed again in the "
+            "backward pass would have them twice: call jax.experimental.io_callback outside of jax.checkpoint."
+        )
     params = {"jaxpr": jaxpr, "prevent_cse": prevent_cse, "policy": policy}
     if not sweep.is_traced(values) and _plan_of(jaxpr, slots, policy).saves_in_loops():
         return sweep.compiled_call(tape, remat_p, _staged, values, slots, **params)  # not a new loop with each call
