@@ -30,7 +30,7 @@ from functional_dl.aliases import PyTree
 from functional_dl.reverse import budget, sweep
 from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
 from functional_dl.reverse.values import is_differentiable, is_users_type, weakened
-from functional_dl.sharding import sharding_of, unravelled
+from functional_dl.sharding import cotangent_type, full, sharding_of, unravelled
 
 P = ParamSpec("P")  # the arguments of a differentiated function
 T = TypeVar("T")  # its value
@@ -235,7 +235,7 @@ def value_and_grad(
         value, pullback, *aux = vjp(partial_fun, *chosen, has_aux=has_aux)
         _check_scalar(value)
         tree_map(functools.partial(_check_output_dtype, "grad", holomorphic), value)
-        bars = pullback(lax.full_like(value, 1))
+        bars = pullback(_one(value))
         bars = tree_map(lambda x, bar: of_type(jax.typeof(x), bar), chosen, bars)
         gradient = bars[0] if isinstance(argnums, int) else bars
         return ((value, *aux) if has_aux else value), gradient
@@ -472,6 +472,13 @@ def _check_scalar(x) -> None:
         raise TypeError(f"Gradient only defined for scalar-output functions. Output was {x}.")
     if jnp.shape(leaves[0]) != ():
         raise TypeError(f"Gradient only defined for scalar-output functions. Output had shape: {jnp.shape(leaves[0])}.")
+
+
+def _one(value):
+    """The cotangent 1 of a value; where that is held as summands, a 1 that every device holds."""
+    aval = jax.typeof(value)
+    spec = aval.sharding.spec
+    return full(cotangent_type(aval), 1) if spec.unreduced or spec.reduced else lax.full_like(value, 1)
 
 
 def _check_input_dtype(name, x, holomorphic, allow_int) -> None:

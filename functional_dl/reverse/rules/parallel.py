@@ -34,6 +34,7 @@ from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_deriva
 from functional_dl.reverse.rules.reductions import expand
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.values import instantiate
+from functional_dl.sharding import cotangent_spec, summed_axes, varying_axes
 
 AXIS = "devices"
 _MESH = AbstractMesh((1,), (AXIS,), axis_types=(AxisType.Auto,))
@@ -59,6 +60,15 @@ shard_map_p = primitive_of(
 pvary_p = _inside(lambda x: lax.pcast(lax.full((1,), np.float32(0)), AXIS, to="varying"))
 psum_invariant_p = _inside(lambda x: lax.psum(x, AXIS))
 reduce_scatter_p = _inside(lambda x: lax.psum_scatter(x, AXIS, tiled=True))
+all_gather_invariant_p = _inside(lambda x: lax.all_gather(x, AXIS, tiled=True, to="invarying"))
+all_gather_reduced_p = _inside(lambda x: lax.all_gather(x, AXIS, tiled=True, to="reduced"))
+reduced_vary_cast_p = _inside(
+    lambda x: lax.pcast(lax.all_gather(x, AXIS, tiled=True, to="reduced"), AXIS, to="varying")
+)
+vary_unreduced_cast_p = _inside(lambda x: lax.pcast(x, AXIS, to="unreduced"))
+unreduced_reduce_scatter_p = _inside(lambda x: lax.psum_scatter(lax.pcast(x, AXIS, to="unreduced"), AXIS, tiled=True))
+unreduced_psum_p = _inside(lambda x: lax.psum(lax.pcast(x, AXIS, to="unreduced"), AXIS))
+preduced_p = _inside(lambda x: lax.pcast(lax.full((1,), np.float32(0)), AXIS, to="reduced"))
 
 
 SPLIT = PartitionSpec(AXIS)
@@ -167,41 +177,43 @@ class _Shards:
     def spec(self, residual: Any) -> Any:
         """Where a residual differs between devices, its shards are stacked along the first axis."""
         axes = self.axes
+        sums = {}
         if self.check_vma:
             aval = jax.typeof(residual)
-            varying = aval.vma if hasattr(aval, "vma") else aval.mat.varying
-            axes = tuple(a for a in self.mesh.axis_names if a in varying)
-        return PartitionSpec(axes) if axes else PartitionSpec()
+            axes = tuple(a for a in self.mesh.axis_names if a in varying_axes(aval))
+            sums = summed_axes(aval)
+        return PartitionSpec(axes, **sums) if axes else PartitionSpec(**sums)
 
     def forward(self, values: Any) -> Any:
         jax.eval_shape(self.map(lambda *args: self.run(*args) and (), self.in_specs, ()), *values)
         return self.map(self.run, self.in_specs, (list(self.out_specs), list(self.residual_specs)))(*values)
 
     def left_out(self, spec: Any) -> Any:
-        """The axes over which a value of this spec is the same."""
-        named = {a for part in spec for a in (part if isinstance(part, tuple) else (part,))}
-        return tuple(a for a in self.axes if a not in named)
+        """The axes over which a cotangent of this spec is the same."""
+        named = {a for part in spec.partitions for a in (part if isinstance(part, tuple) else (part,))}
+        return tuple(a for a in self.axes if a not in named | spec.unreduced)
 
     def backward(self, residuals: Any, cts: Any) -> Any:
         present = tuple(i for i, ct in enumerate(cts) if ct is not None)
         wanted = [i for i, a in enumerate(self.active) if a]
+        out_specs = [cotangent_spec(spec) for spec in self.out_specs]
+        in_specs = [cotangent_spec(spec) for spec in self.in_specs]
 
         def pull(residuals, cts):
             residuals = [lax.squeeze(r, (0,)) if scalar else r for r, scalar in zip(residuals, self.scalars)]
             all_cts: list = [None] * len(self.out_specs)
             for i, ct in zip(present, cts):
-                all_cts[i] = ct if self.check_vma else self.share(ct, self.left_out(self.out_specs[i]))
+                all_cts[i] = ct if self.check_vma else self.share(ct, self.left_out(out_specs[i]))
             bars = tree_unflatten(self.residual_tree, residuals)(all_cts)
             bars = [instantiate(bars[i], open_jaxpr(self.jaxpr)[0].invars[i].aval) for i in wanted]
             if self.check_vma:
                 return bars
             return [
-                lax.psum(bar, axes) if (axes := self.left_out(self.in_specs[i])) else bar
-                for i, bar in zip(wanted, bars)
+                lax.psum(bar, axes) if (axes := self.left_out(in_specs[i])) else bar for i, bar in zip(wanted, bars)
             ]
 
-        specs = (list(self.residual_specs), [self.out_specs[i] for i in present])
-        mapped = self.map(pull, specs, [self.in_specs[i] for i in wanted])
+        specs = (list(self.residual_specs), [out_specs[i] for i in present])
+        mapped = self.map(pull, specs, [in_specs[i] for i in wanted])
         bars = iter(mapped(list(residuals), [cts[i] for i in present]))
         return [next(bars) if a else None for a in self.active]
 
@@ -301,6 +313,119 @@ def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_g
     """Device i gets the i-th part of the sum of x over the devices  =>  every device gets all y_bar, joined."""
     bar = lax.all_gather(ct, axis_name, axis=scatter_dimension, axis_index_groups=axis_index_groups, tiled=tiled)
     return (bar,)
+
+
+# --- one value that every device holds (reduced), one that is held as summands (unreduced): each other's cotangents
+
+
+@vjp_rule(
+    all_gather_invariant_p,
+    _collective(
+        lambda x: lax.sin(lax.all_gather(lax.sin(x), AXIS, tiled=True, to="invarying")), out=PartitionSpec(None, None)
+    ),
+    reads="",
+    latex=(r"(<x>_d)_{d}", r"<c>[\text{own part}]"),
+    explicit=True,
+)
+def all_gather_invariant_vjp(ct, out, x, *, all_gather_dimension, axis_name, tiled, **_):
+    """y = all x, joined, one value  =>  device i gets the i-th part of y_bar."""
+    size = x.shape[all_gather_dimension] if tiled else 1
+    bar = lax.dynamic_slice_in_dim(ct, lax.axis_index(axis_name) * size, size, all_gather_dimension)
+    return (bar if tiled else lax.squeeze(bar, [all_gather_dimension]),)
+
+
+def _gathered(x):
+    """Summands of x's square on each device, added up on the device that holds the part."""
+    whole = lax.all_gather(lax.sin(x), AXIS, tiled=True, to="reduced")
+    summand = lax.mul(lax.pcast(whole, AXIS, to="varying"), lax.exp(lax.all_gather(x, AXIS, tiled=True)))
+    return lax.psum_scatter(lax.pcast(summand, AXIS, to="unreduced"), AXIS, tiled=True)
+
+
+def _shared(x, w):
+    """A weight that every device holds, whose cotangent is left as summands."""
+    w = lax.pcast(lax.pcast(lax.sin(w), AXIS, to="reduced"), AXIS, to="varying")
+    return lax.psum(lax.pcast(lax.dot(lax.sin(x), w), AXIS, to="unreduced"), AXIS)
+
+
+_GATHERED = _collective(_gathered)
+_SHARED = Probe(_on_devices(_shared, PartitionSpec()), shapes=((4, 2), (2,)), dtypes=("float64",))
+
+
+@vjp_rule(
+    all_gather_reduced_p,
+    _GATHERED,
+    reads="",
+    latex=(r"(<x>_d)_{d}", r"\textstyle\sum_{\text{devices}} <c>[\text{own part}]"),
+    explicit=True,
+)
+def all_gather_reduced_vjp(ct, out, x, *, all_gather_dimension, axis_name, axis_size, tiled):
+    """Every device holds all x, joined  =>  device i gets the i-th part of the sum of the summands y_bar."""
+    params = {"scatter_dimension": all_gather_dimension, "axis_name": axis_name, "axis_size": axis_size}
+    return (unreduced_reduce_scatter_p.bind(ct, tiled=tiled, **params),)
+
+
+@vjp_rule(
+    unreduced_reduce_scatter_p,
+    _GATHERED,
+    reads="",
+    latex=(r"\textstyle\sum_{\text{devices}} <x> [\text{own part}]", r"(<c>_d)_{d}"),
+    explicit=True,
+)
+def unreduced_reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_size, tiled):
+    """Device i gets the i-th part of the sum of the summands x  =>  every device holds all y_bar, joined."""
+    params = {"all_gather_dimension": scatter_dimension, "axis_name": axis_name, "axis_size": axis_size}
+    return (all_gather_reduced_p.bind(ct, tiled=tiled, **params),)
+
+
+@vjp_rule(
+    reduced_vary_cast_p,
+    _GATHERED,
+    _SHARED,
+    reads="",
+    latex=("<x>", r"<c> \text{ as a summand}"),
+    explicit=True,
+)
+def reduced_vary_cast_vjp(ct, out, x, *, axes):
+    """y = x, which every device holds, as one value for each  =>  x_bar is the sum of the y_bar, which are its
+    summands: nothing is added yet."""
+    return (vary_unreduced_cast_p.bind(ct, axes=axes),)
+
+
+@vjp_rule(
+    vary_unreduced_cast_p,
+    _GATHERED,
+    _SHARED,
+    reads="",
+    latex=(r"<x> \text{ as a summand}", "<c>"),
+    explicit=True,
+)
+def vary_unreduced_cast_vjp(ct, out, x, *, axes):
+    """y is the sum of all x, not added up yet  =>  x_bar = y_bar, which every device holds."""
+    return (reduced_vary_cast_p.bind(ct, axes=axes),)
+
+
+@vjp_rule(
+    unreduced_psum_p,
+    _SHARED,
+    reads="",
+    latex=(r"\textstyle\sum_{\text{devices}} <x>", "<c>"),
+    explicit=True,
+)
+def unreduced_psum_vjp(ct, out, x, *, axes):
+    """y = the sum of the summands x, one value  =>  x_bar = y_bar, which every device holds."""
+    return (preduced_p.bind(ct, axes=axes),)
+
+
+@vjp_rule(
+    preduced_p,
+    _SHARED,
+    reads="",
+    latex=("<x>", r"\textstyle\sum_{\text{devices}} <c>"),
+    explicit=True,
+)
+def preduced_vjp(ct, out, x, *, axes):
+    """y = x, one value, whose cotangent y_bar comes as summands  =>  x_bar = their sum."""
+    return (unreduced_psum_p.bind(ct, axes=axes),)
 
 
 @vjp_rule(

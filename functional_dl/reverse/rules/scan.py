@@ -26,7 +26,7 @@ from functional_dl.reverse.rules.references import (
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_of_loop, hoistable, record_call, writes_to
 from functional_dl.reverse.values import instantiate, zeros_of
-from functional_dl.sharding import row_type, type_of
+from functional_dl.sharding import on_mesh_of, row_type, type_of
 
 
 def _recurrence(**options):
@@ -400,7 +400,7 @@ def _scan_pull_back(step, active, avals, parts, options, residuals, cts):
             total if bars[i] is None else add_jaxvals_p.bind(total, bars[i])
             for total, i in zip(consts_bar, want_consts)
         ]
-        carry_bar = [instantiate(bars[i], avals[i]) for i in want_carry]
+        carry_bar = [on_mesh_of(instantiate(bars[i], avals[i]), bar) for i, bar in zip(want_carry, carry_bar)]
         # avals of x are of all steps: drop the leading axis
         xs_bar = [zeros_of(row_type(avals[i])) if bars[i] is None else bars[i] for i in want_xs]
         return (consts_bar, carry_bar, before), xs_bar
