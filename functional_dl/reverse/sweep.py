@@ -27,7 +27,7 @@ from functional_dl.reverse.program import Program
 from functional_dl.reverse.residuals import thrifty
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
-from functional_dl.reverse.values import add, as_array, formed, is_differentiable, is_reference
+from functional_dl.reverse.values import add, as_array, formed, is_differentiable
 
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
@@ -279,7 +279,8 @@ class _Recording:
 @register_static
 @dataclass(frozen=True)
 class _Operand:
-    """Stands among a compiled program's residuals for a reference that was passed to it: no program returns one."""
+    """Stands among a compiled program's residuals for one of its operands: it is not returned (some cannot be, as a
+    reference), and a residual that is a primal stays that array."""
 
     position: int
 
@@ -289,7 +290,7 @@ def _compiled_forward(recording: _Recording, unit: Any) -> Callable[..., Any]:
     def forward(*values):
         body = partial(recording.body, **recording.params)
         outs, program, residuals = record_call(body, values, recording.active, lambda *_: values)
-        places = {id(v): _Operand(i) for i, v in enumerate(values) if is_reference(jax.typeof(v))}
+        places = {id(v): _Operand(i) for i, v in enumerate(values)}
         return outs, Partial(Backward(program), [places.get(id(r), r) for r in residuals])
 
     return unit(forward)

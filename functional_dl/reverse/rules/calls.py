@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
@@ -190,6 +191,8 @@ def custom_vjp_forward(
 
     The cotangent of a reference is that of what it holds: the forward pass may read it.
     """
+    if "subfuns" not in params:  # it stands in a program, whose constants are arrays to the user's passes
+        values = [jnp.asarray(v) if isinstance(v, np.ndarray) and v.dtype != jax.float0 else v for v in values]
     params = bind_params(custom_vjp_call_p, params)
     _, fwd, bwd = params["subfuns"]
     symbolic_zeros = params["symbolic_zeros"]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core.primitives import (
@@ -33,7 +34,7 @@ from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.reductions import expand
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.values import instantiate
+from functional_dl.reverse.values import instantiate, is_users_type
 from functional_dl.sharding import cotangent_spec, summed_axes, varying_axes
 
 AXIS = "devices"
@@ -170,13 +171,15 @@ class _Shards:
     def run(self, *args: Any) -> Any:
         outs, pull = sweep.forward_jaxpr(self.jaxpr, args, self.active)
         residuals, self.residual_tree = tree_flatten(pull)
-        self.scalars = tuple(np.ndim(r) == 0 for r in residuals)
+        self.scalars = tuple(jnp.ndim(r) == 0 if hasattr(jax.typeof(r), "shape") else False for r in residuals)
         self.residual_specs = tuple(self.spec(r) for r in residuals)
         return outs, [lax.broadcast(r, (1,)) if scalar else r for r, scalar in zip(residuals, self.scalars)]
 
     def spec(self, residual: Any) -> Any:
         """Where a residual differs between devices, its shards are stacked along the first axis."""
         axes = self.axes
+        if is_users_type(jax.typeof(residual)):  # it says so itself
+            return jax.typeof(residual).nospec(self.mesh, self.check_vma, axes)
         sums = {}
         if self.check_vma:
             aval = jax.typeof(residual)
