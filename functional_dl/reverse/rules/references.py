@@ -72,7 +72,7 @@ def empty_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     return [ref], [None]
 
 
-@call_rule(free_ref_p, _EMPTY_PROBE, latex=("", ""), stateful=True)
+@call_rule(free_ref_p, _EMPTY_PROBE, latex=(r"\operatorname{free}(<x>)", ""), stateful=True)
 def free_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """r is given up: what it held has no further cotangent."""
     free_ref_p.bind(*values, **params)
