@@ -29,8 +29,16 @@ from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
 from jax.extend.core.primitives import cond_p, scan_p, while_p
+from jax.extend.source_info_util import (
+    NameStack,
+    current_name_stack,
+    new_name_stack,
+    register_exclusion,
+    summarize,
+    transform_name_stack,
+    user_context,
+)
 from jax.extend.source_info_util import current as current_source
-from jax.extend.source_info_util import register_exclusion, summarize
 
 from functional_dl.aliases import Array, PyTree
 from functional_dl.jaxprs import (
@@ -305,6 +313,8 @@ class Tape:
 
     def __init__(self, parent_trace: Any, sources: bool = False, origins: bool = False) -> None:
         self.equations: list = []
+        self.around = current_name_stack()
+        self.named = self.around, new_name_stack()  # the scopes last met, and those of them that are this tape's
         self.constants: list | None = [] if origins else None  # (primitive, params, values, outs) of the others
         self.slots = 0
         self.sources = sources
@@ -361,6 +371,13 @@ class Tape:
         """What an equation notes as its `source`: its place in the user's program, where that is wanted."""
         return current_source() if self.sources else None
 
+    def scopes(self) -> NameStack:
+        """The user's named scopes that are open since the tape was begun: the backward pass opens them again."""
+        stack = current_name_stack()
+        if stack is not self.named[0]:
+            self.named = stack, stack[len(self.around) :]
+        return self.named[1]
+
     def holds_differentiated(self, values: list[Any]) -> bool:
         """Whether one of the values is a reference to what is differentiated."""
         return any(self.contents.get(id(v), (None, None))[1] is not None for v in values)
@@ -391,7 +408,7 @@ class Tape:
         source = self.place()
         values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
         layout = layout_of(outs, slots, self.types)
-        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout))
+        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout, self.scopes()))
         return outs, out_slots
 
     def call(
@@ -412,7 +429,7 @@ class Tape:
             pull_back = functools.partial(_pull_tangents, pull_back)
         note_types(self.types, map(type_of, outs), out_slots)
         layout = layout_of(outs, slots, self.types)
-        parts = (slots, out_slots, params, source, layout, explicit, numbers)
+        parts = (slots, out_slots, params, source, layout, explicit, numbers, self.scopes())
         self.equations.append(Call(primitive, pull_back, residuals, *parts))
         return outs, out_slots
 
@@ -431,10 +448,19 @@ class Tape:
           **parts: as for `interpret`; what is `known` has pairs of value and slot.
         """
 
+        around = current_name_stack()
+        inside: dict[Any, NameStack] = {}
+
         def equation(eqn, operands):
             values, slots = [value for value, _ in operands], [slot for _, slot in operands]
-            outs = self.apply(eqn.primitive, values, slots, eqn.params) if apply is None else apply(eqn, values, slots)
-            return zip(*outs)
+            source = eqn.source_info
+            scopes = inside.get(source.name_stack)
+            if scopes is None:
+                scopes = inside[source.name_stack] = around + source.name_stack
+            with user_context(source.traceback, name_stack=scopes):
+                if apply is None:
+                    return zip(*self.apply(eqn.primitive, values, slots, eqn.params))
+                return zip(*apply(eqn, values, slots))
 
         results = interpret(jaxpr, list(zip(values, slots)), equation, lambda value, _: (value, None), **parts)
         # a program may return a number that is written in it: an array, as from every program that runs
@@ -534,7 +560,8 @@ def record(
         tape = tape_type(parent, sources)
         slots = tape.slots_of(values, active)
         with set_current_trace(tape.trace, check_leaks=True):
-            outs, aux = fun(*tape.trace.lift(values, slots))
+            with transform_name_stack("jvp"):  # so JAX names what runs forward under differentiation
+                outs, aux = fun(*tape.trace.lift(values, slots))
             (outs, out_slots), (aux, _) = tape.trace.lower(outs), tape.trace.lower(aux)  # no tracer is left of these
         program, residuals = tape.close(slots, out_slots)
         tape.trace.invalidate()

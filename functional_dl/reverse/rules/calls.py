@@ -40,9 +40,11 @@ from functional_dl.reverse.values import instantiate
     latex=(call, CALL_BAR),
     takes_references=True,
 )
-def jit_forward(tape: Any, values: list[Any], slots: list[Any], *, jaxpr: Any, **_: Any) -> tuple[Any, ...]:
+def jit_forward(
+    tape: Any, values: list[Any], slots: list[Any], *, jaxpr: Any, name: str = "", **_: Any
+) -> tuple[Any, ...]:
     """y = f(x), compiled  =>  x_bar = (df/dx)^T y_bar, compiled: f's equations forward, then f's equations backward."""
-    return sweep.call_jaxpr(tape, jit_p, jaxpr, values, slots)
+    return sweep.call_jaxpr(tape, jit_p, jaxpr, values, slots, name)
 
 
 def _power_tower(x, y):

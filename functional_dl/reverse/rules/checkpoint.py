@@ -8,6 +8,7 @@ import jax
 from jax import lax
 from jax.extend.core import Literal
 from jax.extend.core.primitives import cond_p, remat_p, scan_p
+from jax.extend.source_info_util import extend_name_stack
 
 from functional_dl.jaxprs import PLAIN, bind, called, equations, interpret, open_jaxpr, scan_sizes, taken
 from functional_dl.reverse import sweep
@@ -268,5 +269,6 @@ def _recompute_and_pull_back(jaxpr, active, barred, plan, types, residuals, cts)
         present = iter(present)
         cts = [None if ct is None else next(present) for ct in cts]
     again = functools.partial(_again, plan, iter(saved))
-    _, pull_back = sweep.forward_jaxpr(jaxpr, values, active, again)
+    with extend_name_stack("checkpoint/rematted_computation"):  # so JAX names what is computed again
+        _, pull_back = sweep.forward_jaxpr(jaxpr, values, active, again)
     return pull_back(cts)
