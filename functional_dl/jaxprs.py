@@ -73,7 +73,8 @@ PLAIN = {
 }  # fmt: skip
 # with those that carry a mark (recompute it, map it by this rule) and whose derivative is the program's;
 MARKED = PLAIN | {"remat": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr", "composite": "jaxpr",
-                  "custom_vmap_call": "call", "xla_metadata_call": "jaxpr"}  # fmt: skip
+                  "custom_vmap_call": "call", "xla_metadata_call": "jaxpr",
+                  "compute_on": "jaxpr"}  # fmt: skip
 # with those that have a derivative of their own, which is not read.
 CALLS = MARKED | {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 

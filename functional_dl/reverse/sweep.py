@@ -243,6 +243,7 @@ def compiled_call(
     values: Sequence[Any],
     slots: Sequence[Any],
     unit: Callable[..., Any] = jax.jit,
+    backward_unit: Callable[..., Any] | None = None,
     name: str = "",
     **params: Any,
 ) -> tuple[Any, ...]:
@@ -255,7 +256,8 @@ def compiled_call(
       primitive: what the tape shall call the equation.
       body: a function of the module's top level that records into a tape and returns values and slots.
       name: the program's, for a reader of compiled programs.
-      unit: makes a function one call of a program, as jax.jit does; hashable.
+      unit: makes a function one call of a program, as jax.jit does; hashable.  Its result is (outputs, pullback).
+      backward_unit: the same for the backward program, whose result is a list of cotangents; if another.
       params: the body's parameters, hashable.
     """
     active = tuple(s is not None for s in slots)
@@ -263,7 +265,7 @@ def compiled_call(
     residuals = [values[r.position] if type(r) is _Operand else r for r in pull_back.args[0]]
     pull_back = Partial(pull_back.func, residuals)
     out_slots = [None if slot is None else tape.new_slot() for slot in pull_back.func.program.outputs]
-    return tape.call(primitive, _compiled_pull_back(unit, name), pull_back, slots, outs, out_slots)
+    return tape.call(primitive, _compiled_pull_back(backward_unit or unit, name), pull_back, slots, outs, out_slots)
 
 
 class _Recording:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compute_on import compute_on2
 from jax.experimental.scheduling_groups import xla_metadata_call
 from jax.experimental.shard_alike import shard_alike
 
@@ -16,7 +17,13 @@ def marked(x, w):
     return jnp.sin(x * w), jnp.sum(w)
 
 
+@compute_on2(compute_type="device_host", out_memory_spaces=jax.memory.Space.Device)
+def on_the_host(x, w):
+    return jnp.exp(-x * x) * w, w
+
+
 def fun(x, w):
+    x, w = on_the_host(x, w)
     y, total = marked(x, w)
     y, z = shard_alike(jax.checkpoint(marked)(y, w)[0], x * total)
     return jnp.sum(y * z * z)

@@ -1,8 +1,9 @@
-"""Calls and values that are marked for the compiler: frontend attributes, scheduling groups, equal shardings.
+"""Calls and values that are marked for the compiler: attributes, scheduling groups, processors, equal shardings.
 
 The modules that make them are experimental parts of JAX: their rules are registered once such a primitive is met.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,60 @@ def register_calls() -> None:
         values, slots = [*consts, *values], [*[None] * len(consts), *slots]
         unit = Marked(tuple(sorted(attributes.items())))
         return sweep.compiled_call(tape, call_p, sweep.replay, values, slots, unit, jaxpr=inner)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A function as one call that runs on a processor; `options` are the compiler's.
+
+    Attributes:
+      spaces: the memory of all results; or, of a pair of a list and another tree, of each in the list and of the tree.
+    """
+
+    processor: str
+    options: str | None
+    spaces: Any
+
+    def __call__(self, fun: Any) -> Any:
+        from jax.experimental.compute_on import compute_on2
+
+        options = None if self.options is None else json.loads(self.options)
+        spaces = (list(self.spaces[0]), self.spaces[1]) if isinstance(self.spaces, tuple) else self.spaces
+        return compute_on2(
+            jax.jit(fun), compute_type=self.processor, out_memory_spaces=spaces, compiler_options=options
+        )
+
+
+@late_rules("compute_on")
+def register_processors() -> None:
+    from jax.experimental.compute_on import compute_on2
+
+    device = jax.memory.Space.Device
+    sine = compute_on2(lambda x: lax.sin(x), compute_type="device_host", out_memory_spaces=device)
+    compute_on_p = primitive_of(sine, np.float32(1))
+
+    @call_rule(
+        compute_on_p,
+        Probe(lambda x: sine(x), elementwise=True, exact=lambda mp, x: mp.sin(x)),
+        latex=(call, CALL_BAR),
+    )
+    def compute_on_forward(
+        tape: Any,
+        values: Any,
+        slots: Any,
+        *,
+        jaxpr: Any,
+        compute_type: str,
+        out_memory_spaces: Any,
+        compiler_options_json: str | None,
+    ) -> Any:
+        """y = f(x) on a processor  =>  x_bar = (df/dx)^T y_bar, on the same."""
+        inner, consts = open_jaxpr(jaxpr)
+        values, slots = [*consts, *values], [*[None] * len(consts), *slots]
+        forward, backward = (
+            Placed(compute_type, compiler_options_json, spaces) for spaces in ((out_memory_spaces, device), device)
+        )
+        return sweep.compiled_call(tape, compute_on_p, sweep.replay, values, slots, forward, backward, jaxpr=inner)
 
 
 @late_rules("shard_alike")
