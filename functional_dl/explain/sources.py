@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+import re
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -102,7 +103,11 @@ def staged_frames(source_info: Any, function: str, file: str) -> tuple[Frame, ..
 def scopes(source_info: Any = None) -> tuple[str, ...]:
     """The names of jax.named_scope around an equation (or around here), outermost first."""
     stack = current_name_stack() if source_info is None else getattr(source_info, "name_stack", "")
-    return tuple(part for part in str(stack).split("/") if part)
+    names = (_MARKS.sub("", part).rstrip(")") if _MARKS.match(part) else part for part in str(stack).split("/"))
+    return tuple(name for name in names if name)
+
+
+_MARKS = re.compile(r"^((jvp|transpose)\()+")  # what the reverse mode writes around the scopes of its passes
 
 
 def text(frame: Frame) -> str:

@@ -55,7 +55,7 @@ from functional_dl.jaxprs import (
 from functional_dl.reverse.layout import layout_of, note_types
 from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.residuals import Origin, thrifty
-from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, rule_of
+from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, own_entry, rule_of
 from functional_dl.reverse.values import as_array, is_differentiable, is_reference
 from functional_dl.sharding import type_of
 
@@ -346,7 +346,7 @@ class Tape:
     ) -> tuple[list[Any], list[Any]]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
         holds = bool(self.contents) and self.recording and self.holds_differentiated([*values, *held_constants(params)])
-        entry = PRIMITIVES.get(primitive)
+        entry = own_entry(primitive)
         active = any(s is not None for s in slots) or holds or (isinstance(entry, Rule) and entry.stateful)
         rule = rule_of(primitive) if active else None
         if rule is not None and rule.forward is not None and (not holds or rule.stateful or rule.takes_references):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
 from jax.extend.core.primitives import (
     all_gather_p,
     all_to_all_p,
@@ -41,7 +42,7 @@ AXIS = "devices"
 _MESH = AbstractMesh((1,), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def _inside(body, check_vma=True):
+def inside(body: Callable[..., Any], check_vma: bool = True) -> Primitive:
     """The primitive that body applies last, inside shard_map."""
     mapped = jax.shard_map(
         lambda x: (body(x), x)[1],
@@ -50,7 +51,8 @@ def _inside(body, check_vma=True):
         out_specs=PartitionSpec(AXIS),
         check_vma=check_vma,
     )
-    closed = jax.make_jaxpr(mapped)(jax.ShapeDtypeStruct((1,), np.float32))
+    with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):  # whatever mesh the user is on
+        closed = jax.make_jaxpr(mapped)(jax.ShapeDtypeStruct((1,), np.float32))
     return equations(equations(closed)[0].params["jaxpr"])[-1].primitive
 
 
@@ -58,24 +60,16 @@ shard_map_p = primitive_of(
     jax.shard_map(lambda x: x, mesh=_MESH, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(AXIS)),
     jax.ShapeDtypeStruct((1,), np.float32),
 )
-pvary_p = _inside(lambda x: lax.pcast(lax.full((1,), np.float32(0)), AXIS, to="varying"))
-psum_invariant_p = _inside(lambda x: lax.psum(x, AXIS))
-reduce_scatter_p = _inside(lambda x: lax.psum_scatter(x, AXIS, tiled=True))
-all_gather_invariant_p = _inside(lambda x: lax.all_gather(x, AXIS, tiled=True, to="invarying"))
-all_gather_reduced_p = _inside(lambda x: lax.all_gather(x, AXIS, tiled=True, to="reduced"))
-reduced_vary_cast_p = _inside(
-    lambda x: lax.pcast(lax.all_gather(x, AXIS, tiled=True, to="reduced"), AXIS, to="varying")
-)
-vary_unreduced_cast_p = _inside(lambda x: lax.pcast(x, AXIS, to="unreduced"))
-unreduced_reduce_scatter_p = _inside(lambda x: lax.psum_scatter(lax.pcast(x, AXIS, to="unreduced"), AXIS, tiled=True))
-unreduced_psum_p = _inside(lambda x: lax.psum(lax.pcast(x, AXIS, to="unreduced"), AXIS))
-preduced_p = _inside(lambda x: lax.pcast(lax.full((1,), np.float32(0)), AXIS, to="reduced"))
+pvary_p = inside(lambda x: lax.pcast(lax.full((1,), np.float32(0)), AXIS, to="varying"))
+psum_invariant_p = inside(lambda x: lax.psum(x, AXIS))
+reduce_scatter_p = inside(lambda x: lax.psum_scatter(x, AXIS, tiled=True))
+all_gather_invariant_p = inside(lambda x: lax.all_gather(x, AXIS, tiled=True, to="invarying"))
 
 
 SPLIT = PartitionSpec(AXIS)
 
 
-def _on_devices(body, out=SPLIT, check_vma=True):
+def on_devices(body: Callable[..., Any], out: Any = SPLIT, check_vma: bool = True) -> Callable[..., Any]:
     """body on up to 4 shards of arrays whose first axis has length 4: the probes' programs."""
 
     def program(*arrays):
@@ -89,19 +83,19 @@ def _on_devices(body, out=SPLIT, check_vma=True):
 
 @call_rule(
     shard_map_p,
-    Probe(_on_devices(lambda x: lax.sin(lax.mul(x, x))), shapes=((4, 2),), dtypes=("float64", "float32")),
+    Probe(on_devices(lambda x: lax.sin(lax.mul(x, x))), shapes=((4, 2),), dtypes=("float64", "float32")),
     Probe(
-        _on_devices(lambda x, w: lax.sin(lax.mul(x, lax.broadcast(w, (x.shape[0],))))),
+        on_devices(lambda x, w: lax.sin(lax.mul(x, lax.broadcast(w, (x.shape[0],))))),
         shapes=((4, 2), (2,)),
         dtypes=("float64",),
     ),
     Probe(
-        _on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec()),
+        on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec()),
         shapes=((4, 2), (2,)),
         dtypes=("float64",),
     ),
     Probe(
-        _on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec(), check_vma=False),
+        on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec(), check_vma=False),
         shapes=((4, 2), (2,)),
         dtypes=("float64",),
     ),
@@ -226,7 +220,7 @@ class _Shards:
 
 
 def _collective(body, **kwargs):
-    return Probe(_on_devices(body, **kwargs), shapes=((4, 4),), dtypes=("float64",))
+    return Probe(on_devices(body, **kwargs), shapes=((4, 4),), dtypes=("float64",))
 
 
 def _sum_of_rows_and_devices(x):
@@ -265,7 +259,7 @@ def psum_invariant_vjp(ct, out, x, *, axes, **_):
 
 @vjp_rule(
     pvary_p,
-    Probe(_on_devices(lambda x, w: lax.mul(x, lax.broadcast(w, (x.shape[0],)))), shapes=((4, 2), (2,))),
+    Probe(on_devices(lambda x, w: lax.mul(x, lax.broadcast(w, (x.shape[0],)))), shapes=((4, 2), (2,))),
     reads="",
     latex=("<x>", r"\textstyle\sum_{\text{devices}} <c>"),
     explicit=True,
@@ -318,9 +312,6 @@ def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_g
     return (bar,)
 
 
-# --- one value that every device holds (reduced), one that is held as summands (unreduced): each other's cotangents
-
-
 @vjp_rule(
     all_gather_invariant_p,
     _collective(
@@ -335,100 +326,6 @@ def all_gather_invariant_vjp(ct, out, x, *, all_gather_dimension, axis_name, til
     size = x.shape[all_gather_dimension] if tiled else 1
     bar = lax.dynamic_slice_in_dim(ct, lax.axis_index(axis_name) * size, size, all_gather_dimension)
     return (bar if tiled else lax.squeeze(bar, [all_gather_dimension]),)
-
-
-def _gathered(x):
-    """Summands of x's square on each device, added up on the device that holds the part."""
-    whole = lax.all_gather(lax.sin(x), AXIS, tiled=True, to="reduced")
-    summand = lax.mul(lax.pcast(whole, AXIS, to="varying"), lax.exp(lax.all_gather(x, AXIS, tiled=True)))
-    return lax.psum_scatter(lax.pcast(summand, AXIS, to="unreduced"), AXIS, tiled=True)
-
-
-def _shared(x, w):
-    """A weight that every device holds, whose cotangent is left as summands."""
-    w = lax.pcast(lax.pcast(lax.sin(w), AXIS, to="reduced"), AXIS, to="varying")
-    return lax.psum(lax.pcast(lax.dot(lax.sin(x), w), AXIS, to="unreduced"), AXIS)
-
-
-_GATHERED = _collective(_gathered)
-_SHARED = Probe(_on_devices(_shared, PartitionSpec()), shapes=((4, 2), (2,)), dtypes=("float64",))
-
-
-@vjp_rule(
-    all_gather_reduced_p,
-    _GATHERED,
-    reads="",
-    latex=(r"(<x>_d)_{d}", r"\textstyle\sum_{\text{devices}} <c>[\text{own part}]"),
-    explicit=True,
-)
-def all_gather_reduced_vjp(ct, out, x, *, all_gather_dimension, axis_name, axis_size, tiled):
-    """Every device holds all x, joined  =>  device i gets the i-th part of the sum of the summands y_bar."""
-    params = {"scatter_dimension": all_gather_dimension, "axis_name": axis_name, "axis_size": axis_size}
-    return (unreduced_reduce_scatter_p.bind(ct, tiled=tiled, **params),)
-
-
-@vjp_rule(
-    unreduced_reduce_scatter_p,
-    _GATHERED,
-    reads="",
-    latex=(r"\textstyle\sum_{\text{devices}} <x> [\text{own part}]", r"(<c>_d)_{d}"),
-    explicit=True,
-)
-def unreduced_reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_size, tiled):
-    """Device i gets the i-th part of the sum of the summands x  =>  every device holds all y_bar, joined."""
-    params = {"all_gather_dimension": scatter_dimension, "axis_name": axis_name, "axis_size": axis_size}
-    return (all_gather_reduced_p.bind(ct, tiled=tiled, **params),)
-
-
-@vjp_rule(
-    reduced_vary_cast_p,
-    _GATHERED,
-    _SHARED,
-    reads="",
-    latex=("<x>", r"<c> \text{ as a summand}"),
-    explicit=True,
-)
-def reduced_vary_cast_vjp(ct, out, x, *, axes):
-    """y = x, which every device holds, as one value for each  =>  x_bar is the sum of the y_bar, which are its
-    summands: nothing is added yet."""
-    return (vary_unreduced_cast_p.bind(ct, axes=axes),)
-
-
-@vjp_rule(
-    vary_unreduced_cast_p,
-    _GATHERED,
-    _SHARED,
-    reads="",
-    latex=(r"<x> \text{ as a summand}", "<c>"),
-    explicit=True,
-)
-def vary_unreduced_cast_vjp(ct, out, x, *, axes):
-    """y is the sum of all x, not added up yet  =>  x_bar = y_bar, which every device holds."""
-    return (reduced_vary_cast_p.bind(ct, axes=axes),)
-
-
-@vjp_rule(
-    unreduced_psum_p,
-    _SHARED,
-    reads="",
-    latex=(r"\textstyle\sum_{\text{devices}} <x>", "<c>"),
-    explicit=True,
-)
-def unreduced_psum_vjp(ct, out, x, *, axes):
-    """y = the sum of the summands x, one value  =>  x_bar = y_bar, which every device holds."""
-    return (preduced_p.bind(ct, axes=axes),)
-
-
-@vjp_rule(
-    preduced_p,
-    _SHARED,
-    reads="",
-    latex=("<x>", r"\textstyle\sum_{\text{devices}} <c>"),
-    explicit=True,
-)
-def preduced_vjp(ct, out, x, *, axes):
-    """y = x, one value, whose cotangent y_bar comes as summands  =>  x_bar = their sum."""
-    return (unreduced_psum_p.bind(ct, axes=axes),)
 
 
 @vjp_rule(

@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend.core.primitives import get_p, swap_p
 
 from functional_dl.jaxprs import primitive_named
-from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.rule import Probe, late_rules
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import place_of_user
 from functional_dl.reverse.values import instantiate, is_reference, zeros_of
@@ -37,18 +37,6 @@ new_ref_p = primitive_named("new_ref", _written, _three)
 addupdate_p = primitive_named("addupdate", _written, _three)
 freeze_p = primitive_named("freeze", _written, _three)
 
-
-def _made_empty(x):
-    ref = jax.empty_ref(jax.ShapeDtypeStruct(x.shape, x.dtype))
-    ref[...] = lax.sin(x)
-    y = ref[...]
-    jax.free_ref(ref)
-    return y
-
-
-empty_ref_p = primitive_named("empty_ref", _made_empty, _three)
-free_ref_p = primitive_named("free_ref", _made_empty, _three)
-
 # JAX cannot take the second derivative; a test takes ours, against the same functions without references.
 _PROBE = Probe(_written, shapes=((3,),), dtypes=("float64", "float32"), order=1)
 
@@ -59,24 +47,6 @@ def new_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     ref = new_ref_p.bind(*values, **params)
     tape.contents[id(ref)] = (ref, None if _is_note(ref) else slots[0])
     return [ref], [None]
-
-
-_EMPTY_PROBE = Probe(lambda x: jax.jit(_made_empty)(x), dtypes=("float64", "float32"), order=1)
-
-
-@call_rule(empty_ref_p, _EMPTY_PROBE, latex=(r"\operatorname{ref}()", ""), stateful=True)
-def empty_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
-    """r holds nothing yet: what is written to it has a cotangent."""
-    ref = empty_ref_p.bind(*values, **params)
-    tape.contents[id(ref)] = (ref, None)
-    return [ref], [None]
-
-
-@call_rule(free_ref_p, _EMPTY_PROBE, latex=(r"\operatorname{free}(<x>)", ""), stateful=True)
-def free_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
-    """r is given up: what it held has no further cotangent."""
-    free_ref_p.bind(*values, **params)
-    return [], []
 
 
 @call_rule(freeze_p, _PROBE, latex=(r"<x>[\,]", r"<c>"), stateful=True)
@@ -252,3 +222,34 @@ def with_references(values: Any, contents: Any) -> Any:
         return fixed[id(value.fixed)]
 
     return [fill(v) for v in values], lambda: [jax.ref.freeze(r) for r in refs]
+
+
+# --- references that are made empty, in compiled programs alone: the judges of the other rules run outside of them too
+
+
+def _made_empty(x):
+    ref = jax.empty_ref(jax.ShapeDtypeStruct(x.shape, x.dtype))
+    ref[...] = lax.sin(x)
+    y = ref[...]
+    jax.free_ref(ref)
+    return y
+
+
+@late_rules("empty_ref", "free_ref")
+def register() -> None:
+    empty_ref_p = primitive_named("empty_ref", _made_empty, _three)
+    free_ref_p = primitive_named("free_ref", _made_empty, _three)
+    probe = Probe(jax.jit(_made_empty), dtypes=("float64", "float32"), order=1)
+
+    @call_rule(empty_ref_p, probe, latex=(r"\operatorname{ref}()", ""), stateful=True)
+    def empty_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
+        """r holds nothing yet: what is written to it has a cotangent."""
+        ref = empty_ref_p.bind(*values, **params)
+        tape.contents[id(ref)] = (ref, None)
+        return [ref], [None]
+
+    @call_rule(free_ref_p, probe, latex=(r"\operatorname{free}(<x>)", ""), stateful=True)
+    def free_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
+        """r is given up: what it held has no further cotangent."""
+        free_ref_p.bind(*values, **params)
+        return [], []
