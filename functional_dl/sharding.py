@@ -207,7 +207,9 @@ def _of_cotangent(sharding):
 
 
 def cotangent_spec(spec: PartitionSpec) -> PartitionSpec:
-    """The spec of the cotangent of a value of this spec."""
+    """The spec of the cotangent of a value of this spec; that of a user's own type says it itself."""
+    if not isinstance(spec, PartitionSpec):
+        return spec.to_ct_spec()
     return PartitionSpec(*spec.partitions, unreduced=spec.reduced, reduced=spec.unreduced)
 
 

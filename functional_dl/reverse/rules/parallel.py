@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
@@ -142,7 +141,8 @@ def _shard_pull_back(shards, residuals, cts):
 
 
 class _Shards:
-    """The forward and the backward program of one shard_map."""
+    """The forward and the backward program of one shard_map.  A residual that is an input or an output is
+    not returned besides."""
 
     def __init__(self, params: Any, active: Any) -> None:
         self.jaxpr = params["jaxpr"]
@@ -150,7 +150,8 @@ class _Shards:
         self.mesh, self.check_vma = params["mesh"], params["check_vma"]
         self.axes = tuple(a for a in self.mesh.axis_names if a in params["newly_manual_axes"])
         self.active = active
-        self.residual_tree, self.residual_specs, self.scalars = None, (), ()
+        self.residual_tree, self.residual_specs, self.scalars = None, [], []
+        self.places: list[int | None] = []  # for each residual, which of the inputs and outputs it is
 
     def map(self, fun: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
         return jax.shard_map(
@@ -165,9 +166,19 @@ class _Shards:
     def run(self, *args: Any) -> Any:
         outs, pull = sweep.forward_jaxpr(self.jaxpr, args, self.active)
         residuals, self.residual_tree = tree_flatten(pull)
-        self.scalars = tuple(jnp.ndim(r) == 0 if hasattr(jax.typeof(r), "shape") else False for r in residuals)
-        self.residual_specs = tuple(self.spec(r) for r in residuals)
-        return outs, [lax.broadcast(r, (1,)) if scalar else r for r, scalar in zip(residuals, self.scalars)]
+        specs = [*self.in_specs, *self.out_specs]
+        places = {
+            id(x): i
+            for i, (x, spec) in reversed([*enumerate(zip([*args, *outs], specs))])
+            if i < len(args) or self.check_vma or not self.left_out(spec)  # else devices may hold other values
+        }
+        self.places = [places.get(id(r)) for r in residuals]
+        self.residual_specs = [self.spec(r) if i is None else specs[i] for r, i in zip(residuals, self.places)]
+        self.scalars = [
+            i is None and getattr(jax.typeof(r), "shape", None) == () for r, i in zip(residuals, self.places)
+        ]
+        own = [(r, scalar) for r, i, scalar in zip(residuals, self.places, self.scalars) if i is None]
+        return outs, [lax.broadcast(r, (1,)) if scalar else r for r, scalar in own]
 
     def spec(self, residual: Any) -> Any:
         """Where a residual differs between devices, its shards are stacked along the first axis."""
@@ -183,7 +194,10 @@ class _Shards:
 
     def forward(self, values: Any) -> Any:
         jax.eval_shape(self.map(lambda *args: self.run(*args) and (), self.in_specs, ()), *values)
-        return self.map(self.run, self.in_specs, (list(self.out_specs), list(self.residual_specs)))(*values)
+        specs = [spec for spec, i in zip(self.residual_specs, self.places) if i is None]
+        outs, own = self.map(self.run, self.in_specs, (list(self.out_specs), specs))(*values)
+        rest, given = iter(own), [*values, *outs]
+        return outs, [next(rest) if i is None else given[i] for i in self.places]
 
     def left_out(self, spec: Any) -> Any:
         """The axes over which a cotangent of this spec is the same."""
