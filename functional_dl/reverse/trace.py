@@ -532,6 +532,13 @@ class Tape:
         kept.reverse()
         return Program(kept, list(inputs), list(outputs)), residuals
 
+    def end(self) -> None:
+        """Nothing is recorded any more.  Tape and trace no longer hold each other: what they hold goes with the last
+        name for them, not with the next collection of garbage, as JAX's check of leaks expects."""
+        self.trace.invalidate()
+        self.trace.parent_trace = self.trace.tape = None
+        del self.trace
+
 
 def _pull_tangents(pull_back, residuals, cts):
     with recording_tangents(True):
@@ -564,7 +571,7 @@ def record(
                 outs, aux = fun(*tape.trace.lift(values, slots))
             (outs, out_slots), (aux, _) = tape.trace.lower(outs), tape.trace.lower(aux)  # no tracer is left of these
         program, residuals = tape.close(slots, out_slots)
-        tape.trace.invalidate()
+        tape.end()
     return outs, aux, program, residuals
 
 
@@ -606,7 +613,7 @@ def record_call(
         program, residuals = tape.close(slots, out_slots)
         if at_hand is not None:
             program, residuals = thrifty(program, residuals, tape.origins(), at_hand(outs, residuals))
-        tape.trace.invalidate()
+        tape.end()
     return outs, program, residuals
 
 
