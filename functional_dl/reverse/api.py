@@ -28,6 +28,7 @@ from jax.tree_util import (
 from functional_dl import arguments
 from functional_dl.aliases import PyTree
 from functional_dl.reverse import budget, sweep
+from functional_dl.reverse.boundary import boundary
 from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
 from functional_dl.reverse.values import is_differentiable, is_users_type, weakened
 from functional_dl.sharding import cotangent_type, full, sharding_of, unravelled
@@ -43,6 +44,7 @@ def vjp(fun: Callable[..., T], *primals: PyTree, has_aux: Literal[False] = ...) 
 def vjp(fun: Callable[..., tuple[T, A]], *primals: PyTree, has_aux: Literal[True]) -> tuple[T, Pullback, A]: ...
 @overload
 def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool) -> tuple[PyTree, ...]: ...
+@boundary
 def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tuple[PyTree, ...]:
     r"""Value of `fun` and its pullback, the transposed derivative.
 
@@ -165,6 +167,7 @@ def grad(
     """
     value_and_grad_fun = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
 
+    @boundary
     @_wraps(fun)
     def grad_fun(*args, **kwargs):
         value, gradient = value_and_grad_fun(*args, **kwargs)
@@ -227,6 +230,7 @@ def value_and_grad(
     _check_callable(fun)
     argnums = _indices(argnums)
 
+    @boundary
     @_wraps(fun)
     def value_and_grad_fun(*args, **kwargs):
         partial_fun, chosen = _split_arguments(fun, argnums, args, kwargs)
@@ -282,6 +286,7 @@ def jacrev(
     _check_callable(fun)
     argnums = _indices(argnums)
 
+    @boundary
     @_wraps(fun)
     def jacobian_fun(*args, **kwargs):
         partial_fun, chosen = _split_arguments(fun, argnums, args, kwargs)

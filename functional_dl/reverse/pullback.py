@@ -15,6 +15,7 @@ from jax.tree_util import (
 )
 
 from functional_dl.aliases import Array, PyTree
+from functional_dl.reverse.boundary import boundary
 from functional_dl.reverse.sweep import Pull
 from functional_dl.reverse.trace import is_zero_marker
 from functional_dl.reverse.values import instantiate, is_differentiable, is_users_type, tangent_dtype, weakened
@@ -40,6 +41,7 @@ class Pullback(Partial):
 
     parts: "_Parts | None" = None  # once args_res was asked for
 
+    @boundary
     def __call__(self, *ct: PyTree) -> tuple[PyTree, ...]:
         return self.func(self.pull, *ct)
 
