@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -31,24 +33,24 @@ from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registrati
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
 from functional_dl.reverse.values import add, as_array, formed, is_differentiable
 
+scopes_of = attrgetter("scopes")
+
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
     """Cotangents of the program's inputs, None for zero, given those of its outputs (None for zero)."""
     totals: dict[int, object] = {}
     for slot, ct in zip(program.outputs, cts):
         accumulate(totals, slot, ct)
-    around, inside = current_name_stack(), {}
-    for equation in reversed(program.at(residuals)):
-        out_cts = [None if slot is None else totals.pop(slot, None) for slot in equation.outputs]
-        if all(ct is None for ct in out_cts):
-            continue
-        scopes = inside.get(equation.scopes)
-        if scopes is None:
-            scopes = inside[equation.scopes] = around + equation.scopes if equation.scopes else around
-        with set_name_stack(scopes):
-            for slot, bar in zip(equation.inputs, equation.pull(out_cts)):
-                if slot is not None and bar is not None:
-                    accumulate(totals, slot, bar() if callable(bar) else bar)
+    around = current_name_stack()
+    for scopes, group in groupby(reversed(program.at(residuals)), scopes_of):
+        with set_name_stack(around + scopes) if scopes else nullcontext():
+            for equation in group:
+                out_cts = [None if slot is None else totals.pop(slot, None) for slot in equation.outputs]
+                if all(ct is None for ct in out_cts):
+                    continue
+                for slot, bar in zip(equation.inputs, equation.pull(out_cts)):
+                    if slot is not None and bar is not None:
+                        accumulate(totals, slot, bar() if callable(bar) else bar)
     return [None if slot is None else formed(totals.get(slot)) for slot in program.inputs]
 
 
@@ -265,7 +267,8 @@ def compiled_call(
     residuals = [values[r.position] if type(r) is _Operand else r for r in pull_back.args[0]]
     pull_back = Partial(pull_back.func, residuals)
     out_slots = [None if slot is None else tape.new_slot() for slot in pull_back.func.program.outputs]
-    return tape.call(primitive, _compiled_pull_back(backward_unit or unit, name), pull_back, slots, outs, out_slots)
+    run = partial(_pull_back, backward_unit or unit, name)
+    return tape.call(primitive, run, pull_back, slots, outs, out_slots)
 
 
 class _Recording:
@@ -308,6 +311,10 @@ def _compiled_forward(recording: _Recording, unit: Any, name: str) -> Callable[.
 
     forward.__name__ = name or forward.__name__
     return unit(forward)
+
+
+def _pull_back(unit, name, pull_back, cts):
+    return _compiled_pull_back(unit, name)(pull_back, cts)
 
 
 @lru_cache(maxsize=1024)
