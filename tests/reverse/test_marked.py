@@ -3,11 +3,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.compute_on import compute_on2
 from jax.experimental.scheduling_groups import xla_metadata_call
-from jax.experimental.shard_alike import shard_alike
 
 from functional_dl import reverse
+from functional_dl.reverse.rules.marked import placed_call
+
+try:
+    from jax.experimental.shard_alike import shard_alike
+except ImportError:  # from JAX 0.12 on
+
+    def shard_alike(x, y):
+        return x, y
+
 
 X = np.array([0.3, -1.2, 2.0])
 
@@ -17,7 +24,7 @@ def marked(x, w):
     return jnp.sin(x * w), jnp.sum(w)
 
 
-@compute_on2(compute_type="device_host", out_memory_spaces=jax.memory.Space.Device)
+@placed_call()(compute_type="device_host", out_memory_spaces=jax.memory.Space.Device)
 def on_the_host(x, w):
     return jnp.exp(-x * x) * w, w
 

@@ -52,6 +52,13 @@ def register_calls() -> None:
         return sweep.compiled_call(tape, call_p, sweep.replay, values, slots, unit, jaxpr=inner)
 
 
+def placed_call() -> Any:
+    """JAX's function compute_on2, which from JAX 0.12 on is called compute_on."""
+    from jax.experimental import compute_on
+
+    return getattr(compute_on, "compute_on2", compute_on.compute_on)
+
+
 @dataclass(frozen=True)
 class Placed:
     """A function as one call that runs on a processor; `options` are the compiler's.
@@ -65,21 +72,17 @@ class Placed:
     spaces: Any
 
     def __call__(self, fun: Any) -> Any:
-        from jax.experimental.compute_on import compute_on2
-
         options = None if self.options is None else json.loads(self.options)
         spaces = (list(self.spaces[0]), self.spaces[1]) if isinstance(self.spaces, tuple) else self.spaces
-        return compute_on2(
+        return placed_call()(
             jax.jit(fun), compute_type=self.processor, out_memory_spaces=spaces, compiler_options=options
         )
 
 
 @late_rules("compute_on")
 def register_processors() -> None:
-    from jax.experimental.compute_on import compute_on2
-
     device = jax.memory.Space.Device
-    sine = compute_on2(lambda x: lax.sin(x), compute_type="device_host", out_memory_spaces=device)
+    sine = placed_call()(lambda x: lax.sin(x), compute_type="device_host", out_memory_spaces=device)
     compute_on_p = primitive_of(sine, np.float32(1))
 
     @call_rule(

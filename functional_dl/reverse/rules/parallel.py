@@ -154,7 +154,7 @@ class _Shards:
         self.places: list[int | None] = []  # for each residual, which of the inputs and outputs it is
 
     def map(self, fun: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
-        return jax.shard_map(
+        mapped = jax.shard_map(
             fun,
             mesh=self.mesh,
             in_specs=in_specs,
@@ -162,6 +162,9 @@ class _Shards:
             check_vma=self.check_vma,
             axis_names=set(self.axes),
         )
+        specs = jax.tree.leaves((in_specs, out_specs), is_leaf=lambda s: isinstance(s, PartitionSpec))
+        plain = all(isinstance(spec, PartitionSpec) for spec in specs)
+        return mapped if plain else jax.jit(mapped)  # JAX takes specs of users' types in compiled programs alone
 
     def run(self, *args: Any) -> Any:
         outs, pull = sweep.forward_jaxpr(self.jaxpr, args, self.active)
