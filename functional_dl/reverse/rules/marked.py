@@ -48,6 +48,7 @@ def register_calls() -> None:
         """y = f(x), one call with attributes for the compiler  =>  x_bar = (df/dx)^T y_bar, one call with the same."""
         inner, consts = open_jaxpr(jaxpr)
         values, slots = [*consts, *values], [*[None] * len(consts), *slots]
+        attributes = dict(attributes.get("xla_metadata", attributes))  # from JAX 0.12 on they are one parameter
         unit = Marked(tuple(sorted(attributes.items())))
         return sweep.compiled_call(tape, call_p, sweep.replay, values, slots, unit, jaxpr=inner)
 
