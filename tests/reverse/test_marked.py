@@ -6,7 +6,7 @@ import numpy as np
 from jax.experimental.scheduling_groups import xla_metadata_call
 
 from functional_dl import reverse
-from functional_dl.reverse.rules.marked import placed_call
+from functional_dl.reverse.rules.identities import placed_call
 
 try:
     from jax.experimental.shard_alike import shard_alike
