@@ -218,7 +218,7 @@ def remat_opt_forward(tape: Any, values: Any, slots: Any, *, fwd_jaxpr: Any, **_
     return tape.replay(fwd_jaxpr, values, slots)
 
 
-# --- calls and values that are marked for the compiler: rules are registered once such a primitive is met --------------
+# --- calls and values that are marked for the compiler: their rules are registered once such a primitive is met
 
 
 @dataclass(frozen=True)
