@@ -243,13 +243,13 @@ def register() -> None:
 
     @call_rule(empty_ref_p, probe, latex=(r"\operatorname{ref}()", ""), stateful=True)
     def empty_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
-        """r holds nothing yet: what is written to it has a cotangent."""
+        """r holds nothing yet: r_bar is the cotangent of what is written to it."""
         ref = empty_ref_p.bind(*values, **params)
         tape.contents[id(ref)] = (ref, None)
         return [ref], [None]
 
     @call_rule(free_ref_p, probe, latex=(r"\operatorname{free}(<x>)", ""), stateful=True)
     def free_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
-        """r is given up: what it held has no further cotangent."""
+        """r is given up, after its last use  =>  r_bar = 0 before the backward pass comes to that."""
         free_ref_p.bind(*values, **params)
         return [], []
