@@ -40,6 +40,7 @@ __all__ = [
     "equations",
     "frozen",
     "function_of",
+    "held_constants",
     "interpret",
     "needed",
     "open_jaxpr",
@@ -74,7 +75,8 @@ PLAIN = {
 }  # fmt: skip
 # with those that carry a mark (recompute it, map it by this rule) and whose derivative is the program's;
 MARKED = PLAIN | {"remat": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr", "composite": "jaxpr",
-                  "custom_vmap_call": "call"}  # fmt: skip
+                  "custom_vmap_call": "call", "xla_metadata_call": "jaxpr",
+                  "compute_on": "jaxpr"}  # fmt: skip
 # with those that have a derivative of their own, which is not read.
 CALLS = MARKED | {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
@@ -104,6 +106,16 @@ def all_equations(jaxpr: Any) -> Iterator[Any]:
         yield eqn
         for inner in programs(eqn.params):
             yield from all_equations(inner)
+
+
+def held_constants(params: Mapping[str, Any]) -> list[Any]:
+    """The constants of the programs among an equation's parameters, at any depth."""
+    found = []
+    for program in programs(params):
+        found += open_jaxpr(program)[1]
+        for eqn in equations(program):
+            found += held_constants(eqn.params)
+    return found
 
 
 def primitive_names(jaxpr: Any) -> set[str]:

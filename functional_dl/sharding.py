@@ -19,6 +19,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 __all__ = [
     "cotangent_sharding",
+    "cotangent_spec",
     "cotangent_type",
     "equation_context",
     "full",
@@ -28,11 +29,13 @@ __all__ = [
     "laid_beside",
     "laid_out_freely",
     "mesh_of",
+    "on_mesh_of",
     "permuted",
     "row_type",
     "sharding_like",
     "sharding_of",
     "stack_type",
+    "summed_axes",
     "type_of",
     "under_mesh",
     "unravelled",
@@ -85,7 +88,13 @@ def cotangent_sharding(x: Any, *operands: Any) -> NamedSharding | None:
 
 def cotangent_type(aval: Any) -> Any:
     """The type of the cotangents of values of this floating type."""
-    sharding = sharding_of(aval) if is_on_mesh(aval) else None
+    if not is_on_mesh(aval):
+        return aval
+    sums = summed_axes(aval)
+    if sums:
+        sums = {"reduced": sums.get("unreduced", frozenset()), "unreduced": sums.get("reduced", frozenset())}
+        aval = aval.update(manual_axis_type=aval.mat.update(**sums))
+    sharding = sharding_of(aval)
     return aval if sharding is None else aval.update(sharding=_of_cotangent(sharding))
 
 
@@ -126,12 +135,23 @@ def varying_axes(aval: Any) -> tuple[Any, ...]:
     return tuple(a for a in aval.sharding.mesh.axis_names if a in found) if found else ()
 
 
+def summed_axes(aval: Any) -> dict[str, frozenset[Any]]:
+    """The Manual axes over which values of this type are held as summands ("unreduced"), and those over which each
+    device holds the whole and the cotangent is held as summands ("reduced"); only those that there are."""
+    kinds = {kind: getattr(getattr(aval, "mat", None), kind, frozenset()) for kind in ("unreduced", "reduced")}
+    return {kind: axes for kind, axes in kinds.items() if axes}
+
+
 def full(aval: Any, value: Any, dtype: Any = None) -> Any:
     """An array of one number, of this type's shape, laid out as the type says."""
     dtype = aval.dtype if dtype is None else dtype
     if not is_on_mesh(aval):
         return lax.full(aval.shape, value, dtype)
-    return _varying(lax.full(aval.shape, value, dtype, sharding=sharding_of(aval)), varying_axes(aval))
+    x = _varying(lax.full(aval.shape, value, dtype, sharding=sharding_of(aval)), varying_axes(aval))
+    for kind, axes in summed_axes(aval).items():
+        axes = tuple(a for a in aval.sharding.mesh.axis_names if a in axes)
+        x = lax.pcast(_varying(x, axes) if kind == "unreduced" else x, axes, to=kind)
+    return x
 
 
 def laid_as(x: Any, aval: Any) -> Any:
@@ -142,6 +162,14 @@ def laid_as(x: Any, aval: Any) -> Any:
         if own.sharding != sharding:
             x = jax.sharding.reshard(x, sharding)
     return _varying(x, [a for a in varying_axes(aval) if a not in varying_axes(own)])
+
+
+def on_mesh_of(x: Any, other: Any) -> Any:
+    """x, on the mesh that `other`, of its shape, is on, and laid out in the same way, if it is on another one."""
+    own, wanted = type_of(x), type_of(other)
+    if not is_on_mesh(wanted) or own.sharding.mesh == wanted.sharding.mesh:
+        return x
+    return jax.sharding.reshard(x, wanted.sharding)
 
 
 def laid_along(x: Any, like: Any) -> Any:
@@ -176,6 +204,13 @@ def _of_cotangent(sharding):
     if not (spec.unreduced or spec.reduced):
         return sharding
     return _with_axes(sharding, spec.partitions, unreduced=spec.reduced, reduced=spec.unreduced)
+
+
+def cotangent_spec(spec: PartitionSpec) -> PartitionSpec:
+    """The spec of the cotangent of a value of this spec; that of a user's own type says it itself."""
+    if not isinstance(spec, PartitionSpec):
+        return spec.to_ct_spec()
+    return PartitionSpec(*spec.partitions, unreduced=spec.reduced, reduced=spec.unreduced)
 
 
 def _varying(x, axes):

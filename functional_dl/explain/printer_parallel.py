@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from functional_dl.explain.literals import Source, show
 from functional_dl.explain.printer import Line, printers
 from functional_dl.jaxprs import open_jaxpr
 
 
 def _spec(spec) -> str:
-    parts = [show(tuple(p) if isinstance(p, list) else p) for p in spec]
+    parts = [show(tuple(p) if isinstance(p, list) else p) for p in spec.partitions]
+    for kind in ("reduced", "unreduced"):
+        if axes := getattr(spec, kind):
+            parts.append(f"{kind}=frozenset({{{', '.join(show(a) for a in sorted(axes))}}})")
     return f"jax.sharding.PartitionSpec({', '.join(parts)})"
 
 
@@ -49,9 +54,13 @@ def _sum(line: Line) -> str:
     return line.call("lax.psum", _axes(line), axis_index_groups=line.params.get("axis_index_groups"))
 
 
-def _gather(line: Line) -> str:
+def _gather(line: Line, **to: Source) -> str:
     p = line.params
-    return line.call("lax.all_gather", _axes(line), axis=p["all_gather_dimension"], tiled=p["tiled"])
+    return line.call("lax.all_gather", _axes(line), axis=p["all_gather_dimension"], tiled=p["tiled"], **to)
+
+
+def _cast(kind: str) -> Callable[[Line], str]:
+    return lambda line: line.call("lax.pcast", _axes(line), to=Source(f'"{kind}"'))
 
 
 def _scatter(line: Line) -> str:
@@ -75,10 +84,17 @@ printers(
     shard_map=_shard_map,
     psum=_sum,
     psum_invariant=_sum,
-    pvary=lambda line: line.call("lax.pcast", _axes(line), to=Source('"varying"')),
+    unreduced_psum=_sum,
+    pvary=_cast("varying"),
+    reduced_vary_cast_p=_cast("varying"),
+    vary_unreduced_cast_p=_cast("unreduced"),
+    preduced=_cast("reduced"),
     ppermute=_permute,
     all_gather=_gather,
+    all_gather_reduced=lambda line: _gather(line, to=Source('"reduced"')),
+    all_gather_invariant=lambda line: _gather(line, to=Source('"invarying"')),
     reduce_scatter=_scatter,
+    unreduced_reduce_scatter=_scatter,
     all_to_all=_all_to_all,
     axis_index=lambda line: f"lax.axis_index({_axes(line)})",
 )

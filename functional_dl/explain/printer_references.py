@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jax.tree_util import tree_unflatten
 
+from functional_dl.explain.literals import show
 from functional_dl.explain.printer import Line, printers
 
 
@@ -32,7 +33,14 @@ def _index(line: Line, first: int) -> str:
     return f"({', '.join(parts)},)"
 
 
+def _empty(line: Line) -> str:
+    kind = line.params["ty"]
+    return f"jax.new_ref(jnp.zeros({show(kind.shape)}, {show(kind.dtype)}))"  # outside of compiled programs
+
+
 printers(
+    empty_ref=_empty,
+    free_ref=lambda line: f"jax.ref.freeze({line.texts[0]})",
     new_ref=lambda line: f"jax.new_ref({line.arg(0)})",
     freeze=lambda line: f"jax.ref.freeze({line.texts[0]})",
     get=lambda line: f"jax.ref.get({line.texts[0]}, {_index(line, 1)})",

@@ -342,7 +342,8 @@ def _normalised(largest: Array, total: Array, out: Array, dtype: DTypeLike) -> t
 
 
 def _at_once(group: int, causal: bool, read: _Keys, asking: _Queries) -> Array:
-    return _normalised(*_sums(group, causal, read, None, asking), read.value.dtype)[0]
+    largest, total, out = _sums(group, causal, read, None, asking)
+    return _normalised(largest, total, out, read.value.dtype)[0]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
@@ -351,8 +352,9 @@ def _by_blocks(group: int, causal: bool, size: int, read: _Keys, asking: _Querie
 
 
 def _with_logsum(group, causal, size, read, asking):
-    sums = over_rows(functools.partial(_sums, group, causal), _merged, (-jnp.inf, 0.0, 0.0), size, read, asking)
-    return _normalised(*sums, read.value.dtype)
+    empty = -jnp.inf, 0.0, 0.0
+    largest, total, out = over_rows(functools.partial(_sums, group, causal), _merged, empty, size, read, asking)
+    return _normalised(largest, total, out, read.value.dtype)
 
 
 @_by_blocks.defjvp

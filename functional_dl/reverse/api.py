@@ -28,9 +28,10 @@ from jax.tree_util import (
 from functional_dl import arguments
 from functional_dl.aliases import PyTree
 from functional_dl.reverse import budget, sweep
+from functional_dl.reverse.boundary import boundary
 from functional_dl.reverse.pullback import Pullback, Static, is_mutable, of_type
 from functional_dl.reverse.values import is_differentiable, is_users_type, weakened
-from functional_dl.sharding import sharding_of, unravelled
+from functional_dl.sharding import cotangent_type, full, sharding_of, unravelled
 
 P = ParamSpec("P")  # the arguments of a differentiated function
 T = TypeVar("T")  # its value
@@ -43,6 +44,7 @@ def vjp(fun: Callable[..., T], *primals: PyTree, has_aux: Literal[False] = ...) 
 def vjp(fun: Callable[..., tuple[T, A]], *primals: PyTree, has_aux: Literal[True]) -> tuple[T, Pullback, A]: ...
 @overload
 def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool) -> tuple[PyTree, ...]: ...
+@boundary
 def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tuple[PyTree, ...]:
     r"""Value of `fun` and its pullback, the transposed derivative.
 
@@ -65,6 +67,8 @@ def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tup
     _check_callable(fun)
     leaves, in_tree = tree_flatten(primals)
     mutable = [i for i, leaf in enumerate(leaves) if is_mutable(leaf)]
+    if len({id(leaves[i]) for i in mutable}) < len(mutable):
+        _refuse_aliases(fun, primals)
     values = [leaf[...] if i in mutable else _check_value(leaf) for i, leaf in enumerate(leaves)]
     active = [is_differentiable(jax.typeof(v)) for v in values]
     # NumPy's integers stay what they are, as under jax.vjp: what is not differentiated computes as without it.
@@ -163,6 +167,7 @@ def grad(
     """
     value_and_grad_fun = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
 
+    @boundary
     @_wraps(fun)
     def grad_fun(*args, **kwargs):
         value, gradient = value_and_grad_fun(*args, **kwargs)
@@ -225,6 +230,7 @@ def value_and_grad(
     _check_callable(fun)
     argnums = _indices(argnums)
 
+    @boundary
     @_wraps(fun)
     def value_and_grad_fun(*args, **kwargs):
         partial_fun, chosen = _split_arguments(fun, argnums, args, kwargs)
@@ -233,7 +239,7 @@ def value_and_grad(
         value, pullback, *aux = vjp(partial_fun, *chosen, has_aux=has_aux)
         _check_scalar(value)
         tree_map(functools.partial(_check_output_dtype, "grad", holomorphic), value)
-        bars = pullback(lax.full_like(value, 1))
+        bars = pullback(_one(value))
         bars = tree_map(lambda x, bar: of_type(jax.typeof(x), bar), chosen, bars)
         gradient = bars[0] if isinstance(argnums, int) else bars
         return ((value, *aux) if has_aux else value), gradient
@@ -280,6 +286,7 @@ def jacrev(
     _check_callable(fun)
     argnums = _indices(argnums)
 
+    @boundary
     @_wraps(fun)
     def jacobian_fun(*args, **kwargs):
         partial_fun, chosen = _split_arguments(fun, argnums, args, kwargs)
@@ -383,6 +390,24 @@ def _check_callable(fun) -> None:
         raise TypeError(f"Expected a function, got a generator function: {fun}")
 
 
+def _refuse_aliases(fun, primals):
+    """An error that names two places of one reference.  Each primal is an array of its own."""
+    try:
+        primals = inspect.signature(fun).bind(*primals).arguments
+    except (TypeError, ValueError):  # no signature: the positions are named
+        primals = {str(i): x for i, x in enumerate(primals)}
+    places: dict[int, str] = {}
+    for name, primal in primals.items():
+        for path, leaf in tree_flatten_with_path(primal)[0]:
+            first = places.setdefault(id(leaf), name + keystr(path))
+            if is_mutable(leaf) and first != name + keystr(path):
+                raise ValueError(
+                    "only one reference to a mutable array may be passed as an argument to a function, but "
+                    f"{_name(fun)} got the same mutable array reference of type {jax.typeof(leaf)} at {first} and "
+                    f"{name + keystr(path)}."
+                )
+
+
 def _name(fun) -> str:
     return getattr(fun, "__name__", None) or str(fun)
 
@@ -452,6 +477,13 @@ def _check_scalar(x) -> None:
         raise TypeError(f"Gradient only defined for scalar-output functions. Output was {x}.")
     if jnp.shape(leaves[0]) != ():
         raise TypeError(f"Gradient only defined for scalar-output functions. Output had shape: {jnp.shape(leaves[0])}.")
+
+
+def _one(value):
+    """The cotangent 1 of a value; where that is held as summands, a 1 that every device holds."""
+    aval = jax.typeof(value)
+    spec = aval.sharding.spec
+    return full(cotangent_type(aval), 1) if spec.unreduced or spec.reduced else lax.full_like(value, 1)
 
 
 def _check_input_dtype(name, x, holomorphic, allow_int) -> None:

@@ -25,7 +25,7 @@ from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from functional_dl import arguments
 from functional_dl.aliases import PyTree
 from functional_dl.reverse.api import vjp
-from functional_dl.reverse.values import is_differentiable, zeros_of
+from functional_dl.reverse.values import is_differentiable, reused, zeros_of
 from functional_dl.sharding import full, row_type
 
 Carry = TypeVar("Carry")
@@ -225,7 +225,7 @@ def _scan_backward(scan, residuals, ct):
 
 
 def _row(rows, i):
-    return lax.dynamic_index_in_dim(rows, i, 0, keepdims=False)
+    return reused(lax.dynamic_index_in_dim(rows, i, 0, keepdims=False))
 
 
 def _with_row(rows, row, i):

@@ -15,9 +15,10 @@ from functional_dl.sharding import type_of
 
 
 class Equation:
-    """One applied primitive: outputs = primitive(*operands, **params), with the slots of its inputs and outputs."""
+    """One applied primitive: outputs = primitive(*operands, **params), with the slots of its inputs and outputs, and
+    the named scopes that it was applied in."""
 
-    __slots__ = ("inputs", "layout", "operands", "outputs", "params", "results", "rule", "source")
+    __slots__ = ("inputs", "layout", "operands", "outputs", "params", "results", "rule", "scopes", "source")
     inputs: list[Any]
     operands: list[Any]
     outputs: list[Any]
@@ -37,8 +38,10 @@ class Equation:
         outputs: list[Any],
         source: Any = None,
         layout: Layout | None = None,
+        scopes: Any = (),
     ) -> None:
         self.rule = rule
+        self.scopes = scopes
         self.layout = layout
         self.params = params
         self.operands = operands
@@ -82,7 +85,8 @@ class Equation:
         return self._with(operands, results)
 
     def _with(self, operands, results) -> "Equation":
-        return Equation(self.rule, self.params, operands, results, self.inputs, self.outputs, self.source, self.layout)
+        parts = (self.inputs, self.outputs, self.source, self.layout, self.scopes)
+        return Equation(self.rule, self.params, operands, results, *parts)
 
     def structure(self) -> tuple[Any, ...]:
         """What the equation does: equal for equations that do the same; see Program.structure."""
@@ -94,7 +98,7 @@ class Equation:
 
     def towards(self, inputs: list[Any]) -> "Equation":
         """The same equation, asked for the cotangents of these inputs."""
-        parts = (self.operands, self.results, inputs, self.outputs, self.source, self.layout)
+        parts = (self.operands, self.results, inputs, self.outputs, self.source, self.layout, self.scopes)
         return Equation(self.rule, self.params, *parts)
 
     def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
@@ -119,6 +123,7 @@ class Call:
         "primitive",
         "pull_back",
         "residuals",
+        "scopes",
         "source",
     )
     explicit: bool
@@ -144,8 +149,10 @@ class Call:
         layout: Layout | None = None,
         explicit: bool = True,
         numbers: bool = False,
+        scopes: Any = (),
     ) -> None:
         self.explicit = explicit
+        self.scopes = scopes
         self.numbers = numbers
         self.primitive = primitive
         self.layout = layout
@@ -164,12 +171,21 @@ class Call:
         return self.layout.run(lambda values: self.pull_back(*values), values, self.inputs, self.explicit)
 
     def _with(self, residuals) -> "Call":
-        parts = (self.inputs, self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers)
+        parts = (
+            self.inputs,
+            self.outputs,
+            self.params,
+            self.source,
+            self.layout,
+            self.explicit,
+            self.numbers,
+            self.scopes,
+        )
         return Call(self.primitive, self.pull_back, residuals, *parts)
 
     def towards(self, inputs: list[Any]) -> "Call":
         """The same equation, asked for the cotangents of these inputs."""
-        parts = (self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers)
+        parts = (self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers, self.scopes)
         return Call(self.primitive, self.pull_back, self.residuals, inputs, *parts)
 
     def flatten(self, keep: Callable[..., Any]) -> "Call":

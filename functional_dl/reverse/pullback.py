@@ -15,6 +15,7 @@ from jax.tree_util import (
 )
 
 from functional_dl.aliases import Array, PyTree
+from functional_dl.reverse.boundary import boundary
 from functional_dl.reverse.sweep import Pull
 from functional_dl.reverse.trace import is_zero_marker
 from functional_dl.reverse.values import instantiate, is_differentiable, is_users_type, tangent_dtype, weakened
@@ -40,6 +41,7 @@ class Pullback(Partial):
 
     parts: "_Parts | None" = None  # once args_res was asked for
 
+    @boundary
     def __call__(self, *ct: PyTree) -> tuple[PyTree, ...]:
         return self.func(self.pull, *ct)
 
@@ -93,7 +95,8 @@ class Pullback(Partial):
 
         Args:
           *wanted: of the primals' tree; each leaf a mutable array (`jax.new_ref`), to which the cotangent is added,
-            `jax.ad.GradValue()`, for which it is returned, or `jax.ad.DontWant()`.
+            `jax.ad.GradValue()`, for which it is returned, or `jax.ad.DontWant()`.  At a primal without tangents (of
+            integers, say) anything else means the last, too.
         Returns:
           Function of y_bar, a pytree like the pullback; `jax.ad.GradRef()` stands where a mutable array was added to,
           `jax.ad.DidntWant()` where nothing was wanted.
@@ -109,7 +112,10 @@ class Pullback(Partial):
                 f"function took {static.in_tree}, `with_refs` was given {tree}."
             )
         for i, (leaf, aval) in enumerate(zip(leaves, static.in_avals)):
-            _check_place(leaf, aval, i in static.mutable)
+            if is_differentiable(aval) or is_mutable(leaf) or isinstance(leaf, jax.ad.GradValue):
+                _check_place(leaf, aval, i in static.mutable)
+            else:
+                leaves[i] = jax.ad.DontWant()
         return Partial(_Delivery(tuple(map(type, leaves))), self, [x for x in leaves if is_mutable(x)])
 
 

@@ -275,6 +275,14 @@ def fallback(fun: Callable[[Primitive], Rule | None]) -> Callable[[Primitive], R
 
 def entry_of(primitive: Primitive) -> Rule | Zero | Unsupported | None:
     """What the table says of a primitive; late rules are registered first, and fallbacks asked last."""
+    entry = own_entry(primitive)
+    if entry is None:
+        entry = next((rule for rule in (offer(primitive) for offer in FALLBACKS) if rule is not None), None)
+    return entry
+
+
+def own_entry(primitive: Primitive) -> Rule | Zero | Unsupported | None:
+    """As `entry_of`, but no fallback is asked."""
     entry = PRIMITIVES.get(primitive)
     if entry is None and LATE:
         for fun in {fun for name, fun in LATE.items() if primitive.name.startswith(name)}:
@@ -282,8 +290,6 @@ def entry_of(primitive: Primitive) -> Rule | Zero | Unsupported | None:
                 del LATE[name]
             fun()
             entry = PRIMITIVES.get(primitive)
-    if entry is None:
-        entry = next((rule for rule in (offer(primitive) for offer in FALLBACKS) if rule is not None), None)
     return entry
 
 

@@ -9,15 +9,20 @@ cotangent costs nothing, and of an equation's operands only those with a slot ar
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Primitive
+from jax.extend.source_info_util import current_name_stack, extend_name_stack, set_name_stack, transform_name_stack
 from jax.sharding import SingleDeviceSharding
-from jax.tree_util import Partial, register_pytree_node_class
+from jax.tree_util import Partial, register_pytree_node_class, register_static
 
 from functional_dl.aliases import Array
 from functional_dl.jaxprs import HoldsArray, Structure, Unstructured, equations, frozen, open_jaxpr, structure
@@ -28,19 +33,24 @@ from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registrati
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
 from functional_dl.reverse.values import add, as_array, formed, is_differentiable
 
+scopes_of = attrgetter("scopes")
+
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
     """Cotangents of the program's inputs, None for zero, given those of its outputs (None for zero)."""
     totals: dict[int, object] = {}
     for slot, ct in zip(program.outputs, cts):
         accumulate(totals, slot, ct)
-    for equation in reversed(program.at(residuals)):
-        out_cts = [None if slot is None else totals.pop(slot, None) for slot in equation.outputs]
-        if all(ct is None for ct in out_cts):
-            continue
-        for slot, bar in zip(equation.inputs, equation.pull(out_cts)):
-            if slot is not None and bar is not None:
-                accumulate(totals, slot, bar() if callable(bar) else bar)
+    around = current_name_stack()
+    for scopes, group in groupby(reversed(program.at(residuals)), scopes_of):
+        with set_name_stack(around + scopes) if scopes else nullcontext():
+            for equation in group:
+                out_cts = [None if slot is None else totals.pop(slot, None) for slot in equation.outputs]
+                if all(ct is None for ct in out_cts):
+                    continue
+                for slot, bar in zip(equation.inputs, equation.pull(out_cts)):
+                    if slot is not None and bar is not None:
+                        accumulate(totals, slot, bar() if callable(bar) else bar)
     return [None if slot is None else formed(totals.get(slot)) for slot in program.inputs]
 
 
@@ -86,7 +96,8 @@ class Pull:
         self.static, self.residuals, self.origins = static, residuals, origins
 
     def __call__(self, cts: list[Any]) -> list[Any]:
-        return self.static(self.residuals, cts)
+        with transform_name_stack("transpose"):  # so JAX names what runs backward
+            return self.static(self.residuals, cts)
 
     def towards(self, wanted: Sequence[bool]) -> "Pull":
         """The pullback to the wanted inputs alone; the others' cotangents are absent."""
@@ -174,7 +185,7 @@ SMALL = 8  # equations: a program no larger than this joins the caller's, rather
 
 
 def call_jaxpr(
-    tape: Any, primitive: Primitive, jaxpr: Any, values: Sequence[Any], slots: Sequence[Any]
+    tape: Any, primitive: Primitive, jaxpr: Any, values: Sequence[Any], slots: Sequence[Any], name: str = ""
 ) -> tuple[list[Any], list[Any]]:
     """Records a call of a program: its equations one by one where it is small or works on a reference or on other
     objects of the caller's, else compiled as a unit."""
@@ -185,8 +196,9 @@ def call_jaxpr(
         hasattr(jax.typeof(v), "dtype") for v in operands
     )  # objects that no compiled program returns
     if small or any(id(v) in tape.contents for v in operands) or _holds_arrays(inner):
-        return tape.replay(jaxpr, values, slots)
-    return compiled_call(tape, primitive, _replay, operands, [*[None] * len(consts), *slots], jaxpr=inner)
+        with extend_name_stack(f"jit({name})") if name else nullcontext():
+            return tape.replay(jaxpr, values, slots)
+    return compiled_call(tape, primitive, replay, operands, [*[None] * len(consts), *slots], name=name, jaxpr=inner)
 
 
 def _holds_arrays(jaxpr):
@@ -215,7 +227,8 @@ STEPWISE = (
 )  # outside jit these run their programs equation by equation
 
 
-def _replay(tape, values, slots, *, jaxpr):
+def replay(tape: Any, values: Sequence[Any], slots: Sequence[Any], *, jaxpr: Any) -> tuple[list[Any], list[Any]]:
+    """Records an open jaxpr whose constants come before its arguments."""
     count = len(values) - len(jaxpr.invars)
     return tape.replay(jaxpr, values[count:], slots[count:], consts=values[:count])
 
@@ -231,6 +244,9 @@ def compiled_call(
     body: Callable[..., Any],
     values: Sequence[Any],
     slots: Sequence[Any],
+    unit: Callable[..., Any] = jax.jit,
+    backward_unit: Callable[..., Any] | None = None,
+    name: str = "",
     **params: Any,
 ) -> tuple[Any, ...]:
     """Records body(tape, values, slots, **params) as one compiled forward and one compiled backward program.
@@ -241,12 +257,18 @@ def compiled_call(
     Args:
       primitive: what the tape shall call the equation.
       body: a function of the module's top level that records into a tape and returns values and slots.
-      params: its parameters, hashable.
+      name: the program's, for a reader of compiled programs.
+      unit: makes a function one call of a program, as jax.jit does; hashable.  Its result is (outputs, pullback).
+      backward_unit: the same for the backward program, whose result is a list of cotangents; if another.
+      params: the body's parameters, hashable.
     """
     active = tuple(s is not None for s in slots)
-    outs, pull_back = _compiled_forward(_Recording(body, active, params, tape.tangents))(*values)
+    outs, pull_back = _compiled_forward(_Recording(body, active, params, tape.tangents), unit, name)(*values)
+    residuals = [values[r.position] if type(r) is _Operand else r for r in pull_back.args[0]]
+    pull_back = Partial(pull_back.func, residuals)
     out_slots = [None if slot is None else tape.new_slot() for slot in pull_back.func.program.outputs]
-    return tape.call(primitive, _compiled_pull_back, pull_back, slots, outs, out_slots)
+    run = partial(_pull_back, backward_unit or unit, name)
+    return tape.call(primitive, run, pull_back, slots, outs, out_slots)
 
 
 class _Recording:
@@ -270,19 +292,38 @@ class _Recording:
         return isinstance(other, _Recording) and self.key == other.key
 
 
+@register_static
+@dataclass(frozen=True)
+class _Operand:
+    """Stands among a compiled program's residuals for one of its operands: it is not returned (some cannot be, as a
+    reference), and a residual that is a primal stays that array."""
+
+    position: int
+
+
 @lru_cache(maxsize=1024)
-def _compiled_forward(recording: _Recording) -> Callable[..., Any]:
+def _compiled_forward(recording: _Recording, unit: Any, name: str) -> Callable[..., Any]:
     def forward(*values):
         body = partial(recording.body, **recording.params)
         outs, program, residuals = record_call(body, values, recording.active, lambda *_: values)
-        return outs, Partial(Backward(program), residuals)
+        places = {id(v): _Operand(i) for i, v in enumerate(values)}
+        return outs, Partial(Backward(program), [places.get(id(r), r) for r in residuals])
 
-    return jax.jit(forward)
+    forward.__name__ = name or forward.__name__
+    return unit(forward)
 
 
-@jax.jit
-def _compiled_pull_back(pull_back, cts):
-    return pull_back(cts)
+def _pull_back(unit, name, pull_back, cts):
+    return _compiled_pull_back(unit, name)(pull_back, cts)
+
+
+@lru_cache(maxsize=1024)
+def _compiled_pull_back(unit: Any, name: str) -> Callable[..., Any]:
+    def backward(pull_back, cts):
+        return pull_back(cts)
+
+    backward.__name__ = name or backward.__name__
+    return unit(backward)
 
 
 class Backward:

@@ -29,15 +29,33 @@ from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
 from jax.extend.core.primitives import cond_p, scan_p, while_p
+from jax.extend.source_info_util import (
+    NameStack,
+    current_name_stack,
+    new_name_stack,
+    register_exclusion,
+    summarize,
+    transform_name_stack,
+    user_context,
+)
 from jax.extend.source_info_util import current as current_source
-from jax.extend.source_info_util import register_exclusion, summarize
 
 from functional_dl.aliases import Array, PyTree
-from functional_dl.jaxprs import MARKED, bind, called, equations, interpret, open_jaxpr, scan_parts, while_parts
+from functional_dl.jaxprs import (
+    MARKED,
+    bind,
+    called,
+    equations,
+    held_constants,
+    interpret,
+    open_jaxpr,
+    scan_parts,
+    while_parts,
+)
 from functional_dl.reverse.layout import layout_of, note_types
 from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.residuals import Origin, thrifty
-from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, rule_of
+from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, own_entry, rule_of
 from functional_dl.reverse.values import as_array, is_differentiable, is_reference
 from functional_dl.sharding import type_of
 
@@ -85,7 +103,7 @@ def writes_to(jaxpr: Any) -> set[int]:
     kinds: dict = {}
     for effect in inner.effects:
         kinds.setdefault(getattr(effect, "input", None), set()).add(type(effect).__name__)
-    return {i for i, v in enumerate(inner.invars) if is_reference(v.aval) and kinds.get(v) != {"ReadEffect"}}
+    return {i for i, v in enumerate(inner.invars) if is_reference(v.aval) and kinds.get(v, set()) - {"ReadEffect"}}
 
 
 def active_outputs(jaxpr: Any, active: Sequence[bool], known: Iterable[Any] = ()) -> list[bool]:
@@ -295,11 +313,14 @@ class Tape:
 
     def __init__(self, parent_trace: Any, sources: bool = False, origins: bool = False) -> None:
         self.equations: list = []
+        self.around = current_name_stack()
+        self.named = self.around, new_name_stack()  # the scopes last met, and those of them that are this tape's
         self.constants: list | None = [] if origins else None  # (primitive, params, values, outs) of the others
         self.slots = 0
         self.sources = sources
         self.tangents = _tangents.get()
         self.types: dict[int, Any] = {}  # slots of values on a mesh -> the values' types
+        self.recording = True
         self.contents: dict[int, tuple] = {}  # id of a reference -> the reference, the slot of what it holds now
         self.trace = RecordTrace(parent_trace, self)
 
@@ -324,8 +345,8 @@ class Tape:
         self, primitive: Primitive, values: list[Any], slots: list[Any], params: dict[Any, Any]
     ) -> tuple[list[Any], list[Any]]:
         """Evaluates primitive(*values); records it where an operand has a slot.  Returns values and slots."""
-        holds = self.holds_differentiated(values)
-        entry = PRIMITIVES.get(primitive)
+        holds = bool(self.contents) and self.recording and self.holds_differentiated([*values, *held_constants(params)])
+        entry = own_entry(primitive)
         active = any(s is not None for s in slots) or holds or (isinstance(entry, Rule) and entry.stateful)
         rule = rule_of(primitive) if active else None
         if rule is not None and rule.forward is not None and (not holds or rule.stateful or rule.takes_references):
@@ -350,9 +371,16 @@ class Tape:
         """What an equation notes as its `source`: its place in the user's program, where that is wanted."""
         return current_source() if self.sources else None
 
+    def scopes(self) -> NameStack:
+        """The user's named scopes that are open since the tape was begun: the backward pass opens them again."""
+        stack = current_name_stack()
+        if stack is not self.named[0]:
+            self.named = stack, stack[len(self.around) :]
+        return self.named[1]
+
     def holds_differentiated(self, values: list[Any]) -> bool:
         """Whether one of the values is a reference to what is differentiated."""
-        return any(self.contents.get(id(v), (None, None))[1] is not None for v in values) if self.contents else False
+        return any(self.contents.get(id(v), (None, None))[1] is not None for v in values)
 
     def note(
         self,
@@ -380,7 +408,7 @@ class Tape:
         source = self.place()
         values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
         layout = layout_of(outs, slots, self.types)
-        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout))
+        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout, self.scopes()))
         return outs, out_slots
 
     def call(
@@ -401,7 +429,7 @@ class Tape:
             pull_back = functools.partial(_pull_tangents, pull_back)
         note_types(self.types, map(type_of, outs), out_slots)
         layout = layout_of(outs, slots, self.types)
-        parts = (slots, out_slots, params, source, layout, explicit, numbers)
+        parts = (slots, out_slots, params, source, layout, explicit, numbers, self.scopes())
         self.equations.append(Call(primitive, pull_back, residuals, *parts))
         return outs, out_slots
 
@@ -420,10 +448,19 @@ class Tape:
           **parts: as for `interpret`; what is `known` has pairs of value and slot.
         """
 
+        around = current_name_stack()
+        inside: dict[Any, NameStack] = {}
+
         def equation(eqn, operands):
             values, slots = [value for value, _ in operands], [slot for _, slot in operands]
-            outs = self.apply(eqn.primitive, values, slots, eqn.params) if apply is None else apply(eqn, values, slots)
-            return zip(*outs)
+            source = eqn.source_info
+            scopes = inside.get(source.name_stack)
+            if scopes is None:
+                scopes = inside[source.name_stack] = around + source.name_stack
+            with user_context(source.traceback, name_stack=scopes):
+                if apply is None:
+                    return zip(*self.apply(eqn.primitive, values, slots, eqn.params))
+                return zip(*apply(eqn, values, slots))
 
         results = interpret(jaxpr, list(zip(values, slots)), equation, lambda value, _: (value, None), **parts)
         # a program may return a number that is written in it: an array, as from every program that runs
@@ -435,6 +472,14 @@ class Tape:
         with set_current_trace(self.trace):
             outs = fun(*self.trace.lift(values, slots))
         return self.trace.lower(outs)
+
+    def run_unrecorded(self, fun: Callable[..., Any], values: Sequence[Any]) -> list[Any]:
+        """As `run`, for a user's forward pass, whose derivative is its own: it may read references, and not write."""
+        self.recording = False
+        try:
+            return self.run(fun, values, [None] * len(values))[0]
+        finally:
+            self.recording = True
 
     def run_tangents(
         self, fun: Callable[..., Any], values: Sequence[Any], slots: Sequence[Any]
@@ -487,6 +532,13 @@ class Tape:
         kept.reverse()
         return Program(kept, list(inputs), list(outputs)), residuals
 
+    def end(self) -> None:
+        """Nothing is recorded any more.  Tape and trace no longer hold each other: what they hold goes with the last
+        name for them, not with the next collection of garbage, as JAX's check of leaks expects."""
+        self.trace.invalidate()
+        self.trace.parent_trace = self.trace.tape = None
+        del self.trace
+
 
 def _pull_tangents(pull_back, residuals, cts):
     with recording_tangents(True):
@@ -515,10 +567,11 @@ def record(
         tape = tape_type(parent, sources)
         slots = tape.slots_of(values, active)
         with set_current_trace(tape.trace, check_leaks=True):
-            outs, aux = fun(*tape.trace.lift(values, slots))
+            with transform_name_stack("jvp"):  # so JAX names what runs forward under differentiation
+                outs, aux = fun(*tape.trace.lift(values, slots))
             (outs, out_slots), (aux, _) = tape.trace.lower(outs), tape.trace.lower(aux)  # no tracer is left of these
         program, residuals = tape.close(slots, out_slots)
-        tape.trace.invalidate()
+        tape.end()
     return outs, aux, program, residuals
 
 
@@ -560,7 +613,7 @@ def record_call(
         program, residuals = tape.close(slots, out_slots)
         if at_hand is not None:
             program, residuals = thrifty(program, residuals, tape.origins(), at_hand(outs, residuals))
-        tape.trace.invalidate()
+        tape.end()
     return outs, program, residuals
 
 

@@ -12,6 +12,7 @@ from functional_dl.aliases import Array
 from functional_dl.sharding import cotangent_sharding, cotangent_type, full, type_of
 
 _inexact: dict[Any, bool] = {}
+_tangents: dict[Any, Any] = {}
 
 
 def is_inexact(dtype: Any) -> bool:
@@ -28,7 +29,7 @@ def is_differentiable(aval: Any) -> bool:
     dtype = getattr(aval, "dtype", None)
     if dtype is None:
         return is_users_type(aval)
-    return is_inexact(dtype) and not is_reference(aval)
+    return tangent_dtype(dtype) != jax.float0 and not is_reference(aval)
 
 
 def is_users_type(aval: Any) -> bool:
@@ -47,8 +48,14 @@ def is_reference(aval: Any) -> bool:
 
 
 def tangent_dtype(dtype: Any) -> Any:
-    """The dtype of tangents and cotangents of values of this dtype: float0 for integers and booleans."""
-    return dtype if is_inexact(dtype) else jax.float0
+    """The dtype of tangents and cotangents of values of this dtype: float0 for integers and booleans; an extended dtype
+    says itself which."""
+    known = _tangents.get(dtype)
+    if known is None:
+        extended = jnp.issubdtype(dtype, jax.dtypes.extended)
+        own = jax.core.ShapedArray((), dtype).to_tangent_aval().dtype if extended else dtype
+        known = _tangents[dtype] = own if extended or is_inexact(dtype) else jax.float0
+    return known
 
 
 def zeros_of(aval: Any) -> Any:
@@ -67,6 +74,13 @@ def instantiate(ct: Array | None, out: Any) -> Array:
         return aval.to_tangent_aval().vspace_zero()
     zero = zeros_of(aval)
     return weakened(zero) if aval.weak_type and is_inexact(aval.dtype) else zero
+
+
+def reused(x: Any) -> Any:
+    """x; of random keys a clone, which says that they are used again on purpose, by a program that runs again: JAX's
+    check of keys (`jax_debug_key_reuse`) would take it for a mistake."""
+    dtype = getattr(x, "dtype", None)
+    return jax.random.clone(x) if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) else x
 
 
 class Reshaped:

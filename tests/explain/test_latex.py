@@ -16,7 +16,7 @@ from tests.explain.programs import PROGRAMS, drawn
 
 def test_every_rule_has_a_formula():
     """But for those of sparse matrices, which are programs: theirs is the general one."""
-    sparse = ("bcoo_", "bcsr_", "coo_", "csr_", "spsolve")
+    sparse = ("bcoo_", "bcsr_", "coo_", "csr_", "spsolve", "todense")
     for primitive, rule in reverse.RULES.items():
         if not primitive.name.startswith(sparse):
             assert rule.latex is not None, primitive

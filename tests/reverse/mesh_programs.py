@@ -406,6 +406,44 @@ def unreduced_product(x):
     return total(jax.sharding.reshard(product, WHOLE) ** 2)
 
 
+HELD, SUMMANDS = P(None, None, reduced=frozenset({"x"})), P(None, None, unreduced=frozenset({"x"}))
+
+
+@program(split(), array(4, 4))
+def held_weights_in_a_shard_map(x, w):
+    """The weights, and a product of them alone, are held whole; of their cotangents each device holds a summand."""
+
+    @jax.shard_map(in_specs=(X, HELD), out_specs=(X, HELD))
+    def layer(x, w):
+        w = jnp.sin(w) * w
+        return jnp.tanh(x @ lax.pcast(w, "x", to="varying")), jnp.reshape(w, (2, 8)).T
+
+    y, w = layer(x, jax.sharding.reshard(w, HELD))
+    return total(jnp.sin(y), jax.sharding.reshard(w, WHOLE) ** 2)
+
+
+@program(split(), split())
+def summands_in_a_shard_map(x, y):
+    @jax.shard_map(in_specs=(P(None, "x"), X), out_specs=SUMMANDS)
+    def product(x, y):
+        return lax.pcast(x @ y, "x", to="unreduced")
+
+    def unchecked(x):
+        return x
+
+    x = jax.sharding.reshard(x.T, P(None, "x"))
+    whole = jax.sharding.reshard(product(x, y), WHOLE)
+    passed = jax.shard_map(unchecked, in_specs=X, out_specs=SUMMANDS, check_vma=False)(y)
+    return total(jnp.sin(whole), jax.sharding.reshard(passed, WHOLE) ** 2)
+
+
+@program(array())
+def auto_axes_in_a_scan(w):
+    """The state comes from no mesh."""
+    model = jax.sharding.auto_axes(lambda x, w: w * jnp.sin(x), out_sharding=P())
+    return lax.scan(lambda c, _: (model(c, w), None), np.float32(1).astype(w.dtype), None, length=3)[0]
+
+
 @program(split())
 def constrained(x):
     return total(jnp.sin(lax.with_sharding_constraint(x, X)))

@@ -1,6 +1,7 @@
 """The interface: what jax.vjp, jax.grad and their kin return and refuse, ours return and refuse."""
 
 import functools
+import gc
 
 import chex
 import jax
@@ -338,8 +339,23 @@ def test_nothing_leaks():
         for fun in programs:
             reverse.grad(fun)(0.5)
         jax.jit(reverse.grad(programs[-1]))(0.5)
+        jax.jit(lambda x: reverse.vjp(jax.checkpoint(lambda x: jax.nn.relu(1.0 * x)), x))(1.0)
         with pytest.raises(Exception, match="Leaked trace"):
             reverse.grad(lambda x: kept.append(x) or x * 2)(1.0)
+
+
+def test_what_was_recorded_goes_at_once():
+    """Values of the forward pass, and tracers, do not wait for a collection of garbage."""
+    x = jnp.ones(1003)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        reverse.grad(lambda x: jnp.sum(jnp.sin(x) * x))(x)
+        alive = [y for y in jax.live_arrays() if y.shape == x.shape]
+        assert len(alive) == 1  # x
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def test_a_primitive_without_any_rule_is_told_of_its_derivative_first():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import io_callback
 
 from functional_dl import reverse
 from functional_dl.jaxprs import equations
@@ -320,6 +321,29 @@ def test_checkpoint_keeps_only_what_is_read():
     _, pullback = reverse.vjp(fun, STEP_WEIGHTS, jnp.arange(3.0), jnp.ones(3))
     kept = jax.tree.leaves(pullback)
     assert sorted(x.shape for x in kept) == [(3,), (3,), (3, 3)]  # x, the first product, w
+
+
+def test_effects_of_a_checkpointed_program():
+    """A note is taken again when the program runs again, unless a policy saves it; input and output never are."""
+    notes = []
+
+    def noted(x):
+        y = jnp.sin(x)
+        jax.debug.callback(lambda y: notes.append(float(y)), y)
+        return jnp.exp(y)
+
+    for policy, count in (("nothing_saveable", 2), ("everything_saveable", 1)):
+        notes.clear()
+        reverse.grad(jax.checkpoint(noted, policy=getattr(jax.checkpoint_policies, policy)))(1.0)
+        jax.effects_barrier()
+        assert len(notes) == count
+
+    def reading(x):
+        return x * io_callback(lambda: np.float64(2.0), jax.ShapeDtypeStruct((), np.float64))
+
+    for grad in (reverse.grad, jax.grad):
+        with pytest.raises(NotImplementedError, match="Effects not supported in partial-eval of `checkpoint`"):
+            grad(jax.checkpoint(reading))(1.0)
 
 
 def test_checkpoint_behind_a_barrier_for_chosen_arguments():

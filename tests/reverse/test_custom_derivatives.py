@@ -202,6 +202,18 @@ def test_numpy_arrays_come_back_from_a_rule_by_hand():
     np.testing.assert_array_equal(reverse.grad(lambda x: jnp.sum(fun(x)))(X), [1.0, 2.0, 3.0])
 
 
+def test_constants_of_a_program_reach_the_rule_as_arrays():
+    """A NumPy array that a jit closes over: the backward pass may take entries of it in a loop."""
+
+    def backward(kept, ct):
+        x, table = kept
+        return lax.fori_loop(0, 3, lambda i, total: total + table[i] * x, 0.0) * ct, None
+
+    fun = with_vjp(lambda x, table: x, lambda x, table: (x, (x, table)), backward)
+    gradient = reverse.grad(jax.jit(lambda x: fun(x, np.arange(3.0))))
+    np.testing.assert_array_equal(jax.vmap(gradient)(X), 3.0 * X)
+
+
 def test_python_numbers_reach_the_rule_and_come_back():
     """Outside jit the user's passes work on the Python numbers they are given, as under jax.vjp."""
     fun = with_vjp(lambda x: x * 2, lambda x: (x.value * 2, x.value), lambda x, ct: (ct + 92,), symbolic_zeros=True)

@@ -30,3 +30,27 @@ def test_gradient_at_fixed_bits_equals_jax(name, seed):
     assert ours.dtype == jnp.float32
     assert np.abs(reference).max() > 1e-3
     np.testing.assert_allclose(ours, reference, rtol=2e-5, atol=1e-6)
+
+
+def test_recomputing_uses_a_key_again_on_purpose():
+    """What runs again draws the same numbers from the same key; JAX's check of keys finds no mistake in that."""
+
+    def noisy(x, key):
+        return jnp.sin(x) * jax.random.uniform(key, (), x.dtype)
+
+    def scanned(x, keys):
+        return reverse.checkpointed_scan(lambda c, key: (noisy(c, key), None), x, keys, slots=2)[0]
+
+    x, key = np.float32(1), jax.random.key(0)
+
+    def gradients(x, key):
+        keys = jax.random.split(key, 4)
+        return reverse.grad(jax.checkpoint(noisy))(x, keys[0]), reverse.grad(scanned)(x, keys[1:])
+
+    with jax.debug_key_reuse(True):
+        once, along = jax.jit(gradients)(x, key)
+    keys = jax.random.split(key, 4)
+    np.testing.assert_allclose(once, np.cos(x) * jax.random.uniform(keys[0], (), x.dtype), rtol=1e-6)
+    np.testing.assert_allclose(
+        along, jax.grad(lambda x: noisy(noisy(noisy(x, keys[1]), keys[2]), keys[3]))(x), rtol=1e-6
+    )

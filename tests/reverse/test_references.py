@@ -73,6 +73,77 @@ def in_a_jit_pure(x):
     return jnp.sum(jnp.sin(now) * now)
 
 
+def closed_over(x):
+    """Two jits close over the reference: it is a constant of theirs."""
+    ref = jax.new_ref(x)
+
+    @jax.jit
+    def read():
+        return jnp.sin(ref[...])
+
+    @jax.jit
+    def write():
+        ref[...] = ref[...] * jnp.cos(ref[0])
+
+    before = read()
+    write()
+    return jnp.sum(before * ref[...])
+
+
+def closed_over_pure(x):
+    return jnp.sum(jnp.sin(x) * x * jnp.cos(x[0]))
+
+
+def made_empty(x):
+    ref = jax.empty_ref(jax.ShapeDtypeStruct((3,), x.dtype))
+    ref[...] = x * x
+    ref[1] = ref[0] * ref[2]
+    y = jnp.sum(jnp.sin(ref[...]))
+    jax.free_ref(ref)
+    return y
+
+
+def made_empty_pure(x):
+    return jnp.sum(jnp.sin((x * x).at[1].set(x[0] ** 2 * x[2] ** 2)))
+
+
+def scanned_over(x):
+    """One reference is read row by row, one is written."""
+    read, work = jax.new_ref(jnp.sin(x)), jax.new_ref(x)
+
+    def step(c, rows):
+        r, w = rows
+        w[...] = w[...] * c
+        return c * r[...], w[...]
+
+    c, ys = lax.scan(step, 1.0, (read, work))
+    return c * jnp.sum(ys) + jnp.sum(work[...] ** 2)
+
+
+def scanned_over_pure(x):
+    c, work = 1.0, []
+    for a in x:
+        work.append(a * c)
+        c = c * jnp.sin(a)
+    return c * sum(work) + sum(w**2 for w in work)
+
+
+_read = jax.custom_vjp(lambda ref, x: x * ref[...])
+_read.defvjp(lambda ref, x: (_read(ref, x), (ref[...], x)), lambda kept, ct: (ct * kept[1], ct * kept[0]))
+
+
+def read_by_a_users_rule(x):
+    ref = jax.new_ref(jnp.sin(x))
+    y = _read(ref, x)
+    ref[1] = y[0]
+    return jnp.sum(_read(ref, y))
+
+
+def read_by_a_users_rule_pure(x):
+    y = x * jnp.sin(x)
+    return jnp.sum(jnp.sin(x).at[1].set(y[0]) * y)
+
+
 def of_constants(x):
     ref = jax.new_ref(jnp.zeros(()))
     ref[...] += 2.0
@@ -202,6 +273,9 @@ PROGRAMS = {
     "swapped": (swapped, swapped_pure),
     "dynamic": (dynamic, dynamic_pure),
     "in a jit": (in_a_jit, in_a_jit_pure),
+    "closed over": (closed_over, closed_over_pure),
+    "scanned over": (scanned_over, scanned_over_pure),
+    "read by a user's rule": (read_by_a_users_rule, read_by_a_users_rule_pure),
     "in a scan": (in_a_scan, in_a_scan_pure),
     "in nested loops": (in_nested_loops, in_nested_loops_pure),
     "in branches": (in_branches, in_branches_pure),
@@ -235,6 +309,13 @@ def test_equals_the_function_without_references(name):
             np.testing.assert_allclose(a, e, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(our_rows, rows, rtol=1e-12)
     np.testing.assert_allclose(our_second, second, rtol=1e-12, atol=1e-12)
+
+
+def test_a_reference_that_is_made_empty():
+    """It lives in a compiled program alone, and JAX does not map it."""
+    ours = reverse.value_and_grad(jax.jit(made_empty))(X)
+    for actual, expected in zip(ours, jax.value_and_grad(made_empty_pure)(X)):
+        np.testing.assert_allclose(actual, expected, rtol=1e-13)
 
 
 def test_a_reference_of_others_takes_no_part():
@@ -278,15 +359,51 @@ def test_a_loop_may_note_what_is_not_differentiated():
         reverse.grad(escaping)(2.0)
 
 
-def test_a_users_rule_for_a_differentiated_reference_is_refused():
-    read = jax.custom_vjp(lambda ref, x: x * ref[...])
-    read.defvjp(lambda ref, x: (x * ref[...], ref[...]), lambda y, ct: (None, y * ct))
+def test_a_users_forward_pass_does_not_write_to_a_differentiated_reference():
+    double = jax.custom_vjp(lambda ref: ref.__setitem__(..., 2 * ref[...]))
+    double.defvjp(lambda ref: (ref.__setitem__(..., 2 * ref[...]), None), lambda _, ct: (ct,))
 
     def fun(x):
-        return read(jax.new_ref(x), x)
+        ref = jax.new_ref(x)
+        double(ref)
+        return ref[...]
 
-    with pytest.raises(NotImplementedError, match=r"passed to 'custom_vjp_call' .*test_references\.py"):
+    with pytest.raises(NotImplementedError, match=r"custom_vjp writes to a reference .*test_references\.py"):
         reverse.grad(fun)(2.0)
+
+
+def test_a_note_is_not_differentiated():
+    """A reference that is made for notes takes them in every context, once."""
+
+    def fun(x, note):
+        def step(c, _):
+            note[...] += c
+            return jnp.sin(c), note[...]
+
+        @jax.checkpoint
+        def again(x):
+            note[...] += x
+            return lax.scan(step, x, None, length=2)
+
+        c, ys = again(x)
+        return c + jnp.sum(ys)
+
+    note = jax.new_ref(jnp.float64(1.0), kind="no_grad_no_remat")
+    slope, in_a_jit = reverse.grad(fun)(0.5, note), jax.jit(reverse.grad(fun))(0.5, note)
+    x = 0.5
+    np.testing.assert_allclose([slope, in_a_jit], np.cos(np.sin(x)) * np.cos(x), rtol=1e-14)
+    np.testing.assert_allclose(note[...], 1 + 2 * (x + x + np.sin(x)), rtol=1e-14)
+
+
+def test_one_reference_is_one_primal():
+    ref = jax.new_ref(jnp.zeros(3))
+    with pytest.raises(ValueError, match=r"fun got the same mutable array .* at one and others\['b'\]"):
+        reverse.vjp(_named(lambda one, others: one[0] * others["b"][0]), ref, {"a": 1.0, "b": ref})
+
+
+def _named(fun):
+    fun.__name__ = "fun"
+    return fun
 
 
 def test_a_backward_pass_may_write_to_a_reference():
@@ -299,5 +416,16 @@ def test_a_backward_pass_may_write_to_a_reference():
 
     stash.defvjp(lambda ref, x: (x, ref), backward)
     ref = jax.new_ref(jnp.float64(0.0))
-    assert reverse.grad(lambda x: 5.0 * stash(ref, x * x))(3.0) == 30.0
-    assert ref[...] == 5.0
+
+    def looped(x):
+        return 5.0 * lax.scan(lambda c, _: (stash(ref, c * x), None), 1.0, None, length=2)[0]
+
+    for fun, put_aside in (
+        (lambda x: 5.0 * stash(ref, x * x), 5.0),
+        (jax.jit(lambda x: 5.0 * stash(ref, x * x)), 5.0),
+        (looped, 15.0),  # at the first step, to which the backward pass comes last
+        (jax.jit(jax.checkpoint(looped)), 15.0),
+    ):
+        ref[...] = jnp.float64(0.0)
+        assert reverse.grad(fun)(3.0) == 30.0
+        assert ref[...] == put_aside

@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 from functional_dl import reverse
+from functional_dl.jaxprs import equations
 from functional_dl.reverse import costs
 from functional_dl.reverse.rule import PRIMITIVES
 from tests.every import every
@@ -331,3 +332,20 @@ def test_softmax_and_norm_by_hand_hold_no_more():
         assert temporary[0] <= 1.02 * temporary[1]
 
     every([softmax, norm], no_more)
+
+
+def test_shard_map_returns_no_residual_twice():
+    """What the backward pass reads of inputs and outputs is those; the sine alone is returned besides."""
+    mesh = jax.make_mesh((1,), ("i",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
+
+    @jax.shard_map(mesh=mesh, in_specs=jax.P("i"), out_specs=jax.P("i"))
+    def layer(x, w):
+        return jnp.exp(jnp.sin(x) * w)
+
+    def pulled(x, w, ct):
+        return reverse.vjp(layer, x, w)[1](ct)
+
+    program = jax.make_jaxpr(pulled)(*[jnp.ones((4, 2))] * 3)
+    forward, backward = [eqn for eqn in equations(program) if eqn.primitive.name == "shard_map"]
+    assert len(forward.outvars) == 2
+    assert len(backward.invars) == 5  # x, w, sin x, y and its cotangent

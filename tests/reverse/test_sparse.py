@@ -49,6 +49,7 @@ def _cases():
     )
     none = jnp.array(np.zeros((4, 1, 0), np.int32))
     whole = sparse.BCOO((jnp.array((VECTOR * [0, 1, 0, 1])[:, None]), none), shape=(4,))
+    yield "any kind, dense", lambda x: sparse.todense(_with(bcoo, x)) * sparse.todense(MATRIX), (bcoo.data,)
     yield "repeated places, dense", lambda x: _with(repeated, x).todense(), (repeated.data,)
     yield "repeated places, sum", lambda x: _with(repeated, x).sum_duplicates(nse=5).data, (repeated.data,)
     yield "sorted", lambda x: _with(repeated, x).sort_indices().data, (repeated.data,)

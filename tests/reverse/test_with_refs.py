@@ -140,6 +140,29 @@ def test_primals_that_the_pullback_reads_may_be_taken_out_and_put_back():
     jax.tree.map(np.testing.assert_array_equal, pullback(jnp.ones_like(y)), expected)
 
 
+def test_primals_of_a_compiled_program_are_the_residuals():
+    """A loop outside jit runs compiled; what its backward pass reads of the primals is the primals."""
+    weight, rows = jnp.full((3, 3), 0.3), jnp.ones((2, 3))
+    loop = lambda weight, rows: jax.lax.scan(lambda c, x: (jnp.sin(weight @ c) * x, None), jnp.ones(3), rows)[0]
+    _, pullback = reverse.vjp(loop, weight, rows)
+    assert pullback.args_res[0] is weight
+    assert pullback.args_res[1] is rows
+
+
+def test_a_place_for_integers_may_hold_anything():
+    total = jax.new_ref(jnp.zeros(3))
+    _, pullback = reverse.vjp(lambda x, i: x[i] ** 2, jnp.arange(3.0), 2)
+    assert isinstance(pullback.with_refs(total, object())(1.0)[1], AD.DidntWant)
+    np.testing.assert_array_equal(total[...], [0.0, 0.0, 4.0])
+
+
+def test_a_copy_has_a_cotangent_of_its_own():
+    ct = jnp.ones(3)
+    [bar] = reverse.vjp(lambda x: jnp.array(x, copy=True), jnp.ones(3))[1](ct)
+    assert bar.unsafe_buffer_pointer() != ct.unsafe_buffer_pointer()
+    np.testing.assert_array_equal(bar, ct)
+
+
 def test_a_pullback_leaves_a_jit_without_a_primal():
     @jax.jit
     def forward(*primals):

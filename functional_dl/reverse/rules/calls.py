@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
@@ -39,9 +40,11 @@ from functional_dl.reverse.values import instantiate
     latex=(call, CALL_BAR),
     takes_references=True,
 )
-def jit_forward(tape: Any, values: list[Any], slots: list[Any], *, jaxpr: Any, **_: Any) -> tuple[Any, ...]:
+def jit_forward(
+    tape: Any, values: list[Any], slots: list[Any], *, jaxpr: Any, name: str = "", **_: Any
+) -> tuple[Any, ...]:
     """y = f(x), compiled  =>  x_bar = (df/dx)^T y_bar, compiled: f's equations forward, then f's equations backward."""
-    return sweep.call_jaxpr(tape, jit_p, jaxpr, values, slots)
+    return sweep.call_jaxpr(tape, jit_p, jaxpr, values, slots, name)
 
 
 def _power_tower(x, y):
@@ -181,16 +184,26 @@ _damped_sine.defvjp(
     Probe(lambda x: _scaled_sine(x), elementwise=True, forward=False, exact=lambda mp, x: 2 * mp.sin(x)),
     Probe(lambda x: _damped_sine(x), dtypes=("float64",), forward=False),
     latex=(_custom_latex, _user_bar_latex),
+    takes_references=True,
 )
 def custom_vjp_forward(
     tape: Any, values: list[Array], slots: list[int], **params: Any
 ) -> tuple[list[Array], list[int]]:
-    """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns."""
+    """y = f(x) with the user's forward and backward passes  =>  x_bar is what the user's backward pass returns.
+
+    The cotangent of a reference is that of what it holds: the forward pass may read it.
+    """
+    if "subfuns" not in params:  # it stands in a program, whose constants are arrays to the user's passes
+        values = [jnp.asarray(v) if isinstance(v, np.ndarray) and v.dtype != jax.float0 else v for v in values]
     params = bind_params(custom_vjp_call_p, params)
     _, fwd, bwd = params["subfuns"]
     symbolic_zeros = params["symbolic_zeros"]
+    slots = [tape.contents.get(id(v), (v, s))[1] for v, s in zip(values, slots)]
     flags = [flag for v, s in zip(values, slots) for flag in (v, s is not None)]
-    residuals_and_outs = fwd.call_wrapped(*flags)
+    if any(id(v) in tape.contents for v in values):
+        residuals_and_outs = tape.run_unrecorded(fwd.call_wrapped, flags)
+    else:
+        residuals_and_outs = fwd.call_wrapped(*flags)
     _, residual_tree, forwarded = params["out_trees"]()
     count = residual_tree.num_leaves - sum(f is not None for f in forwarded)
     own, outs = iter(residuals_and_outs[:count]), list(residuals_and_outs[count:])

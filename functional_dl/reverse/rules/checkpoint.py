@@ -8,6 +8,7 @@ import jax
 from jax import lax
 from jax.extend.core import Literal
 from jax.extend.core.primitives import cond_p, remat_p, scan_p
+from jax.extend.source_info_util import extend_name_stack
 
 from functional_dl.jaxprs import PLAIN, bind, called, equations, interpret, open_jaxpr, scan_sizes, taken
 from functional_dl.reverse import sweep
@@ -18,7 +19,7 @@ from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.rules.scan import Again, active_carries, scan_keeping, staged_scan
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_outputs, saves
-from functional_dl.reverse.values import is_differentiable, is_reference
+from functional_dl.reverse.values import is_differentiable, is_reference, reused
 
 
 class _Part(NamedTuple):
@@ -74,8 +75,11 @@ class _Plan:
 
     def _part(self, eqn: Any, active: list[bool], live: list[bool]) -> _Part:
         everything, nothing = [True] * len(eqn.invars), [False] * len(eqn.invars)
-        if eqn.effects or any(is_reference(v.aval) for v in [*eqn.invars, *eqn.outvars]):
+        if any(is_reference(v.aval) for v in [*eqn.invars, *eqn.outvars]):
             return _Part(everything, runs=True)
+        if eqn.effects:  # a print runs again, unless it is saved
+            kept = self.policy is not None and saves(self.policy, eqn, [v.aval for v in eqn.invars])
+            return _Part(nothing, saved=any(live)) if kept else _Part(everything, runs=True)
         if not any(active) and not any(live):
             return _Part(nothing)
         program = called(eqn.primitive, eqn.params, PLAIN)
@@ -205,6 +209,14 @@ def checkpoint_forward(
     """
     if holds_references(values):
         return tape.replay(jaxpr, values, slots)
+    once = [
+        effect for effect in open_jaxpr(jaxpr)[0].effects if type(effect).__name__ in ("IOEffect", "OrderedIOEffect")
+    ]
+    if once:
+        raise NotImplementedError(
+            f"Effects not supported in partial-eval of `checkpoint`/`remat`: {once}. What is computed again in the "
+            "backward pass would have them twice: call jax.experimental.io_callback outside of jax.checkpoint."
+        )
     params = {"jaxpr": jaxpr, "prevent_cse": prevent_cse, "policy": policy}
     if not sweep.is_traced(values) and _plan_of(jaxpr, slots, policy).saves_in_loops():
         return sweep.compiled_call(tape, remat_p, _staged, values, slots, **params)  # not a new loop with each call
@@ -246,16 +258,17 @@ def _twice(x):
 def _recompute_and_pull_back(jaxpr, active, barred, plan, types, residuals, cts):
     read, saved = residuals
     rest = iter(read)
-    values = [next(rest) if t is None else t for t in types]  # of what is not read the type stands in
+    values = [reused(next(rest)) if t is None else t for t in types]  # of what is not read the type stands in
     if any(barred):
         # Without the barrier XLA would find the first forward run's values equal and keep them after all.
         places = [i for i, (t, b) in enumerate(zip(types, barred)) if b and t is None]
         present = [ct for ct in cts if ct is not None]
         behind, present = lax.optimization_barrier(([values[i] for i in places], present))
         for i, v in zip(places, behind):
-            values[i] = v
+            values[i] = reused(v)
         present = iter(present)
         cts = [None if ct is None else next(present) for ct in cts]
     again = functools.partial(_again, plan, iter(saved))
-    _, pull_back = sweep.forward_jaxpr(jaxpr, values, active, again)
+    with extend_name_stack("checkpoint/rematted_computation"):  # so JAX names what is computed again
+        _, pull_back = sweep.forward_jaxpr(jaxpr, values, active, again)
     return pull_back(cts)

@@ -16,7 +16,12 @@ from functional_dl.jaxprs import function_of, open_jaxpr, taken
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Terms, bar
 from functional_dl.reverse.rule import Probe
-from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
+from functional_dl.reverse.rules.references import (
+    holds_references,
+    run_on_contents,
+    runs_on_contents,
+    with_references,
+)
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import record_jaxpr, writes_to
 from functional_dl.reverse.values import instantiate
@@ -76,13 +81,15 @@ def cond_forward(
     """y = f_i(x)  =>  x_bar = (df_i/dx)^T y_bar for the branch i that was taken; the index has no cotangent."""
     index = values[0]
     if sweep.is_traced([index]):
-        if holds_references(values):
-            return _cond_on_contents(tape, values, slots, branches)
+        held = holds_references(values)
+        written = {i + 1 for branch in branches for i in writes_to(branch)} if held else ()
+        if runs_on_contents(tape, values, written):
+            return _cond_on_contents(tape, values, slots, written, branches)
         return staged_cond(tape, values, slots, branches=branches, platforms=branches_platforms)
     return sweep.call_jaxpr(tape, cond_p, taken(branches, index), values[1:], slots[1:])
 
 
-def _cond_on_contents(tape, values, slots, branches):
+def _cond_on_contents(tape, values, slots, written, branches):
     """Each branch leaves the references' contents as it makes them."""
 
     def program(values, contents):
@@ -94,7 +101,6 @@ def _cond_on_contents(tape, values, slots, branches):
 
         return lax.switch(index, [functools.partial(run, branch) for branch in branches], contents)
 
-    written = {i + 1 for branch in branches for i in writes_to(branch)}
     return run_on_contents(tape, values, slots, program, written)
 
 

@@ -22,7 +22,7 @@ from functional_dl.reverse.rule import Rule, fallback
 from functional_dl.reverse.rules.libraries import WRITTEN
 from functional_dl.reverse.sweep import recorded_rule
 from functional_dl.reverse.trace import is_zero_marker, no_rule_message, place_of_user
-from functional_dl.reverse.values import as_array, instantiate
+from functional_dl.reverse.values import as_array, instantiate, is_users_type
 
 # Packages that define nothing for somebody else: a function of theirs says nothing about a primitive's owner.
 NEUTRAL = {*sys.stdlib_module_names, "jax", "jaxlib", "numpy", "scipy", "ml_dtypes", "opt_einsum"} - {"__main__"}
@@ -112,12 +112,19 @@ def registered_forward(primitive: Primitive, tape: Any, values: Any, slots: Any,
 
     def tangent(value, slot):
         aval = jax.typeof(value)
-        return Zero(aval.to_tangent_aval()) if slot is None else instantiate(None, aval)
+        if slot is None:
+            return Zero(aval.to_tangent_aval())
+        # y_dot is linear: its transpose is the same at any x_dot, and x is one where the owner's type has no zero
+        return value if _has_no_zero(aval) and aval.to_tangent_aval() == aval else instantiate(None, aval)
 
     tangents = [tangent(value, slot) for value, slot in zip(values, slots)]
     outs, out_slots = tape.run_tangents(fun, tangents, slots)
     half = len(outs) // 2
     return outs[:half], out_slots[half:]
+
+
+def _has_no_zero(aval):
+    return is_users_type(aval) and type(aval.to_tangent_aval()).vspace_zero.__module__.startswith("jax.")
 
 
 def _linear_forward(primitive, tape, values, slots, params):

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
 from jax.extend.core.primitives import (
     all_gather_p,
     all_to_all_p,
@@ -33,13 +34,14 @@ from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
 from functional_dl.reverse.rules.reductions import expand
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.values import instantiate
+from functional_dl.reverse.values import instantiate, is_users_type
+from functional_dl.sharding import cotangent_spec, summed_axes, varying_axes
 
 AXIS = "devices"
 _MESH = AbstractMesh((1,), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def _inside(body, check_vma=True):
+def inside(body: Callable[..., Any], check_vma: bool = True) -> Primitive:
     """The primitive that body applies last, inside shard_map."""
     mapped = jax.shard_map(
         lambda x: (body(x), x)[1],
@@ -48,7 +50,8 @@ def _inside(body, check_vma=True):
         out_specs=PartitionSpec(AXIS),
         check_vma=check_vma,
     )
-    closed = jax.make_jaxpr(mapped)(jax.ShapeDtypeStruct((1,), np.float32))
+    with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):  # whatever mesh the user is on
+        closed = jax.make_jaxpr(mapped)(jax.ShapeDtypeStruct((1,), np.float32))
     return equations(equations(closed)[0].params["jaxpr"])[-1].primitive
 
 
@@ -56,15 +59,16 @@ shard_map_p = primitive_of(
     jax.shard_map(lambda x: x, mesh=_MESH, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(AXIS)),
     jax.ShapeDtypeStruct((1,), np.float32),
 )
-pvary_p = _inside(lambda x: lax.pcast(lax.full((1,), np.float32(0)), AXIS, to="varying"))
-psum_invariant_p = _inside(lambda x: lax.psum(x, AXIS))
-reduce_scatter_p = _inside(lambda x: lax.psum_scatter(x, AXIS, tiled=True))
+pvary_p = inside(lambda x: lax.pcast(lax.full((1,), np.float32(0)), AXIS, to="varying"))
+psum_invariant_p = inside(lambda x: lax.psum(x, AXIS))
+reduce_scatter_p = inside(lambda x: lax.psum_scatter(x, AXIS, tiled=True))
+all_gather_invariant_p = inside(lambda x: lax.all_gather(x, AXIS, tiled=True, to="invarying"))
 
 
 SPLIT = PartitionSpec(AXIS)
 
 
-def _on_devices(body, out=SPLIT, check_vma=True):
+def on_devices(body: Callable[..., Any], out: Any = SPLIT, check_vma: bool = True) -> Callable[..., Any]:
     """body on up to 4 shards of arrays whose first axis has length 4: the probes' programs."""
 
     def program(*arrays):
@@ -78,19 +82,19 @@ def _on_devices(body, out=SPLIT, check_vma=True):
 
 @call_rule(
     shard_map_p,
-    Probe(_on_devices(lambda x: lax.sin(lax.mul(x, x))), shapes=((4, 2),), dtypes=("float64", "float32")),
+    Probe(on_devices(lambda x: lax.sin(lax.mul(x, x))), shapes=((4, 2),), dtypes=("float64", "float32")),
     Probe(
-        _on_devices(lambda x, w: lax.sin(lax.mul(x, lax.broadcast(w, (x.shape[0],))))),
+        on_devices(lambda x, w: lax.sin(lax.mul(x, lax.broadcast(w, (x.shape[0],))))),
         shapes=((4, 2), (2,)),
         dtypes=("float64",),
     ),
     Probe(
-        _on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec()),
+        on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec()),
         shapes=((4, 2), (2,)),
         dtypes=("float64",),
     ),
     Probe(
-        _on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec(), check_vma=False),
+        on_devices(lambda x, w: lax.psum(lax.dot(lax.sin(x), w), AXIS), PartitionSpec(), check_vma=False),
         shapes=((4, 2), (2,)),
         dtypes=("float64",),
     ),
@@ -137,7 +141,8 @@ def _shard_pull_back(shards, residuals, cts):
 
 
 class _Shards:
-    """The forward and the backward program of one shard_map."""
+    """The forward and the backward program of one shard_map.  A residual that is an input or an output is
+    not returned besides."""
 
     def __init__(self, params: Any, active: Any) -> None:
         self.jaxpr = params["jaxpr"]
@@ -145,10 +150,11 @@ class _Shards:
         self.mesh, self.check_vma = params["mesh"], params["check_vma"]
         self.axes = tuple(a for a in self.mesh.axis_names if a in params["newly_manual_axes"])
         self.active = active
-        self.residual_tree, self.residual_specs, self.scalars = None, (), ()
+        self.residual_tree, self.residual_specs, self.scalars = None, [], []
+        self.places: list[int | None] = []  # for each residual, which of the inputs and outputs it is
 
     def map(self, fun: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
-        return jax.shard_map(
+        mapped = jax.shard_map(
             fun,
             mesh=self.mesh,
             in_specs=in_specs,
@@ -156,52 +162,72 @@ class _Shards:
             check_vma=self.check_vma,
             axis_names=set(self.axes),
         )
+        specs = jax.tree.leaves((in_specs, out_specs), is_leaf=lambda s: isinstance(s, PartitionSpec))
+        plain = all(isinstance(spec, PartitionSpec) for spec in specs)
+        return mapped if plain else jax.jit(mapped)  # JAX takes specs of users' types in compiled programs alone
 
     def run(self, *args: Any) -> Any:
         outs, pull = sweep.forward_jaxpr(self.jaxpr, args, self.active)
         residuals, self.residual_tree = tree_flatten(pull)
-        self.scalars = tuple(np.ndim(r) == 0 for r in residuals)
-        self.residual_specs = tuple(self.spec(r) for r in residuals)
-        return outs, [lax.broadcast(r, (1,)) if scalar else r for r, scalar in zip(residuals, self.scalars)]
+        specs = [*self.in_specs, *self.out_specs]
+        places = {
+            id(x): i
+            for i, (x, spec) in reversed([*enumerate(zip([*args, *outs], specs))])
+            if i < len(args) or self.check_vma or not self.left_out(spec)  # else devices may hold other values
+        }
+        self.places = [places.get(id(r)) for r in residuals]
+        self.residual_specs = [self.spec(r) if i is None else specs[i] for r, i in zip(residuals, self.places)]
+        self.scalars = [
+            i is None and getattr(jax.typeof(r), "shape", None) == () for r, i in zip(residuals, self.places)
+        ]
+        own = [(r, scalar) for r, i, scalar in zip(residuals, self.places, self.scalars) if i is None]
+        return outs, [lax.broadcast(r, (1,)) if scalar else r for r, scalar in own]
 
     def spec(self, residual: Any) -> Any:
         """Where a residual differs between devices, its shards are stacked along the first axis."""
         axes = self.axes
+        if is_users_type(jax.typeof(residual)):  # it says so itself
+            return jax.typeof(residual).nospec(self.mesh, self.check_vma, axes)
+        sums = {}
         if self.check_vma:
             aval = jax.typeof(residual)
-            varying = aval.vma if hasattr(aval, "vma") else aval.mat.varying
-            axes = tuple(a for a in self.mesh.axis_names if a in varying)
-        return PartitionSpec(axes) if axes else PartitionSpec()
+            axes = tuple(a for a in self.mesh.axis_names if a in varying_axes(aval))
+            sums = summed_axes(aval)
+        return PartitionSpec(axes, **sums) if axes else PartitionSpec(**sums)
 
     def forward(self, values: Any) -> Any:
         jax.eval_shape(self.map(lambda *args: self.run(*args) and (), self.in_specs, ()), *values)
-        return self.map(self.run, self.in_specs, (list(self.out_specs), list(self.residual_specs)))(*values)
+        specs = [spec for spec, i in zip(self.residual_specs, self.places) if i is None]
+        outs, own = self.map(self.run, self.in_specs, (list(self.out_specs), specs))(*values)
+        rest, given = iter(own), [*values, *outs]
+        return outs, [next(rest) if i is None else given[i] for i in self.places]
 
     def left_out(self, spec: Any) -> Any:
-        """The axes over which a value of this spec is the same."""
-        named = {a for part in spec for a in (part if isinstance(part, tuple) else (part,))}
-        return tuple(a for a in self.axes if a not in named)
+        """The axes over which a cotangent of this spec is the same."""
+        named = {a for part in spec.partitions for a in (part if isinstance(part, tuple) else (part,))}
+        return tuple(a for a in self.axes if a not in named | spec.unreduced)
 
     def backward(self, residuals: Any, cts: Any) -> Any:
         present = tuple(i for i, ct in enumerate(cts) if ct is not None)
         wanted = [i for i, a in enumerate(self.active) if a]
+        out_specs = [cotangent_spec(spec) for spec in self.out_specs]
+        in_specs = [cotangent_spec(spec) for spec in self.in_specs]
 
         def pull(residuals, cts):
             residuals = [lax.squeeze(r, (0,)) if scalar else r for r, scalar in zip(residuals, self.scalars)]
             all_cts: list = [None] * len(self.out_specs)
             for i, ct in zip(present, cts):
-                all_cts[i] = ct if self.check_vma else self.share(ct, self.left_out(self.out_specs[i]))
+                all_cts[i] = ct if self.check_vma else self.share(ct, self.left_out(out_specs[i]))
             bars = tree_unflatten(self.residual_tree, residuals)(all_cts)
             bars = [instantiate(bars[i], open_jaxpr(self.jaxpr)[0].invars[i].aval) for i in wanted]
             if self.check_vma:
                 return bars
             return [
-                lax.psum(bar, axes) if (axes := self.left_out(self.in_specs[i])) else bar
-                for i, bar in zip(wanted, bars)
+                lax.psum(bar, axes) if (axes := self.left_out(in_specs[i])) else bar for i, bar in zip(wanted, bars)
             ]
 
-        specs = (list(self.residual_specs), [self.out_specs[i] for i in present])
-        mapped = self.map(pull, specs, [self.in_specs[i] for i in wanted])
+        specs = (list(self.residual_specs), [out_specs[i] for i in present])
+        mapped = self.map(pull, specs, [in_specs[i] for i in wanted])
         bars = iter(mapped(list(residuals), [cts[i] for i in present]))
         return [next(bars) if a else None for a in self.active]
 
@@ -211,7 +237,7 @@ class _Shards:
 
 
 def _collective(body, **kwargs):
-    return Probe(_on_devices(body, **kwargs), shapes=((4, 4),), dtypes=("float64",))
+    return Probe(on_devices(body, **kwargs), shapes=((4, 4),), dtypes=("float64",))
 
 
 def _sum_of_rows_and_devices(x):
@@ -250,7 +276,7 @@ def psum_invariant_vjp(ct, out, x, *, axes, **_):
 
 @vjp_rule(
     pvary_p,
-    Probe(_on_devices(lambda x, w: lax.mul(x, lax.broadcast(w, (x.shape[0],)))), shapes=((4, 2), (2,))),
+    Probe(on_devices(lambda x, w: lax.mul(x, lax.broadcast(w, (x.shape[0],)))), shapes=((4, 2), (2,))),
     reads="",
     latex=("<x>", r"\textstyle\sum_{\text{devices}} <c>"),
     explicit=True,
@@ -301,6 +327,22 @@ def reduce_scatter_vjp(ct, out, x, *, scatter_dimension, axis_name, axis_index_g
     """Device i gets the i-th part of the sum of x over the devices  =>  every device gets all y_bar, joined."""
     bar = lax.all_gather(ct, axis_name, axis=scatter_dimension, axis_index_groups=axis_index_groups, tiled=tiled)
     return (bar,)
+
+
+@vjp_rule(
+    all_gather_invariant_p,
+    _collective(
+        lambda x: lax.sin(lax.all_gather(lax.sin(x), AXIS, tiled=True, to="invarying")), out=PartitionSpec(None, None)
+    ),
+    reads="",
+    latex=(r"(<x>_d)_{d}", r"<c>[\text{own part}]"),
+    explicit=True,
+)
+def all_gather_invariant_vjp(ct, out, x, *, all_gather_dimension, axis_name, tiled, **_):
+    """y = all x, joined, one value  =>  device i gets the i-th part of y_bar."""
+    size = x.shape[all_gather_dimension] if tiled else 1
+    bar = lax.dynamic_slice_in_dim(ct, lax.axis_index(axis_name) * size, size, all_gather_dimension)
+    return (bar if tiled else lax.squeeze(bar, [all_gather_dimension]),)
 
 
 @vjp_rule(

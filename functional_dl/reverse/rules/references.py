@@ -17,8 +17,9 @@ from jax import lax
 from jax.extend.core.primitives import get_p, swap_p
 
 from functional_dl.jaxprs import primitive_named
-from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.rule import Probe, late_rules
 from functional_dl.reverse.sweep import call_rule
+from functional_dl.reverse.trace import place_of_user
 from functional_dl.reverse.values import instantiate, is_reference, zeros_of
 
 _three = np.ones((3,), np.float32)
@@ -44,7 +45,7 @@ _PROBE = Probe(_written, shapes=((3,),), dtypes=("float64", "float32"), order=1)
 def new_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """r holds x  =>  x_bar = the cotangent of what r holds."""
     ref = new_ref_p.bind(*values, **params)
-    tape.contents[id(ref)] = (ref, slots[0])
+    tape.contents[id(ref)] = (ref, None if _is_note(ref) else slots[0])
     return [ref], [None]
 
 
@@ -59,7 +60,7 @@ def get_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """y = r[i]  =>  r_bar gains y_bar at i."""
     ref, *index = values
     out, content = get_p.bind(*values, **params), _content(tape, ref)
-    if content is None:
+    if content is None or not tape.recording:
         return [out], [None]
     pull_back = functools.partial(_get_pull_back, jax.typeof(ref).inner_aval, params)
     return tape.call(get_p, pull_back, index, [content], [out], [tape.new_slot()])
@@ -76,7 +77,7 @@ def swap_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     """y = r[i], then r[i] = x  =>  x_bar = r_bar[i] of the later content; then r_bar[i] = y_bar."""
     ref, x, *index = values
     old, before = swap_p.bind(*values, **params), _content(tape, ref)
-    if before is None and slots[1] is None:
+    if (before is None and slots[1] is None) or _is_note(ref):
         return [old], [None]
     old_slot, after = None if before is None else tape.new_slot(), _new_content(tape, ref)
     pull_back = functools.partial(_swap_pull_back, jax.typeof(ref).inner_aval, jax.typeof(x), params)
@@ -97,7 +98,7 @@ def addupdate_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
     ref, _, *index = values
     addupdate_p.bind(*values, **params)
     before = _content(tape, ref)
-    if before is not None or slots[1] is not None:
+    if (before is not None or slots[1] is not None) and not _is_note(ref):
         pull_back = functools.partial(_addupdate_pull_back, params)
         tape.call(addupdate_p, pull_back, index, [before, slots[1]], [], [_new_content(tape, ref)])
     return [], []
@@ -105,6 +106,12 @@ def addupdate_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
 
 def _addupdate_pull_back(params, index, cts):
     return [cts[0], get_p.bind(jax.new_ref(jnp.asarray(cts[0])), *index, **params)]
+
+
+def _is_note(ref):
+    """Whether the reference was made with kind="no_grad_no_remat": what is written to it is noted, not
+    differentiated."""
+    return jax.typeof(ref).kind == "no_grad_no_remat"
 
 
 def _content(tape, ref):
@@ -118,6 +125,11 @@ def _new_content(tape, ref):
             f"type {jax.typeof(ref)}: make the reference inside the differentiated function, or write "
             "jax.lax.stop_gradient(value)."
         )
+    if not tape.recording:
+        raise NotImplementedError(
+            "reverse: the forward pass of a custom_vjp writes to a reference that holds what is differentiated "
+            f"({place_of_user()}); let it return the value, and write that outside."
+        )
     slot = tape.new_slot()
     tape.contents[id(ref)] = (ref, slot)
     return slot
@@ -127,15 +139,29 @@ def holds_references(values: list[Any]) -> bool:
     return any(is_reference(jax.typeof(v)) for v in values)
 
 
+def takes_part(tape: Any, value: Any, written: bool) -> bool:
+    """Whether a value is a reference on whose contents a program is run: one that holds what is differentiated, or that
+    the program writes to.  Any other the program may read, and a user's backward pass may write to it."""
+    if not is_reference(jax.typeof(value)) or _is_note(value):
+        return False
+    return written or _content(tape, value) is not None
+
+
+def runs_on_contents(tape: Any, values: Any, written: Any) -> bool:
+    """Whether a program is run on the contents of some of its values; see `run_on_contents`."""
+    return any(takes_part(tape, v, i in written) for i, v in enumerate(values))
+
+
 def run_on_contents(tape: Any, values: Any, slots: Any, program: Any, written: Any) -> Any:
     """Runs a program that works on references among the values, and puts what it leaves in them back.
 
     Args:
       program: `program(values, contents)` returns a flat list of outputs and the new contents.  Contents are those of
-        the references written to, and each value that is a reference is replaced by a Place: see `with_references`.
+        the references written to, and each value that is a reference and takes part is replaced by a Place: see
+        `with_references`.
       written: the positions of the references that the program writes to.
     """
-    is_ref = [is_reference(jax.typeof(v)) for v in values]
+    is_ref = [takes_part(tape, v, i in written) for i, v in enumerate(values)]
     refs = {}  # id -> reference, and whether it is written to: two positions may hold one reference
     for i, value in enumerate(values):
         if is_ref[i]:
@@ -196,3 +222,34 @@ def with_references(values: Any, contents: Any) -> Any:
         return fixed[id(value.fixed)]
 
     return [fill(v) for v in values], lambda: [jax.ref.freeze(r) for r in refs]
+
+
+# --- references that are made empty, in compiled programs alone: the judges of the other rules run outside of them too
+
+
+def _made_empty(x):
+    ref = jax.empty_ref(jax.ShapeDtypeStruct(x.shape, x.dtype))
+    ref[...] = lax.sin(x)
+    y = ref[...]
+    jax.free_ref(ref)
+    return y
+
+
+@late_rules("empty_ref", "free_ref")
+def register() -> None:
+    empty_ref_p = primitive_named("empty_ref", _made_empty, _three)
+    free_ref_p = primitive_named("free_ref", _made_empty, _three)
+    probe = Probe(jax.jit(_made_empty), dtypes=("float64", "float32"), order=1)
+
+    @call_rule(empty_ref_p, probe, latex=(r"\operatorname{ref}()", ""), stateful=True)
+    def empty_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
+        """r holds nothing yet: r_bar is the cotangent of what is written to it."""
+        ref = empty_ref_p.bind(*values, **params)
+        tape.contents[id(ref)] = (ref, None)
+        return [ref], [None]
+
+    @call_rule(free_ref_p, probe, latex=(r"\operatorname{free}(<x>)", ""), stateful=True)
+    def free_ref_forward(tape: Any, values: Any, slots: Any, **params: Any) -> Any:
+        """r is given up, after its last use  =>  r_bar = 0 before the backward pass comes to that."""
+        free_ref_p.bind(*values, **params)
+        return [], []

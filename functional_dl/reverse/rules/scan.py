@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax import lax
 from jax.core import AbstractValue, Tracer
@@ -15,11 +16,17 @@ from functional_dl.jaxprs import function_of, interpret, scan_parts, scan_sizes
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Latex, Terms
 from functional_dl.reverse.rule import Probe
-from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
+from functional_dl.reverse.rules.references import (
+    Place,
+    holds_references,
+    run_on_contents,
+    runs_on_contents,
+    with_references,
+)
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_of_loop, hoistable, record_call, writes_to
 from functional_dl.reverse.values import instantiate, zeros_of
-from functional_dl.sharding import row_type, type_of
+from functional_dl.sharding import on_mesh_of, row_type, type_of
 
 
 def _recurrence(**options):
@@ -135,30 +142,45 @@ def scan_forward(tape: Any, values: list[Any], slots: list[Any], **params: Any) 
     a scan in the opposite direction over what each step's pullback reads.  What does not change from step to step is
     computed and kept once, and what is an x_t itself is read from x again.
     """
-    if holds_references(values):
-        return _scan_on_contents(tape, values, slots, **params)
+    written = writes_to(params["jaxpr"]) if holds_references(values) else ()
+    if runs_on_contents(tape, values, written):
+        return _scan_on_contents(tape, values, slots, written, **params)
     if not sweep.is_traced(values):
         return sweep.compiled_call(tape, scan_p, staged_scan, values, slots, **params)
     return staged_scan(tape, values, slots, **params)
 
 
-def _scan_on_contents(tape, values, slots, *, jaxpr, length, reverse, unroll, **layout):
-    """References are constants of the step; what they hold is carried."""
+def _scan_on_contents(tape, values, slots, written, *, jaxpr, length, reverse, unroll, **layout):
+    """References are constants of the step; what they hold is carried.  Of one that is scanned over, a step has a
+    reference to a row."""
     body = function_of(jaxpr)
 
     def program(values, contents):
         consts, carry, xs = scan_parts(layout, values)
+        places = [x if isinstance(x, Place) else None for x in xs]
+        steps = np.arange(length, dtype=np.int32)
+        xs = [x if place is None else steps if place.fixed is None else place.fixed for x, place in zip(xs, places)]
 
-        def step(state, xs):
+        def step(state, row):
             carry, contents = state
             filled, held = with_references(consts, contents)
-            outs = body(*filled, *carry, *xs)
-            return (outs[: len(carry)], held()), outs[len(carry) :]
+            rows = {k: x for x, place in zip(row, places) if place is not None and (k := place.number) is not None}
+            row = [
+                x if place is None else jax.new_ref(x if place.fixed is not None else contents[place.number][x])
+                for x, place in zip(row, places)
+            ]
+            outs = body(*filled, *carry, *row)
+            contents = held()
+            for x, place in zip(row, places):
+                if place is not None and place.fixed is None:
+                    k = place.number
+                    contents[k] = lax.dynamic_update_index_in_dim(contents[k], jax.ref.freeze(x), rows[k], 0)
+            return (outs[: len(carry)], contents), outs[len(carry) :]
 
         (carry, contents), ys = lax.scan(step, (carry, contents), xs, length=length, reverse=reverse, unroll=unroll)
         return [*carry, *ys], contents
 
-    return run_on_contents(tape, values, slots, program, writes_to(jaxpr))
+    return run_on_contents(tape, values, slots, program, written)
 
 
 def scan_keeping(
@@ -378,7 +400,7 @@ def _scan_pull_back(step, active, avals, parts, options, residuals, cts):
             total if bars[i] is None else add_jaxvals_p.bind(total, bars[i])
             for total, i in zip(consts_bar, want_consts)
         ]
-        carry_bar = [instantiate(bars[i], avals[i]) for i in want_carry]
+        carry_bar = [on_mesh_of(instantiate(bars[i], avals[i]), bar) for i, bar in zip(want_carry, carry_bar)]
         # avals of x are of all steps: drop the leading axis
         xs_bar = [zeros_of(row_type(avals[i])) if bars[i] is None else bars[i] for i in want_xs]
         return (consts_bar, carry_bar, before), xs_bar

@@ -225,8 +225,8 @@ def reduce_precision_vjp(ct, out, x, *, exponent_bits, mantissa_bits, **_):
 
 @vjp_rule(copy_p, Probe(copy_p.bind, dtypes=ALL), reads="", latex=("<x>", "<c>"), explicit=True)
 def copy_vjp(ct, out, x, **_):
-    """y = x  =>  x_bar = y_bar."""
-    return (ct,)
+    """y = x, a copy of its own in memory  =>  x_bar = y_bar, another: either may be given away."""
+    return (copy_p.bind(ct),)
 
 
 optimization_barrier_p = primitive_of(lax.optimization_barrier, 0.0)

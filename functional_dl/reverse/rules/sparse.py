@@ -93,7 +93,7 @@ def _product_rule(primitive, *probes):
     return register
 
 
-@late_rules("bcoo_", "bcsr_", "coo_", "csr_", "spsolve")
+@late_rules("bcoo_", "bcsr_", "coo_", "csr_", "spsolve", "todense")
 def register() -> None:
     from jax.experimental import sparse
     from jax.experimental.sparse import linalg
@@ -120,6 +120,11 @@ def register() -> None:
     # --- defined by JAX as programs of dense operations: differentiated as such
 
     for primitive, derivation, probes in [
+        (
+            sparse.todense_p,
+            "A = S data, of any kind of matrix  =>  data_bar = S^T A_bar: A_bar at the places.",
+            [probe(lambda x: sparse.todense(bcoo(x)), (4,)), probe(sparse.todense, (3, 2))],
+        ),
         (
             sparse.bcoo_todense_p,
             "A = S data  =>  data_bar = S^T A_bar: A_bar at the places.",

@@ -17,7 +17,12 @@ from functional_dl.jaxprs import function_of, open_jaxpr
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Terms
 from functional_dl.reverse.rule import Probe
-from functional_dl.reverse.rules.references import holds_references, run_on_contents, with_references
+from functional_dl.reverse.rules.references import (
+    holds_references,
+    run_on_contents,
+    runs_on_contents,
+    with_references,
+)
 from functional_dl.reverse.sweep import call_rule
 from functional_dl.reverse.trace import active_of_loop, record_call, writes_to
 from functional_dl.reverse.values import instantiate, zeros_of
@@ -80,14 +85,15 @@ def while_forward(tape: Any, values: list[Array], slots: list[int], **params: An
     before the wanted step starts a run to the middle of the stretch, whose state is kept too, and so on: memory for
     CHECKPOINTS + DEPTH states whatever T is, and about log2(T / CHECKPOINTS) / 2 further runs of the loop.
     """
-    if holds_references(values):
-        return _while_on_contents(tape, values, slots, **params)
+    written = {i + params["cond_nconsts"] for i in writes_to(params["body_jaxpr"])} if holds_references(values) else ()
+    if runs_on_contents(tape, values, written):
+        return _while_on_contents(tape, values, slots, written, **params)
     if not sweep.is_traced(values):
         return sweep.compiled_call(tape, while_p, _staged_while, values, slots, **params)
     return _staged_while(tape, values, slots, **params)
 
 
-def _while_on_contents(tape, values, slots, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+def _while_on_contents(tape, values, slots, written, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
     """References are constants of the condition and of the step; what they hold is part of the state."""
     unfinished, body = function_of(cond_jaxpr), function_of(body_jaxpr)
     first = cond_nconsts + body_nconsts
@@ -103,7 +109,6 @@ def _while_on_contents(tape, values, slots, *, cond_jaxpr, cond_nconsts, body_ja
 
         return lax.while_loop(goes_on, step, (list(values[first:]), contents))
 
-    written = {i + cond_nconsts for i in writes_to(body_jaxpr)}
     return run_on_contents(tape, values, slots, program, written)
 
 

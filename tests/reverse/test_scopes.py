@@ -1,0 +1,56 @@
+"""Named scopes, which profiles and compiled programs show: the backward pass has the user's, as JAX's does."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from functional_dl import reverse
+
+X = np.linspace(0.1, 1.0, 3)
+
+
+@jax.jit
+def decoder(x):
+    with jax.named_scope("hidden"):
+        return jnp.sin(x) * 2.0
+
+
+@jax.named_scope("model")
+def model(x):
+    with jax.named_scope("encoder"):
+        x = jnp.tanh(x)
+    x = jax.checkpoint(jax.named_scope("kept")(lambda x: jnp.exp(jnp.sin(x))))(decoder(x))
+    loop = jax.named_scope("step")(lambda c, _: (jnp.cos(c) * 0.5, None))
+    return jnp.sum(lax.scan(loop, x, None, length=2)[0])
+
+
+def names(fun):
+    return set(re.findall(r'op_name="([^"]*)"', jax.jit(fun).lower(X).as_text("hlo", debug_info=True)))
+
+
+def test_scopes_of_both_passes():
+    for differentiate in (reverse.grad, jax.grad):
+        found = names(jax.named_scope("outer")(differentiate(model)))
+        for scope, operation in {
+            "outer/jvp(model)/encoder": "tanh",
+            "outer/transpose(jvp(model))/encoder": "mul",
+            "outer/jvp(model)": "while",
+            "outer/transpose(jvp(model))": "while",
+        }.items():
+            wanted = re.compile(rf".*{re.escape(scope)}/(.*/)?{operation}(/.*)?$")
+            assert any(wanted.match(name) for name in found), (differentiate.__module__, scope, sorted(found))
+        for part in (
+            "jvp(model)/jit(decoder)",
+            "transpose(jvp(model))/jit(decoder)",
+            "checkpoint/rematted_computation/kept/sin",
+            "step/sin",
+        ):
+            assert any(part in name for name in found), (differentiate.__module__, part, sorted(found))
+
+
+def test_scopes_under_transformations():
+    twice = names(lambda x: reverse.grad(lambda x: jnp.sum(jax.vmap(reverse.grad(lambda x: model(x[None])))(x)))(x))
+    assert any("transpose(jvp(vmap(transpose(jvp(model)))))/encoder" in name for name in twice), sorted(twice)
