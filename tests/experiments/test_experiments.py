@@ -51,6 +51,7 @@ class Balanced(HTMLParser):
 # those outside of the suite, and the longest to compile, are in the campaign
 LONG = {
     "attribution",
+    "depth",
     "duality",
     "gradient_field",
     "integrals",
@@ -309,6 +310,7 @@ BAD_SETTINGS = [
     ("regularisation", dict(dropout=(1.0,)), r"dropout: expected numbers >= 0 below 1, got \(1.0,\)"),
     ("regularisation", dict(steps=7), r"steps: expected a multiple of record_every"),
     ("activations", dict(reach=float("nan")), r"reach: expected a number above 0, got nan"),
+    ("depth", dict(sizes=(4,)), r"sizes: expected at least two positive numbers, got \(4,\)"),
     ("chain_rule", dict(low=-1.0), r"low: expected a number of at least -0.9, got -1.0"),
 ]
 
