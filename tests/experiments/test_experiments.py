@@ -51,6 +51,7 @@ class Balanced(HTMLParser):
 # those outside of the suite, and the longest to compile, are in the campaign
 LONG = {
     "attribution",
+    "cnn_digits",
     "depth",
     "duality",
     "gradient_field",
@@ -310,6 +311,7 @@ BAD_SETTINGS = [
     ("regularisation", dict(dropout=(1.0,)), r"dropout: expected numbers >= 0 below 1, got \(1.0,\)"),
     ("regularisation", dict(steps=7), r"steps: expected a multiple of record_every"),
     ("activations", dict(reach=float("nan")), r"reach: expected a number above 0, got nan"),
+    ("cnn_digits", dict(dropout_rate=1.0), r"dropout_rate: expected a number >= 0 below 1, got 1.0"),
     ("depth", dict(sizes=(4,)), r"sizes: expected at least two positive numbers, got \(4,\)"),
     ("chain_rule", dict(low=-1.0), r"low: expected a number of at least -0.9, got -1.0"),
 ]
