@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
-import re
 import sys
 import sysconfig
 from dataclasses import dataclass

@@ -51,7 +51,10 @@ class Balanced(HTMLParser):
 # those outside of the suite, and the longest to compile, are in the campaign
 LONG = {
     "attribution",
+    "cnn_digits",
+    "depth",
     "duality",
+    "generative",
     "gradient_field",
     "integrals",
     "kkt",
@@ -152,6 +155,27 @@ def test_deltas_of_the_activations_experiment_are_backprops():
         equal = [jax.tree_util.tree_map(lambda leaf: leaf[l], hidden) for l in range(config.depth)]
         _, _, deltas = backprop.gradients({"layers": [*equal, readout]}, x, y, "tanh", "softmax_cross_entropy")
     np.testing.assert_allclose(norms, [jnp.linalg.norm(delta) for delta in deltas[:-1]], rtol=1e-5)
+
+
+def test_what_generative_compares_with():
+    """PCA's density is the normal one of its own covariance; nearest digits and entropies by hand."""
+    from scipy import stats
+
+    from experiments import generative
+
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(40, 5)) * np.arange(1, 6), rng.normal(size=(7, 5))
+    values, vectors = np.linalg.eigh(np.cov(train.T, bias=True))
+    noise = values[:3].mean()
+    loadings = vectors[:, 3:] * np.sqrt(values[3:] - noise)
+    law = stats.multivariate_normal(train.mean(0), loadings @ loadings.T + noise * np.eye(5))
+    found = generative._pca_log_likelihood(train, test, 2)
+    np.testing.assert_allclose(found, law.logpdf(test).mean(), rtol=1e-12)
+    distance, place = generative._nearest(np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [3.0, 3.0]]))
+    np.testing.assert_allclose(distance, [1.0, 1.0], rtol=1e-12)
+    assert place.tolist() == [0, 1]
+    np.testing.assert_allclose(generative._entropy(np.array([0, 0, 9, 9])), np.log(2), rtol=1e-12)
+    assert generative._entropy(np.zeros(3, int)) == 0.0
 
 
 # -- the framework ---------------------------------------------------------------------------------------
@@ -309,6 +333,9 @@ BAD_SETTINGS = [
     ("regularisation", dict(dropout=(1.0,)), r"dropout: expected numbers >= 0 below 1, got \(1.0,\)"),
     ("regularisation", dict(steps=7), r"steps: expected a multiple of record_every"),
     ("activations", dict(reach=float("nan")), r"reach: expected a number above 0, got nan"),
+    ("cnn_digits", dict(dropout_rate=1.0), r"dropout_rate: expected a number >= 0 below 1, got 1.0"),
+    ("generative", dict(train=60), r"train: expected from max\(batch_size, 65\) to 1796, got 60"),
+    ("depth", dict(sizes=(4,)), r"sizes: expected at least two positive numbers, got \(4,\)"),
     ("chain_rule", dict(low=-1.0), r"low: expected a number of at least -0.9, got -1.0"),
 ]
 
