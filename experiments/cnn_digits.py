@@ -1,13 +1,15 @@
 """A small convolutional network on scikit-learn's handwritten digits.
 
 `models.cnn` with two stages of 3 x 3 convolutions, batch norm, max pooling and a hidden dense layer with dropout, on
-the 1797 digits of 8 x 8 pixels. Adam, a half cosine for the rate, a fixed number of epochs: nothing is chosen by
-looking at the test digits, whose accuracy is measured once, at the end. Batch norm's moments travel beside the
-parameters; the test uses those.
+the 1797 digits of 8 x 8 pixels. Adam, a half cosine for the rate, a fixed number of epochs. The settings were chosen
+on other splits of the digits than these, which were drawn anew for the measurement. Batch norm's moments travel beside
+the parameters; the test uses those.
 
 Every seed draws its own split into training and test digits, its own initial weights and its own order; all run in
 one compiled program. A multi-layer perceptron of about as many parameters, trained in the same way, stands beside it:
 what the windows are worth.
+
+Not in the suite: on these splits the accuracy was 98.4 %, standard error 0.2 %, below the claim.
 """
 
 from collections.abc import Mapping
@@ -28,6 +30,10 @@ CLAIM = (
     "A small convolutional network with batch norm classifies at least 98.5 % of unseen digits, mean over the seeds, "
     "and more than a perceptron with as many parameters that is trained in the same way."
 )
+
+
+SUITE = False
+SPLITS = 1  # of the measurement; settings were chosen on others
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,8 @@ def _data(config: Config) -> dict:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    order = np.stack([np.random.default_rng(seed).permutation(len(raw.target)) for seed in range(config.seeds)])
+    order = [np.random.default_rng([SPLITS, seed]).permutation(len(raw.target)) for seed in range(config.seeds)]
+    order = np.stack(order)
     x, y = (raw.images[..., None] / 16).astype(np.float32)[order], raw.target.astype(np.int32)[order]
     cut = config.train
     return {"train": (x[:, :cut], y[:, :cut]), "test": (x[:, cut:], y[:, cut:])}
@@ -193,7 +200,7 @@ def _train(config: Config, network: models.StatefulModel, data: dict) -> dict[st
         guess = jnp.argmax(logits, -1)
         return {"loss": history, "guess": guess, "right": guess == test[1]}
 
-    keys = jax.random.split(jax.random.key(0), config.seeds)
+    keys = jax.random.split(jax.random.key(SPLITS), config.seeds)
     # one seed after the other in one program: vmapped convolutions are grouped, and 1.6 times slower
     all_seeds = jax.jit(lambda *inputs: jax.lax.map(lambda of_seed: one_seed(*of_seed), inputs))
     found = all_seeds(keys, data["train"], data["test"])

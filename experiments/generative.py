@@ -3,7 +3,8 @@
 The autoencoder (`models.vae`, Gaussian) is judged by its density: the mean evidence lower bound of held-out digits, in
 nats, against the exact log-likelihood of probabilistic PCA (Tipping and Bishop 1999) with as many latent variables and
 its own best noise, fitted to the same training digits. The bound is below the network's log-likelihood, so that the
-comparison favours PCA. The noise of the autoencoder is a setting, chosen without the held-out digits.
+comparison favours PCA. Settings were chosen on other splits of the digits than these, which were drawn anew for the
+measurement.
 
 Its samples are judged by where they lie: the mean squared distance to the nearest held-out digit, against that of
 samples of a Gaussian with the training digits' mean and covariance; and by the entropy of the nearest training digits'
@@ -30,6 +31,9 @@ CLAIM = (
     "variables, and its samples lie nearer to unseen digits than a Gaussian's, in all classes."
 )
 KINDS = {"autoencoder": style.BLUE, "Gaussian": style.RED, "unseen digits": style.BLACK}
+
+
+SPLITS = 1  # of the measurement; settings were chosen on others
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ SMOKE = Config(seeds=2, train=100, batch_size=10, latent=2, hidden=4, steps=2, s
 
 def run(config: Config) -> Result:
     train, test, labels = _data(config)
-    keys = jax.random.split(jax.random.key(0), config.seeds)
+    keys = jax.random.split(jax.random.key(SPLITS), config.seeds)
     vae = {name: np.asarray(values) for name, values in _train_vae(config)(keys, train, test).items()}
     pca = np.array([_pca_log_likelihood(a, b, config.latent) for a, b in zip(train, test)])
     drawn = {
@@ -144,7 +148,8 @@ def _data(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    order = np.stack([np.random.default_rng(seed).permutation(len(raw.target)) for seed in range(config.seeds)])
+    order = [np.random.default_rng([SPLITS, seed]).permutation(len(raw.target)) for seed in range(config.seeds)]
+    order = np.stack(order)
     x = (raw.data / 16).astype(np.float32)[order]
     return x[:, : config.train], x[:, config.train :], raw.target[order][:, : config.train]
 
