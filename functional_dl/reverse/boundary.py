@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import jax
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_HIDDEN = tuple(str(Path(file).parent) + os.sep for file in (__file__, jax.__file__))
+_HIDDEN = tuple(str(Path(file).parent) + os.sep for file in (__file__, getattr(find_spec("jax"), "origin", "")))
 _NOTE = (
     "For simplicity, frames of JAX and of functional_dl.reverse have been removed from this traceback. Set "
     "JAX_TRACEBACK_FILTERING=off to include these."

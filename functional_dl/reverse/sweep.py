@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 import jax
@@ -33,7 +32,10 @@ from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registrati
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
 from functional_dl.reverse.values import add, as_array, formed, is_differentiable
 
-scopes_of = attrgetter("scopes")
+
+def scopes_of(equation: Any) -> Any:
+    """The user's named scopes around an equation."""
+    return equation.scopes
 
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
