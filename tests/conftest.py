@@ -80,11 +80,25 @@ def pytest_collection_finish():
     _keep()
 
 
+LOWERED = [0]  # programs since the caches were emptied
+MANY = 4_000
+
+
+def _count(event, duration, **_):
+    LOWERED[0] += event == "/jax/core/compile/jaxpr_to_mlir_module_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+
 def pytest_runtest_teardown(item, nextitem):
-    """What a file compiled is let go: a program takes twice as long to lower in a process of 5 GB as in one of 2."""
+    """What was compiled is let go once it is much, a gigabyte: other files find the small programs that all share."""
     room = "settings" in item.path.parts  # there a test is a room, and compiles as much as a file elsewhere
     if nextitem is not None and (room or nextitem.path != item.path):
-        jax.clear_caches()
+        if LOWERED[0] >= MANY:
+            LOWERED[0] = 0
+            gc.unfreeze()
+            jax.clear_caches()
         _keep()
 
 

@@ -37,10 +37,10 @@ SETTINGS = {
     "Python numbers": Setting(python=True),
 }
 
-# What the default run of the tests goes through: every setting is met by every example, in few runs, for each run traces
+# What the default run of the tests goes through: every setting is met by every example, in few runs, for each traces
 # and lowers an example anew.  "after a jitted call" calls under "default" first.  Promotion and NaNs only add errors;
-# how numbers and indices are given is no matter of flags.  The settings one by one are the campaign's: it tells which of
-# a combination's settings is at fault, and what one of them hides of another.
+# how numbers and indices are given is no matter of flags.  The settings one by one are the campaign's: it tells which
+# of a combination's settings is at fault, and what one of them hides of another.
 COMBINATIONS = {
     "after a jitted call": ["default", "after a jitted call"],
     "strict promotion, debug_nans, int64 constants, Python numbers": [
