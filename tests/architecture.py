@@ -5,7 +5,8 @@ the repository's own files (no fault allowed) and planted violations (each must 
 """
 
 import ast
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,9 +85,20 @@ def modules(root: Path, top: str) -> dict[str, Path]:
     return found
 
 
-def imports(tree: ast.AST, module: str, is_package: bool = False) -> Iterator[Import]:
+def nodes(source: str) -> list[ast.AST]:
+    """Every node of a file: to walk over a tree takes longer than to parse the file, so it is done once."""
+    return list(ast.walk(ast.parse(source)))
+
+
+@functools.cache
+def imports_of(source: str, module: str, is_package: bool = False) -> tuple[Import, ...]:
+    """Every import of a file, found once for all that ask."""
+    return tuple(imports(nodes(source), module, is_package))
+
+
+def imports(nodes: Iterable[ast.AST], module: str, is_package: bool = False) -> Iterator[Import]:
     """Every import of a module, wherever it stands: top level, functions, importlib.import_module("...")."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for name in node.names:
                 yield Import(name.name, node.lineno, name.asname or name.name.split(".")[0])
@@ -114,7 +126,7 @@ def arrow_faults(source: str, module: str, is_package: bool = False) -> list[Fau
     here = room(module)
     if here is not None and here not in MAY_IMPORT and module != COMMAND_LINE:
         faults.append(Fault(module, 1, f"the map has no room {here!r}"))
-    for found in imports(ast.parse(source), module, is_package):
+    for found in imports_of(source, module, is_package):
         top = found.target.split(".")[0]
         message = None
         if top == "tests" or (top == "experiments" and module.split(".")[0] == PACKAGE):
@@ -169,7 +181,7 @@ def import_graph(sources: dict[str, tuple[str, bool]]) -> dict[str, set[str]]:
     graph = {}
     for module, (text, is_package) in sources.items():
         targets = set()
-        for found in imports(ast.parse(text), module, is_package):
+        for found in imports_of(text, module, is_package):
             # `from a import b` imports module a.b where there is one, and otherwise a.
             target = found.target if found.target in sources else found.target.rpartition(".")[0]
             if target in sources and target != module:
@@ -185,10 +197,10 @@ def reader_faults(source: str, module: str) -> list[Fault]:
         text = getattr(node, "value", None)
         return getattr(node, "attr", None) == EQUATIONS or (isinstance(text, str) and EQUATIONS in text)
 
+    if module == READER:
+        return []
     return [
-        Fault(module, node.lineno, f"only {READER} reads a jaxpr's equations")
-        for node in ast.walk(ast.parse(source))
-        if module != READER and reads(node)
+        Fault(module, node.lineno, f"only {READER} reads a jaxpr's equations") for node in nodes(source) if reads(node)
     ]
 
 

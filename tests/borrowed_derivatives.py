@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from architecture import BASE, FORMULAS, IMPORTERS, PACKAGE, Fault, called, first_string, imports
+from architecture import BASE, FORMULAS, IMPORTERS, PACKAGE, Fault, called, first_string, imports, nodes
 
 # Rooms whose derivatives are written by hand, and everything that differentiates for you, by public name.
 HAND_DERIVED = {*BASE, *FORMULAS, "initializers", "layers", "models", "backprop", "reverse", "derivations"}
@@ -40,19 +40,19 @@ HAND_DERIVED_LIBRARIES = {"jax", "numpy", "jaxtyping", "ml_dtypes", PACKAGE}
 
 def private_faults(source: str, module: str) -> list[Fault]:
     """Uses of jax._src or of any other name of JAX that starts with an underscore."""
-    tree = ast.parse(source)
+    every_node = nodes(source)
     return [
         Fault(module, line, f"{name} is private to JAX")
-        for name, line, _ in _jax_names(tree, module)
+        for name, line, _ in _jax_names(every_node, module)
         if any(re.match(r"_(?!_)", part) for part in name.split("."))
     ]
 
 
 def differentiation_faults(source: str, module: str) -> list[Fault]:
     """Uses of JAX's differentiation, and the ways in which a use could hide, in a hand-derived room."""
-    tree = ast.parse(source)
+    every_node = nodes(source)
     faults = []
-    for name, line, is_value in _jax_names(tree, module):
+    for name, line, is_value in _jax_names(every_node, module):
         if name in MARKERS or (module == READS_REGISTRATIONS and name.removesuffix(".get") in READ):
             continue
         if any(name == banned or name.startswith(banned + ".") for banned in DIFFERENTIATION):
@@ -61,7 +61,7 @@ def differentiation_faults(source: str, module: str) -> list[Fault]:
             faults.append(Fault(module, line, f"import of {name} hides which names are used"))
         elif re.search(r"\.__(?!version)", name) or (is_value and name in LEADS_TO_DIFFERENTIATION):
             faults.append(Fault(module, line, f"{name} used as a value hides which names are used"))
-    for found in imports(tree, module):
+    for found in imports(every_node, module):
         top = found.target.split(".")[0]
         if top not in HAND_DERIVED_LIBRARIES and top not in sys.stdlib_module_names:
             faults.append(Fault(module, found.line, f"{top} may differentiate: use JAX's operations"))
@@ -69,7 +69,7 @@ def differentiation_faults(source: str, module: str) -> list[Fault]:
             faults.append(Fault(module, found.line, f"{found.target}: {READS_REGISTRATIONS} alone reads registrations"))
         elif top != "jax" and found.target.split(".")[-1] in {"jax", "*"}:
             faults.append(Fault(module, found.line, f"{found.target} may bring in jax: import it as itself"))
-    for node in ast.walk(tree):
+    for node in every_node:
         if isinstance(node, ast.Call) and called(node) in {"eval", "exec", "attrgetter", "methodcaller"}:
             faults.append(Fault(module, node.lineno, f"{called(node)} hides which names are used"))
         elif isinstance(node, ast.Call) and called(node) in IMPORTERS and not _names_its_target(node):
@@ -83,13 +83,13 @@ def differentiation_faults(source: str, module: str) -> list[Fault]:
     return faults
 
 
-def _jax_names(tree: ast.AST, module: str) -> Iterator[tuple[str, int, bool]]:
+def _jax_names(nodes: list[ast.AST], module: str) -> Iterator[tuple[str, int, bool]]:
     """(full dotted name, line, whether it is used as a value) of everything reached from jax in a file.
 
     Names are followed through `import jax as j`, `from jax import numpy`, attributes and getattr(j, "name").
     """
     bound: dict[str, set[str]] = {}
-    for found in imports(tree, module):
+    for found in imports(nodes, module):
         if found.target.split(".")[0] != "jax":
             continue
         yield found.target, found.line, False
@@ -112,12 +112,12 @@ def _jax_names(tree: ast.AST, module: str) -> Iterator[tuple[str, int, bool]]:
         return set()
 
     inner = set()  # nodes that are only the beginning of a longer name
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute):
             inner.add(id(node.value))
         elif isinstance(node, ast.Call) and called(node) in {"getattr", "hasattr"} and node.args:
             inner.add(id(node.args[0]))
-    for node in ast.walk(tree):
+    for node in nodes:
         for name in resolve(node):
             if name not in {"jax", "jax.ad"} or id(node) not in inner:  # the longer name is judged
                 yield name, node.lineno, id(node) not in inner

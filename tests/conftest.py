@@ -10,6 +10,7 @@ What was compiled is kept in `.cache/`, for the next run and for the processes t
 any time.  `JAX_COMPILATION_CACHE_DIR` names another place, `JAX_ENABLE_COMPILATION_CACHE=0` does without.
 """
 
+import functools
 import gc
 import hashlib
 import os
@@ -42,12 +43,20 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # A program runs for less time than it takes to hand it to another thread, or to note its lines' places.
 os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "0")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+# XLA's own caches are of GPUs' programs, and their path would be a part of each program's key: what was compiled in one
+# clone would not be found in another.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 
 import jax  # noqa: E402  (after the flags, which it reads)
+from jax.interpreters import mlir  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# JAX makes an MLIR context for each program, in 4 ms, and it keeps a megabyte for as long as the program is kept: a
+# third of the time that a small program takes, and most of the memory.  Here all are lowered in one context.
+mlir.make_ir_context.__globals__["make_ir_context"] = functools.cache(mlir.make_ir_context)
 
 
 def pytest_configure(config):
@@ -71,11 +80,25 @@ def pytest_collection_finish():
     _keep()
 
 
+LOWERED = [0]  # programs since the caches were emptied
+MANY = 4_000
+
+
+def _count(event, duration, **_):
+    LOWERED[0] += event == "/jax/core/compile/jaxpr_to_mlir_module_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+
 def pytest_runtest_teardown(item, nextitem):
-    """What a file compiled is let go: a program takes twice as long to lower in a process of 5 GB as in one of 2."""
+    """What was compiled is let go once it is much, a gigabyte: other files find the small programs that all share."""
     room = "settings" in item.path.parts  # there a test is a room, and compiles as much as a file elsewhere
     if nextitem is not None and (room or nextitem.path != item.path):
-        jax.clear_caches()
+        if LOWERED[0] >= MANY:
+            LOWERED[0] = 0
+            gc.unfreeze()
+            jax.clear_caches()
         _keep()
 
 

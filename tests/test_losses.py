@@ -112,8 +112,9 @@ def drawn_from(pred, target, dtype, shape=(4, 3)):
 def test_shape_and_dtype(name):
     entry = LOSSES[name]
     examples = [drawn(entry, dtype) for dtype in DTYPES]
-    wide = [tuple(v.astype(jnp.float64) for v in example) for example in examples]
-    found = value_prime_grad(entry, *examples, *wide)
+    together = tuple(np.concatenate([np.asarray(v, np.float64) for v in column]) for column in zip(*examples))
+    *found, wide = value_prime_grad(entry, *examples, together)
+    exact = zip(*(np.split(values, len(DTYPES)) for values in wide))
 
     def judge(case):
         dtype, (loss, prime, grad), exact = case
@@ -126,7 +127,7 @@ def test_shape_and_dtype(name):
             tolerance = 16 * eps * (10 + np.abs(expected))
             assert np.all(np.abs(ours.astype(np.float64) - expected) <= tolerance)
 
-    cases = zip(DTYPES, found[: len(DTYPES)], found[len(DTYPES) :], strict=True)
+    cases = zip(DTYPES, found, exact, strict=True)
     every(cases, judge, name=lambda case: case[0].__name__)
 
 

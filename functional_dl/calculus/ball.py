@@ -5,7 +5,9 @@ moved by their errors, and what that changes is the new error.  So cancellation,
 show in e, and the computation can be repeated with more digits; no formula for a derivative is needed.
 """
 
+import functools
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +15,22 @@ HUGE = 1 << 16  # numbers of more binary digits than this before the point are n
 NOISY = 0.01  # error of an angle above which its sine is unknown
 
 
-def context() -> Any:
-    """An mpmath context of the module's own."""
-    import mpmath
+class _Contexts(threading.local):
+    """mpmath contexts of this thread's own, by precision: mpmath changes the precision of one while it works, and takes
+    milliseconds to make one."""
 
-    return mpmath.mp.clone()
+    def __init__(self) -> None:
+        self.of = functools.lru_cache(maxsize=128)(self._made)
+
+    def _made(self, bits: int) -> Any:
+        import mpmath
+
+        mp = mpmath.mp.clone()
+        mp.prec = bits
+        return mp
+
+
+CONTEXTS = _Contexts()
 
 
 class Arithmetic:
@@ -29,8 +42,7 @@ class Arithmetic:
     inf: Any
 
     def __init__(self, bits: int) -> None:
-        self.mp = context()
-        self.mp.prec = bits
+        self.mp = CONTEXTS.of(bits)
         self.ulp = self.mp.ldexp(1, 3 - bits)
         self.nan, self.inf = self.mp.nan, self.mp.inf
         self.ambiguous = False  # whether a comparison was not decided by the digits there are

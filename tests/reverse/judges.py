@@ -39,8 +39,9 @@ class Case:
     @functools.cached_property
     def point(self) -> dict[str, Any]:
         fun, args = self.probe.fun, oracles.draw(self.probe, self.dtype)
-        point = {"args": args, "u": oracles.cotangent(fun, args, seed=1), "v": oracles.cotangent(fun, args, seed=10)}
-        point["direction"] = oracles.cotangent(lambda *a: a, args, seed=15)
+        outs = jax.eval_shape(fun, *args)
+        point = {"args": args, "u": oracles.cotangent_of(outs, seed=1), "v": oracles.cotangent_of(outs, seed=10)}
+        point["direction"] = oracles.cotangent_of(args, seed=15)
         return point | {"shapes": self._in_other_shapes() if self.probe.elementwise else []}
 
     def _in_other_shapes(self):

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import jax
 from jax.sharding import Mesh
@@ -36,6 +36,25 @@ SETTINGS = {
     "int64 constants": Setting(int64=True),
     "Python numbers": Setting(python=True),
 }
+
+# What the default run of the tests goes through: every setting is met by every example, in few runs, for each traces
+# and lowers an example anew.  "after a jitted call" calls under "default" first.  Promotion and NaNs only add errors;
+# how numbers and indices are given is no matter of flags.  The settings one by one are the campaign's: it tells which
+# of a combination's settings is at fault, and what one of them hides of another.
+COMBINATIONS = {
+    "after a jitted call": ["default", "after a jitted call"],
+    "strict promotion, debug_nans, int64 constants, Python numbers": [
+        "strict promotion", "debug_nans", "int64 constants", "Python numbers",
+    ],
+    "x64, disable_jit": ["x64", "disable_jit"],
+    "Explicit mesh": ["Explicit mesh"],
+}  # fmt: skip
+
+
+def combined(names: list[str]) -> Setting:
+    """The setting with every flag that one of these has."""
+    flags = [field.name for field in fields(Setting)]
+    return Setting(**{flag: any(getattr(SETTINGS[name], flag) for name in names) for flag in flags})
 
 
 @contextlib.contextmanager

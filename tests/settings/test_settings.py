@@ -13,12 +13,12 @@ import pytest
 import functional_dl
 from tests.settings.examples import EXAMPLES
 from tests.settings.ledger import AT_MOST, LEDGER
-from tests.settings.settings import SETTINGS, Setting, applied, values
+from tests.settings.settings import COMBINATIONS, SETTINGS, Setting, applied, combined, values
 from tests.settings.values import Example, differences
 
 TESTS_OWN = "x64, strict promotion"  # every other test runs so: here in the campaign alone
-USUAL = [setting for setting in SETTINGS if setting != TESTS_OWN]
-HEAVY = ["default", "Explicit mesh"]  # under which heavy examples run outside of the campaign too
+ALONE = {setting: [setting] for setting in SETTINGS}
+HEAVY = {setting: ALONE[setting] for setting in ("default", "Explicit mesh")}  # for heavy examples, the campaign apart
 
 
 def public_functions(name: str, module) -> dict:
@@ -77,39 +77,49 @@ def _jitted(example: Example, setting: Setting, made: list) -> list[str]:
     return differences(answer, right[-1], example.tolerance)
 
 
-def cases(heavy: bool, settings: list[str], *marks) -> list:
+def cases(heavy: bool, runs: dict[str, list[str]], *marks) -> list:
     rooms = sorted({name.split(".")[0] for name, example in EXAMPLES.items() if example.heavy == heavy})
-    label = settings[0] if len(settings) == 1 else f"{len(settings)} settings"
-    return [
-        pytest.param(room, heavy, settings, marks=marks, id=f"{room}{', heavy' * heavy}, {label}") for room in rooms
-    ]
+    label = f"{len({setting for held in runs.values() for setting in held})} settings"
+    if runs is ALONE:
+        label += " one by one"
+    return [pytest.param(room, heavy, runs, marks=marks, id=f"{room}{', heavy' * heavy}, {label}") for room in rooms]
 
 
 CASES = [
-    *cases(False, USUAL),
+    *cases(False, COMBINATIONS),
     *cases(True, HEAVY),
-    *cases(False, [TESTS_OWN], pytest.mark.campaign),
-    *cases(True, [setting for setting in SETTINGS if setting not in HEAVY], pytest.mark.campaign),
+    *cases(False, ALONE, pytest.mark.campaign),
+    *cases(True, ALONE, pytest.mark.campaign),
 ]
 
 
-@pytest.mark.parametrize(("room", "heavy", "settings"), CASES)
-def test_examples(room, heavy, settings, record_property):
+@pytest.mark.parametrize(("room", "heavy", "runs"), CASES)
+def test_examples(room, heavy, runs, record_property):
     """All settings in one process: what is compiled under one serves those that differ in how inputs are made."""
     wrong, struck, count = [], [], 0
-    for setting in settings:
+    for label, held in runs.items():
+        setting = combined(held)
         for name, example in EXAMPLES.items():
             if name.split(".")[0] != room or example.heavy != heavy:
                 continue
-            count += 1
-            found = faults(example, SETTINGS[setting])
-            if found and (setting, name) not in LEDGER:
-                wrong.append(f"under {setting}, {name}: {'; '.join(found)}")
-            if not found and (setting, name) in LEDGER:
-                struck.append(f"{name} under {setting}")
+            count += len(held)
+            found = faults(example, setting)
+            known = [(one, name) in LEDGER for one in held]
+            if found and not any(known):
+                wrong.append(f"under {label}, {name}: {'; '.join(found)}")
+            if not found and all(known):
+                struck.append(f"{name} under {label}")
     record_property("cases", count)
     assert not wrong, "\n".join(wrong)
     assert not struck, f"no longer fail, strike them from the ledger: {struck}"
+
+
+def test_the_default_run_holds_every_setting_of_users():
+    held = [setting for settings in COMBINATIONS.values() for setting in settings]
+    assert sorted([*held, TESTS_OWN]) == sorted(SETTINGS)
+    for label, settings in COMBINATIONS.items():
+        wanted = {flag for setting in settings for flag, on in vars(SETTINGS[setting]).items() if on}
+        assert {flag for flag, on in vars(combined(settings)).items() if on} == wanted, label
 
 
 def test_the_ledger_only_shrinks():
