@@ -13,13 +13,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Primitive
-from jax.extend.source_info_util import current_name_stack, extend_name_stack, set_name_stack, transform_name_stack
+from jax.extend.source_info_util import current_name_stack, extend_name_stack, transform_name_stack
 from jax.sharding import SingleDeviceSharding
 from jax.tree_util import Partial, register_pytree_node_class, register_static
 
@@ -32,10 +33,7 @@ from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registrati
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
 from functional_dl.reverse.values import add, as_array, formed, is_differentiable
 
-
-def scopes_of(equation: Any) -> Any:
-    """The user's named scopes around an equation."""
-    return equation.scopes
+_setting_of = attrgetter("setting")
 
 
 def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
@@ -44,8 +42,8 @@ def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> 
     for slot, ct in zip(program.outputs, cts):
         accumulate(totals, slot, ct)
     around = current_name_stack()
-    for scopes, group in groupby(reversed(program.at(residuals)), scopes_of):
-        with set_name_stack(around + scopes) if scopes else nullcontext():
+    for setting, group in groupby(reversed(program.at(residuals)), _setting_of):
+        with setting.again(around):
             for equation in group:
                 out_cts = [None if slot is None else totals.pop(slot, None) for slot in equation.outputs]
                 if all(ct is None for ct in out_cts):

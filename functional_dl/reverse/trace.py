@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
@@ -32,7 +33,6 @@ from jax.extend.core.primitives import cond_p, scan_p, while_p
 from jax.extend.source_info_util import (
     NameStack,
     current_name_stack,
-    new_name_stack,
     register_exclusion,
     summarize,
     transform_name_stack,
@@ -52,11 +52,11 @@ from functional_dl.jaxprs import (
     scan_parts,
     while_parts,
 )
-from functional_dl.reverse.layout import layout_of, note_types
+from functional_dl.reverse.layout import PLAIN, Setting, is_wide, layout_of, note_types, setting_of, with_context
 from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.residuals import Origin, thrifty
 from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, own_entry, rule_of
-from functional_dl.reverse.values import as_array, is_differentiable, is_reference
+from functional_dl.reverse.values import as_array, is_differentiable, is_reference, weakened
 from functional_dl.sharding import type_of
 
 AtHand: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Iterable[Any]]
@@ -214,6 +214,17 @@ def _staged_number():
     return found[0]
 
 
+def _of_its_time(tracer):
+    """A tracer's value.  A Python number has the type that it had where it was recorded, which another setting of
+    64-bit types would give it anew."""
+    value = tracer.value
+    if isinstance(value, (float, complex)) and not isinstance(value, np.generic):
+        dtype = tracer.aval.dtype
+        if jax.typeof(value).dtype != dtype:
+            return weakened(jnp.asarray(dtype.type(value)))
+    return value
+
+
 class RecordTrace(Trace):
     """Sends every primitive applied to a RecordTracer to the tape, and every other to the surrounding trace."""
 
@@ -232,7 +243,7 @@ class RecordTrace(Trace):
         values, slots = [], []
         for tracer in tracers:
             if type(tracer) is RecordTracer and tracer._trace is self:
-                values.append(tracer.value)
+                values.append(_of_its_time(tracer))
                 slots.append(tracer.slot)
             else:
                 values.append(tracer)
@@ -314,7 +325,8 @@ class Tape:
     def __init__(self, parent_trace: Any, sources: bool = False, origins: bool = False) -> None:
         self.equations: list = []
         self.around = current_name_stack()
-        self.named = self.around, new_name_stack()  # the scopes last met, and those of them that are this tape's
+        self.contexts: tuple = ()  # of the equations of programs that are replayed
+        self.last: tuple = (None, PLAIN)  # the setting that was last met, and by what
         self.constants: list | None = [] if origins else None  # (primitive, params, values, outs) of the others
         self.slots = 0
         self.sources = sources
@@ -371,12 +383,14 @@ class Tape:
         """What an equation notes as its `source`: its place in the user's program, where that is wanted."""
         return current_source() if self.sources else None
 
-    def scopes(self) -> NameStack:
-        """The user's named scopes that are open since the tape was begun: the backward pass opens them again."""
-        stack = current_name_stack()
-        if stack is not self.named[0]:
-            self.named = stack, stack[len(self.around) :]
-        return self.named[1]
+    def setting(self, values: Sequence[Any], slots: Sequence[Any], outs: Sequence[Any], out_slots: Any) -> Setting:
+        """What is set around an equation.  Of the named scopes those that are open since the tape was begun."""
+        # types that were made where there are 64-bit ones may be met where there are none
+        x64 = jax.config.jax_enable_x64 or is_wide(slots, values) or is_wide(out_slots, outs)
+        key = current_name_stack(), x64, self.contexts
+        if key != self.last[0]:
+            self.last = key, setting_of(key[0][len(self.around) :], x64, self.contexts)
+        return self.last[1]
 
     def holds_differentiated(self, values: list[Any]) -> bool:
         """Whether one of the values is a reference to what is differentiated."""
@@ -408,7 +422,8 @@ class Tape:
         source = self.place()
         values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
         layout = layout_of(outs, slots, self.types)
-        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout, self.scopes()))
+        setting = self.setting(values, slots, outs, out_slots)
+        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout, setting))
         return outs, out_slots
 
     def call(
@@ -429,7 +444,8 @@ class Tape:
             pull_back = functools.partial(_pull_tangents, pull_back)
         note_types(self.types, map(type_of, outs), out_slots)
         layout = layout_of(outs, slots, self.types)
-        parts = (slots, out_slots, params, source, layout, explicit, numbers, self.scopes())
+        setting = self.setting((), (), outs, out_slots)
+        parts = (slots, out_slots, params, source, layout, explicit, numbers, setting)
         self.equations.append(Call(primitive, pull_back, residuals, *parts))
         return outs, out_slots
 
@@ -457,10 +473,14 @@ class Tape:
             scopes = inside.get(source.name_stack)
             if scopes is None:
                 scopes = inside[source.name_stack] = around + source.name_stack
-            with user_context(source.traceback, name_stack=scopes):
-                if apply is None:
-                    return zip(*self.apply(eqn.primitive, values, slots, eqn.params))
-                return zip(*apply(eqn, values, slots))
+            contexts, self.contexts = self.contexts, with_context(self.contexts, eqn)
+            try:
+                with user_context(source.traceback, name_stack=scopes):
+                    if apply is None:
+                        return zip(*self.apply(eqn.primitive, values, slots, eqn.params))
+                    return zip(*apply(eqn, values, slots))
+            finally:
+                self.contexts = contexts
 
         results = interpret(jaxpr, list(zip(values, slots)), equation, lambda value, _: (value, None), **parts)
         # a program may return a number that is written in it: an array, as from every program that runs
