@@ -203,3 +203,33 @@ def test_a_pullback_outside_of_the_setting_that_it_was_made_in():
     with jax.enable_x64(False):
         [bar] = pull(out)
     np.testing.assert_array_equal(bar, pull(out)[0])
+
+
+@jax.custom_vjp
+def _halved_backward(x):
+    return x
+
+
+_halved_backward.defvjp(lambda x: (x, None), lambda _, ct: (ct.astype(jnp.bfloat16),))
+
+MOVES = {
+    "gather": lambda x: x[jnp.array([1, 0, 1])],
+    "dynamic_slice": lambda x: lax.dynamic_slice(x, (jnp.sum(x).astype(int) * 0, 0), (1, 2)),
+    "dynamic_update_slice": lambda x: lax.dynamic_update_slice(x, x[:1], (jnp.sum(x).astype(int) * 0, 0)),
+    "slice": lambda x: x[1:, ::2],
+    "reshape": lambda x: jnp.tile(jnp.reshape(x, (4, 1)), (1, 2)),
+}
+
+
+def test_a_backward_pass_of_a_users_that_changes_the_dtype():
+    """What only moves entries moves those of a cotangent of another dtype, too, and brings them back in it."""
+
+    def judge(name):
+        move, x = MOVES[name], jnp.asarray(VALUES, jnp.float32)
+        out, pull = reverse.vjp(lambda x: _halved_backward(move(x)), x)
+        ct = jnp.asarray(np.resize(VALUES, out.shape), jnp.float32)
+        [bar], [expected] = pull(ct), jax.vjp(move, x)[1](ct)
+        assert bar.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(bar.astype(jnp.float32), expected)  # sums of powers of 2
+
+    every(MOVES, judge)

@@ -95,7 +95,7 @@ if tile_p is not None and str(tile_p) == "tile":
 def dynamic_slice_vjp(ct, out, x, *indices, **_):
     """y_i = x_{s + i}, with s moved until the block lies inside x
     =>  x_bar is y_bar at this block (moved alike) and 0 elsewhere."""
-    return (dynamic_update_slice_p.bind(zeros_like(x), ct, *indices), *[None] * len(indices))
+    return (dynamic_update_slice_p.bind(zeros_like(x, ct.dtype), ct, *indices), *[None] * len(indices))
 
 
 @vjp_rule(
@@ -114,7 +114,7 @@ def dynamic_update_slice_vjp(ct, out, x, update, *indices, **_):
     """y is x with the block at s (moved until it lies inside x) replaced by u
     =>  x_bar is y_bar with 0 in that block,  u_bar is that block of y_bar."""
     return (
-        lambda: dynamic_update_slice_p.bind(ct, zeros_like(update), *indices),
+        lambda: dynamic_update_slice_p.bind(ct, zeros_like(update, ct.dtype), *indices),
         lambda: dynamic_slice_p.bind(ct, *indices, slice_sizes=update.shape),
         *[None] * len(indices),
     )
@@ -177,7 +177,7 @@ def gather_vjp(
 
     def x_bar():
         return lax.scatter_add(
-            zeros_like(x),
+            zeros_like(x, ct.dtype),
             indices,
             ct,
             scatter_numbers(dimension_numbers),
