@@ -54,13 +54,19 @@ class _Plan:
     Attributes:
       parts: id of an equation -> what is done with it.
       reads: which inputs of the program are read.
+      kept: of a program with effects, the values that the policy saves.
     """
 
-    def __init__(self, jaxpr: Any, active: Sequence[bool], wanted: Sequence[bool], policy: Any) -> None:
+    def __init__(
+        self, jaxpr: Any, active: Sequence[bool], wanted: Sequence[bool], policy: Any, kept: Sequence[bool] = ()
+    ) -> None:
         self.policy = policy
         inner, _ = open_jaxpr(jaxpr)
         operands = _active_operands(inner, active)
         live = {atom for atom, w in zip(inner.outvars, wanted) if w and not isinstance(atom, Literal)}
+        self.kept = {var for var, k in zip(inner.invars, kept) if k}
+        if inner.effects:
+            self.kept.update(_kept_by(policy, inner))
         self.parts: dict[int, _Part] = {}
         for eqn in reversed(equations(inner)):
             part = self.parts[id(eqn)] = self._part(eqn, operands[id(eqn)], [var in live for var in eqn.outvars])
@@ -77,14 +83,14 @@ class _Plan:
         everything, nothing = [True] * len(eqn.invars), [False] * len(eqn.invars)
         if any(is_reference(v.aval) for v in [*eqn.invars, *eqn.outvars]):
             return _Part(everything, runs=True)
-        if eqn.effects:  # a print runs again, unless it is saved
-            kept = self.policy is not None and saves(self.policy, eqn, [v.aval for v in eqn.invars])
+        if eqn.effects:  # a print runs again, unless it is saved; even so where nothing that it prints is
+            kept = any(self._are_kept(eqn.invars)) and saves(self.policy, eqn, [v.aval for v in eqn.invars])
             return _Part(nothing, saved=any(live)) if kept else _Part(everything, runs=True)
         if not any(active) and not any(live):
             return _Part(nothing)
         program = called(eqn.primitive, eqn.params, PLAIN)
         if program is not None:
-            plan = _Plan(program, active, live, self.policy)
+            plan = _Plan(program, active, live, self.policy, self._are_kept(eqn.invars))
             return _Part(plan.reads, inner=(plan,))
         if eqn.primitive is cond_p:
             plans = tuple(_Plan(branch, active[1:], live, self.policy) for branch in eqn.params["branches"])
@@ -107,6 +113,10 @@ class _Plan:
         needed = recorded or any(live)
         return _Part(everything if needed else nothing, runs=needed)
 
+    def _are_kept(self, atoms: Sequence[Any]) -> list[bool]:
+        """Of a program with effects, which of these values the policy saves."""
+        return [not isinstance(v, Literal) and v in self.kept for v in atoms]
+
 
 def _active_operands(jaxpr: Any, active: Sequence[bool]) -> dict[int, list[bool]]:
     """For each equation, which operands can depend on the active inputs."""
@@ -118,6 +128,12 @@ def _active_operands(jaxpr: Any, active: Sequence[bool]) -> dict[int, list[bool]
             live.update(var for var in eqn.outvars if is_differentiable(var.aval) or is_reference(var.aval))
             live.update(atom for atom in eqn.invars if is_reference(atom.aval))  # it may be written to
     return found
+
+
+def _kept_by(policy, jaxpr) -> set[Any]:
+    """The values that a policy saves."""
+    eqns = equations(jaxpr) if policy is not None else []
+    return {var for eqn in eqns if saves(policy, eqn, [v.aval for v in eqn.invars]) for var in eqn.outvars}
 
 
 def _keeping(plan: _Plan, saved: list[Any], run: Callable[..., Any], eqn: Any, operands: Sequence[Any]) -> Any:
