@@ -161,10 +161,15 @@ class Pull:
 
 
 def forward_jaxpr(
-    jaxpr: Any, values: Sequence[Any], active: Sequence[bool], apply: Any = None, consts: Sequence[Any] | None = None
+    jaxpr: Any,
+    values: Sequence[Any],
+    active: Sequence[bool],
+    apply: Any = None,
+    consts: Sequence[Any] | None = None,
+    numbers: bool = False,
 ) -> tuple[list[Array], Callable[..., Any]]:
     """As `forward`, for a jaxpr, whose outputs are all differentiated: their values and the pullback."""
-    outs, program, residuals = record_jaxpr(jaxpr, values, active, apply, consts)
+    outs, program, residuals = record_jaxpr(jaxpr, values, active, apply, consts, numbers=numbers)
     return outs, Partial(Backward(program), residuals)
 
 

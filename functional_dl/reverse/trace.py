@@ -56,7 +56,7 @@ from functional_dl.reverse.layout import PLAIN, Setting, is_wide, layout_of, not
 from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.residuals import Origin, thrifty
 from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, own_entry, rule_of
-from functional_dl.reverse.values import as_array, is_differentiable, is_reference, weakened
+from functional_dl.reverse.values import as_array, is_differentiable, is_number, is_reference, weakened
 from functional_dl.sharding import type_of
 
 AtHand: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Iterable[Any]]
@@ -524,11 +524,12 @@ class Tape:
             if not any(out is operand for operand in operands)
         }
 
-    def close(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Program, list[Any]]:
+    def close(self, inputs: Sequence[Any], outputs: Sequence[Any], numbers: bool = False) -> tuple[Program, list[Any]]:
         """Prunes what the outputs do not depend on; returns the static Program and its residuals.
 
         Args:
           inputs, outputs: slots; None for a constant.
+          numbers: a number is part of the program, not a residual.
         """
         needed = {slot for slot in outputs if slot is not None}
         residuals: list = []
@@ -537,6 +538,8 @@ class Tape:
         def keep(value):
             if isinstance(value, (int, float, complex, bool)):
                 return value
+            if numbers and is_number(value):
+                return np.asarray(value)[()]
             reference = positions.get(id(value))
             if reference is None:
                 reference = positions[id(value)] = Residual(len(residuals))
@@ -602,35 +605,41 @@ def record_jaxpr(
     apply: Any = None,
     consts: Sequence[Any] | None = None,
     at_hand: AtHand | None = None,
+    numbers: bool = False,
 ) -> tuple[list[Array], Program, list[Array]]:
     """As `record`, for a jaxpr, whose outputs are all differentiated: outputs' values, Program, residuals.
 
     Args:
       apply: what to do with an equation, `apply(tape, eqn, values, slots)`; Tape.apply by default.
       consts: the jaxpr's constants, where they are not its own.
-      at_hand: see `record_call`.
+      at_hand, numbers: see `record_call`.
     """
 
     def body(tape, values, slots):
         return tape.replay(jaxpr, values, slots, apply and functools.partial(apply, tape), consts=consts)
 
-    return record_call(body, values, active, at_hand)
+    return record_call(body, values, active, at_hand, numbers)
 
 
 def record_call(
-    body: Callable[..., Any], values: Sequence[Any], active: Sequence[bool], at_hand: AtHand | None = None
+    body: Callable[..., Any],
+    values: Sequence[Any],
+    active: Sequence[bool],
+    at_hand: AtHand | None = None,
+    numbers: bool = False,
 ) -> tuple[Any, ...]:
     """As `record`, for a function that writes to the tape itself: body(tape, values, slots) -> (values, slots).
 
     Args:
       at_hand: where residuals are written to memory, (outs, residuals) -> those values that exist anyway.  Then of
         the others no more are kept than needed: see reverse.residuals.
+      numbers: a number is part of the program, not a residual; so it is, too, where residuals are written to memory.
     """
     with take_current_trace() as parent, set_current_trace(parent):
         tape = Tape(parent, origins=at_hand is not None)
         slots = tape.slots_of(values, active)
         outs, out_slots = body(tape, list(values), slots)
-        program, residuals = tape.close(slots, out_slots)
+        program, residuals = tape.close(slots, out_slots, numbers or at_hand is not None)
         if at_hand is not None:
             program, residuals = thrifty(program, residuals, tape.origins(), at_hand(outs, residuals))
         tape.end()

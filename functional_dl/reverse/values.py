@@ -44,6 +44,13 @@ def add(x: Any, y: Any) -> Any:
     return aval.vspace_add(x, y) if is_users_type(aval) else add_jaxvals_p.bind(x, y)
 
 
+def is_number(x: Any) -> bool:
+    """Whether x is a number that is not on a device: NumPy's, or one that is written in a program."""
+    if isinstance(x, np.generic):
+        return True
+    return not isinstance(x, jax.Array) and getattr(x, "shape", None) == () and isinstance(x.dtype, np.dtype)
+
+
 def is_reference(aval: Any) -> bool:
     return hasattr(aval, "inner_aval")
 

@@ -1,6 +1,7 @@
 """What is kept for the backward sweep where keeping costs memory: loops, pullbacks out of a jit, checkpoints."""
 
 import functools
+import re
 
 import chex
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from functional_dl import reverse
 from functional_dl.jaxprs import equations
@@ -349,3 +351,48 @@ def test_shard_map_returns_no_residual_twice():
     forward, backward = [eqn for eqn in equations(program) if eqn.primitive.name == "shard_map"]
     assert len(forward.outvars) == 2
     assert len(backward.invars) == 5  # x, w, sin x, y and its cotangent
+
+
+def test_policies_within_a_shard_map():
+    """Of what the devices compute the policy's choice is kept and nothing else, as by JAX: the products, or names."""
+    mesh = jax.make_mesh((1,), ("i",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
+    x, w = jnp.linspace(0.1, 1.0, 12).reshape(4, 3), jnp.linspace(-0.4, 0.5, 9).reshape(3, 3)
+    policies = jax.checkpoint_policies
+
+    def shard(x, w):
+        y = checkpoint_name(jnp.exp(jnp.sin(x @ w) * 0.5), "y")
+        scale = jnp.exp(jax.lax.psum(jnp.sum(y), "i") / 20)
+        return jnp.cos(y @ w) * scale, y
+
+    def counts(differentiate, check_vma, policy):
+        layer = jax.shard_map(
+            shard, mesh=mesh, in_specs=(jax.P("i"), jax.P()), out_specs=(jax.P("i"), jax.P("i")), check_vma=check_vma
+        )
+        run = jax.checkpoint(lambda x, w: jnp.sum(jax.jit(layer)(x, w)[0] ** 2), policy=policy)
+        gradient = jax.jit(differentiate(run, (0, 1)))
+        compiled = gradient.lower(x, w).compile()
+        text = compiled.as_text()
+        return gradient(x, w), [len(re.findall(rf" {name}\(", text)) for name in ("dot", "exponential")]
+
+    for check_vma in (True, False):
+        for policy in (
+            policies.everything_saveable,
+            policies.dots_saveable,
+            policies.nothing_saveable,
+            policies.save_only_these_names("y"),
+        ):
+            (ours, found), (theirs, expected) = (counts(d, check_vma, policy) for d in (reverse.grad, jax.grad))
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), ours, theirs)
+            assert all(a <= b for a, b in zip(found, expected)), (check_vma, policy, found, expected)
+
+
+def test_numbers_are_no_residuals_of_compiled_programs():
+    """They are part of the backward program, as they are of the forward one."""
+    mesh = jax.make_mesh((1,), ("i",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
+
+    def tripled(x):
+        return jax.jit(lambda x: 3.0 * x)(x)
+
+    mapped = jax.shard_map(tripled, mesh=mesh, in_specs=jax.P(), out_specs=jax.P())
+    [backward] = equations(jax.make_jaxpr(reverse.vjp(mapped, jnp.ones(2))[1])(jnp.ones(2)))
+    assert len(backward.invars) == 1

@@ -15,6 +15,8 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe, Rule, entry_of, is_constant, rule_of
 from functional_dl.reverse.rules.cond import staged_cond, switch_keeping
+from functional_dl.reverse.rules.parallel import Again as ShardsAgain
+from functional_dl.reverse.rules.parallel import Kept, shard_map_p, shards_again, shards_keeping
 from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.rules.scan import Again, active_carries, scan_keeping, staged_scan
 from functional_dl.reverse.sweep import call_rule
@@ -101,6 +103,9 @@ class _Plan:
             states = [True] * (len(live) - len(rows))
             plan = _Plan(eqn.params["jaxpr"], carries, [*states, *rows], self.policy)
             return _Part(everything, True, inner=(plan,), live=[*states, *rows])
+        if eqn.primitive is shard_map_p and self.policy is not None:
+            plan = _Plan(eqn.params["jaxpr"], active, live, self.policy)
+            return _Part(plan.reads, True, inner=(plan,), live=live)
         saved = self.policy is not None and saves(self.policy, eqn, [v.aval for v in eqn.invars])
         rule = rule_of(eqn.primitive) if any(active) and not is_constant(eqn.primitive) else None
         if rule is not None and rule.forward is None:
@@ -160,6 +165,11 @@ def _keeping(plan: _Plan, saved: list[Any], run: Callable[..., Any], eqn: Any, o
         outs, rows = scan_keeping(operands, once, step, **eqn.params)
         saved.append(rows)
         return outs
+    if eqn.primitive is shard_map_p and part.inner:
+        step = lambda kept: functools.partial(_keeping, part.inner[0], kept, _bound)
+        outs, kept = shards_keeping(operands, step, eqn.params)
+        saved.append(kept)
+        return outs
     outs = run(eqn, operands)
     saved.extend(outs)
     return outs
@@ -189,6 +199,11 @@ def _again(plan: _Plan, kept: Iterator[Any], tape: Any, eqn: Any, values: Any, s
         step = functools.partial(_again, part.inner[0])
         again = Again(once, step, kept if part.saves else iter([[]]), part.live, [v.aval for v in eqn.outvars])
         return staged_scan(tape, values, slots, again=again, **eqn.params)
+    if part.inner and eqn.primitive is shard_map_p and any(slot is not None for slot in slots):
+        step = functools.partial(_again, part.inner[0])
+        types = [v.aval for v in eqn.outvars]
+        again = ShardsAgain(step, next(kept) if part.saves else Kept([]), part.live, types)
+        return shards_again(tape, values, slots, eqn.params, again)
     if part.runs:
         return tape.apply(eqn.primitive, values, slots, eqn.params)
     outs = [next(kept) if part.saved else var.aval for var in eqn.outvars]
