@@ -89,11 +89,12 @@ def implementation(primitive: Primitive) -> Callable[..., Any]:
 
 
 def saves(policy: Callable[..., Any] | None, eqn: Any, operands: Sequence[Any]) -> bool:
-    """Whether a checkpoint's policy saves what an equation computes; without a policy anything may be saved.
+    """Whether a checkpoint's policy saves what an equation computes; without a policy anything may be saved."""
+    return policy is None or is_saved(policy(eqn.primitive, *[type_of(x) for x in operands], **eqn.params))
 
-    A policy answers True or False, or with an object that says where to keep the value: here, on the device.
-    """
-    answer = policy is None or policy(eqn.primitive, *[type_of(x) for x in operands], **eqn.params)
+
+def is_saved(answer: Any) -> bool:
+    """A policy answers True or False, or with an object that says where to keep the value: here, on the device."""
     return answer if isinstance(answer, bool) else type(answer).__name__ != "RecomputeType"
 
 

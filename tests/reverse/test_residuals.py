@@ -396,3 +396,42 @@ def test_numbers_are_no_residuals_of_compiled_programs():
     mapped = jax.shard_map(tripled, mesh=mesh, in_specs=jax.P(), out_specs=jax.P())
     [backward] = equations(jax.make_jaxpr(reverse.vjp(mapped, jnp.ones(2))[1])(jnp.ones(2)))
     assert len(backward.invars) == 1
+
+
+def test_an_outer_policy_within_an_inner_checkpoint():
+    """What an outer checkpoint's policy saves of an inner one's program is kept, and nothing of it is computed more
+    often than by JAX."""
+    policies = jax.checkpoint_policies
+    x, w = jnp.linspace(0.1, 1.0, 4), jnp.eye(4) / 2 + 0.1
+
+    def body(x, w):
+        y = checkpoint_name(jnp.sin(x @ w), "y")
+        return jnp.cos(jax.nn.softmax(jnp.exp(y) @ w) @ w)
+
+    def straight(inner, outer):
+        part = jax.checkpoint(body, policy=inner)
+        return jax.checkpoint(lambda x, w: jnp.sin(part(jnp.tanh(x @ w), w) @ w), policy=outer)
+
+    def looped(inner, outer):
+        part = jax.checkpoint(body, policy=inner)
+        step = lambda x, _: (jnp.tanh(part(x, x[:, None] * w)), None)
+        return jax.checkpoint(lambda x, w: lax.scan(step, x @ w, None, length=3)[0], policy=outer)
+
+    def found(differentiate, fun):
+        loss = lambda x, w: jnp.sum(fun(x, w) ** 2)
+        gradient = jax.jit(differentiate.grad(loss, (0, 1)))
+        text = gradient.lower(x, w).compile().as_text()
+        counts = [len(re.findall(rf" {name}\(", text)) for name in ("dot", "exponential", "sine")]
+        kept = jax.tree.leaves(differentiate.vjp(loss, x, w)[1])
+        return gradient(x, w), counts, sum(r.size for r in kept)
+
+    for program, inner, outer in (
+        (straight, None, policies.dots_saveable),
+        (straight, policies.save_only_these_names("y"), policies.everything_saveable),
+        (straight, policies.dots_saveable, policies.save_only_these_names("y")),
+        (looped, None, policies.save_only_these_names("y")),
+    ):
+        (ours, counts, kept), (theirs, at_most, expected) = (found(d, program(inner, outer)) for d in (reverse, jax))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), ours, theirs)
+        assert all(a <= b for a, b in zip(counts, at_most)), (program.__name__, outer, counts, at_most)
+        assert kept <= expected, (program.__name__, outer)

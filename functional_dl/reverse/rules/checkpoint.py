@@ -20,7 +20,7 @@ from functional_dl.reverse.rules.parallel import Kept, shard_map_p, shards_again
 from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.rules.scan import Again, active_carries, scan_keeping, staged_scan
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, saves
+from functional_dl.reverse.trace import active_outputs, is_saved, saves
 from functional_dl.reverse.values import is_differentiable, is_reference, reused
 
 
@@ -106,6 +106,10 @@ class _Plan:
         if eqn.primitive is shard_map_p and self.policy is not None:
             plan = _Plan(eqn.params["jaxpr"], active, live, self.policy)
             return _Part(plan.reads, True, inner=(plan,), live=live)
+        if eqn.primitive is remat_p and self.policy is not None:
+            plan = _Plan(eqn.params["jaxpr"], active, [True] * len(live), self.policy)
+            if plan.saves and not plan.saves_in_loops():
+                return _Part(everything, True, inner=(plan,))
         saved = self.policy is not None and saves(self.policy, eqn, [v.aval for v in eqn.invars])
         rule = rule_of(eqn.primitive) if any(active) and not is_constant(eqn.primitive) else None
         if rule is not None and rule.forward is None:
@@ -149,6 +153,8 @@ def _keeping(plan: _Plan, saved: list[Any], run: Callable[..., Any], eqn: Any, o
         return interpret(program, operands, functools.partial(_keeping, part.inner[0], saved, run))
     if not part.saves:
         return run(eqn, operands)
+    if eqn.primitive is remat_p:
+        return interpret(eqn.params["jaxpr"], operands, functools.partial(_keeping, part.inner[0], saved, run))
     if eqn.primitive is cond_p:
         steps = [
             lambda kept, operands, branch=branch, inner=inner: interpret(
@@ -204,12 +210,35 @@ def _again(plan: _Plan, kept: Iterator[Any], tape: Any, eqn: Any, values: Any, s
         types = [v.aval for v in eqn.outvars]
         again = ShardsAgain(step, next(kept) if part.saves else Kept([]), part.live, types)
         return shards_again(tape, values, slots, eqn.params, again)
+    if part.inner and eqn.primitive is remat_p:
+        jaxpr, inner, cse = (eqn.params[name] for name in ("jaxpr", "policy", "prevent_cse"))
+        given = dict(_given(part.inner[0], jaxpr, kept))
+        policy = functools.partial(_either, plan.policy, inner)
+        return _staged(tape, values, slots, jaxpr=jaxpr, prevent_cse=cse, policy=policy, given=given)
     if part.runs:
         return tape.apply(eqn.primitive, values, slots, eqn.params)
     outs = [next(kept) if part.saved else var.aval for var in eqn.outvars]
     if all(slot is None for slot in slots):
         return outs, [None] * len(outs)
     return tape.note(eqn.primitive, rule_of(eqn.primitive), eqn.params, values, slots, outs)
+
+
+def _given(plan: _Plan, jaxpr: Any, kept: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """What was kept of a checkpointed program within another one, by the other one's policy: the ids of equations, and
+    their outputs."""
+    for eqn in equations(jaxpr):
+        part = plan.parts[id(eqn)]
+        program = eqn.params["jaxpr"] if eqn.primitive is remat_p else called(eqn.primitive, eqn.params, PLAIN)
+        if program is not None and part.inner:
+            yield from _given(part.inner[0], program, kept)
+        elif part.saved:
+            yield id(eqn), [next(kept) for _ in eqn.outvars]
+
+
+def _either(outer: Any, inner: Any, primitive: Any, *types: Any, **params: Any) -> Any:
+    """The policy that saves what either of two saves."""
+    answer = outer(primitive, *types, **params)
+    return inner(primitive, *types, **params) if inner is not None and not is_saved(answer) else answer
 
 
 @call_rule(
@@ -258,12 +287,14 @@ def _plan_of(jaxpr, slots, policy):
     return _Plan(jaxpr, [s is not None for s in slots], [False] * len(open_jaxpr(jaxpr)[0].outvars), policy)
 
 
-def _staged(tape, values, slots, *, jaxpr, prevent_cse, policy):
+def _staged(tape, values, slots, *, jaxpr, prevent_cse, policy, given=None):
     active = [s is not None for s in slots]
     plan = _plan_of(jaxpr, slots, policy)
     saved: list = []
 
     def run(eqn, operands):
+        if given and id(eqn) in given:
+            return given[id(eqn)]
         return tape.apply(eqn.primitive, operands, [None] * len(operands), eqn.params)[0]
 
     def keep(eqn, operands, unslotted):
