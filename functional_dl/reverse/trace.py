@@ -54,7 +54,7 @@ from functional_dl.jaxprs import (
 )
 from functional_dl.reverse.layout import PLAIN, Setting, is_wide, layout_of, note_types, setting_of, with_context
 from functional_dl.reverse.program import Call, Equation, Program, Residual
-from functional_dl.reverse.residuals import Origin, thrifty
+from functional_dl.reverse.residuals import Comparison, Origin, pull_compared, thrifty
 from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, own_entry, rule_of
 from functional_dl.reverse.values import as_array, is_differentiable, is_number, is_reference, weakened
 from functional_dl.sharding import type_of
@@ -420,12 +420,29 @@ class Tape:
             entry = PRIMITIVES.get(primitive)
             error = entry.error if isinstance(entry, Unsupported) else NotImplementedError
             raise error(no_rule_message(primitive))
+        if self.constants is not None and rule.compares:
+            self.constants.append((primitive, params, values, outs))
+            if not self.types:
+                return self.note_compared(rule, params, values, slots, outs, out_slots)
         source = self.place()
         values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
         layout = layout_of(outs, slots, self.types)
         setting = self.setting(values, slots, outs, out_slots)
         self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout, setting))
         return outs, out_slots
+
+    def note_compared(
+        self, rule: Rule, params: Any, values: list[Any], slots: list[Any], outs: list[Any], out_slots: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """As `note`, of a rule that compares: what it compares is compared now."""
+        every = [as_array(outs[0]), *[as_array(v) for v in values]]
+        wanted = tuple(s is not None for s in slots)
+        read = rule.kept(wanted)
+        comparison = Comparison.of(rule, params, wanted, read, every)
+        given = [None, *[x for r, x in zip(read, every) if r]]
+        kept, _ = self.replay(comparison.program, given, [None] * len(given), **comparison.before())
+        pull_back = functools.partial(pull_compared, tuple(comparison), len(values))
+        return self.call(rule.primitive, pull_back, kept, slots, outs, out_slots, params, explicit=rule.explicit)
 
     def call(
         self,

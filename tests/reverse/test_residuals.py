@@ -435,3 +435,38 @@ def test_an_outer_policy_within_an_inner_checkpoint():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), ours, theirs)
         assert all(a <= b for a, b in zip(counts, at_most)), (program.__name__, outer, counts, at_most)
         assert kept <= expected, (program.__name__, outer)
+
+
+COMPARISONS = {  # a step, and the bytes that it keeps of each entry of x @ w, besides the state
+    "a maximum with a number": (lambda z, x: jnp.maximum(z, 0.0), 2),
+    "a maximum": (lambda z, x: jnp.maximum(z, jnp.sin(x)), 3),
+    "a minimum of what is kept anyway": (lambda z, x: jnp.minimum(z, 0.5) * z * 0.01, 4),
+    "an absolute value": (lambda z, x: jnp.abs(z), 1),
+    "clamped between numbers": (lambda z, x: lax.clamp(np.float32(-1), z, np.float32(1)), 1),
+    "clipped, in two steps": (lambda z, x: jnp.clip(z, -1.0, 1.0), 4),
+    "the largest entries": (lambda z, x: z * 0 + jnp.max(z, 1)[:, None], 1),
+}
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_masks_are_kept_as_booleans(name):
+    """What a derivative only compares is kept as booleans from step to step, unless that is no less."""
+    step, per_entry = COMPARISONS[name]
+    length, shape = 5, (16, 32)
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        w = np.random.default_rng(0).normal(size=(32, 32)).astype(np.float32) / 3
+        x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+        def gradient(differentiate):
+            def loss(x, w):
+                return jnp.sum(lax.scan(lambda x, _: (step(x @ w, x), None), x, None, length)[0] ** 2)
+
+            return differentiate.grad(loss, (0, 1))
+
+        ours, theirs = jax.jit(lambda x, w: (gradient(reverse)(x, w), gradient(jax)(x, w)))(x, w)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+        forward = next(e for e in equations(jax.make_jaxpr(gradient(reverse))(x, w)) if e.primitive.name == "scan")
+        stacks = [v.aval for v in forward.outvars if v.aval.shape[:1] == (length,)]
+    entries = length * shape[0] * shape[1]
+    states = 4 * entries
+    assert (sum(s.size * s.dtype.itemsize for s in stacks) - states) // entries == per_entry
