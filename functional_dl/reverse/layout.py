@@ -126,9 +126,13 @@ def with_context(contexts: tuple[Any, ...], eqn: Any) -> tuple[Any, ...]:
     return contexts
 
 
+def is_wide_type(aval: Any) -> bool:
+    return getattr(aval, "dtype", None) in _WIDE
+
+
 def is_wide(slots: Sequence[Any], values: Sequence[Any]) -> bool:
     """Whether some of the differentiated values are 64-bit floats.  NumPy's are, where JAX has none, 32-bit ones."""
     return any(
-        slot is not None and isinstance(x, jax.Array) and getattr(x, "dtype", None) in _WIDE
+        slot is not None and getattr(x, "dtype", None) in _WIDE and isinstance(x, jax.Array)
         for slot, x in zip(slots, values)
     )

@@ -52,7 +52,16 @@ from functional_dl.jaxprs import (
     scan_parts,
     while_parts,
 )
-from functional_dl.reverse.layout import PLAIN, Setting, is_wide, layout_of, note_types, setting_of, with_context
+from functional_dl.reverse.layout import (
+    PLAIN,
+    Setting,
+    is_wide,
+    is_wide_type,
+    layout_of,
+    note_types,
+    setting_of,
+    with_context,
+)
 from functional_dl.reverse.program import Call, Equation, Program, Residual
 from functional_dl.reverse.residuals import Comparison, Origin, pull_compared, thrifty
 from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, own_entry, rule_of
@@ -327,7 +336,8 @@ class Tape:
         self.equations: list = []
         self.around = current_name_stack()
         self.contexts: tuple = ()  # of the equations of programs that are replayed
-        self.last: tuple = (None, PLAIN)  # the setting that was last met, and by what
+        self.last: tuple = (None, PLAIN)  # the name stack and the setting that were last met
+        self.wide = False  # whether 64-bit values were met
         self.constants: list | None = [] if origins else None  # (primitive, params, values, outs) of the others
         self.slots = 0
         self.sources = sources
@@ -344,12 +354,15 @@ class Tape:
     def slots_of(self, values: Sequence[Any], active: Sequence[bool]) -> list[Any]:
         """The slots of a program's inputs, of the active ones."""
         slots = [self.new_slot() if a else None for a in active]
-        note_types(self.types, map(type_of, values), slots)
+        avals = [type_of(v) for v in values]
+        self.wide = self.wide or any(map(is_wide_type, avals))
+        note_types(self.types, avals, slots)
         return slots
 
     def new_slots(self, values: list[Array]) -> list[Any]:
         """A slot for each value that has a tangent space, None for the others."""
         avals = [type_of(v) for v in values]
+        self.wide = self.wide or any(map(is_wide_type, avals))
         slots = [self.new_slot() if is_differentiable(aval) else None for aval in avals]
         note_types(self.types, avals, slots)
         return slots
@@ -387,11 +400,12 @@ class Tape:
     def setting(self, values: Sequence[Any], slots: Sequence[Any], outs: Sequence[Any], out_slots: Any) -> Setting:
         """What is set around an equation.  Of the named scopes those that are open since the tape was begun."""
         # types that were made where there are 64-bit ones may be met where there are none
-        x64 = jax.config.jax_enable_x64 or is_wide(slots, values) or is_wide(out_slots, outs)
-        key = current_name_stack(), x64, self.contexts
-        if key != self.last[0]:
-            self.last = key, setting_of(key[0][len(self.around) :], x64, self.contexts)
-        return self.last[1]
+        x64 = jax.config.jax_enable_x64 or (self.wide and (is_wide(slots, values) or is_wide(out_slots, outs)))
+        stack, (last, setting) = current_name_stack(), self.last
+        if stack is not last or x64 != setting.x64 or self.contexts is not setting.contexts:
+            setting = setting_of(stack[len(self.around) :], x64, self.contexts)
+            self.last = stack, setting
+        return setting
 
     def holds_differentiated(self, values: list[Any]) -> bool:
         """Whether one of the values is a reference to what is differentiated."""
@@ -460,7 +474,9 @@ class Tape:
         source = self.place()
         if self.tangents:
             pull_back = functools.partial(_pull_tangents, pull_back)
-        note_types(self.types, map(type_of, outs), out_slots)
+        avals = [type_of(y) for y in outs]
+        self.wide = self.wide or any(map(is_wide_type, avals))
+        note_types(self.types, avals, out_slots)
         layout = layout_of(outs, slots, self.types)
         setting = self.setting((), (), outs, out_slots)
         parts = (slots, out_slots, params, source, layout, explicit, numbers, setting)
