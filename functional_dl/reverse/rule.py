@@ -216,9 +216,14 @@ def vjp_rule(
       compares: the formula reads values to compare them alone; see Rule.
     Raises:
       TypeError: primitive is not a jax primitive, or a probe is not a Probe.
-      ValueError: no derivation, no probe, a second rule for the primitive, or a name in reads that is no argument.
+      ValueError: no derivation, no probe, a second rule for the primitive, a name in reads that is no argument, or
+        compares of a primitive with several results.
     """
     check_registration(primitive, probes)
+    if compares and primitive.multiple_results:
+        raise ValueError(
+            f"vjp_rule({primitive}): compares=True: expected one result, got several."
+        )
     own = any(probe.elementwise for probe in probes) if explicit is None else explicit
 
     def register(formula: Formula) -> Formula:
