@@ -221,9 +221,7 @@ def vjp_rule(
     """
     check_registration(primitive, probes)
     if compares and primitive.multiple_results:
-        raise ValueError(
-            f"vjp_rule({primitive}): compares=True: expected one result, got several."
-        )
+        raise ValueError(f"vjp_rule({primitive}): compares=True: expected one result, got several.")
     own = any(probe.elementwise for probe in probes) if explicit is None else explicit
 
     def register(formula: Formula) -> Formula:

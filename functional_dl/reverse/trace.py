@@ -316,6 +316,10 @@ class RecordTrace(Trace):
 _tangents: ContextVar[bool] = ContextVar("tangents", default=False)
 
 
+def is_recording_tangents() -> bool:
+    return _tangents.get()
+
+
 @contextmanager
 def recording_tangents(yes: bool) -> Iterator[Any]:
     token = _tangents.set(yes)
