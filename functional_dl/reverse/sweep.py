@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 import jax
@@ -33,7 +32,8 @@ from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registrati
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
 from functional_dl.reverse.values import add, add_to, as_array, formed, is_differentiable
 
-_setting_of = attrgetter("setting")
+def _setting_of(equation):
+    return equation.setting
 
 
 def backward(
