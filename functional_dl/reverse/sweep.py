@@ -32,6 +32,7 @@ from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registrati
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
 from functional_dl.reverse.values import add, add_to, as_array, formed, is_differentiable
 
+
 def _setting_of(equation):
     return equation.setting
 
