@@ -111,7 +111,7 @@ class _Staged:
 
     def __init__(self, fun: Callable[..., Any], operands: Any) -> None:
         self.staged, (outs, own, *notes) = jax.make_jaxpr(fun, return_shape=True)(*operands)
-        self.note = notes[0] if notes else None
+        self.note: Any = notes[0] if notes else None
         self.own_tree = tree_structure(own)
         self.out_count = len(outs)
         self.own_types = [aval.update(weak_type=False) for aval in self.staged.out_avals[self.out_count :]]
