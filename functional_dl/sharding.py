@@ -143,7 +143,11 @@ def summed_axes(aval: Any) -> dict[str, frozenset[Any]]:
 
 
 def full(aval: Any, value: Any, dtype: Any = None) -> Any:
-    """An array of one number, of this type's shape, laid out as the type says."""
+    """An array of one number, of this type's shape, laid out as the type says.  Of a weak type it has that."""
+    if dtype is None and getattr(aval, "weak_type", False) and not is_on_mesh(aval):
+        number = aval.dtype.type(value).item()
+        if jax.typeof(number).dtype == aval.dtype:
+            return lax.full(aval.shape, number)
     dtype = aval.dtype if dtype is None else dtype
     if not is_on_mesh(aval):
         return lax.full(aval.shape, value, dtype)

@@ -9,16 +9,16 @@ from jax.extend.core.primitives import reshape_p
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.jaxprs import Structure, Unstructured, bind, frozen
-from functional_dl.reverse.layout import Layout
+from functional_dl.reverse.layout import PLAIN, Layout, Setting
 from functional_dl.reverse.values import Reshaped, as_array, formed, instantiate
 from functional_dl.sharding import type_of
 
 
 class Equation:
     """One applied primitive: outputs = primitive(*operands, **params), with the slots of its inputs and outputs, and
-    the named scopes that it was applied in."""
+    what was set around it."""
 
-    __slots__ = ("inputs", "layout", "operands", "outputs", "params", "results", "rule", "scopes", "source")
+    __slots__ = ("inputs", "layout", "operands", "outputs", "params", "results", "rule", "setting", "source")
     inputs: list[Any]
     operands: list[Any]
     outputs: list[Any]
@@ -26,6 +26,7 @@ class Equation:
     layout: Layout | None
     results: list[Any]
     rule: Any
+    setting: Setting
     source: Any
 
     def __init__(
@@ -38,10 +39,10 @@ class Equation:
         outputs: list[Any],
         source: Any = None,
         layout: Layout | None = None,
-        scopes: Any = (),
+        setting: Setting = PLAIN,
     ) -> None:
         self.rule = rule
-        self.scopes = scopes
+        self.setting = setting
         self.layout = layout
         self.params = params
         self.operands = operands
@@ -85,7 +86,7 @@ class Equation:
         return self._with(operands, results)
 
     def _with(self, operands, results) -> "Equation":
-        parts = (self.inputs, self.outputs, self.source, self.layout, self.scopes)
+        parts = (self.inputs, self.outputs, self.source, self.layout, self.setting)
         return Equation(self.rule, self.params, operands, results, *parts)
 
     def structure(self) -> tuple[Any, ...]:
@@ -94,11 +95,11 @@ class Equation:
             raise Unstructured("an equation on a mesh")
         params = tuple([(name, frozen(value)) for name, value in self.params.items()])
         values = tuple(map(_place, self.operands)), tuple(map(_place, self.results))
-        return self.rule, params, values, tuple(self.inputs), tuple(self.outputs)
+        return self.rule, params, values, tuple(self.inputs), tuple(self.outputs), self.setting.meaning
 
     def towards(self, inputs: list[Any]) -> "Equation":
         """The same equation, asked for the cotangents of these inputs."""
-        parts = (self.operands, self.results, inputs, self.outputs, self.source, self.layout, self.scopes)
+        parts = (self.operands, self.results, inputs, self.outputs, self.source, self.layout, self.setting)
         return Equation(self.rule, self.params, *parts)
 
     def unflatten(self, fetch: Callable[[Any], Any]) -> "Equation":
@@ -123,7 +124,7 @@ class Call:
         "primitive",
         "pull_back",
         "residuals",
-        "scopes",
+        "setting",
         "source",
     )
     explicit: bool
@@ -134,6 +135,7 @@ class Call:
     primitive: Any
     pull_back: Any
     residuals: Any
+    setting: Setting
     source: Any
     numbers: bool  # the pullback is a user's, and is given Python's numbers as they are
 
@@ -149,10 +151,10 @@ class Call:
         layout: Layout | None = None,
         explicit: bool = True,
         numbers: bool = False,
-        scopes: Any = (),
+        setting: Setting = PLAIN,
     ) -> None:
         self.explicit = explicit
-        self.scopes = scopes
+        self.setting = setting
         self.numbers = numbers
         self.primitive = primitive
         self.layout = layout
@@ -179,13 +181,13 @@ class Call:
             self.layout,
             self.explicit,
             self.numbers,
-            self.scopes,
+            self.setting,
         )
         return Call(self.primitive, self.pull_back, residuals, *parts)
 
     def towards(self, inputs: list[Any]) -> "Call":
         """The same equation, asked for the cotangents of these inputs."""
-        parts = (self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers, self.scopes)
+        parts = (self.outputs, self.params, self.source, self.layout, self.explicit, self.numbers, self.setting)
         return Call(self.primitive, self.pull_back, self.residuals, inputs, *parts)
 
     def flatten(self, keep: Callable[..., Any]) -> "Call":
@@ -197,7 +199,8 @@ class Call:
         if self.layout is not None or self.numbers:
             raise Unstructured("a call on a mesh, or of a user's own pullback")
         treedef, leaves = self.residuals
-        return frozen(self.pull_back), treedef, tuple(map(_place, leaves)), tuple(self.inputs), tuple(self.outputs)
+        slots = tuple(self.inputs), tuple(self.outputs)
+        return frozen(self.pull_back), treedef, tuple(map(_place, leaves)), *slots, self.setting.meaning
 
     def unflatten(self, fetch: Callable[..., Any]) -> "Call":
         treedef, leaves = self.residuals

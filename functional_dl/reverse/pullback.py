@@ -1,6 +1,6 @@
 """The pullback that `vjp` returns: cotangents of the outputs -> cotangents of the primals, checked at both ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,18 +162,15 @@ class _Delivery:
 
     def __call__(self, pullback: Any, refs: Any, ct: Array) -> tuple[Any, ...]:
         remaining = iter(refs)
-        left = []
+        plain = (jax.ad.GradValue, jax.ad.DontWant)
         wanted = [kind is not jax.ad.DontWant for kind in self.kinds]
-        for kind, bar in zip(self.kinds, pullback.func.bars(pullback.pull, ct, wanted=wanted)):
+        places = [None if kind in plain else next(remaining) for kind in self.kinds]
+        left = []
+        for kind, bar in zip(self.kinds, pullback.func.bars(pullback.pull, ct, wanted=wanted, refs=places)):
             if kind is jax.ad.GradValue:
                 left.append(bar)
-            elif kind is jax.ad.DontWant:
-                left.append(jax.ad.DidntWant())
             else:
-                ref = next(remaining)
-                if jax.typeof(bar).dtype != jax.float0:
-                    jax.ref.addupdate(ref, ..., bar)
-                left.append(jax.ad.GradRef())
+                left.append(jax.ad.DidntWant() if kind is jax.ad.DontWant else jax.ad.GradRef())
         return tree_unflatten(pullback.func.in_tree, left)
 
 
@@ -240,8 +237,11 @@ class Static:
             )
         return tree_unflatten(self.in_tree, self.bars(pull_flat, *ct))
 
-    def bars(self, pull_flat: Any, *ct: PyTree, wanted: list[bool] | None = None) -> list[Any]:
-        """The cotangents, flat; None for those that are not wanted, and nothing is computed for them alone."""
+    def bars(
+        self, pull_flat: Any, *ct: PyTree, wanted: list[bool] | None = None, refs: Sequence[Any] | None = None
+    ) -> list[Any]:
+        """The cotangents, flat; None for those that are not wanted, and nothing is computed for them alone, and for
+        those that are added to one of `refs` instead."""
         if len(ct) != 1:
             raise TypeError(
                 f"The function returned by `reverse.vjp` applied to {self.name} was called with {len(ct)} arguments, "
@@ -261,10 +261,11 @@ class Static:
         weak = all(c is None or _is_weak(jax.typeof(c)) or not _is_weak(y) for c, y in zip(cts, self.out_avals))
         cts = [c if c is None or not is_on_mesh(y) else laid_as(c, y) for c, y in zip(cts, self.out_avals)]
         wanted = [True] * len(self.in_avals) if wanted is None else wanted
-        bars = pull_flat.towards(wanted)(cts)
+        refs = [None] * len(wanted) if refs is None else refs
+        bars = pull_flat.towards(wanted)(cts, refs if any(ref is not None for ref in refs) else None)
         return [
-            of_type(aval, instantiate(bar, aval), weak) if w else None
-            for aval, bar, w in zip(self.in_avals, bars, wanted)
+            of_type(aval, instantiate(bar, aval), weak) if w and ref is None else None
+            for aval, bar, w, ref in zip(self.in_avals, bars, wanted, refs)
         ]
 
 

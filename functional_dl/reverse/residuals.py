@@ -10,7 +10,10 @@ the operations of the program itself.
 The choice is greedy by bytes.  A residual v is replaced by the cut of its computation that has the fewest bytes: going
 back from v through cheap equations, at each value u either u is kept, or u's own cut, whichever is smaller (nothing, if
 u is kept or at hand already).  v is dropped if its cut is smaller than v: a mask of booleans instead of the numbers
-that it selects, a row instead of the matrix that it was broadcast to.
+that it selects, a row instead of the matrix that it was broadcast to.  Last, several values with the same cut are
+dropped together if it is no larger than they are together.
+
+What a rule compares alone, as that of a maximum does, it compares in the forward run: the booleans are its residuals.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,11 +21,16 @@ from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.core import Tracer
+from jax.extend.core import Literal
 
+from functional_dl.jaxprs import bind, equations, interpret
 from functional_dl.reverse.costs import cost_of, total_cost
 from functional_dl.reverse.program import Program, Recipe, Residual
+from functional_dl.reverse.values import formed
+from functional_dl.sharding import cotangent_type, type_of
 
 SHARE = 0.05
 RATE = 12.0  # operations for each entry dropped; writing a number to memory and reading it again costs about as many
@@ -64,15 +72,17 @@ class _Choice:
         self.kept = {id(r): r for r in residuals if not self.is_free(r)}
         self.seen: dict[int, Any] = dict(self.kept)
         self.spent = 0.0
+        self.deeper = False  # of cuts of one size, the one that is further back
         for r in sorted(self.kept.values(), key=size_in_bytes, reverse=True):
             self.drop_or_keep(r)
+        self.merge()
 
     def is_free(self, x: Any) -> bool:
         return id(x) in self.free or not isinstance(x, Tracer)
 
     def drop_or_keep(self, r: Any) -> None:
         cut = self.expanded(r, {}, 0)
-        if cut is None or self.bytes_of(cut) >= size_in_bytes(r):
+        if cut is None or self.bytes_of(cut.values) >= size_in_bytes(r):
             return
         more = cut.cost if cut.cost > RATE * prod(r.shape) else 0.0
         if not more or self.spent + more <= self.room:
@@ -80,13 +90,27 @@ class _Choice:
             del self.kept[id(r)]
             self.kept.update((i, self.seen[i]) for i in cut.values)
 
+    def merge(self) -> None:
+        """Drops several values that are computed from the same others, if these are no larger than they together."""
+        self.deeper = True
+        groups: dict[frozenset[int], list[Any]] = {}
+        for r in self.kept.values():
+            cut = self.expanded(r, {}, 0)
+            if cut is not None and cut.values and cut.cost <= RATE * prod(r.shape):
+                groups.setdefault(cut.values, []).append(r)
+        for values, members in groups.items():
+            if len(members) > 1 and self.bytes_of(values) <= sum(map(size_in_bytes, members)):
+                for r in members:
+                    self.kept.pop(id(r), None)
+                self.kept.update((i, self.seen[i]) for i in values)
+
     @cached_property
     def room(self) -> float:
         """The operations that may be spent on what takes more than RATE."""
         return SHARE * sum(total_cost(*origin[:4]) for origin in self.origins.values())
 
-    def bytes_of(self, cut: _Cut) -> int:
-        return sum(size_in_bytes(self.seen[i]) for i in cut.values)
+    def bytes_of(self, values: Iterable[int]) -> int:
+        return sum(size_in_bytes(self.seen[i]) for i in values)
 
     def cut(self, x: Any, memo: dict[int, _Cut], depth: int) -> _Cut:
         """What to keep besides the kept values so that x is there."""
@@ -95,7 +119,7 @@ class _Choice:
         if id(x) not in memo:
             self.seen[id(x)] = x
             itself, expanded = _Cut(frozenset([id(x)]), 0.0), self.expanded(x, memo, depth)
-            smaller = expanded is not None and self.bytes_of(expanded) < size_in_bytes(x)
+            smaller = expanded is not None and self.bytes_of(expanded.values) < size_in_bytes(x) + self.deeper
             memo[id(x)] = expanded if smaller and expanded is not None else itself
         return memo[id(x)]
 
@@ -150,3 +174,77 @@ def thrifty(
 
     wanted = [place(r) for r in residuals]
     return Program(program.equations, program.inputs, program.outputs, Recipe(steps, wanted)), kept
+
+
+class Comparison(NamedTuple):
+    """The formula of a rule that reads values to compare them alone, as a program of y_bar and of these values, whose
+    equations before y_bar comes in run forward.
+
+    Attributes:
+      program: its jaxpr.
+      bars: which operands' cotangents it computes.
+      later: the numbers of the equations that depend on y_bar.
+      kept: what these read of the others: numbers among the program's inputs and the equations' outputs.
+    """
+
+    program: Any
+    bars: tuple[int, ...]
+    later: tuple[int, ...]
+    kept: tuple[int, ...]
+
+    @classmethod
+    def of(cls, rule: Any, params: Any, wanted: tuple[bool, ...], read: Sequence[bool], values: Any) -> "Comparison":
+        """Of a rule applied to (out, *operands), of which some are `read`."""
+        bars: list = []
+        out = type_of(values[0])
+
+        def formula(ct, *given):
+            rest = iter(given)
+            given = [next(rest) if r else type_of(x) for r, x in zip(read, values)]
+            found = rule.formula(ct, *given, **params)
+            bars[:] = [i for i, (bar, w) in enumerate(zip(found, wanted)) if w and bar is not None]
+            return [formed(found[i]() if callable(found[i]) else found[i]) for i in bars]
+
+        avals = [type_of(x) for r, x in zip(read, values) if r]
+        program = jax.make_jaxpr(formula)(cotangent_type(out), *avals)
+        jaxpr, later = program.jaxpr, []
+        dependent = {jaxpr.invars[0]}
+        reads: set = set()
+        for i, eqn in enumerate(equations(jaxpr)):
+            atoms = {atom for atom in eqn.invars if not isinstance(atom, Literal)}
+            if not atoms.isdisjoint(dependent):
+                later.append(i)
+                dependent.update(eqn.outvars)
+                reads |= atoms
+        reads.update(atom for atom in jaxpr.outvars if not isinstance(atom, Literal))
+        kept = [i for i, v in enumerate(_variables(jaxpr)) if v in reads and v not in dependent]
+        return cls(program, tuple(bars), tuple(later), tuple(kept))
+
+    def before(self) -> dict[str, Any]:
+        """What runs forward: the parts of `interpret`."""
+        jaxpr = self.program.jaxpr
+        variables = _variables(jaxpr)
+        return {
+            "only": [eqn for i, eqn in enumerate(equations(jaxpr)) if i not in self.later],
+            "outvars": [variables[i] for i in self.kept],
+        }
+
+    def pull(self, count: int, kept: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+        """The cotangents of the operands, `count` of them."""
+        jaxpr = self.program.jaxpr
+        variables = _variables(jaxpr)
+        known = {variables[i]: x for i, x in zip(self.kept, kept)}
+        inputs = [cts[0], *[known.get(v) for v in jaxpr.invars[1:]]]
+        every = equations(jaxpr)
+        later = [every[i] for i in self.later]
+        apply = lambda eqn, operands: bind(eqn.primitive, operands, eqn.params)
+        found = dict(zip(self.bars, interpret(self.program, inputs, apply, known=known, only=later)))
+        return [found.get(i) for i in range(count)]
+
+
+def _variables(jaxpr):
+    return [*jaxpr.invars, *[v for eqn in equations(jaxpr) for v in eqn.outvars]]
+
+
+def pull_compared(comparison: tuple[Any, ...], count: int, kept: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+    return Comparison(*comparison).pull(count, kept, cts)

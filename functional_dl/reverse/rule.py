@@ -88,6 +88,7 @@ class Rule:
         in the shape of x.
       explicit: the formula holds as it is on a mesh with Explicit axes, because it acts entry by entry or says how what
         it computes is laid out.  If not, the compiler chooses that, on a mesh whose axes are Auto meanwhile.
+      compares: the formula reads values to compare them alone: where keeping costs memory, the booleans are kept.
     """
 
     primitive: Primitive
@@ -103,6 +104,7 @@ class Rule:
     takes_references: bool = False
     explicit: bool = False
     reshapes: bool = False
+    compares: bool = False
 
     def kept(self, wanted: tuple[bool, ...]) -> list[bool]:
         """Which of (out, *primals) to keep where the cotangents of the wanted primals will be asked for."""
@@ -192,6 +194,7 @@ def vjp_rule(
     value: Callable[..., Any] | None = None,
     explicit: bool | None = None,
     reshapes: bool = False,
+    compares: bool = False,
 ) -> Callable[[Formula], Formula]:
     """Decorator: registers the function as the rule of `primitive` and returns it.
 
@@ -210,11 +213,15 @@ def vjp_rule(
       value: `value(*primals, **params)`, a program of y that is cheaper than the primitive's own; differentiable as
         often as wanted.
       reshapes: y is x in another shape, where it has as many entries; see Rule.
+      compares: the formula reads values to compare them alone; see Rule.
     Raises:
       TypeError: primitive is not a jax primitive, or a probe is not a Probe.
-      ValueError: no derivation, no probe, a second rule for the primitive, or a name in reads that is no argument.
+      ValueError: no derivation, no probe, a second rule for the primitive, a name in reads that is no argument, or
+        compares of a primitive with several results.
     """
     check_registration(primitive, probes)
+    if compares and primitive.multiple_results:
+        raise ValueError(f"vjp_rule({primitive}): compares=True: expected one result, got several.")
     own = any(probe.elementwise for probe in probes) if explicit is None else explicit
 
     def register(formula: Formula) -> Formula:
@@ -232,6 +239,7 @@ def vjp_rule(
             latex=as_latex(latex),
             explicit=own,
             reshapes=reshapes,
+            compares=compares,
         )
         return formula
 

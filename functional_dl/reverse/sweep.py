@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Primitive
-from jax.extend.source_info_util import current_name_stack, extend_name_stack, set_name_stack, transform_name_stack
+from jax.extend.source_info_util import current_name_stack, extend_name_stack, transform_name_stack
 from jax.sharding import SingleDeviceSharding
 from jax.tree_util import Partial, register_pytree_node_class, register_static
 
@@ -30,30 +30,64 @@ from functional_dl.reverse.program import Program
 from functional_dl.reverse.residuals import thrifty
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
 from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
-from functional_dl.reverse.values import add, as_array, formed, is_differentiable
+from functional_dl.reverse.values import add, add_to, as_array, formed, is_differentiable
 
 
-def scopes_of(equation: Any) -> Any:
-    """The user's named scopes around an equation."""
-    return equation.scopes
+def _setting_of(equation):
+    return equation.setting
 
 
-def backward(program: Program, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-    """Cotangents of the program's inputs, None for zero, given those of its outputs (None for zero)."""
-    totals: dict[int, object] = {}
+def backward(
+    program: Program, residuals: Sequence[Any], cts: Sequence[Any], refs: Sequence[Any] | None = None
+) -> list[Any]:
+    """Cotangents of the program's inputs, None for zero, given those of its outputs (None for zero).
+
+    Args:
+      refs: for each input None, or a mutable array to which its cotangent is added instead, summand by summand.
+    """
+    totals: dict[Any, object] = {} if refs is None else _Totals(program.inputs, refs)
     for slot, ct in zip(program.outputs, cts):
         accumulate(totals, slot, ct)
     around = current_name_stack()
-    for scopes, group in groupby(reversed(program.at(residuals)), scopes_of):
-        with set_name_stack(around + scopes) if scopes else nullcontext():
+    for setting, group in groupby(reversed(program.at(residuals)), _setting_of):
+        with setting.again(around):
             for equation in group:
                 out_cts = [None if slot is None else totals.pop(slot, None) for slot in equation.outputs]
                 if all(ct is None for ct in out_cts):
                     continue
-                for slot, bar in zip(equation.inputs, equation.pull(out_cts)):
+                bars = equation.pull(out_cts) if refs is None else _pull_into(totals, equation, out_cts)
+                for slot, bar in zip(equation.inputs, bars):
                     if slot is not None and bar is not None:
                         accumulate(totals, slot, bar() if callable(bar) else bar)
     return [None if slot is None else formed(totals.get(slot)) for slot in program.inputs]
+
+
+class _Totals(dict[Any, Any]):
+    """Cotangents by slots; those of inputs with a mutable array are added to it."""
+
+    def __init__(self, inputs: Sequence[Any], refs: Sequence[Any]) -> None:
+        super().__init__()
+        self.refs = {slot: ref for slot, ref in zip(inputs, refs) if slot is not None and ref is not None}
+
+    def __setitem__(self, slot: Any, ct: Any) -> None:
+        if slot in self.refs:  # it is read nowhere: no equation computes an input
+            add_to(self.refs[slot], ct)
+        else:
+            super().__setitem__(slot, ct)
+
+
+def _pull_into(totals, equation, cts):
+    """As equation.pull; a compiled program adds to the mutable arrays itself."""
+    adding = getattr(getattr(equation, "pull_back", None), "adding", None)
+    if adding is None or equation.layout is not None:
+        return equation.pull(cts)
+    taken: set = set()
+    refs: list = []
+    for slot in equation.inputs:  # a compiled program takes each array once
+        ref = totals.refs.get(slot)
+        refs.append(None if id(ref) in taken else ref)
+        taken.add(id(ref))
+    return adding(equation.residuals, [as_array(ct) for ct in cts], refs)
 
 
 def accumulate(totals: dict[Any, Any], slot: int | None, ct: Any) -> None:
@@ -97,9 +131,9 @@ class Pull:
     def __init__(self, static: "Backward", residuals: list[Any], origins: Callable[[], Any] | None = None) -> None:
         self.static, self.residuals, self.origins = static, residuals, origins
 
-    def __call__(self, cts: list[Any]) -> list[Any]:
+    def __call__(self, cts: list[Any], refs: Sequence[Any] | None = None) -> list[Any]:
         with transform_name_stack("transpose"):  # so JAX names what runs backward
-            return self.static(self.residuals, cts)
+            return self.static(self.residuals, cts, refs)
 
     def towards(self, wanted: Sequence[bool]) -> "Pull":
         """The pullback to the wanted inputs alone; the others' cotangents are absent."""
@@ -128,10 +162,15 @@ class Pull:
 
 
 def forward_jaxpr(
-    jaxpr: Any, values: Sequence[Any], active: Sequence[bool], apply: Any = None, consts: Sequence[Any] | None = None
+    jaxpr: Any,
+    values: Sequence[Any],
+    active: Sequence[bool],
+    apply: Any = None,
+    consts: Sequence[Any] | None = None,
+    numbers: bool = False,
 ) -> tuple[list[Array], Callable[..., Any]]:
     """As `forward`, for a jaxpr, whose outputs are all differentiated: their values and the pullback."""
-    outs, program, residuals = record_jaxpr(jaxpr, values, active, apply, consts)
+    outs, program, residuals = record_jaxpr(jaxpr, values, active, apply, consts, numbers=numbers)
     return outs, Partial(Backward(program), residuals)
 
 
@@ -269,7 +308,7 @@ def compiled_call(
     residuals = [values[r.position] if type(r) is _Operand else r for r in pull_back.args[0]]
     pull_back = Partial(pull_back.func, residuals)
     out_slots = [None if slot is None else tape.new_slot() for slot in pull_back.func.program.outputs]
-    run = partial(_pull_back, backward_unit or unit, name)
+    run = _CompiledPull(name) if unit is jax.jit else partial(_pull_back, backward_unit or unit, name)
     return tape.call(primitive, run, pull_back, slots, outs, out_slots)
 
 
@@ -319,10 +358,27 @@ def _pull_back(unit, name, pull_back, cts):
     return _compiled_pull_back(unit, name)(pull_back, cts)
 
 
+@dataclass(frozen=True)
+class _CompiledPull:
+    """A jitted program's pullback: a jitted program of this name."""
+
+    name: str
+
+    def __call__(self, pull_back: Any, cts: list[Any]) -> list[Any]:
+        return _compiled_pull_back(jax.jit, self.name)(pull_back, cts)
+
+    def adding(self, pull_back: Any, cts: list[Any], refs: list[Any]) -> list[Any]:
+        """The cotangents, None for those that were added to one of the mutable arrays."""
+        if all(ref is None for ref in refs):
+            return self(pull_back, cts)
+        bars = _compiled_pull_back(jax.jit, self.name)(pull_back, cts, refs)
+        return [bar if ref is None else None for bar, ref in zip(bars, refs)]
+
+
 @lru_cache(maxsize=1024)
 def _compiled_pull_back(unit: Any, name: str) -> Callable[..., Any]:
-    def backward(pull_back, cts):
-        return pull_back(cts)
+    def backward(pull_back, cts, *refs):
+        return pull_back(cts, *refs)
 
     backward.__name__ = name or backward.__name__
     return unit(backward)
@@ -341,9 +397,15 @@ class Backward:
     def __init__(self, program: Program) -> None:
         self.program = program
 
-    def __call__(self, residuals: list[Any], cts: list[Any]) -> list[Any]:
+    def __call__(self, residuals: list[Any], cts: list[Any], refs: Sequence[Any] | None = None) -> list[Any]:
         run = self._compiled(residuals, cts)
-        return backward(self.program, residuals, cts) if run is None else run(residuals, [as_array(ct) for ct in cts])
+        if run is None:
+            return backward(self.program, residuals, cts, refs)
+        bars = run(residuals, [as_array(ct) for ct in cts])
+        for ref, bar in zip(refs or (), bars):
+            if ref is not None and bar is not None:
+                add_to(ref, bar)
+        return bars
 
     def _compiled(self, residuals, cts) -> Any:
         """The compiled program; None where operations run one by one: under a transformation, or where that was asked

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Trace, Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Literal, Primitive, set_current_trace, take_current_trace
@@ -32,7 +33,6 @@ from jax.extend.core.primitives import cond_p, scan_p, while_p
 from jax.extend.source_info_util import (
     NameStack,
     current_name_stack,
-    new_name_stack,
     register_exclusion,
     summarize,
     transform_name_stack,
@@ -52,11 +52,20 @@ from functional_dl.jaxprs import (
     scan_parts,
     while_parts,
 )
-from functional_dl.reverse.layout import layout_of, note_types
+from functional_dl.reverse.layout import (
+    PLAIN,
+    Setting,
+    is_wide,
+    is_wide_type,
+    layout_of,
+    note_types,
+    setting_of,
+    with_context,
+)
 from functional_dl.reverse.program import Call, Equation, Program, Residual
-from functional_dl.reverse.residuals import Origin, thrifty
+from functional_dl.reverse.residuals import Comparison, Origin, pull_compared, thrifty
 from functional_dl.reverse.rule import PRIMITIVES, RULES, Rule, Unsupported, is_constant, own_entry, rule_of
-from functional_dl.reverse.values import as_array, is_differentiable, is_reference
+from functional_dl.reverse.values import as_array, is_differentiable, is_number, is_reference, weakened
 from functional_dl.sharding import type_of
 
 AtHand: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], Iterable[Any]]
@@ -89,11 +98,12 @@ def implementation(primitive: Primitive) -> Callable[..., Any]:
 
 
 def saves(policy: Callable[..., Any] | None, eqn: Any, operands: Sequence[Any]) -> bool:
-    """Whether a checkpoint's policy saves what an equation computes; without a policy anything may be saved.
+    """Whether a checkpoint's policy saves what an equation computes; without a policy anything may be saved."""
+    return policy is None or is_saved(policy(eqn.primitive, *[type_of(x) for x in operands], **eqn.params))
 
-    A policy answers True or False, or with an object that says where to keep the value: here, on the device.
-    """
-    answer = policy is None or policy(eqn.primitive, *[type_of(x) for x in operands], **eqn.params)
+
+def is_saved(answer: Any) -> bool:
+    """A policy answers True or False, or with an object that says where to keep the value: here, on the device."""
     return answer if isinstance(answer, bool) else type(answer).__name__ != "RecomputeType"
 
 
@@ -214,6 +224,17 @@ def _staged_number():
     return found[0]
 
 
+def _of_its_time(tracer):
+    """A tracer's value.  A Python number has the type that it had where it was recorded, which another setting of
+    64-bit types would give it anew."""
+    value = tracer.value
+    if isinstance(value, (float, complex)) and not isinstance(value, np.generic):
+        dtype = tracer.aval.dtype
+        if jax.typeof(value).dtype != dtype:
+            return weakened(jnp.asarray(dtype.type(value)))
+    return value
+
+
 class RecordTrace(Trace):
     """Sends every primitive applied to a RecordTracer to the tape, and every other to the surrounding trace."""
 
@@ -232,7 +253,7 @@ class RecordTrace(Trace):
         values, slots = [], []
         for tracer in tracers:
             if type(tracer) is RecordTracer and tracer._trace is self:
-                values.append(tracer.value)
+                values.append(_of_its_time(tracer))
                 slots.append(tracer.slot)
             else:
                 values.append(tracer)
@@ -295,6 +316,10 @@ class RecordTrace(Trace):
 _tangents: ContextVar[bool] = ContextVar("tangents", default=False)
 
 
+def is_recording_tangents() -> bool:
+    return _tangents.get()
+
+
 @contextmanager
 def recording_tangents(yes: bool) -> Iterator[Any]:
     token = _tangents.set(yes)
@@ -314,7 +339,9 @@ class Tape:
     def __init__(self, parent_trace: Any, sources: bool = False, origins: bool = False) -> None:
         self.equations: list = []
         self.around = current_name_stack()
-        self.named = self.around, new_name_stack()  # the scopes last met, and those of them that are this tape's
+        self.contexts: tuple = ()  # of the equations of programs that are replayed
+        self.last: tuple = (None, PLAIN)  # the name stack and the setting that were last met
+        self.wide = False  # whether 64-bit values were met
         self.constants: list | None = [] if origins else None  # (primitive, params, values, outs) of the others
         self.slots = 0
         self.sources = sources
@@ -331,12 +358,15 @@ class Tape:
     def slots_of(self, values: Sequence[Any], active: Sequence[bool]) -> list[Any]:
         """The slots of a program's inputs, of the active ones."""
         slots = [self.new_slot() if a else None for a in active]
-        note_types(self.types, map(type_of, values), slots)
+        avals = [type_of(v) for v in values]
+        self.wide = self.wide or any(map(is_wide_type, avals))
+        note_types(self.types, avals, slots)
         return slots
 
     def new_slots(self, values: list[Array]) -> list[Any]:
         """A slot for each value that has a tangent space, None for the others."""
         avals = [type_of(v) for v in values]
+        self.wide = self.wide or any(map(is_wide_type, avals))
         slots = [self.new_slot() if is_differentiable(aval) else None for aval in avals]
         note_types(self.types, avals, slots)
         return slots
@@ -371,12 +401,15 @@ class Tape:
         """What an equation notes as its `source`: its place in the user's program, where that is wanted."""
         return current_source() if self.sources else None
 
-    def scopes(self) -> NameStack:
-        """The user's named scopes that are open since the tape was begun: the backward pass opens them again."""
-        stack = current_name_stack()
-        if stack is not self.named[0]:
-            self.named = stack, stack[len(self.around) :]
-        return self.named[1]
+    def setting(self, values: Sequence[Any], slots: Sequence[Any], outs: Sequence[Any], out_slots: Any) -> Setting:
+        """What is set around an equation.  Of the named scopes those that are open since the tape was begun."""
+        # types that were made where there are 64-bit ones may be met where there are none
+        x64 = jax.config.jax_enable_x64 or (self.wide and (is_wide(slots, values) or is_wide(out_slots, outs)))
+        stack, (last, setting) = current_name_stack(), self.last
+        if stack is not last or x64 != setting.x64 or self.contexts is not setting.contexts:
+            setting = setting_of(stack[len(self.around) :], x64, self.contexts)
+            self.last = stack, setting
+        return setting
 
     def holds_differentiated(self, values: list[Any]) -> bool:
         """Whether one of the values is a reference to what is differentiated."""
@@ -405,11 +438,29 @@ class Tape:
             entry = PRIMITIVES.get(primitive)
             error = entry.error if isinstance(entry, Unsupported) else NotImplementedError
             raise error(no_rule_message(primitive))
+        if self.constants is not None and rule.compares:
+            self.constants.append((primitive, params, values, outs))
+            if not self.types:
+                return self.note_compared(rule, params, values, slots, outs, out_slots)
         source = self.place()
         values, outs = [as_array(v) for v in values], [as_array(y) for y in outs]
         layout = layout_of(outs, slots, self.types)
-        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout, self.scopes()))
+        setting = self.setting(values, slots, outs, out_slots)
+        self.equations.append(Equation(rule, params, values, outs, slots, out_slots, source, layout, setting))
         return outs, out_slots
+
+    def note_compared(
+        self, rule: Rule, params: Any, values: list[Any], slots: list[Any], outs: list[Any], out_slots: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """As `note`, of a rule that compares: what it compares is compared now."""
+        every = [as_array(outs[0]), *[as_array(v) for v in values]]
+        wanted = tuple(s is not None for s in slots)
+        read = rule.kept(wanted)
+        comparison = Comparison.of(rule, params, wanted, read, every)
+        given = [None, *[x for r, x in zip(read, every) if r]]
+        kept, _ = self.replay(comparison.program, given, [None] * len(given), **comparison.before())
+        pull_back = functools.partial(pull_compared, tuple(comparison), len(values))
+        return self.call(rule.primitive, pull_back, kept, slots, outs, out_slots, params, explicit=rule.explicit)
 
     def call(
         self,
@@ -427,9 +478,12 @@ class Tape:
         source = self.place()
         if self.tangents:
             pull_back = functools.partial(_pull_tangents, pull_back)
-        note_types(self.types, map(type_of, outs), out_slots)
+        avals = [type_of(y) for y in outs]
+        self.wide = self.wide or any(map(is_wide_type, avals))
+        note_types(self.types, avals, out_slots)
         layout = layout_of(outs, slots, self.types)
-        parts = (slots, out_slots, params, source, layout, explicit, numbers, self.scopes())
+        setting = self.setting((), (), outs, out_slots)
+        parts = (slots, out_slots, params, source, layout, explicit, numbers, setting)
         self.equations.append(Call(primitive, pull_back, residuals, *parts))
         return outs, out_slots
 
@@ -457,10 +511,14 @@ class Tape:
             scopes = inside.get(source.name_stack)
             if scopes is None:
                 scopes = inside[source.name_stack] = around + source.name_stack
-            with user_context(source.traceback, name_stack=scopes):
-                if apply is None:
-                    return zip(*self.apply(eqn.primitive, values, slots, eqn.params))
-                return zip(*apply(eqn, values, slots))
+            contexts, self.contexts = self.contexts, with_context(self.contexts, eqn)
+            try:
+                with user_context(source.traceback, name_stack=scopes):
+                    if apply is None:
+                        return zip(*self.apply(eqn.primitive, values, slots, eqn.params))
+                    return zip(*apply(eqn, values, slots))
+            finally:
+                self.contexts = contexts
 
         results = interpret(jaxpr, list(zip(values, slots)), equation, lambda value, _: (value, None), **parts)
         # a program may return a number that is written in it: an array, as from every program that runs
@@ -504,11 +562,12 @@ class Tape:
             if not any(out is operand for operand in operands)
         }
 
-    def close(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Program, list[Any]]:
+    def close(self, inputs: Sequence[Any], outputs: Sequence[Any], numbers: bool = False) -> tuple[Program, list[Any]]:
         """Prunes what the outputs do not depend on; returns the static Program and its residuals.
 
         Args:
           inputs, outputs: slots; None for a constant.
+          numbers: a number is part of the program, not a residual.
         """
         needed = {slot for slot in outputs if slot is not None}
         residuals: list = []
@@ -517,6 +576,8 @@ class Tape:
         def keep(value):
             if isinstance(value, (int, float, complex, bool)):
                 return value
+            if numbers and is_number(value):
+                return np.asarray(value)[()]
             reference = positions.get(id(value))
             if reference is None:
                 reference = positions[id(value)] = Residual(len(residuals))
@@ -582,35 +643,41 @@ def record_jaxpr(
     apply: Any = None,
     consts: Sequence[Any] | None = None,
     at_hand: AtHand | None = None,
+    numbers: bool = False,
 ) -> tuple[list[Array], Program, list[Array]]:
     """As `record`, for a jaxpr, whose outputs are all differentiated: outputs' values, Program, residuals.
 
     Args:
       apply: what to do with an equation, `apply(tape, eqn, values, slots)`; Tape.apply by default.
       consts: the jaxpr's constants, where they are not its own.
-      at_hand: see `record_call`.
+      at_hand, numbers: see `record_call`.
     """
 
     def body(tape, values, slots):
         return tape.replay(jaxpr, values, slots, apply and functools.partial(apply, tape), consts=consts)
 
-    return record_call(body, values, active, at_hand)
+    return record_call(body, values, active, at_hand, numbers)
 
 
 def record_call(
-    body: Callable[..., Any], values: Sequence[Any], active: Sequence[bool], at_hand: AtHand | None = None
+    body: Callable[..., Any],
+    values: Sequence[Any],
+    active: Sequence[bool],
+    at_hand: AtHand | None = None,
+    numbers: bool = False,
 ) -> tuple[Any, ...]:
     """As `record`, for a function that writes to the tape itself: body(tape, values, slots) -> (values, slots).
 
     Args:
       at_hand: where residuals are written to memory, (outs, residuals) -> those values that exist anyway.  Then of
         the others no more are kept than needed: see reverse.residuals.
+      numbers: a number is part of the program, not a residual; so it is, too, where residuals are written to memory.
     """
     with take_current_trace() as parent, set_current_trace(parent):
         tape = Tape(parent, origins=at_hand is not None)
         slots = tape.slots_of(values, active)
         outs, out_slots = body(tape, list(values), slots)
-        program, residuals = tape.close(slots, out_slots)
+        program, residuals = tape.close(slots, out_slots, numbers or at_hand is not None)
         if at_hand is not None:
             program, residuals = thrifty(program, residuals, tape.origins(), at_hand(outs, residuals))
         tape.end()

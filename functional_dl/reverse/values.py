@@ -1,5 +1,6 @@
 """Values and their cotangents by type: which have a tangent space, what a zero is, NumPy's and Python's numbers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,6 +42,13 @@ def add(x: Any, y: Any) -> Any:
     """x + y, of two cotangents of one value."""
     aval = jax.typeof(x)
     return aval.vspace_add(x, y) if is_users_type(aval) else add_jaxvals_p.bind(x, y)
+
+
+def is_number(x: Any) -> bool:
+    """Whether x is a number that is not on a device: NumPy's, or one that is written in a program."""
+    if isinstance(x, np.generic):
+        return True
+    return not isinstance(x, jax.Array) and getattr(x, "shape", None) == () and isinstance(x.dtype, np.dtype)
 
 
 def is_reference(aval: Any) -> bool:
@@ -96,8 +104,38 @@ class Reshaped:
         self.like = like
 
 
+class Block:
+    """The cotangent that is `array` at `index` of the primal and 0 elsewhere: formed when it is read, and not at all
+    where it is added to a mutable array."""
+
+    __slots__ = ("array", "form", "index")
+    array: Any
+    form: Callable[[], Any]
+    index: tuple[Any, ...]
+
+    def __init__(self, array: Any, index: tuple[Any, ...], form: Callable[[], Any]) -> None:
+        self.array = array
+        self.index = index
+        self.form = form
+
+    def add_to(self, ref: Any) -> None:
+        shape = [1 if isinstance(i, slice) else 0 for i in self.index]
+        kept = [n for n, axis in zip(self.array.shape, shape) if axis]
+        jax.ref.addupdate(ref, self.index, lax.reshape(self.array, kept))
+
+
+def add_to(ref: Any, ct: Any) -> None:
+    """ref += ct, of a mutable array to which cotangents are added."""
+    if type(ct) is Block:
+        ct.add_to(ref)
+    else:
+        jax.ref.addupdate(ref, ..., formed(ct))
+
+
 def formed(x: Any) -> Any:
-    """x, a Reshaped as the array that it stands for."""
+    """x, a Reshaped or Block as the array that it stands for."""
+    if type(x) is Block:
+        return x.form()
     if type(x) is not Reshaped:
         return x
     if x.array.shape == x.like.shape:
@@ -107,7 +145,7 @@ def formed(x: Any) -> Any:
 
 def as_array(x: Any) -> Any:
     """x, for Python's numbers NumPy's, so that every rule may count on a shape and a dtype."""
-    if type(x) is Reshaped:
+    if type(x) is Reshaped or type(x) is Block:
         return formed(x)
     return jax.typeof(x).dtype.type(x) if isinstance(x, (bool, int, float, complex)) and not hasattr(x, "shape") else x
 

@@ -338,6 +338,22 @@ def test_effects_of_a_checkpointed_program():
         jax.effects_barrier()
         assert len(notes) == count
 
+    def named(x):
+        y, z = checkpoint_name(x + 1.0, "y"), checkpoint_name(x * 2.0, "z")
+        jax.jit(lambda y, z: jax.debug.callback(lambda *yz: notes.append(yz), jnp.cos(y), z))(y, z)
+        jax.debug.callback(lambda *yz: notes.append(yz), y, z)
+        return jnp.exp(y * z)
+
+    def all_but(*names):
+        return lambda primitive, *_, **params: params.get("name") not in names and str(primitive) != "cos"
+
+    for names, count in (((), 2), (("y",), 2), (("y", "z"), 4)):  # it is saved, but where nothing that it notes is
+        for grad in (reverse.grad, jax.grad):
+            notes.clear()
+            grad(jax.checkpoint(named, policy=all_but(*names)))(1.0)
+            jax.effects_barrier()
+            assert len(notes) == count, (names, grad.__module__)
+
     def reading(x):
         return x * io_callback(lambda: np.float64(2.0), jax.ShapeDtypeStruct((), np.float64))
 

@@ -269,6 +269,13 @@ class Passes(_Object):
         return 0
 
 
+class Before(Passes):
+    """The same, with a forward pass as JAX had them: it is not told what is differentiated."""
+
+    def vjp_fwd(self, x, y):
+        return self(x, y), (x, y)
+
+
 class Places(Passes):
     """The same, with a backward pass that brings the cotangents to their places."""
 
@@ -411,6 +418,7 @@ def test_objects_equal_jax(wrap):
 def test_objects_by_hand():
     assert reverse.grad(of(Passes))(2.0, 5.0) == 10.0
     assert reverse.grad(of(Passes), 1)(2.0, 5.0) == 6.0
+    assert reverse.grad(of(Before), (0, 1))(2.0, 5.0) == (10.0, 6.0)
     assert reverse.grad(of(Steps))(0.0) == 7.0
     assert reverse.grad(of(Asked))(2.0, 5.0) == 10.0
     assert reverse.grad(of(Asked), 1)(2.0, 5.0) == 6.0

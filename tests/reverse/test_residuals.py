@@ -1,6 +1,7 @@
 """What is kept for the backward sweep where keeping costs memory: loops, pullbacks out of a jit, checkpoints."""
 
 import functools
+import re
 
 import chex
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from functional_dl import reverse
 from functional_dl.jaxprs import equations
@@ -349,3 +351,122 @@ def test_shard_map_returns_no_residual_twice():
     forward, backward = [eqn for eqn in equations(program) if eqn.primitive.name == "shard_map"]
     assert len(forward.outvars) == 2
     assert len(backward.invars) == 5  # x, w, sin x, y and its cotangent
+
+
+def test_policies_within_a_shard_map():
+    """Of what the devices compute the policy's choice is kept and nothing else, as by JAX: the products, or names."""
+    mesh = jax.make_mesh((1,), ("i",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
+    x, w = jnp.linspace(0.1, 1.0, 12).reshape(4, 3), jnp.linspace(-0.4, 0.5, 9).reshape(3, 3)
+    policies = jax.checkpoint_policies
+
+    def shard(x, w):
+        y = checkpoint_name(jnp.exp(jnp.sin(x @ w) * 0.5), "y")
+        scale = jnp.exp(jax.lax.psum(jnp.sum(y), "i") / 20)
+        return jnp.cos(y @ w) * scale, y
+
+    def counts(differentiate, check_vma, policy):
+        layer = jax.shard_map(
+            shard, mesh=mesh, in_specs=(jax.P("i"), jax.P()), out_specs=(jax.P("i"), jax.P("i")), check_vma=check_vma
+        )
+        run = jax.checkpoint(lambda x, w: jnp.sum(jax.jit(layer)(x, w)[0] ** 2), policy=policy)
+        gradient = jax.jit(differentiate(run, (0, 1)))
+        compiled = gradient.lower(x, w).compile()
+        text = compiled.as_text()
+        return gradient(x, w), [len(re.findall(rf" {name}\(", text)) for name in ("dot", "exponential")]
+
+    for check_vma in (True, False):
+        for policy in (
+            policies.everything_saveable,
+            policies.dots_saveable,
+            policies.nothing_saveable,
+            policies.save_only_these_names("y"),
+        ):
+            (ours, found), (theirs, expected) = (counts(d, check_vma, policy) for d in (reverse.grad, jax.grad))
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), ours, theirs)
+            assert all(a <= b for a, b in zip(found, expected)), (check_vma, policy, found, expected)
+
+
+def test_numbers_are_no_residuals_of_compiled_programs():
+    """They are part of the backward program, as they are of the forward one."""
+    mesh = jax.make_mesh((1,), ("i",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
+
+    def tripled(x):
+        return jax.jit(lambda x: 3.0 * x)(x)
+
+    mapped = jax.shard_map(tripled, mesh=mesh, in_specs=jax.P(), out_specs=jax.P())
+    [backward] = equations(jax.make_jaxpr(reverse.vjp(mapped, jnp.ones(2))[1])(jnp.ones(2)))
+    assert len(backward.invars) == 1
+
+
+def test_an_outer_policy_within_an_inner_checkpoint():
+    """What an outer checkpoint's policy saves of an inner one's program is kept, and nothing of it is computed more
+    often than by JAX."""
+    policies = jax.checkpoint_policies
+    x, w = jnp.linspace(0.1, 1.0, 4), jnp.eye(4) / 2 + 0.1
+
+    def body(x, w):
+        y = checkpoint_name(jnp.sin(x @ w), "y")
+        return jnp.cos(jax.nn.softmax(jnp.exp(y) @ w) @ w)
+
+    def straight(inner, outer):
+        part = jax.checkpoint(body, policy=inner)
+        return jax.checkpoint(lambda x, w: jnp.sin(part(jnp.tanh(x @ w), w) @ w), policy=outer)
+
+    def looped(inner, outer):
+        part = jax.checkpoint(body, policy=inner)
+        step = lambda x, _: (jnp.tanh(part(x, x[:, None] * w)), None)
+        return jax.checkpoint(lambda x, w: lax.scan(step, x @ w, None, length=3)[0], policy=outer)
+
+    def found(differentiate, fun):
+        loss = lambda x, w: jnp.sum(fun(x, w) ** 2)
+        gradient = jax.jit(differentiate.grad(loss, (0, 1)))
+        text = gradient.lower(x, w).compile().as_text()
+        counts = [len(re.findall(rf" {name}\(", text)) for name in ("dot", "exponential", "sine")]
+        kept = jax.tree.leaves(differentiate.vjp(loss, x, w)[1])
+        return gradient(x, w), counts, sum(r.size for r in kept)
+
+    for program, inner, outer in (
+        (straight, None, policies.dots_saveable),
+        (straight, policies.save_only_these_names("y"), policies.everything_saveable),
+        (straight, policies.dots_saveable, policies.save_only_these_names("y")),
+        (looped, None, policies.save_only_these_names("y")),
+    ):
+        (ours, counts, kept), (theirs, at_most, expected) = (found(d, program(inner, outer)) for d in (reverse, jax))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), ours, theirs)
+        assert all(a <= b for a, b in zip(counts, at_most)), (program.__name__, outer, counts, at_most)
+        assert kept <= expected, (program.__name__, outer)
+
+
+COMPARISONS = {  # a step, and the bytes that it keeps of each entry of x @ w, besides the state
+    "a maximum with a number": (lambda z, x: jnp.maximum(z, 0.0), 2),
+    "a maximum": (lambda z, x: jnp.maximum(z, jnp.sin(x)), 3),
+    "a minimum of what is kept anyway": (lambda z, x: jnp.minimum(z, 0.5) * z * 0.01, 4),
+    "an absolute value": (lambda z, x: jnp.abs(z), 1),
+    "clamped between numbers": (lambda z, x: lax.clamp(np.float32(-1), z, np.float32(1)), 1),
+    "clipped, in two steps": (lambda z, x: jnp.clip(z, -1.0, 1.0), 4),
+    "the largest entries": (lambda z, x: z * 0 + jnp.max(z, 1)[:, None], 1),
+}
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_masks_are_kept_as_booleans(name):
+    """What a derivative only compares is kept as booleans from step to step, unless that is no less."""
+    step, per_entry = COMPARISONS[name]
+    length, shape = 5, (16, 32)
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        w = np.random.default_rng(0).normal(size=(32, 32)).astype(np.float32) / 3
+        x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+        def gradient(differentiate):
+            def loss(x, w):
+                return jnp.sum(lax.scan(lambda x, _: (step(x @ w, x), None), x, None, length)[0] ** 2)
+
+            return differentiate.grad(loss, (0, 1))
+
+        ours, theirs = jax.jit(lambda x, w: (gradient(reverse)(x, w), gradient(jax)(x, w)))(x, w)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+        forward = next(e for e in equations(jax.make_jaxpr(gradient(reverse))(x, w)) if e.primitive.name == "scan")
+        stacks = [v.aval for v in forward.outvars if v.aval.shape[:1] == (length,)]
+    entries = length * shape[0] * shape[1]
+    states = 4 * entries
+    assert (sum(s.size * s.dtype.itemsize for s in stacks) - states) // entries == per_entry

@@ -53,6 +53,13 @@ def test_bad_registrations(primitive, probe, reads, error, message):
         reverse.vjp_rule(primitive, probe, reads=reads)(formula)
 
 
+def test_several_results_are_not_compared():
+    primitive = fresh()
+    primitive.multiple_results = True
+    with pytest.raises(ValueError, match="expected one result"):
+        reverse.vjp_rule(primitive, reverse.Probe(lax.sin), compares=True)(formula)
+
+
 def test_the_whole_vjp_evaluates_thunks():
     mul = reverse.RULES[jax.extend.core.primitives.mul_p]
     bars = mul.vjp(jnp.array([1.0, 2.0]), None, jnp.array([3.0, 4.0]), jnp.array([5.0, 6.0]))

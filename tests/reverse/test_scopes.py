@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from functional_dl import reverse
 
@@ -54,3 +55,29 @@ def test_scopes_of_both_passes():
 def test_scopes_under_transformations():
     twice = names(lambda x: reverse.grad(lambda x: jnp.sum(jax.vmap(reverse.grad(lambda x: model(x[None])))(x)))(x))
     assert any("transpose(jvp(vmap(transpose(jvp(model)))))/encoder" in name for name in twice), sorted(twice)
+
+
+@jax.jit
+def marked(x):
+    with set_xla_metadata(part="outer"):
+        y = jnp.sin(x)
+        with set_xla_metadata(inner="yes"):
+            return jnp.sum(jnp.exp(jax.jit(lambda y: y**3)(y)))
+
+
+def test_metadata_of_both_passes():
+    """What the user's program says of an operation in the compiled program is said of its backward pass too."""
+    for differentiate in (reverse.grad, jax.grad):
+        text = jax.jit(differentiate(marked)).lower(X).as_text()
+        marks = {
+            operation: re.search(rf"stablehlo.{operation} .*frontend_attributes = {{(.*?)}}", text)
+            for operation in ("sine", "cosine", "exponential")
+        }
+        assert all(marks.values()), (differentiate.__module__, text)
+        assert {operation: "inner" in found[1] for operation, found in marks.items() if found} == {
+            "sine": False,
+            "cosine": False,
+            "exponential": True,
+        }
+        marked_lines = [line for line in text.splitlines() if 'inner = "yes"' in line]
+        assert sum("multiply" in line or "call @integer_pow" in line for line in marked_lines) >= 2

@@ -162,3 +162,74 @@ def test_products_of_real_and_complex_numbers(name):
     assert [bar.dtype for bar in bars] == [REAL.dtype, OTHER.dtype]
     for bar, other in zip(bars, expected):
         np.testing.assert_allclose(bar, other, rtol=1e-14)
+
+
+def _wider_inside(x):
+    with jax.enable_x64(True):
+        y = jnp.asarray(x, jnp.float64)
+        return jnp.sum(jnp.sin(y) * y / (1 + y**2) + jax.nn.softmax(y) * lax.cumsum(y) + jnp.max(y))
+
+
+def _wider_from_here(x):
+    with jax.enable_x64(True):
+        y = lax.convert_element_type(x, jnp.float64)
+    y = lax.fori_loop(0, 3, lambda _, y: lax.cos(lax.mul(y, y)), lax.sin(y))
+    y = jax.jit(lambda y: lax.mul(y, lax.logistic(y)))(y)
+    y = lax.cond(x.ravel()[0] > 0, lax.tanh, lax.exp, y)
+    with jax.enable_x64(True):
+        return jnp.sum(y).astype(np.float32)
+
+
+@_standard
+def test_64_bit_types_within_a_function():
+    """A cotangent has the type of its primal, and on the way back those of the values that it belongs to."""
+    x = VALUES.astype(np.float32)
+    with jax.enable_x64(False):
+        for fun in (_wider_inside, _wider_from_here):
+            for at in (x, jnp.asarray(x)):
+                found, expected = (jax.jit(d(fun)) if at is x else d(fun) for d in (reverse.grad, jax.grad))
+                found, expected = found(at), expected(at)
+                assert _type(found) == _type(expected)
+                np.testing.assert_allclose(found, expected, rtol=1e-6)
+        found, expected = (d(lambda x: _wider_inside(jnp.reshape(x * x, (1,))))(0.5) for d in (reverse.grad, jax.grad))
+        assert _type(found) == _type(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@_standard
+def test_a_pullback_outside_of_the_setting_that_it_was_made_in():
+    x = jnp.asarray(VALUES)
+    out, pull = reverse.vjp(_wider_inside, x)
+    with jax.enable_x64(False):
+        [bar] = pull(out)
+    np.testing.assert_array_equal(bar, pull(out)[0])
+
+
+@jax.custom_vjp
+def _halved_backward(x):
+    return x
+
+
+_halved_backward.defvjp(lambda x: (x, None), lambda _, ct: (ct.astype(jnp.bfloat16),))
+
+MOVES = {
+    "gather": lambda x: x[jnp.array([1, 0, 1])],
+    "dynamic_slice": lambda x: lax.dynamic_slice(x, (jnp.sum(x).astype(int) * 0, 0), (1, 2)),
+    "dynamic_update_slice": lambda x: lax.dynamic_update_slice(x, x[:1], (jnp.sum(x).astype(int) * 0, 0)),
+    "slice": lambda x: x[1:, ::2],
+    "reshape": lambda x: jnp.tile(jnp.reshape(x, (4, 1)), (1, 2)),
+}
+
+
+def test_a_backward_pass_of_a_users_that_changes_the_dtype():
+    """What only moves entries moves those of a cotangent of another dtype, too, and brings them back in it."""
+
+    def judge(name):
+        move, x = MOVES[name], jnp.asarray(VALUES, jnp.float32)
+        out, pull = reverse.vjp(lambda x: _halved_backward(move(x)), x)
+        ct = jnp.asarray(np.resize(VALUES, out.shape), jnp.float32)
+        [bar], [expected] = pull(ct), jax.vjp(move, x)[1](ct)
+        assert bar.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(bar.astype(jnp.float32), expected)  # sums of powers of 2
+
+    every(MOVES, judge)

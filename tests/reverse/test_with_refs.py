@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from functional_dl import reverse
-from functional_dl.jaxprs import equations
+from functional_dl.jaxprs import all_equations, equations
 
 AD = jax.ad
 
@@ -175,3 +175,69 @@ def test_a_pullback_leaves_a_jit_without_a_primal():
     pullback.args_res[0] = AFFINE[0]
     for bar, expected in zip(jax.tree.leaves(pullback(y)), jax.tree.leaves(jax.vjp(affine, *AFFINE)[1](y))):
         np.testing.assert_allclose(bar, expected, rtol=1e-12)
+
+
+def rows(w, i):
+    """Reads of w at a place, of a part, whole, twice, and within a compiled function."""
+    long = jax.jit(lambda w: sum(jnp.sin(w[i + k]) * w[0] for k in range(3)) + jnp.tanh(w[1] * w[2]) + w[:2, ::2].sum())
+    return jnp.sum(long(w) * w[i]) + jnp.sum(w[1:3, 1:] ** 2) + w[5, 1] + jnp.sum(jnp.cos(w)) + jnp.sum(long(w))
+
+
+W = jnp.linspace(0.1, 1.3, 18).reshape(6, 3)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_cotangents_of_parts_are_added_in_place(wrap):
+    expected = jax.grad(rows)(W, 2)
+
+    @wrap
+    def run(w, i):
+        ref = jax.new_ref(jnp.ones_like(w))
+        pullback = reverse.vjp(rows, w, i)[1]
+        pullback.with_refs(ref, AD.DontWant())(1.0)
+        pullback.with_refs(ref, AD.DontWant())(2.0)
+        return ref[...]
+
+    np.testing.assert_allclose(run(W, 2), 1 + 3 * expected, rtol=1e-13)
+
+
+def test_places_beyond_the_end_are_moved_inside_as_forward():
+    def block(w, i):
+        return jax.lax.dynamic_slice(w, (i, 0), (1, 3))
+
+    for i in (-3, 0, 5, 9):
+        ref = jax.new_ref(jnp.zeros_like(W))
+        jax.jit(lambda i: reverse.vjp(block, W, i)[1].with_refs(ref, AD.DontWant())(jnp.ones((1, 3))))(i)
+        np.testing.assert_array_equal(ref[...], jax.grad(lambda w: jnp.sum(block(w, i)))(W))
+
+
+def test_no_zeros_are_made_for_a_part():
+    def long(w, i):
+        return jnp.sum(jnp.sin(jnp.exp(jnp.cos(w[i]) * w[1]))) * 2.0
+
+    ref = jax.new_ref(jnp.zeros_like(W))
+    for fun in (long, jax.jit(long)):
+        program = jax.make_jaxpr(lambda i: reverse.vjp(fun, W, i)[1].with_refs(ref, AD.DontWant())(1.0))(2)
+        made = [eqn for eqn in all_equations(program) if any(v.aval.shape == W.shape for v in eqn.outvars)]
+        assert not made
+        assert str(program).count("+=") == 2
+
+
+def test_one_array_for_two_cotangents_of_a_compiled_function():
+    def product(x, y):
+        for _ in range(9):
+            y = jnp.sin(x * y)
+        return jnp.sum(y)
+
+    @jax.jit
+    def run(x, y):
+        ref = jax.new_ref(jnp.zeros_like(x))
+        reverse.vjp(jax.jit(product), x, y)[1].with_refs(ref, ref)(1.0)
+        both = jax.new_ref(jnp.zeros_like(x))
+        reverse.vjp(lambda x: jax.jit(product)(x, x), x)[1].with_refs(both)(1.0)
+        return ref[...], both[...]
+
+    x, y = PRIMALS[1], PRIMALS[0]["a"]
+    ref, both = run(x, y)
+    np.testing.assert_allclose(ref, sum(jax.grad(product, (0, 1))(x, y)), rtol=1e-13)
+    np.testing.assert_allclose(both, jax.grad(lambda x: product(x, x))(x), rtol=1e-13)

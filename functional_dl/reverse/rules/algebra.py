@@ -70,9 +70,9 @@ def is_complex(x: ArrayLike) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.complexfloating))
 
 
-def zeros_like(x: Array) -> Array:
-    """Zeros of the shape and dtype of x, laid out as x is."""
-    return full(type_of(x), 0)
+def zeros_like(x: Array, dtype: Any = None) -> Array:
+    """Zeros of the shape and dtype (or of another dtype) of x, laid out as x is."""
+    return full(type_of(x), 0, dtype)
 
 
 def full_like(x: Array, value: Any, dtype: Any = None) -> Array:

@@ -15,10 +15,12 @@ from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe, Rule, entry_of, is_constant, rule_of
 from functional_dl.reverse.rules.cond import staged_cond, switch_keeping
+from functional_dl.reverse.rules.parallel import Again as ShardsAgain
+from functional_dl.reverse.rules.parallel import Kept, shard_map_p, shards_again, shards_keeping
 from functional_dl.reverse.rules.references import holds_references
 from functional_dl.reverse.rules.scan import Again, active_carries, scan_keeping, staged_scan
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import active_outputs, saves
+from functional_dl.reverse.trace import active_outputs, is_saved, saves
 from functional_dl.reverse.values import is_differentiable, is_reference, reused
 
 
@@ -54,13 +56,19 @@ class _Plan:
     Attributes:
       parts: id of an equation -> what is done with it.
       reads: which inputs of the program are read.
+      kept: of a program with effects, the values that the policy saves.
     """
 
-    def __init__(self, jaxpr: Any, active: Sequence[bool], wanted: Sequence[bool], policy: Any) -> None:
+    def __init__(
+        self, jaxpr: Any, active: Sequence[bool], wanted: Sequence[bool], policy: Any, kept: Sequence[bool] = ()
+    ) -> None:
         self.policy = policy
         inner, _ = open_jaxpr(jaxpr)
         operands = _active_operands(inner, active)
         live = {atom for atom, w in zip(inner.outvars, wanted) if w and not isinstance(atom, Literal)}
+        self.kept = {var for var, k in zip(inner.invars, kept) if k}
+        if inner.effects:
+            self.kept.update(_kept_by(policy, inner))
         self.parts: dict[int, _Part] = {}
         for eqn in reversed(equations(inner)):
             part = self.parts[id(eqn)] = self._part(eqn, operands[id(eqn)], [var in live for var in eqn.outvars])
@@ -77,14 +85,14 @@ class _Plan:
         everything, nothing = [True] * len(eqn.invars), [False] * len(eqn.invars)
         if any(is_reference(v.aval) for v in [*eqn.invars, *eqn.outvars]):
             return _Part(everything, runs=True)
-        if eqn.effects:  # a print runs again, unless it is saved
-            kept = self.policy is not None and saves(self.policy, eqn, [v.aval for v in eqn.invars])
+        if eqn.effects:  # a print runs again, unless it is saved; even so where nothing that it prints is
+            kept = any(self._are_kept(eqn.invars)) and saves(self.policy, eqn, [v.aval for v in eqn.invars])
             return _Part(nothing, saved=any(live)) if kept else _Part(everything, runs=True)
         if not any(active) and not any(live):
             return _Part(nothing)
         program = called(eqn.primitive, eqn.params, PLAIN)
         if program is not None:
-            plan = _Plan(program, active, live, self.policy)
+            plan = _Plan(program, active, live, self.policy, self._are_kept(eqn.invars))
             return _Part(plan.reads, inner=(plan,))
         if eqn.primitive is cond_p:
             plans = tuple(_Plan(branch, active[1:], live, self.policy) for branch in eqn.params["branches"])
@@ -95,6 +103,13 @@ class _Plan:
             states = [True] * (len(live) - len(rows))
             plan = _Plan(eqn.params["jaxpr"], carries, [*states, *rows], self.policy)
             return _Part(everything, True, inner=(plan,), live=[*states, *rows])
+        if eqn.primitive is shard_map_p and self.policy is not None:
+            plan = _Plan(eqn.params["jaxpr"], active, live, self.policy)
+            return _Part(plan.reads, True, inner=(plan,), live=live)
+        if eqn.primitive is remat_p and self.policy is not None:
+            plan = _Plan(eqn.params["jaxpr"], active, [True] * len(live), self.policy)
+            if plan.saves and not plan.saves_in_loops():
+                return _Part(everything, True, inner=(plan,))
         saved = self.policy is not None and saves(self.policy, eqn, [v.aval for v in eqn.invars])
         rule = rule_of(eqn.primitive) if any(active) and not is_constant(eqn.primitive) else None
         if rule is not None and rule.forward is None:
@@ -106,6 +121,10 @@ class _Plan:
             return _Part(nothing, saved=any(live))
         needed = recorded or any(live)
         return _Part(everything if needed else nothing, runs=needed)
+
+    def _are_kept(self, atoms: Sequence[Any]) -> list[bool]:
+        """Of a program with effects, which of these values the policy saves."""
+        return [not isinstance(v, Literal) and v in self.kept for v in atoms]
 
 
 def _active_operands(jaxpr: Any, active: Sequence[bool]) -> dict[int, list[bool]]:
@@ -120,6 +139,12 @@ def _active_operands(jaxpr: Any, active: Sequence[bool]) -> dict[int, list[bool]
     return found
 
 
+def _kept_by(policy, jaxpr) -> set[Any]:
+    """The values that a policy saves."""
+    eqns = equations(jaxpr) if policy is not None else []
+    return {var for eqn in eqns if saves(policy, eqn, [v.aval for v in eqn.invars]) for var in eqn.outvars}
+
+
 def _keeping(plan: _Plan, saved: list[Any], run: Callable[..., Any], eqn: Any, operands: Sequence[Any]) -> Any:
     """The forward run of an equation: its outputs; what the backward sweep finds kept is appended to `saved`."""
     part = plan.parts[id(eqn)]
@@ -128,6 +153,8 @@ def _keeping(plan: _Plan, saved: list[Any], run: Callable[..., Any], eqn: Any, o
         return interpret(program, operands, functools.partial(_keeping, part.inner[0], saved, run))
     if not part.saves:
         return run(eqn, operands)
+    if eqn.primitive is remat_p:
+        return interpret(eqn.params["jaxpr"], operands, functools.partial(_keeping, part.inner[0], saved, run))
     if eqn.primitive is cond_p:
         steps = [
             lambda kept, operands, branch=branch, inner=inner: interpret(
@@ -143,6 +170,11 @@ def _keeping(plan: _Plan, saved: list[Any], run: Callable[..., Any], eqn: Any, o
         step = lambda kept: functools.partial(_keeping, part.inner[0], kept, _bound)
         outs, rows = scan_keeping(operands, once, step, **eqn.params)
         saved.append(rows)
+        return outs
+    if eqn.primitive is shard_map_p and part.inner:
+        step = lambda kept: functools.partial(_keeping, part.inner[0], kept, _bound)
+        outs, kept = shards_keeping(operands, step, eqn.params)
+        saved.append(kept)
         return outs
     outs = run(eqn, operands)
     saved.extend(outs)
@@ -173,12 +205,40 @@ def _again(plan: _Plan, kept: Iterator[Any], tape: Any, eqn: Any, values: Any, s
         step = functools.partial(_again, part.inner[0])
         again = Again(once, step, kept if part.saves else iter([[]]), part.live, [v.aval for v in eqn.outvars])
         return staged_scan(tape, values, slots, again=again, **eqn.params)
+    if part.inner and eqn.primitive is shard_map_p and any(slot is not None for slot in slots):
+        step = functools.partial(_again, part.inner[0])
+        types = [v.aval for v in eqn.outvars]
+        again = ShardsAgain(step, next(kept) if part.saves else Kept([]), part.live, types)
+        return shards_again(tape, values, slots, eqn.params, again)
+    if part.inner and eqn.primitive is remat_p:
+        jaxpr, inner, cse = (eqn.params[name] for name in ("jaxpr", "policy", "prevent_cse"))
+        given = dict(_given(part.inner[0], jaxpr, kept))
+        policy = functools.partial(_either, plan.policy, inner)
+        return _staged(tape, values, slots, jaxpr=jaxpr, prevent_cse=cse, policy=policy, given=given)
     if part.runs:
         return tape.apply(eqn.primitive, values, slots, eqn.params)
     outs = [next(kept) if part.saved else var.aval for var in eqn.outvars]
     if all(slot is None for slot in slots):
         return outs, [None] * len(outs)
     return tape.note(eqn.primitive, rule_of(eqn.primitive), eqn.params, values, slots, outs)
+
+
+def _given(plan: _Plan, jaxpr: Any, kept: Iterator[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """What was kept of a checkpointed program within another one, by the other one's policy: the ids of equations, and
+    their outputs."""
+    for eqn in equations(jaxpr):
+        part = plan.parts[id(eqn)]
+        program = eqn.params["jaxpr"] if eqn.primitive is remat_p else called(eqn.primitive, eqn.params, PLAIN)
+        if program is not None and part.inner:
+            yield from _given(part.inner[0], program, kept)
+        elif part.saved:
+            yield id(eqn), [next(kept) for _ in eqn.outvars]
+
+
+def _either(outer: Any, inner: Any, primitive: Any, *types: Any, **params: Any) -> Any:
+    """The policy that saves what either of two saves."""
+    answer = outer(primitive, *types, **params)
+    return inner(primitive, *types, **params) if inner is not None and not is_saved(answer) else answer
 
 
 @call_rule(
@@ -227,12 +287,14 @@ def _plan_of(jaxpr, slots, policy):
     return _Plan(jaxpr, [s is not None for s in slots], [False] * len(open_jaxpr(jaxpr)[0].outvars), policy)
 
 
-def _staged(tape, values, slots, *, jaxpr, prevent_cse, policy):
+def _staged(tape, values, slots, *, jaxpr, prevent_cse, policy, given=None):
     active = [s is not None for s in slots]
     plan = _plan_of(jaxpr, slots, policy)
     saved: list = []
 
     def run(eqn, operands):
+        if given and id(eqn) in given:
+            return given[id(eqn)]
         return tape.apply(eqn.primitive, operands, [None] * len(operands), eqn.params)[0]
 
     def keep(eqn, operands, unslotted):

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,13 +10,13 @@ import numpy as np
 from jax import lax
 from jax.core import AbstractValue
 from jax.extend.core.primitives import cond_p
-from jax.tree_util import register_pytree_node_class, tree_structure, tree_unflatten
+from jax.tree_util import register_pytree_node_class, register_static, tree_structure, tree_unflatten
 
 from functional_dl.aliases import Array
 from functional_dl.jaxprs import function_of, open_jaxpr, taken
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import Terms, bar
-from functional_dl.reverse.rule import Probe
+from functional_dl.reverse.rule import PRIMITIVES, Probe
 from functional_dl.reverse.rules.references import (
     holds_references,
     run_on_contents,
@@ -23,7 +24,7 @@ from functional_dl.reverse.rules.references import (
     with_references,
 )
 from functional_dl.reverse.sweep import call_rule
-from functional_dl.reverse.trace import record_jaxpr, writes_to
+from functional_dl.reverse.trace import is_recording_tangents, record_jaxpr, writes_to
 from functional_dl.reverse.values import instantiate
 from functional_dl.sharding import full, type_of
 
@@ -109,7 +110,8 @@ class _Staged:
     goes to places in a pool."""
 
     def __init__(self, fun: Callable[..., Any], operands: Any) -> None:
-        self.staged, (outs, own) = jax.make_jaxpr(fun, return_shape=True)(*operands)
+        self.staged, (outs, own, *notes) = jax.make_jaxpr(fun, return_shape=True)(*operands)
+        self.note: Any = notes[0] if notes else None
         self.own_tree = tree_structure(own)
         self.out_count = len(outs)
         self.own_types = [aval.update(weak_type=False) for aval in self.staged.out_avals[self.out_count :]]
@@ -190,6 +192,34 @@ def switch_keeping(
 NOTHING = tree_structure([])
 
 
+@register_static
+@dataclass(frozen=True, eq=False)
+class _Note:
+    """What is noted of a branch while it is traced: it stands among the results, so that it goes with the trace."""
+
+    program: Any
+    operands: list[int | None]  # for each residual, which operand it is; None: a value of the branch's own
+
+
+def _forward(jaxpr, active, types, again, own_kept, wanted, *args):
+    given = iter(args)
+    values = [next(given) if t is None else t for t in types]
+    places, tree = own_kept
+    apply = again and functools.partial(again, iter(tree_unflatten(tree, [values[i] for i in places])))
+    outs, program, residuals = record_jaxpr(jaxpr, values, active, apply, at_hand=lambda *_: args)
+    positions = {id(x): i for i, (x, t) in enumerate(zip(values, types)) if t is None}
+    operands = [positions.get(id(r)) for r in residuals]
+    outs = outs if wanted is None else [y for y, w in zip(outs, wanted) if w]
+    return outs, [r for r, i in zip(residuals, operands) if i is None], _Note(program, operands)
+
+
+@functools.lru_cache(maxsize=1024)
+def _branch_forward(jaxpr: Any, active: Any, types: Any, tangents: bool, rules: int) -> Callable[..., Any]:
+    """The same function for a branch that is met again, whose trace JAX finds again."""
+    del tangents, rules  # the trace depends on them
+    return functools.partial(_forward, jaxpr, active, types, None, ((), NOTHING), None)
+
+
 class _Branch(_Staged):
     """One branch, run forward: its program, and where its residuals are: among the operands, or in the pool."""
 
@@ -202,21 +232,14 @@ class _Branch(_Staged):
         own_kept: tuple[Sequence[int], Any] = ((), NOTHING),
         wanted: Sequence[bool] | None = None,
     ) -> None:
-        present = [i for i, x in enumerate(operands) if not isinstance(x, AbstractValue)]
-
-        def forward(*args):
-            values = list(operands)
-            for i, arg in zip(present, args):
-                values[i] = arg
-            places, tree = own_kept
-            apply = again and functools.partial(again, iter(tree_unflatten(tree, [values[i] for i in places])))
-            outs, self.program, residuals = record_jaxpr(jaxpr, values, active, apply, at_hand=lambda *_: args)
-            positions = {id(arg): i for i, arg in zip(present, args)}
-            self.operands = [positions.get(id(r)) for r in residuals]  # None: a value of the branch's own
-            outs = outs if wanted is None else [y for y, w in zip(outs, wanted) if w]
-            return outs, [r for r, i in zip(residuals, self.operands) if i is None]
-
-        super().__init__(forward, [operands[i] for i in present])
+        types = tuple(x if isinstance(x, AbstractValue) else None for x in operands)
+        parts = (jaxpr, tuple(active), types)
+        if again is None and wanted is None and not open_jaxpr(jaxpr)[1]:
+            forward = _branch_forward(*parts, is_recording_tangents(), PRIMITIVES.version)
+        else:
+            forward = functools.partial(_forward, *parts, again, own_kept, wanted)
+        super().__init__(forward, [x for x, t in zip(operands, types) if t is None])
+        self.program, self.operands = self.note.program, self.note.operands
 
     def pull(self, avals: Any, wanted: Any, operands: Any, pooled: Any, cts: Any) -> Any:
         own = iter(self.places)

@@ -13,7 +13,8 @@ from jax.extend.core.primitives import dynamic_slice_p, dynamic_update_slice_p, 
 from functional_dl.jaxprs import primitive_of
 from functional_dl.reverse.latex import Terms, bars
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, vjp_rule
-from functional_dl.reverse.rules.algebra import zeros_like
+from functional_dl.reverse.rules.algebra import number, zeros_like
+from functional_dl.reverse.values import Block
 
 ALL = FLOATS + COMPLEX
 
@@ -47,7 +48,8 @@ def slice_vjp(ct, out, x, *, start_indices, limit_indices, strides, **_):
     for start, stride, length, whole in zip(start_indices, strides, ct.shape, x.shape):
         last = start + (length - 1) * stride + 1 if length else start
         widths.append((start, whole - last, stride - 1))
-    return (lax.pad(ct, jnp.zeros((), ct.dtype), widths),)
+    index = tuple(map(slice, start_indices, limit_indices, strides))
+    return (Block(ct, index, lambda: lax.pad(ct, jnp.zeros((), ct.dtype), widths)),)
 
 
 split_p = primitive_of(lambda x: lax.split(x, (1, 1)), np.zeros(2, np.float32))
@@ -95,7 +97,20 @@ if tile_p is not None and str(tile_p) == "tile":
 def dynamic_slice_vjp(ct, out, x, *indices, **_):
     """y_i = x_{s + i}, with s moved until the block lies inside x
     =>  x_bar is y_bar at this block (moved alike) and 0 elsewhere."""
-    return (dynamic_update_slice_p.bind(zeros_like(x), ct, *indices), *[None] * len(indices))
+
+    def x_bar():
+        return dynamic_update_slice_p.bind(zeros_like(x, ct.dtype), ct, *indices)
+
+    none = [None] * len(indices)
+    if any(1 < length < whole for length, whole in zip(ct.shape, x.shape)):
+        return x_bar, *none
+    index = tuple(_one_or_all(*parts) for parts in zip(indices, ct.shape, x.shape))
+    return Block(ct, index, x_bar), *none
+
+
+def _one_or_all(start, length, whole):
+    """The index of an axis of which one entry or everything is read."""
+    return slice(None) if length == whole else lax.clamp(number(0, start), start, number(whole - 1, start))
 
 
 @vjp_rule(
@@ -114,7 +129,7 @@ def dynamic_update_slice_vjp(ct, out, x, update, *indices, **_):
     """y is x with the block at s (moved until it lies inside x) replaced by u
     =>  x_bar is y_bar with 0 in that block,  u_bar is that block of y_bar."""
     return (
-        lambda: dynamic_update_slice_p.bind(ct, zeros_like(update), *indices),
+        lambda: dynamic_update_slice_p.bind(ct, zeros_like(update, ct.dtype), *indices),
         lambda: dynamic_slice_p.bind(ct, *indices, slice_sizes=update.shape),
         *[None] * len(indices),
     )
@@ -177,7 +192,7 @@ def gather_vjp(
 
     def x_bar():
         return lax.scatter_add(
-            zeros_like(x),
+            zeros_like(x, ct.dtype),
             indices,
             ct,
             scatter_numbers(dimension_numbers),

@@ -5,6 +5,7 @@ for what it does; JAX's own have formulas here, a user's have the user's: `jvp`,
 """
 
 import functools
+import inspect
 from typing import Any
 
 import jax
@@ -204,6 +205,16 @@ def _own(prim, method) -> bool:
     return not fun.__module__.startswith("jax.")
 
 
+def _takes(method, count: int) -> bool:
+    """Whether a method takes exactly that many arguments by position."""
+    try:
+        kinds = [p.kind for p in inspect.signature(method).parameters.values() if p.default is p.empty]
+    except (TypeError, ValueError):
+        return False
+    by_position = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return len(kinds) == count and by_position.issuperset(kinds)
+
+
 class Place:
     """Where a user's backward pass brings a cotangent: the cotangent so far, None for zero.
 
@@ -244,7 +255,9 @@ def _transpose_pull_back(prim, linear, fixed, cts):
 def _passes_forward(tape, values, slots, prim):
     active = tuple(slot is not None for slot in slots)
     wanted = tree_unflatten(prim.in_tree, list(active))
-    outs, residuals, *moving = prim.vjp_fwd(wanted, *tree_unflatten(prim.in_tree, values))
+    primals = tree_unflatten(prim.in_tree, values)
+    first = () if _takes(prim.vjp_fwd, len(primals)) else (wanted,)  # before, JAX did not say what is differentiated
+    outs, residuals, *moving = prim.vjp_fwd(*first, *primals)
     outs = prim.out_tree.flatten_up_to(outs)
     # A forward pass may say which outputs depend on what is differentiated.
     moving = tree_leaves(jax.tree.broadcast(moving[0], tree_unflatten(prim.out_tree, outs))) if moving else outs

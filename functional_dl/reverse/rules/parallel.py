@@ -7,12 +7,13 @@ other's transpose.  Without the checks a value's copies share its cotangent, and
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import lax
+from jax.core import AbstractValue
 from jax.extend.core import Primitive
 from jax.extend.core.primitives import (
     all_gather_p,
@@ -25,10 +26,10 @@ from jax.extend.core.primitives import (
     ragged_all_to_all_p,
 )
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
-from jax.tree_util import tree_flatten, tree_unflatten
+from jax.tree_util import register_pytree_node_class, tree_flatten, tree_unflatten
 
 from functional_dl.aliases import Array
-from functional_dl.jaxprs import equations, open_jaxpr, primitive_of
+from functional_dl.jaxprs import equations, interpret, open_jaxpr, primitive_of
 from functional_dl.reverse import sweep
 from functional_dl.reverse.latex import CALL_BAR, call
 from functional_dl.reverse.rule import Probe, unsupported, vjp_rule, zero_derivative
@@ -128,12 +129,76 @@ def shard_map_forward(tape: Any, values: Any, slots: Any, *, subfuns: Any = None
     return store["tree"].update(outs), out_slots
 
 
-def _record_shards(tape, values, slots, params):
-    shards = _Shards(params, tuple(s is not None for s in slots))
-    outs, residuals = shards.forward(values)
-    return tape.call(
-        shard_map_p, functools.partial(_shard_pull_back, shards), residuals, slots, outs, tape.new_slots(outs)
-    )
+def _record_shards(tape, values, slots, params, again=None):
+    present = [not isinstance(v, AbstractValue) for v in values]
+    shards = _Shards(params, tuple(s is not None for s in slots), again, present)
+    values = [v for v, p in zip(values, present) if p]
+    outs, residuals = shards.forward(values if again is None else [*values, *again.kept.values])
+    if again is not None:
+        rest = iter(outs)
+        outs = [next(rest) if w else aval for w, aval in zip(again.wanted, again.types)]
+    pull_back = functools.partial(_shard_pull_back, shards)
+    return tape.call(shard_map_p, pull_back, residuals, slots, outs, tape.new_slots(outs))
+
+
+@register_pytree_node_class
+class Kept:
+    """What the devices keep of a shard_map's program; static, of which kind each value is."""
+
+    def __init__(self, values: Any, kinds: tuple[Any, ...] = ((), (), None)) -> None:
+        self.values = values
+        self.specs, self.scalars, self.tree = self.kinds = kinds
+
+    def tree_flatten(self) -> tuple[Any, Any]:
+        return (self.values,), self.kinds
+
+    @classmethod
+    def tree_unflatten(cls, kinds: Any, children: Any) -> "Kept":
+        return cls(children[0], kinds)
+
+
+class Again(NamedTuple):
+    """How a shard_map is computed again.
+
+    Attributes:
+      step: `step(kept, tape, eqn, values, slots)` records an equation; what was kept is in the iterator `kept`.
+      kept: what the devices kept.
+      wanted: which outputs are computed; of the others the type stands in.
+      types: of all outputs.
+    """
+
+    step: Callable[..., Any]
+    kept: Kept
+    wanted: Sequence[bool]
+    types: Sequence[Any]
+
+
+def shards_keeping(operands: Any, step: Callable[..., Any], params: Any) -> tuple[list[Any], Kept]:
+    """A shard_map's outputs, and what its devices keep.
+
+    Args:
+      step: `step(kept)(eqn, operands)` applies an equation; what it keeps it appends to `kept`.
+    """
+    shards, trees = _Shards(params, ()), []
+
+    def run(*args):
+        kept: list = []
+        outs = interpret(shards.jaxpr, args, step(kept))
+        leaves, tree = tree_flatten(kept)
+        trees[:] = [tree]
+        return outs, shards.own(leaves, args, outs)
+
+    outs, kept = shards.returned(run, operands)
+    return outs, Kept(kept, (tuple(shards.residual_specs), tuple(shards.scalars), *trees))
+
+
+def shards_again(tape: Any, values: Any, slots: Any, params: Any, again: Again) -> tuple[list[Any], list[Any]]:
+    """Records a shard_map that is computed again."""
+    return _record_shards(tape, values, slots, params, again)
+
+
+def _is_scalar(x):
+    return getattr(jax.typeof(x), "shape", None) == ()
 
 
 def _shard_pull_back(shards, residuals, cts):
@@ -144,9 +209,18 @@ class _Shards:
     """The forward and the backward program of one shard_map.  A residual that is an input or an output is
     not returned besides."""
 
-    def __init__(self, params: Any, active: Any) -> None:
+    def __init__(
+        self, params: Any, active: Any, again: Again | None = None, present: Sequence[bool] | None = None
+    ) -> None:
         self.jaxpr = params["jaxpr"]
         self.in_specs, self.out_specs = tuple(params["in_specs"]), tuple(params["out_specs"])
+        self.again, self.present = again, [True] * len(self.in_specs) if present is None else list(present)
+        # what the forward program takes and returns: of one that is computed again not all, but what was kept, too
+        self.taken_specs, self.made_specs = self.in_specs, self.out_specs
+        if again is not None:
+            taken = [spec for spec, p in zip(self.in_specs, self.present) if p]
+            self.taken_specs = (*taken, *again.kept.specs)
+            self.made_specs = tuple(spec for spec, w in zip(self.out_specs, again.wanted) if w)
         self.mesh, self.check_vma = params["mesh"], params["check_vma"]
         self.axes = tuple(a for a in self.mesh.axis_names if a in params["newly_manual_axes"])
         self.active = active
@@ -167,9 +241,13 @@ class _Shards:
         return mapped if plain else jax.jit(mapped)  # JAX takes specs of users' types in compiled programs alone
 
     def run(self, *args: Any) -> Any:
-        outs, pull = sweep.forward_jaxpr(self.jaxpr, args, self.active)
+        outs, pull = self.recorded(args)
         residuals, self.residual_tree = tree_flatten(pull)
-        specs = [*self.in_specs, *self.out_specs]
+        return outs, self.own(residuals, args, outs)
+
+    def own(self, residuals: Any, args: Any, outs: Any) -> Any:
+        """Of the residuals those that are returned besides the outputs; notes where the others are."""
+        specs = [*self.taken_specs, *self.made_specs]
         places = {
             id(x): i
             for i, (x, spec) in reversed([*enumerate(zip([*args, *outs], specs))])
@@ -177,11 +255,21 @@ class _Shards:
         }
         self.places = [places.get(id(r)) for r in residuals]
         self.residual_specs = [self.spec(r) if i is None else specs[i] for r, i in zip(residuals, self.places)]
-        self.scalars = [
-            i is None and getattr(jax.typeof(r), "shape", None) == () for r, i in zip(residuals, self.places)
-        ]
+        self.scalars = [i is None and _is_scalar(r) for r, i in zip(residuals, self.places)]
         own = [(r, scalar) for r, i, scalar in zip(residuals, self.places, self.scalars) if i is None]
-        return outs, [lax.broadcast(r, (1,)) if scalar else r for r, scalar in own]
+        return [lax.broadcast(r, (1,)) if scalar else r for r, scalar in own]
+
+    def recorded(self, args: Any) -> Any:
+        if self.again is None:
+            return sweep.forward_jaxpr(self.jaxpr, args, self.active, numbers=True)
+        step, kept, wanted, _ = self.again
+        given, rest = iter(args[: sum(self.present)]), args[sum(self.present) :]
+        values = [next(given) if p else v.aval for p, v in zip(self.present, open_jaxpr(self.jaxpr)[0].invars)]
+        found = [lax.squeeze(x, (0,)) if scalar else x for x, scalar in zip(rest, kept.scalars)]
+        found = iter([] if kept.tree is None else tree_unflatten(kept.tree, found))
+        again = functools.partial(step, found)
+        outs, pull = sweep.forward_jaxpr(self.jaxpr, values, self.active, again, numbers=True)
+        return [y for y, w in zip(outs, wanted) if w], pull
 
     def spec(self, residual: Any) -> Any:
         """Where a residual differs between devices, its shards are stacked along the first axis."""
@@ -196,9 +284,13 @@ class _Shards:
         return PartitionSpec(axes, **sums) if axes else PartitionSpec(**sums)
 
     def forward(self, values: Any) -> Any:
-        jax.eval_shape(self.map(lambda *args: self.run(*args) and (), self.in_specs, ()), *values)
+        return self.returned(self.run, values)
+
+    def returned(self, run: Callable[..., Any], values: Any) -> Any:
+        """The outputs and the residuals of `run`, which returns the outputs and the others of the residuals."""
+        jax.eval_shape(self.map(lambda *args: run(*args) and (), self.taken_specs, ()), *values)
         specs = [spec for spec, i in zip(self.residual_specs, self.places) if i is None]
-        outs, own = self.map(self.run, self.in_specs, (list(self.out_specs), specs))(*values)
+        outs, own = self.map(run, self.taken_specs, (list(self.made_specs), specs))(*values)
         rest, given = iter(own), [*values, *outs]
         return outs, [next(rest) if i is None else given[i] for i in self.places]
 

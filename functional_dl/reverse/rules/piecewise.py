@@ -42,6 +42,7 @@ zero_derivative(
     Probe(lax.abs, low=-2.0, high=-0.25, elementwise=True, exact=lambda mp, x: abs(x)),
     Probe(lax.abs, dtypes=COMPLEX),
     reads="out x",
+    compares=True,
     latex=(r"|<x>|", r"<c> \odot \operatorname{sign} <x>"),
 )
 def abs_vjp(ct, out, x, **_):
@@ -55,12 +56,12 @@ def abs_vjp(ct, out, x, **_):
     return (lax.select(lax.ge(x, number(0, x)), ct, lax.neg(ct)),)
 
 
-def _winners_bar(ct, x, y, extremum, before):
+def _winners_bar(ct, x, y, tied, extremum, before):
     """ct where x alone is the extremum, ct/2 at a tie (both are), 0 elsewhere; summed over what x was repeated for.
 
     Complex numbers, which JAX orders by real and then by imaginary part, are compared with the extremum itself.
     """
-    tied = lax.eq(x, y)
+    tied = tied()
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         ahead = lax.bitwise_and(lax.eq(x, extremum(x, y)), lax.bitwise_not(tied))
     else:
@@ -75,11 +76,16 @@ def _winners_bar(ct, x, y, extremum, before):
     Probe(lax.max, shapes=((2, 3), (2, 1))),
     Probe(lambda x: lax.max(x, lax.neg(lax.neg(x)))),
     reads="x y",
+    compares=True,
     latex=(r"\max(<0>, <1>)", r"<c> \odot [<0> > <1>]", r"<c> \odot [<1> > <0>]"),
 )
 def max_vjp(ct, out, x, y, **_):
     """z = max(x, y)  =>  x_bar = 1(x > y) z_bar,  y_bar = 1(y > x) z_bar;  at a tie each takes half."""
-    return lambda: _winners_bar(ct, x, y, lax.max, lax.gt), lambda: _winners_bar(ct, y, x, lax.max, lax.gt)
+    tied = functools.cache(lambda: lax.eq(x, y))
+    return (
+        lambda: _winners_bar(ct, x, y, tied, lax.max, lax.gt),
+        lambda: _winners_bar(ct, y, x, tied, lax.max, lax.gt),
+    )
 
 
 @vjp_rule(
@@ -89,11 +95,16 @@ def max_vjp(ct, out, x, y, **_):
     Probe(lax.min, shapes=((2, 3), (1, 3))),
     Probe(lambda x: lax.min(x, lax.neg(lax.neg(x)))),
     reads="x y",
+    compares=True,
     latex=(r"\min(<0>, <1>)", r"<c> \odot [<0> < <1>]", r"<c> \odot [<1> < <0>]"),
 )
 def min_vjp(ct, out, x, y, **_):
     """z = min(x, y)  =>  x_bar = 1(x < y) z_bar,  y_bar = 1(y < x) z_bar;  at a tie each takes half."""
-    return lambda: _winners_bar(ct, x, y, lax.min, lax.lt), lambda: _winners_bar(ct, y, x, lax.min, lax.lt)
+    tied = functools.cache(lambda: lax.eq(x, y))
+    return (
+        lambda: _winners_bar(ct, x, y, tied, lax.min, lax.lt),
+        lambda: _winners_bar(ct, y, x, tied, lax.min, lax.lt),
+    )
 
 
 def clamped_between(a: Array, x: Array, b: Array) -> Any:
@@ -107,6 +118,7 @@ def clamped_between(a: Array, x: Array, b: Array) -> Any:
     Probe(lambda a, x, b: lax.clamp(lax.min(a, b), x, lax.max(a, b)), shapes=((5,), (5,), (5,))),
     Probe(functools.partial(clamped_between), shapes=((), (5,), ()), forward=False),
     reads="low x high",
+    compares=True,
     latex=(
         r"\min(\max(<1>, <0>), <2>)",
         r"<c> \odot [<1> < <0> < <2>]",

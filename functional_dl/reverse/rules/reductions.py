@@ -105,6 +105,7 @@ def _chosen_bar(ct, out, x, axes):
     Probe(lambda x: lax.reduce_max(x, (0, 2)), shapes=((2, 3, 2),), distinct=0.1),
     Probe(lambda x: lax.reduce_max(lax.concatenate([x, x], 0), (0,)), shapes=((3,),), distinct=0.1),
     reads="out x",
+    compares=True,
     latex=(along_axes(r"\max"), r"<c> \odot [<x> = <y>] \,/\, \#\{<x> = <y>\}"),
     explicit=True,
 )
@@ -119,6 +120,7 @@ def reduce_max_vjp(ct, out, x, *, axes, **_):
     Probe(lambda x: lax.reduce_min(x, (0, 2)), shapes=((2, 3, 2),), distinct=0.1),
     Probe(lambda x: lax.reduce_min(lax.concatenate([x, x], 0), (0,)), shapes=((3,),), distinct=0.1),
     reads="out x",
+    compares=True,
     latex=(along_axes(r"\min"), r"<c> \odot [<x> = <y>] \,/\, \#\{<x> = <y>\}"),
     explicit=True,
 )
