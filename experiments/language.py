@@ -13,7 +13,9 @@ rotary positions) takes Muon's steps (Jordan et al. 2024) for its matrices and A
 for the rate, a fixed number; validation text is not used for it. It is judged through windows of its length that
 overlap by half, so that each character but the first ones has at least half a window before it.
 
-Settings, Muon among them, were chosen on the split of number 0, the measurement's splits were drawn anew.
+Settings, Muon among them, were chosen on other splits than the measurement's. A first measurement on splits drawn anew,
+of 3200 steps, did not bear the claim out: 1.140 ± 0.059 bits against 1.174 ± 0.062, the transformer below on 6 of 10
+splits, its curve still falling. The steps are twice as many since, and the splits others; these have not been measured.
 
 Generation reads a cache of keys and values, one character at a time: its logits are compared with those of the whole
 window at once.
@@ -44,7 +46,7 @@ CLAIM = (
 
 
 SUITE = False  # minutes
-SPLITS = 1  # of the measurement; settings were chosen on others
+SPLITS = 2  # of the measurement; settings were chosen on others
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Config:
     """Of embeddings, attention weights and what each layer adds."""
     batch_size: int = 4
     """Windows a step."""
-    steps: int = 3200
+    steps: int = 6400
     """Of the optimiser."""
     learning_rate: float = 0.02
     """Muon's at the start, after a twentieth of the steps in which it rises; it falls to 0 by a half cosine."""
@@ -138,9 +140,7 @@ def run(config: Config) -> Result:
         for seed, table in enumerate(tables)
         for (smoothing, order), (valid, test) in table.items()
     ]
-    metrics += [
-        {"model": "transformer", "seed": s, "cache_difference": value} for s, value in enumerate(found["apart"])
-    ]
+    metrics += [{"part": "cache", "seed": seed, "difference": value} for seed, value in enumerate(found["apart"])]
     numbers = {
         "bits a character, transformer": plus_minus(bits, 1, 3),
         "bits a character, best n-gram of each seed": plus_minus(grams, 1, 3),
@@ -241,7 +241,7 @@ def _train(config: Config, splits, alphabet: int) -> dict:
         config.features,
         config.heads,
         config.depth,
-        length + config.drawn,
+        length,
         positions="rotary",
         dropout_rate=config.dropout_rate,
     )
@@ -291,9 +291,13 @@ def _train(config: Config, splits, alphabet: int) -> dict:
     all_seeds = jax.jit(lambda *inputs: jax.lax.map(lambda of_seed: one_seed(*of_seed), inputs))
     found = all_seeds(keys, _padded(trains), counts, _padded(list(windows)), _padded(list(weights)))
     first = jax.tree.map(lambda leaf: leaf[0], found.pop("params"))
-    drawn = model.generate(first, jax.random.key(SPLITS), splits[0][2][:length], config.drawn)
+    drawn = splits[0][2][:length]
+    for key in jax.random.split(jax.random.key(SPLITS), -(-config.drawn // (length // 2))):  # half a window each time
+        more = model.generate(first, key, drawn[-(length // 2) :], length // 2)
+        drawn = np.concatenate([drawn, np.asarray(more)])
+    drawn = drawn[length : length + config.drawn]
     found = {name: np.asarray(values) for name, values in found.items()}
-    return found | {"drawn": np.asarray(drawn), "parameters": sum(leaf.size for leaf in jax.tree.leaves(first))}
+    return found | {"drawn": drawn, "parameters": sum(leaf.size for leaf in jax.tree.leaves(first))}
 
 
 def _samples(config: Config, split, alphabet: str, best, drawn: np.ndarray) -> dict[str, str]:
@@ -345,7 +349,7 @@ def _plot_bits(curves: Mapping) -> Picture:
 
 
 def _plot_samples(samples: Mapping) -> Picture:
-    figure = style.figure(11, 4.2)
+    figure = style.figure(11, 2.8)
     names = list(samples)[1:]
     for axes, name in zip(figure.subplots(1, len(names)), names):
         # the first, unfinished line of the prompt's end stands in front
@@ -356,6 +360,7 @@ def _plot_samples(samples: Mapping) -> Picture:
     return Picture(
         "samples",
         "Drawn after the same 128 characters of unseen text (the last of them stand before the bar), at temperature 1, "
-        "and how the text goes on. Lines are cut at 44 characters.",
+        "and how the text goes on. The transformer draws half a window at a time, from half a "
+        "window before it. Lines are cut at 44 characters.",
         figure,
     )
