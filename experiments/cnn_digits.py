@@ -10,8 +10,9 @@ Every seed draws its own split into training and test digits, its own initial we
 one compiled program. A multi-layer perceptron of about as many parameters, trained and tested in the same way, stands
 beside it: what the windows are worth.
 
-Settings were chosen on other splits of the digits than these, which were drawn anew for the measurement. An earlier
-form, of one convolution a stage and without moved digits, gave 98.4 % on splits drawn anew, below the claim.
+Settings were chosen on other splits of the digits than these, which were drawn anew for the measurement; the copies at
+the test were not tried before. An earlier form, of one convolution a stage and without moved digits, gave 98.4 % on
+splits drawn anew, below the claim; this one 99.5 %, standard error 0.1 %.
 """
 
 from collections.abc import Mapping
@@ -125,9 +126,10 @@ def run(config: Config) -> Result:
     gain, gain_half = mean_interval(accuracy["convolutional"] - accuracy["perceptron"])
     checks = [
         Check(
-            f"test accuracy of the convolutional network: mean over {config.seeds} seeds at least 98.5 %",
+            f"test accuracy of the convolutional network: mean over {config.seeds} seeds, less two standard errors, "
+            "at least 98.5 %",
             f"{100 * mean:.2f} %, standard error {100 * error:.2f} %",
-            bool(mean >= 0.985),
+            bool(mean - 2 * error >= 0.985),
         ),
         Check(
             "more than the perceptron's on the same splits: the 95 % interval of the difference lies above 0",
