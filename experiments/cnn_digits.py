@@ -1,15 +1,18 @@
 """A small convolutional network on scikit-learn's handwritten digits.
 
-`models.cnn` with two stages of 3 x 3 convolutions, batch norm, max pooling and a hidden dense layer with dropout, on
-the 1797 digits of 8 x 8 pixels. Adam, a half cosine for the rate, a fixed number of epochs. The settings were chosen
-on other splits of the digits than these, which were drawn anew for the measurement. Batch norm's moments travel beside
-the parameters; the test uses those.
+`models.cnn` with two stages of two 3 x 3 convolutions, batch norm, max pooling and a hidden dense layer with dropout,
+on the 1797 digits of 8 x 8 pixels. AdamW, a half cosine for the rate, a fixed number of epochs. Each time that a digit
+is seen it is turned, stretched and shifted a little, at random; of a test digit the network reads the digit as it is
+and 16 such copies, and adds the logarithms of their probabilities. Batch norm's moments travel beside the parameters;
+the test uses those.
 
 Every seed draws its own split into training and test digits, its own initial weights and its own order; all run in
-one compiled program. A multi-layer perceptron of about as many parameters, trained in the same way, stands beside it:
-what the windows are worth.
+one compiled program. A multi-layer perceptron of about as many parameters, trained and tested in the same way, stands
+beside it: what the windows are worth.
 
-Not in the suite: on these splits the accuracy was 98.4 %, standard error 0.2 %, below the claim.
+Settings were chosen on other splits of the digits than these, which were drawn anew for the measurement; the copies at
+the test were not tried before. An earlier form, of one convolution a stage and without moved digits, gave 98.4 % on
+splits drawn anew, below the claim; this one 99.5 %, standard error 0.1 %.
 """
 
 from collections.abc import Mapping
@@ -32,8 +35,8 @@ CLAIM = (
 )
 
 
-SUITE = False
-SPLITS = 1  # of the measurement; settings were chosen on others
+SUITE = False  # minutes
+SPLITS = 2  # of the measurement; settings were chosen on others
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Config:
     epochs: int = 20
     """Passes over the training digits."""
     stages: tuple[int, int] = (16, 32)
-    """Channels of the two convolutions."""
+    """Channels of the two stages, of two convolutions each."""
     hidden: int = 64
     """Units of the dense layer before the logits."""
     dropout_rate: float = 0.3
@@ -53,12 +56,23 @@ class Config:
     batch_size: int = 32
     """Digits a step."""
     learning_rate: float = 3e-3
-    """Adam's rate at the start; it falls to 0 by a half cosine."""
+    """AdamW's rate at the start; it falls to 0 by a half cosine."""
+    weight_decay: float = 1e-2
+    """AdamW's."""
+    angle: float = 0.15
+    """A digit is turned by at most so many radians."""
+    stretch: float = 0.08
+    """Along each axis by at most this share."""
+    shift: float = 0.35
+    """Along each axis by at most so many pixels."""
+    copies: int = 16
+    """Moved copies of a test digit that are read besides itself."""
     train: int = 1437
     """Digits to train on, of 1797; the others are the test set."""
 
     def __post_init__(self):
-        settings.at_least(self, 1, "epochs", "batch_size", "hidden")
+        settings.at_least(self, 1, "epochs", "batch_size", "hidden", "copies")
+        settings.at_least(self, 0, "weight_decay", "angle", "stretch", "shift")
         settings.at_least(self, 2, "seeds")
         settings.positive(self, "learning_rate")
         if not 0 <= self.dropout_rate < 1:
@@ -71,7 +85,7 @@ class Config:
         return self.epochs * (self.train // self.batch_size)
 
 
-SMOKE = Config(seeds=2, epochs=1, stages=(2, 2), hidden=4, batch_size=50, train=100)
+SMOKE = Config(seeds=2, epochs=1, stages=(2, 2), hidden=4, batch_size=50, train=100, copies=1)
 
 
 def _networks(config: Config) -> dict[str, models.StatefulModel]:
@@ -83,7 +97,7 @@ def _networks(config: Config) -> dict[str, models.StatefulModel]:
         10,
         "vgg",
         batch_norm=True,
-        stages=((first,), (second,)),
+        stages=((first, first), (second, second)),
         hidden=(config.hidden,),
         dropout_rate=config.dropout_rate,
     )
@@ -112,9 +126,10 @@ def run(config: Config) -> Result:
     gain, gain_half = mean_interval(accuracy["convolutional"] - accuracy["perceptron"])
     checks = [
         Check(
-            f"test accuracy of the convolutional network: mean over {config.seeds} seeds at least 98.5 %",
+            f"test accuracy of the convolutional network: mean over {config.seeds} seeds, less two standard errors, "
+            "at least 98.5 %",
             f"{100 * mean:.2f} %, standard error {100 * error:.2f} %",
-            bool(mean >= 0.985),
+            bool(mean - 2 * error >= 0.985),
         ),
         Check(
             "more than the perceptron's on the same splits: the 95 % interval of the difference lies above 0",
@@ -169,15 +184,17 @@ def _data(config: Config) -> dict:
 
 def _train(config: Config, network: models.StatefulModel, data: dict) -> dict[str, np.ndarray]:
     """Of each seed: mean loss of each epoch, and at the end the guesses at the test digits and which are right."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
+    optimizer = optax.adamw(rate, weight_decay=config.weight_decay)
     per_epoch = config.train // config.batch_size
 
     def loss(params, moments, x, y, key):
-        moments, logits = network.apply(params, moments, x, key=key)
+        move_key, drop_key = jax.random.split(key)
+        moments, logits = network.apply(params, moments, _moved(config, move_key, x), key=drop_key)
         return jnp.mean(losses.softmax_cross_entropy(logits, jax.nn.one_hot(y, 10, dtype=logits.dtype))), moments
 
     def one_seed(key, train, test):
-        init_key, run_key = jax.random.split(key)
+        init_key, run_key, test_key = jax.random.split(key, 3)
         params = network.init(init_key)
 
         def step(state, at):
@@ -196,8 +213,13 @@ def _train(config: Config, network: models.StatefulModel, data: dict) -> dict[st
 
         start = params, network.initial(), optimizer.init(params)
         (params, moments, _), history = jax.lax.scan(epoch, start, jax.random.split(run_key, config.epochs))
-        _, logits = network.apply(params, moments, test[0], deterministic=True)
-        guess = jnp.argmax(logits, -1)
+
+        def log_probabilities(x):
+            return jax.nn.log_softmax(network.apply(params, moments, x, deterministic=True)[1])
+
+        moved = lambda key: log_probabilities(_moved(config, key, test[0]))
+        copies = jax.lax.map(moved, jax.random.split(test_key, config.copies))
+        guess = jnp.argmax(log_probabilities(test[0]) + jnp.sum(copies, 0), -1)
         return {"loss": history, "guess": guess, "right": guess == test[1]}
 
     keys = jax.random.split(jax.random.key(SPLITS), config.seeds)
@@ -205,6 +227,25 @@ def _train(config: Config, network: models.StatefulModel, data: dict) -> dict[st
     all_seeds = jax.jit(lambda *inputs: jax.lax.map(lambda of_seed: one_seed(*of_seed), inputs))
     found = all_seeds(keys, data["train"], data["test"])
     return {name: np.asarray(values) for name, values in found.items()}
+
+
+def _moved(config: Config, key, x):
+    """Images (n, 8, 8, 1), each turned, stretched and shifted at random: read between its pixels, linearly, 0 outside.
+
+    The pixel at p, from the middle, is what was at A p + b; A = rotation times stretch.
+    """
+    u = jax.random.uniform(key, (5, len(x)), minval=-1.0, maxval=1.0)
+    angle, down, right = config.angle * u[0], 1 + config.stretch * u[1], 1 + config.stretch * u[2]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    p = jnp.arange(8) - 3.5
+    rows = (
+        (cos * down)[:, None, None] * p[:, None] - (sin * right)[:, None, None] * p + config.shift * u[3, :, None, None]
+    )
+    columns = (
+        (sin * down)[:, None, None] * p[:, None] + (cos * right)[:, None, None] * p + config.shift * u[4, :, None, None]
+    )
+    weights = lambda place: jnp.maximum(0, 1 - jnp.abs(place[..., None] - p))  # of each old row or column
+    return jnp.einsum("nyxa,nyxb,nabc->nyxc", weights(rows), weights(columns), x)
 
 
 def _wrong(found: dict, data: dict) -> list[tuple[np.ndarray, int, int]]:
@@ -243,7 +284,7 @@ def _plot_runs(curves: Mapping) -> Picture:
     right.axhline(98.5, color=style.GREY, linestyle="--", linewidth=1.2)
     right.text(-0.48, 98.52, "98.5 %", color=style.GREY, va="bottom")
     right.set(title="Test accuracy", xticks=[0, 1], xticklabels=list(curves["losses"]), xlim=(-0.5, 1.5), ylabel="%")
-    left.set(title="Training loss, with dropout", xlabel="epoch", ylabel="cross-entropy (nats)")
+    left.set(title="Training loss, of moved digits", xlabel="epoch", ylabel="cross-entropy (nats)")
     left.set_yscale("log")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend()

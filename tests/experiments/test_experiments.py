@@ -178,6 +178,34 @@ def test_what_generative_compares_with():
     assert generative._entropy(np.zeros(3, int)) == 0.0
 
 
+def test_moved_digits_are_scipys_affine_transforms():
+    """Turned, stretched and shifted, linearly between the pixels, 0 outside; not at all where all of these are 0."""
+    import jax
+    from scipy import ndimage
+
+    from experiments import cnn_digits
+
+    key, x = jax.random.key(3), np.random.default_rng(0).random((3, 8, 8, 1)).astype(np.float32)
+    moving = cnn_digits.Config(angle=0.4, stretch=0.2, shift=0.7)
+    still = cnn_digits.Config(angle=0.0, stretch=0.0, shift=0.0)
+
+    @jax.jit
+    def both(key, x):
+        u = jax.random.uniform(key, (5, 3), "float32", -1.0, 1.0)
+        return u, cnn_digits._moved(moving, key, x), cnn_digits._moved(still, key, x)
+
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        u, moved, same = (np.asarray(values) for values in both(key, x))
+    np.testing.assert_allclose(same, x, rtol=0, atol=1e-6)
+    for i, image in enumerate(x[..., 0]):
+        cos, sin = np.cos(0.4 * u[0, i]), np.sin(0.4 * u[0, i])
+        matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag(1 + 0.2 * u[1:3, i])
+        middle = np.full(2, 3.5)
+        offset = middle + 4 - matrix @ middle + 0.7 * u[3:, i]  # the image stands in a frame of 4 zeros
+        expected = ndimage.affine_transform(np.pad(image, 4), matrix, offset, (8, 8), order=1)
+        np.testing.assert_allclose(moved[i, ..., 0], expected, rtol=0, atol=2e-6)
+
+
 # -- the framework ---------------------------------------------------------------------------------------
 
 
@@ -334,6 +362,10 @@ BAD_SETTINGS = [
     ("regularisation", dict(steps=7), r"steps: expected a multiple of record_every"),
     ("activations", dict(reach=float("nan")), r"reach: expected a number above 0, got nan"),
     ("cnn_digits", dict(dropout_rate=1.0), r"dropout_rate: expected a number >= 0 below 1, got 1.0"),
+    ("cnn_digits", dict(shift=-1.0), r"shift: expected a number of at least 0, got -1.0"),
+    ("language", dict(steps=7), r"steps: expected a multiple of judged = 8, got 7"),
+    ("language", dict(lines=12887), r"lines: expected from 10 piece = 640 to 12886, got 12887"),
+    ("generative", dict(critic_steps=0), r"critic_steps: expected a number of at least 1, got 0"),
     ("generative", dict(train=60), r"train: expected from max\(batch_size, 65\) to 1796, got 60"),
     ("depth", dict(sizes=(4,)), r"sizes: expected at least two positive numbers, got \(4,\)"),
     ("chain_rule", dict(low=-1.0), r"low: expected a number of at least -0.9, got -1.0"),
