@@ -224,10 +224,6 @@ def _told_by_us(record: logging.LogRecord) -> bool:
     return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
 
-class _Different(Exception):
-    """A checkpoint of another run."""
-
-
 def settings(params: PyTree, opt_state: PyTree, key: Key, batch_size: int, rest: dict[str, Any]) -> dict[Any, Any]:
     """What must not change between the two parts of a run, as JSON."""
     raw = jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key

@@ -14,7 +14,8 @@ from functional_dl import tree
 from functional_dl.aliases import Params, PyTree
 from functional_dl.arguments import choice
 
-Placement: TypeAlias = Literal["replicated", "fully_sharded"] | PyTree | Callable[[str, Any], PartitionSpec]
+PlacementName: TypeAlias = Literal["replicated", "fully_sharded"]
+Placement: TypeAlias = PlacementName | PyTree | Callable[[str, Any], PartitionSpec]
 PLACEMENTS = ("replicated", "fully_sharded")
 WHOLE = PartitionSpec()
 
@@ -152,6 +153,7 @@ class Layout:
         return jax.tree.map(lambda leaf, spec: self._placed(leaf, spec), x, specs)
 
     def _placed(self, leaf: Any, spec: PartitionSpec) -> Any:
+        assert self.mesh is not None
         sharding = NamedSharding(self.mesh, spec)
         if jax.process_count() == 1 or not getattr(leaf, "is_fully_addressable", True):
             return jax.device_put(leaf, sharding)

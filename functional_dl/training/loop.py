@@ -52,7 +52,7 @@ def _new_program(loss, optimizer, options: Options, layout: Layout):
     is replayed after a NaN) are one program: that makes their bits equal by construction.
     """
     chunk = options.chunk
-    how = dict(
+    how: dict[str, Any] = dict(
         differentiate=options.differentiate,
         micro_batches=options.micro_batches,
         precision=options.precision,
@@ -193,10 +193,10 @@ class Run:
                         if checkpoints is not None:
                             checkpoints.wait()
                         interruptions.act()
-                    if ahead.taken is None:
-                        assert ahead.error is not None
-                        raise ahead.error
-                    began, (length, taken, _) = time.perf_counter(), ahead
+                    began, (length, taken, missing) = time.perf_counter(), ahead
+                    if taken is None:
+                        assert missing is not None
+                        raise missing
                     running = self.advance(state, taken.data, length)
                     ahead = self._ahead(done + length, steps)
                     after, rows = running[0], _fetched(running[1], length)

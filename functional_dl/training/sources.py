@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,25 +24,25 @@ class Taken(NamedTuple):
     position: Any  # JSON
 
 
-class Source(Protocol):
+class Source:
     """Batches by chunks of steps."""
 
-    examples: int | None  # for the order of the examples, if the steps themselves draw the batches
+    examples: int | None = None  # for the order of the examples, if the steps themselves draw the batches
     batch_size: int
     batch: PyTree  # the shapes and dtypes of one batch, which all processes hold together
-    longest: int | None  # steps a chunk, by the memory that their batches take
+    longest: int | None = None  # steps a chunk, by the memory that their batches take
 
     def take(self, step: int, length: int, rows: int) -> Taken:
         """For the `length` steps from `step` on; arrays of batches have `rows` rows, those beyond `length` zeros."""
-        ...
+        raise NotImplementedError
 
     def go_to(self, position: Any) -> None:
         """As after the step that the position was noted at."""
-        ...
+        raise NotImplementedError
 
     def description(self) -> dict[str, Any]:
         """What has to be the same in both parts of a run that is resumed, as JSON."""
-        ...
+        raise NotImplementedError
 
 
 def source_of(data: Any, batch_size: int | None, key: Key, layout: Layout, micro_batches: int) -> Source:
@@ -62,10 +62,8 @@ def streams(data: Any) -> bool:
     return callable(data) or hasattr(data, "__iter__")
 
 
-class _Arrays:
+class _Arrays(Source):
     """What the two sources of arrays share: the same key gives both the same batches."""
-
-    longest: int | None = None
 
     def __init__(self, data: PyTree, batch_size: int | None, key: Key, layout: Layout, micro_batches: int) -> None:
         self._count = validate.common_length(data)
@@ -87,7 +85,7 @@ class OnDevice(_Arrays):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.examples: int | None = self._count
+        self.examples = self._count
         self._data = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), self._data)
 
     def take(self, step: int, length: int, rows: int) -> Taken:
@@ -98,8 +96,6 @@ class OnDevice(_Arrays):
 class OnHost(_Arrays):
     """Examples in host memory (or mapped from a file); each device is given its rows of each batch, and each process
     reads no others."""
-
-    examples = None
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -121,6 +117,7 @@ class OnHost(_Arrays):
             indices[row] = self._indices(step + row)
         indices = _in_micro_batches(indices, self._micro)
         sharding = self._layout.batch_sharding(indices.ndim - 1)
+        assert sharding is not None
 
         def laid(leaf):
             shape, dtype = (*indices.shape, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype)
@@ -131,14 +128,12 @@ class OnHost(_Arrays):
         return Taken(jax.tree.map(laid, self._data), None)
 
 
-class Stream:
+class Stream(Source):
     """An iterable of batches, such as a grain dataset or a loader; a new pass begins where one ends.
 
     Its place is its iterator's own `get_state()`, if there is one, else the number of the pass and of the batch in it.
     On several processes each gives its own part of every batch.
     """
-
-    examples = None
 
     def __init__(self, data: Any, batch_size: int | None, layout: Layout, micro_batches: int) -> None:
         self._data, self._layout, self._micro = data, layout, micro_batches
