@@ -204,6 +204,7 @@ def make_update(
         value, carry, gradient = accumulated(state.params, state.carry, batch, key, state.scale)
 
         def finish(state, batch, key, value, carry, gradient):
+            gradient = layout.kept(gradient, layout.specs(state.params))  # summed over the devices here, and not later
             after, metrics = updated(state, batch, key, value, carry, gradient)
             return (after if layout.mesh is None else layout.kept(after, layout.state_specs(after))), metrics
 
