@@ -117,18 +117,16 @@ def test_float16_finds_gradients_that_it_cannot_hold():
 
 
 def test_the_scale_grows_again():
-    scale = mixed.Scale(jnp.float32(8), jnp.int32(mixed.PATIENCE - 1))
-    state = training.State(jnp.ones(2), (), jnp.int32(0), KEY, scale=scale)
-    kept, metrics = mixed.skip_overflow(
-        state, state._replace(params=jnp.zeros(2)), jnp.bool_(True), {"finite": jnp.bool_(True)}
-    )
-    assert (float(kept.scale.factor), int(kept.scale.good), float(kept.params[0])) == (16.0, 0, 0.0)
-    kept, metrics = mixed.skip_overflow(
-        state, state._replace(params=jnp.zeros(2)), jnp.bool_(False), {"finite": jnp.bool_(False)}
-    )
-    assert (float(kept.scale.factor), float(kept.params[0]), bool(metrics["finite"])) == (4.0, 1.0, True)
-    least = state._replace(scale=mixed.Scale(jnp.float32(1), jnp.int32(0)))
-    assert not mixed.skip_overflow(least, least, finite[False], {"finite": finite[False]})[1]["finite"]
+    def after(factor, good, finite):
+        scale = mixed.Scale(jnp.float32(factor), jnp.int32(good))
+        state, finite = training.State(jnp.ones(2), (), jnp.int32(0), KEY, scale=scale), jnp.bool_(finite)
+        kept, metrics = mixed.skip_overflow(state, state._replace(params=jnp.zeros(2)), finite, {"finite": finite})
+        return float(kept.scale.factor), int(kept.scale.good), float(kept.params[0]), bool(metrics["finite"])
+
+    assert after(8, 3, True) == (8.0, 4, 0.0, True)
+    assert after(8, mixed.PATIENCE - 1, True) == (16.0, 0, 0.0, True)
+    assert after(8, 3, False) == (4.0, 0, 1.0, True)
+    assert after(1, 3, False) == (0.5, 0, 1.0, False)  # no smaller factor cures it: the run stops
 
 
 def test_the_average_is_the_formula():
