@@ -12,12 +12,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import AbstractValue
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
+    "broadcast_like",
     "cotangent_sharding",
     "cotangent_spec",
     "cotangent_type",
@@ -183,6 +185,12 @@ def laid_along(x: Any, like: Any) -> Any:
         x = jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*sharding.spec[: x.ndim])))
     differs = varying_axes(type_of(like))  # over axes of jax.shard_map
     return _varying(x, [a for a in differs if a not in varying_axes(type_of(x))]) if differs else x
+
+
+def broadcast_like(x: Any, like: Any) -> Any:
+    """x broadcast to the shape of `like` and laid out as it is: its cotangent is summed on each device, then over them,
+    where that of a whole array would be gathered first."""
+    return jnp.broadcast_to(x, like.shape, out_sharding=sharding_of(like))
 
 
 def laid_beside(x: Any, like: Any, whole: Sequence[int]) -> Any:

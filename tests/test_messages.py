@@ -58,6 +58,7 @@ from functional_dl.models.transformer import KINDS, POSITIONS, Kind, Positions
 from functional_dl.models.vae import LIKELIHOODS, Likelihood
 from functional_dl.optimality import conjugates, svm
 from functional_dl.optimality.solve import METHODS, Method
+from functional_dl.training import evaluation, layout, mixed
 
 KEY = jax.random.key(0)
 V = jnp.ones(3)
@@ -123,6 +124,12 @@ OPTIONS = [
     (losses.Name, lambda s: backprop.gradients(PARAMS, X, V[:, None], loss=s), "bce", "binary_cross_entropy"),
     (loss_table.Domain, lambda s: losses.Loss(total, total, (), "", "", pred=s), "units", "unit"),
     (loss_table.Domain, lambda s: losses.Loss(total, total, (), "", "", target=s), "simplx", "simplex"),
+    (layout.PlacementName, lambda s: fit(mesh=jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), placement=s),
+     "replicate", "replicated"),
+    (mixed.Precision, lambda s: fit(precision=s), "bfloat", "bfloat16"),
+    (mixed.Precision, lambda s: training.sweep(total, lambda k: V, V, optax.sgd, V, jax.random.split(KEY), steps=1,
+                                               batch_size=1, precision=s), "float61", "float16"),
+    (evaluation.Mode, lambda s: training.EarlyStopping("a", s), "mn", "min"),
     (derivation_step.Kind, lambda s: derivations.Step("", "", total, kind=s), "equals", "equal"),
     (derivation_step.Line, lambda s: derivations.Oracle("", total, line=s), "frst", "first"),
 ]  # fmt: skip
@@ -159,6 +166,9 @@ TABLES = [
     (SHORTCUTS, Shortcut),
     (CELLS, Cell),
     (KINDS, Kind),
+    (layout.PLACEMENTS, layout.PlacementName),
+    (mixed.PRECISIONS, mixed.Precision),
+    (evaluation.MODES, evaluation.Mode),
     (POSITIONS, Positions),
     (activation_table.ACTIVATIONS, activations.Name),
     (loss_table.LOSSES, losses.Name),

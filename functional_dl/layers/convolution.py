@@ -12,6 +12,7 @@ from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.layer import Layer
 from functional_dl.layers.windows import Padding, check_fits, pads, per_axis, window_of
+from functional_dl.sharding import broadcast_like
 
 Initializer = initializers.Name | Callable[..., Array]
 
@@ -192,4 +193,4 @@ def _with_bias(params, y, use_bias):
     if not use_bias:
         return y
     bias = shaped("params['bias']", entry("params", params, "bias"), y.shape[-1:])
-    return y + jnp.broadcast_to(bias, y.shape)
+    return y + broadcast_like(bias, y)

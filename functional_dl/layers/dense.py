@@ -11,7 +11,7 @@ from functional_dl import arguments, initializers
 from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import array, entry, floating_dtype, integer, real, shaped
 from functional_dl.layers.layer import Layer
-from functional_dl.sharding import sharding_of
+from functional_dl.sharding import broadcast_like, sharding_of
 
 
 def dense(
@@ -83,5 +83,5 @@ def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
         x = x.reshape(math.prod(batch), x.shape[-1])
     y = jnp.dot(x, weight)
     if bias is not None:
-        y = y + jnp.broadcast_to(bias, y.shape)
+        y = y + broadcast_like(bias, y)
     return y.reshape(*batch, y.shape[-1])

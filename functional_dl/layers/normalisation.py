@@ -14,7 +14,7 @@ from functional_dl.aliases import Array, Key, Params
 from functional_dl.arguments import array, entry, floating_dtype, integer, number, real, shaped, within
 from functional_dl.layers.layer import Layer, StatefulLayer
 from functional_dl.precision import of_sums
-from functional_dl.sharding import laid_along
+from functional_dl.sharding import broadcast_like, laid_along
 
 
 def standardize(x: Float[Array, "..."], axis: int | Sequence[int] = -1, epsilon: float = 1e-5) -> Float[Array, "..."]:
@@ -289,7 +289,7 @@ def _weighted_moments(x, weights, axis_name):
 
 
 def _rows(v, like):
-    return jnp.broadcast_to(v, like.shape)
+    return broadcast_like(v, like)
 
 
 def _shape(shape) -> tuple[int, ...]:
@@ -318,6 +318,6 @@ def _init(shape, dtype, names):
 def _affine(params, normal, shape, names):
     for name in names:
         value = shaped(f"params[{name!r}]", entry("params", params, name), shape)
-        value = jnp.broadcast_to(value, normal.shape)
+        value = broadcast_like(value, normal)
         normal = normal * value if name == "scale" else normal + value
     return normal

@@ -16,6 +16,7 @@ from functional_dl.arguments import choice, entry, integer, number, real
 from functional_dl.layers.layer import layer_path
 from functional_dl.models.parts import layers_of
 from functional_dl.precision import of_sums
+from functional_dl.sharding import broadcast_like
 
 Loss: TypeAlias = Literal["non_saturating", "wasserstein"]
 LOSSES = ("non_saturating", "wasserstein")
@@ -227,7 +228,7 @@ def gan(
         if loss == "non_saturating":
             return activations.softplus(-of_reals) + activations.softplus(of_fakes)
         u = jax.random.uniform(arguments.key("key", key), (*x.shape[:-3], 1, 1, 1), fakes.dtype)
-        u = jnp.broadcast_to(u, x.shape)
+        u = broadcast_like(u, x)
         between = u * x + (1 - u) * fakes
         return of_fakes - of_reals + gradient_weight * penalty(params, between)
 
@@ -243,7 +244,7 @@ def _norm_pullback(scale: Array, h: Array, n_bar: Array) -> Array:
     """h_bar = r (w - mean w - m mean(w m)),  w = scale n_bar,  m = (h - mean h) r,  r = 1 / sqrt(var h + epsilon)."""
     axes = (-3, -2, -1)
     wide = h.astype(of_sums(h.dtype))
-    w = jnp.broadcast_to(scale, h.shape).astype(wide.dtype) * n_bar.astype(wide.dtype)
+    w = broadcast_like(scale, h).astype(wide.dtype) * n_bar.astype(wide.dtype)
     centred = wide - jnp.mean(wide, axes, keepdims=True)
     r = lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + EPSILON)
     m = centred * r

@@ -18,7 +18,7 @@ from functional_dl.layers.layer import Layer, layer_path
 from functional_dl.models.model import Model
 from functional_dl.models.parts import Function, function_of, keys_of, layers_of, real_steps, zero_past
 from functional_dl.precision import of_sums
-from functional_dl.sharding import laid_along
+from functional_dl.sharding import broadcast_like, laid_along
 
 Kind: TypeAlias = Literal["decoder", "encoder", "encoder_decoder"]
 KINDS = ("decoder", "encoder", "encoder_decoder")
@@ -318,7 +318,7 @@ def _tower(sizes: _Sizes, vocabulary: int, outs: int | None, tied: bool, cross: 
         else:
             p = layers.sinusoidal_positions(sizes.length, features, x.dtype)
             p = jnp.take(p, t, axis=0, mode="fill")
-        return x + jnp.broadcast_to(p, x.shape)
+        return x + broadcast_like(p, x)
 
     def dropped(key, deterministic):
         return {} if deterministic or key is None else {"dropout_rate": rate, "dropout_key": key}

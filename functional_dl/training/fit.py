@@ -1,9 +1,7 @@
 """`fit`: mini-batch training with an optax optimiser, compiled in chunks, with the host in between."""
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,12 @@ import numpy as np
 import optax
 
 from functional_dl import arguments, tree
-from functional_dl.aliases import Key, Params, PyTree, Scalar
-from functional_dl.training import checkpoint, optimizers, step, validate
-from functional_dl.training.parallel import Layout
-from functional_dl.training.progress import progress_bar
-
-logger = logging.getLogger(__name__)
+from functional_dl.aliases import Key, Params, PyTree
+from functional_dl.training import batches, checkpoint, mixed, optimizers, sources, step, validate
+from functional_dl.training.evaluation import Best, EarlyStopping, Evaluations
+from functional_dl.training.layout import WHOLE, Layout, Placement, mesh_of
+from functional_dl.training.loop import Done, Options, Run, program
+from functional_dl.training.reports import Log, Report, progress_bar
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,15 +24,19 @@ class Fit:
     """The result of a training run.
 
     Attributes:
-      params: the parameters at the end; after a stop, the last good ones: the newest at which the loss was
-        finite.
+      params: the parameters at the end; after a stop at a bad number, the last good ones: the newest at which the loss
+        was finite.
       history: one NumPy array per quantity, one entry per step, taken before the step's update: "loss" on the
-        step's batch and "grad_norm", the Euclidean norm of its gradient.  After a stop the last entry is the
-        step that stopped it.
+        step's batch and "grad_norm", the Euclidean norm of its gradient; in float16 "loss_scale".  After a stop the
+        last entry is the step that stopped it.
       opt_state: the optimiser's state that belongs to `params`.
       steps: how many updates `params` has seen.
-      stopped: whether the run ended before its last step because a number was not finite.
+      stopped: whether the run ended before its last step.
       reason: None, or why it stopped and at which step (counted from 0).
+      carry: what the loss carries, after the last step.
+      average: the moving average of the parameters, if one was asked for.
+      evaluations: "step" and each metric of `evaluate`, one entry per evaluation.
+      best: with `early_stopping`, the best evaluated parameters.
     """
 
     params: Params
@@ -43,6 +45,10 @@ class Fit:
     steps: int
     stopped: bool = False
     reason: str | None = None
+    carry: PyTree = None
+    average: Params | None = None
+    evaluations: dict[str, np.ndarray] = field(default_factory=dict)
+    best: Best | None = None
 
     def __repr__(self) -> str:
         losses = self.history.get("loss", np.zeros(0))
@@ -52,56 +58,90 @@ class Fit:
 
 
 def fit(
-    loss: Callable[..., Scalar],
+    loss: Callable[..., Any],
     params: Params,
-    data: PyTree,
+    data: Any,
     optimizer: optax.GradientTransformation,
     *,
     steps: int,
     batch_size: int | None,
     key: Key,
+    carry: PyTree = None,
     differentiate: Callable[..., Any] = jax.value_and_grad,
+    micro_batches: int = 1,
+    precision: mixed.Precision | None = None,
+    average: float | None = None,
+    evaluate: Callable[..., dict[str, Any]] | None = None,
+    evaluate_every: int | None = None,
+    early_stopping: EarlyStopping | None = None,
+    callbacks: Sequence[Callable[[Report], Any]] = (),
     mesh: jax.sharding.Mesh | None = None,
+    placement: Placement = "replicated",
+    batch_axes: str | Sequence[str] | None = None,
     checkpoint_dir: str | Path | None = None,
     resume: bool = False,
+    keep: int = 2,
+    log_dir: str | Path | None = None,
     progress: bool = True,
     report_every: int | None = None,
     checkpoint_every: int | None = None,
 ) -> Fit:
     """Trains `params` on mini-batches of `data`.
 
-    Every epoch takes the examples in a fresh order, examples // batch_size batches of it; the remaining examples
-    are skipped in that epoch.  Steps run compiled, `report_every` at a time; between these chunks the host checks
-    that all numbers are finite, updates the progress bar and writes checkpoints.  A run is a pure function of its
-    arguments: the same key gives the same bits, with or without interruption, bar and checkpoints.
+        theta_{t+1} = theta_t + optimizer(grad J_{B_t}(theta_t)),    t = 0, ..., steps - 1.
+
+    Arrays are drawn from in epochs: each takes the examples in a fresh order, examples // batch_size batches of it; the
+    remaining examples are skipped in that epoch.  Steps run compiled, many at a time; between these chunks the host
+    checks that all numbers are finite, takes the next batches to the device, evaluates, reports and writes checkpoints.
+    A run is a pure function of its arguments: the same key gives the same bits, with or without interruption, bar,
+    reports and checkpoints.
 
     Args:
       loss: (params, batch) -> one real number, the mean over the batch's examples; or (params, batch, key) if
-        it draws random numbers: a parameter named `key`, or a third one without default, gets a fresh PRNG
-        key each step.
+        it draws random numbers: a parameter named `key`, or one more without default, gets a fresh PRNG
+        key each step.  With a `carry` it is (params, carry, batch[, key]) -> (number, carry).
       params: initial parameters, a pytree of floating arrays.
-      data: a pytree of arrays with one common leading axis of examples; a batch has the same structure.
-      optimizer: an optax optimiser.
+      data: a pytree of arrays with one common leading axis of examples, a batch has the same structure; or an iterable
+        of batches (a grain dataset or loader, any object that can be iterated over again), or a function from an
+        epoch's number to one.  Of an iterator's state, if it has `get_state` and `set_state`, checkpoints keep a copy.
+      optimizer: an optax optimiser, with a schedule, clipping and whatever else `optax.chain` puts together.
       steps: number of updates in all, those before a resumed checkpoint included.
-      batch_size: examples per batch; None takes all examples, in their own order.
+      batch_size: examples per batch; None takes all examples, in their own order, or an iterable's batches as they are.
       key: PRNG key for the order of the data and for the loss.
+      carry: what the loss is given beside the parameters and returns anew, such as the moments of batch norms.
       differentiate: fun -> (function to (value, gradient of the first argument)); jax.value_and_grad, or
-        `functional_dl.reverse.value_and_grad`, or any other with that signature.
-      mesh: data parallelism: the batch is split over all devices of the mesh, parameters and data are copied
-        to each. The result equals that of one device to rounding.
-      checkpoint_dir: where to keep checkpoints (needs orbax-checkpoint).
-      resume: continue from the newest checkpoint in `checkpoint_dir`, if there is one.
-      progress: show a bar (if rich is installed and the output is a terminal).
-      report_every: steps per compiled chunk; by default a fiftieth of `steps`.
+        `functional_dl.reverse.value_and_grad`, or any other with that signature (with a carry: and has_aux=).
+      micro_batches: the gradient is the mean of those of so many parts of the batch, one after the other.
+      precision: "bfloat16" or "float16": the loss is computed in it, from copies of parameters and batch; parameters,
+        gradients and updates keep their dtype.  In float16 the loss is scaled, see `training.mixed.Scale`.
+      average: decay of an exponential moving average of the parameters, which is then what is evaluated.
+      evaluate: (params) -> {name: number}, or (params, carry) with a carry; before the first step, every
+        `evaluate_every` steps (a tenth of `steps` by default) and after the last.
+      early_stopping: see `EarlyStopping`.
+      callbacks: each is given a `Report` after each chunk of steps, and ends the run by returning True.
+      mesh: devices, with Auto or Explicit axes: each is given its part of each batch; the result equals that of one
+        device to rounding.  By default the mesh with Explicit axes that params or data lie on.
+      placement: how parameters lie on the mesh, and the optimiser's state with them: "replicated", "fully_sharded"
+        (each array split along its longest axis that the devices divide), a pytree of PartitionSpecs, or a function
+        (path, array) -> PartitionSpec.
+      batch_axes: the mesh axes that split the batch; all of them, or those that a pytree `placement` does not name.
+      checkpoint_dir: where to keep checkpoints (needs orbax-checkpoint).  Ctrl-C and SIGTERM then save first.
+      resume: continue from the newest whole checkpoint in `checkpoint_dir`, if there is one.
+      keep: how many checkpoints stay.
+      log_dir: where to write metrics.jsonl, and TensorBoard's events if tensorboardX is installed.
+      progress: show a bar (if rich is installed and the output is a terminal or a notebook).
+      report_every: steps per compiled chunk; by default a fiftieth of `steps`, or what two seconds are enough for.
       checkpoint_every: steps between checkpoints, rounded up to whole chunks; by default a tenth of `steps`.
     Returns:
       Fit.  If a loss, gradient or updated parameter is not finite the run stops: `stopped` and `reason` say
       so, a warning is logged, and `params` are the last good ones.  No exception: what was learnt is kept.
     Raises:
-      ValueError: data that is empty, ragged or not finite; params that are not finite; batch_size outside
-        1..examples or not a multiple of the mesh's devices; an optimiser that ascends (negative learning rate); a
-        checkpoint of another run, or checkpoints left by an earlier run where a fresh run starts.
+      ValueError: data that is empty, ragged or not finite, or an iterable that ends early or changes shape; params that
+        are not finite; batch_size outside 1..examples or not a multiple of micro_batches and the mesh's devices; an
+        axis that the mesh has not; an optimiser that ascends (negative learning rate); a checkpoint of another run, or
+        checkpoints left by an earlier run where a fresh run starts.
       TypeError: arguments of the wrong kind; a loss that does not return one real number.
+      OSError: checkpoint_dir cannot be written to, or is full.
       ImportError: checkpoint_dir is given and orbax-checkpoint is not installed.
     """
     arguments.function("loss", loss)
@@ -109,43 +149,114 @@ def fit(
     steps = arguments.integer("steps", steps, 0)
     params = validate.floating_params(params)
     validate.finite_params(params)
-    examples = validate.common_length(data)
-    validate.finite_data(data)
-    batch_size = validate.batch_size(batch_size, examples)
     key = arguments.key("key", key)
     optimizers.check(optimizer, params)
-    chunk = _every("report_every", report_every, steps, 50)
-    checkpoint_every = _every("checkpoint_every", checkpoint_every, steps, 10)
+    for name, value in (("micro_batches", micro_batches), ("keep", keep)):
+        arguments.integer(name, value)
+    mixed.checked(precision)
+    if average is not None and not 0 <= arguments.number("average", average) < 1:
+        raise ValueError(f"average: expected None or a decay in [0, 1), got {average}")
+    for callback in callbacks:
+        arguments.function("callbacks", callback)
     if resume and checkpoint_dir is None:
         raise ValueError("resume: expected a checkpoint_dir to resume from, got None")
+    evaluations = Evaluations(evaluate, _every("evaluate_every", evaluate_every, steps, 10), early_stopping)
+    chunk = _every("report_every", report_every, steps, 50)
+    checkpoint_every = _every("checkpoint_every", checkpoint_every, steps, 10)
 
-    layout = Layout(mesh, batch_size)
-    data, params = layout.replicate(jax.tree_util.tree_map(_strong, (data, params)))
-    key = layout.replicate(key)
-    batch = jax.eval_shape(lambda d: jax.tree_util.tree_map(lambda leaf: leaf[:batch_size], d), data)
-    validate.scalar_loss(jax.eval_shape(step.with_key(loss), params, batch, key))
-    run = _Run(_program(loss, optimizer, batch_size, differentiate, mesh, chunk), data, chunk)
-    state = layout.replicate(step.start(params, optimizer, key, examples, batch_size))
+    arrays = None if sources.streams(data) else data
+    layout = Layout(mesh or mesh_of(params, carry, arrays), placement, batch_axes)
+    source = sources.source_of(data, batch_size, key, layout, micro_batches)
+    if report_every is None and source.longest is not None:
+        chunk = min(chunk, source.longest)
+    params, carry = jax.tree_util.tree_map(_strong, (params, carry))
+    _checked_loss(loss, params, carry, source.batch, key, layout, micro_batches)
+    state = step.start(
+        params, optimizer, key, source.examples, source.batch_size, carry=carry, precision=precision, average=average
+    )
+    specs = None if layout.mesh is None else layout.state_specs(state)
+    state = layout.placed(state, specs)
+    options = Options(
+        differentiate, source.batch_size, micro_batches, precision, average, source.examples is not None, chunk
+    )
+    advance = program(loss, optimizer, options, layout)
+    run = Run(advance, source, layout, chunk, report_every is None, evaluations, tuple(callbacks))
+    history = run.no_history(state, source.take(0, 0, chunk).data)
+
+    def finish(state, history, checkpoints=None):
+        done = int(np.asarray(state.step))
+        lines = Log(log_dir, done, _every("report_every", report_every, steps, 50))
+        with lines as log, progress_bar(progress, done, steps) as report:
+            end = run.to_the_end(state, history, steps, report, log, checkpoints, checkpoint_every)
+        return _fit(end, evaluations)
 
     if checkpoint_dir is None:
-        return run.to_the_end(state, run.no_history(state), steps, progress)
-    settings = checkpoint.settings(params, state.opt_state, data, key, batch_size)
-    with checkpoint.Checkpoints(checkpoint_dir, settings) as checkpoints:
-        latest = checkpoints.latest_step()
-        if latest is not None and not resume:
+        return finish(state, history)
+    settings = checkpoint.settings(params, state.opt_state, key, source.batch_size, source.description())
+    settings |= {"processes": jax.process_count(), "carry": tree.path_names(carry), "average": average}
+    settings |= {"precision": precision, "micro_batches": micro_batches}
+    needed = checkpoint.size(state._replace(step=None, key=None, order=None))
+    with checkpoint.Checkpoints(checkpoint_dir, settings, keep, needed, run.checksums) as checkpoints:
+        there = checkpoints.steps()
+        if there and not resume:
             raise ValueError(
                 f"checkpoint_dir: expected no checkpoints in {checkpoint_dir} for a fresh run, got one at "
-                f"step {latest}; pass resume=True to continue from it, or another directory"
+                f"step {there[0]}; pass resume=True to continue from it, or another directory"
             )
-        history = run.no_history(state)
-        if latest is not None:
-            if latest > steps:
-                raise ValueError(f"steps: expected at least the checkpoint's {latest}, got {steps}")
-            dtypes = {name: values.dtype for name, values in history.items()}
-            done, carried, history = checkpoints.restore((state.params, state.opt_state), dtypes)
-            state = layout.replicate(step.start(carried[0], optimizer, key, examples, batch_size, done))
-            state = state._replace(opt_state=carried[1])
-        return run.to_the_end(state, history, steps, progress, checkpoints, checkpoint_every)
+        if there:
+            if there[0] > steps:
+                raise ValueError(f"steps: expected at least the checkpoint's {there[0]}, got {steps}")
+            kinds = {f"history/{name}": values.dtype for name, values in history.items()} | {
+                "evaluation/step": np.dtype(np.int64)
+            }
+            best = state.params if evaluations.watches else None
+            empty = state._replace(step=None, key=None, order=None)
+            done, (carried, best), measured, notes = checkpoints.restore((empty, best), kinds)
+            order = (
+                None if source.examples is None else batches.order_before(key, done, source.examples, source.batch_size)
+            )
+            state = carried._replace(
+                step=layout.placed(jnp.asarray(done, jnp.int32), WHOLE), key=state.key, order=order
+            )
+            history = _named(measured, "history/")
+            evaluations.go_to(notes, _named(measured, "evaluation/"), best)
+            position = notes["position"][jax.process_index()]
+            source.go_to(position)
+            run.position = position
+        return finish(state, history, checkpoints)
+
+
+def _fit(end: Done, evaluations: Evaluations) -> Fit:
+    state = end.state
+    return Fit(
+        state.params,
+        end.history,
+        state.opt_state,
+        end.steps,
+        end.reason is not None,
+        end.reason,
+        state.carry,
+        state.average,
+        evaluations.found,
+        evaluations.best,
+    )
+
+
+def _checked_loss(loss, params, carry, batch, key, layout: Layout, micro_batches: int) -> None:
+    """The loss returns one real number (and what it carries), as its shapes tell."""
+    small = jax.tree.map(lambda t: jax.ShapeDtypeStruct((t.shape[0] // micro_batches, *t.shape[1:]), t.dtype), batch)
+    carried = carry is not None
+    keyed = step.with_key(loss, carried)
+    types = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, carry))
+    with layout.current():
+        found = jax.eval_shape(keyed, types[0], *((types[1],) if carried else ()), small, key)
+    if not carried:
+        validate.scalar_loss(found)
+        return
+    if not (isinstance(found, tuple) and len(found) == 2):
+        raise TypeError(f"loss: expected a function to (number, carry), as a carry is given, it returns {found}")
+    validate.scalar_loss(found[0])
+    validate.same_carry(types[1], found[1])
 
 
 def _strong(leaf):
@@ -157,107 +268,5 @@ def _every(name: str, value, steps: int, parts: int) -> int:
     return max(1, -(-steps // parts)) if value is None else arguments.integer(name, value, 1)
 
 
-def _program(*description):
-    """The compiled chunk; the same for the same objects, so that a second run does not compile again."""
-    try:
-        return _remembered_program(*description)
-    except TypeError:  # something that cannot be hashed
-        return _new_program(*description)
-
-
-def _new_program(loss, optimizer, batch_size: int, differentiate, mesh, chunk: int):
-    """advance(state, data, length) -> (state, metrics in rows): `length` steps, at most `chunk`.
-
-    The number of steps is an argument, so chunks of any length (the last one, the one after a resume, the one that
-    is replayed after a NaN) are one program: that makes their bits equal by construction.
-    """
-    layout = Layout(mesh, batch_size)
-    one_step = step.make_step(loss, optimizer, batch_size, differentiate=differentiate, place=layout.split)
-
-    def advance(state, data, length):
-        _, shapes = jax.eval_shape(one_step, state, data)
-        rows = jax.tree_util.tree_map(lambda shape: jnp.zeros((chunk, *shape.shape), shape.dtype), shapes)
-
-        def body(i, carry):
-            state, rows = carry
-            state, metrics = one_step(state, data)
-            rows = jax.tree_util.tree_map(lambda row, value: row.at[i].set(value), rows, metrics)
-            return layout.keep(state), rows
-
-        return jax.lax.fori_loop(0, length, body, (state, rows))
-
-    return jax.jit(advance)
-
-
-_remembered_program = lru_cache(maxsize=8)(_new_program)
-
-
-class _Run:
-    """The host's side of a run: chunks of compiled steps, and what happens between them."""
-
-    def __init__(self, program: Any, data: PyTree, chunk: int) -> None:
-        self._program, self._data, self._chunk = program, data, chunk
-
-    def advance(self, state: Any, length: int) -> Any:
-        state, rows = self._program(state, self._data, jnp.asarray(length, jnp.int32))
-        return state, {name: np.asarray(row)[:length] for name, row in rows.items()}
-
-    def no_history(self, state: Any) -> dict[str, np.ndarray]:
-        _, shapes = jax.eval_shape(self._program, state, self._data, jnp.asarray(0, jnp.int32))
-        return {name: np.zeros((0,), shape.dtype) for name, shape in shapes.items() if name != "finite"}
-
-    def to_the_end(
-        self, state: Any, history: Any, steps: Any, progress: Any, checkpoints: Any = None, checkpoint_every: Any = 1
-    ) -> Fit:
-        done = saved = int(state.step)
-        parts = [history]
-        before = None  # the chunk before this one: (its first state, its length)
-
-        def save():
-            nonlocal saved
-            if checkpoints is not None and done > saved:
-                checkpoints.save(done, (state.params, state.opt_state), _joined(parts))
-                saved = done
-
-        with progress_bar(progress, done, steps) as report:
-            try:
-                while done < steps:
-                    length = min(self._chunk, steps - done)
-                    after, rows = self.advance(state, length)
-                    finite = rows.pop("finite") & np.isfinite(rows["loss"])
-                    if not finite.all():
-                        bad = int(np.argmin(finite))
-                        parts.append({name: row[: bad + 1] for name, row in rows.items()})
-                        return self._stopped(before, state, bad, _joined(parts))
-                    parts.append(rows)
-                    before, state, done = (state, length), after, done + length
-                    report(done, float(rows["loss"][-1]))
-                    if done - saved >= checkpoint_every:
-                        save()
-            except KeyboardInterrupt:
-                save()
-                raise
-            save()
-        return Fit(state.params, _joined(parts), state.opt_state, done)
-
-    def _stopped(self, before, state, bad: int, history) -> Fit:
-        """The run up to the last parameters with a finite loss, found by replaying the chunk up to there."""
-        at, value = int(state.step) + bad, float(history["loss"][-1])
-        if np.isfinite(value):
-            reason, updates = f"the gradient or the updated parameters are not finite at step {at}", bad
-        else:
-            reason, updates = f"the loss is {value} at step {at}", bad - 1
-        if updates < 0 and before is not None:  # the last finite loss was the last step of the chunk before
-            state, updates = before[0], before[1] - 1
-        # updates < 0 with nothing before: the first loss of the run (or after a resume) is not finite, and
-        # the parameters it began with are all there is
-        good, _ = self.advance(state, max(updates, 0))
-        kept = int(good.step)
-        reason += f" (steps counted from 0); kept the parameters after {kept} updates, the last with a finite loss"
-        logger.warning("training stopped: %s", reason)
-        return Fit(good.params, history, good.opt_state, kept, stopped=True, reason=reason)
-
-
-def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    parts[:] = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}]
-    return dict(parts[0])
+def _named(measured: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): values for name, values in measured.items() if name.startswith(prefix)}

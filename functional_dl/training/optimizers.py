@@ -34,6 +34,12 @@ def apply(
         return optax.apply_updates(params, updates), opt_state
 
 
+def moving_average(params: Params, average: Params, decay: float) -> Params:
+    """average <- decay average + (1 - decay) params."""
+    with plain_promotion():
+        return optax.incremental_update(params, average, 1 - decay)
+
+
 def check(optimizer: optax.GradientTransformation, params: Params) -> None:
     """Refuses what is not an optax optimiser, and one that climbs.
 

@@ -1,6 +1,7 @@
 """Checks of what a caller hands to training: each names the argument, what was expected and what came."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ def common_length(data: PyTree) -> int:
     return lengths[0]
 
 
-def finite_data(data: PyTree) -> None:
+def finite_data(data: PyTree, where: str = "") -> None:
     for name, leaf in zip(tree.path_names(data), jax.tree_util.tree_leaves(data)):
         if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             bad = ~np.isfinite(np.asarray(leaf))
@@ -64,8 +65,33 @@ def finite_data(data: PyTree) -> None:
                 first = tuple(int(i) for i in np.argwhere(bad)[0])
                 raise ValueError(
                     f"data{_at(name)}: expected finite numbers, got {np.asarray(leaf)[first]} at index "
-                    f"{first} ({int(bad.sum())} of {bad.size} entries are not finite)"
+                    f"{first}{where} ({int(bad.sum())} of {bad.size} entries are not finite)"
                 )
+
+
+def host_array(name: str, leaf: Any) -> np.ndarray:
+    """A batch's leaf as a NumPy array of numbers."""
+    host = np.asarray(leaf)
+    if host.dtype.kind not in "biufcV":  # V: bfloat16 and the other dtypes of JAX's own
+        raise TypeError(f"{name}: expected batches of numbers, got {arguments.described(leaf)}")
+    return host
+
+
+def same_batch(batch: PyTree, first: PyTree, step: int) -> None:
+    """Refuses a batch that differs in structure, shape or dtype from the run's first."""
+    wanted, given = jax.tree_util.tree_structure(first), jax.tree_util.tree_structure(batch)
+    if wanted != given:
+        raise ValueError(f"data: expected batches of the structure {wanted}, got {given} for step {step}")
+    for name, leaf, kind in zip(tree.path_names(first), jax.tree.leaves(batch), jax.tree.leaves(first)):
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        if leaf.shape != kind.shape or dtype != kind.dtype:
+            hint = ""
+            if leaf.shape[1:] == kind.shape[1:] and leaf.shape[:1] < kind.shape[:1]:
+                hint = "; an epoch's incomplete last batch has to be dropped"
+            raise ValueError(
+                f"data{_at(name)}: expected {kind.dtype}{list(kind.shape)} in every batch, as in the first, got "
+                f"{dtype}{list(leaf.shape)} for step {step}{hint}"
+            )
 
 
 def batch_size(value: int | None, examples: int) -> int:
@@ -83,6 +109,16 @@ def scalar_loss(shape: jax.ShapeDtypeStruct) -> None:
     one = jax.tree_util.treedef_is_leaf(structure) and leaves[0].shape == ()
     if not one or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise TypeError(f"loss: expected a function to one real floating number, it returns {shape}")
+
+
+def same_carry(before: PyTree, after: PyTree) -> None:
+    """What a loss carries goes in and comes out with one structure and the same shapes."""
+    wanted, given = jax.tree_util.tree_structure(before), jax.tree_util.tree_structure(after)
+    if wanted != given:
+        raise TypeError(f"carry: expected the loss to return the structure {wanted}, it returns {given}")
+    for name, old, new in zip(tree.path_names(before), jax.tree.leaves(before), jax.tree.leaves(after)):
+        if old.shape != new.shape:
+            raise ValueError(f"carry{_at(name)}: expected shape {old.shape} back from the loss, got {new.shape}")
 
 
 def _at(name: str) -> str:

@@ -5,12 +5,10 @@
 
 from tests.settings.settings import SETTINGS
 
-TRAINING = "Training from one laptop core to many hosts: batches are gathered without an out_sharding"
 ESTIMATORS = "Numbers that hold at any scale, estimators: Gram matrices of examples that are split over a mesh"
 JITTED = "Numbers that hold at any scale: jit(integrate) with x64 off, whose int64 indices cannot be lowered"
 
 LEDGER: dict[tuple[str, str], str] = {
-    ("Explicit mesh", "training.fit"): TRAINING,
     **{
         ("Explicit mesh", f"optimality.{name}"): ESTIMATORS
         for name in (

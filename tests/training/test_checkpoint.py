@@ -50,43 +50,43 @@ def assert_same_fit(a, b):
 
 def test_killed_and_resumed_is_bitwise_the_same(whole, tmp_path, monkeypatch):
     """The run dies in its ninth chunk, at step 40 of 60; the newest checkpoint then is that of step 40."""
-    from functional_dl.training.fit import _Run
+    from functional_dl.training.loop import Run
 
-    calls, advance = [], _Run.advance
+    calls, advance = [], Run.advance
 
-    def dying(self, state, length):
+    def dying(self, state, data, length):
         calls.append(length)
         if len(calls) == 9:
             raise RuntimeError("the power went")
-        return advance(self, state, length)
+        return advance(self, state, data, length)
 
-    monkeypatch.setattr(_Run, "advance", dying)
+    monkeypatch.setattr(Run, "advance", dying)
     with pytest.raises(RuntimeError, match="the power went"):
         run(tmp_path)
     monkeypatch.undo()
     seen = []
-    monkeypatch.setattr(_Run, "advance", lambda self, s, n: (seen.append(int(s.step)), advance(self, s, n))[1])
+    monkeypatch.setattr(Run, "advance", lambda self, s, d, n: (seen.append(int(s.step)), advance(self, s, d, n))[1])
     resumed = run(tmp_path, resume=True)
     assert seen == [40, 45, 50, 55]
     assert_same_fit(resumed, whole)
 
 
 def test_keyboard_interrupt_saves_what_was_done(whole, tmp_path, monkeypatch):
-    from functional_dl.training.fit import _Run
+    from functional_dl.training.loop import Run
 
-    calls, advance = [], _Run.advance
+    calls, advance = [], Run.advance
 
-    def interrupted(self, state, length):
+    def interrupted(self, state, data, length):
         calls.append(length)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return advance(self, state, length)
+        return advance(self, state, data, length)
 
-    monkeypatch.setattr(_Run, "advance", interrupted)
+    monkeypatch.setattr(Run, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     assert calls == [5, 5, 5, 5]
-    monkeypatch.setattr(_Run, "advance", lambda self, s, n: (calls.append(int(s.step)), advance(self, s, n))[1])
+    monkeypatch.setattr(Run, "advance", lambda self, s, d, n: (calls.append(int(s.step)), advance(self, s, d, n))[1])
     assert_same_fit(run(tmp_path, resume=True), whole)
     assert calls[4] == 15  # the last whole chunk, though checkpoints were due at 10 and 20
 
@@ -143,3 +143,65 @@ def test_missing_rich_is_silent(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     run(progress=True)
     assert capsys.readouterr() == ("", "")
+
+
+DAMAGES = {
+    "numbers": lambda step: max((step / "carried" / "d").iterdir(), key=lambda path: path.stat().st_size),
+    "notes": lambda step: step / "notes" / "metadata",
+    "history": lambda step: step / "measured" / "manifest.ocdbt",
+}
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in")  # orbax's reads, in an event loop that it has closed
+@pytest.mark.parametrize("how", ["cut", "one bit"])
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, what, how, tmp_path, caplog):
+    run(tmp_path, steps=40)
+    path = DAMAGES[what](tmp_path / "step_40")
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        del content[len(content) // 2 :]
+    else:
+        content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    resumed = run(tmp_path, resume=True)
+    assert f"the checkpoint of step 40 in {tmp_path} is damaged" in caplog.text
+    assert_same_fit(resumed, whole)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step_50", "step_60"]
+
+
+def test_nothing_but_damage(tmp_path):
+    run(tmp_path, steps=20, keep=1)
+    (tmp_path / "step_20" / "notes" / "metadata").write_text("{")
+    with pytest.raises(ValueError, match=r"resume: expected a whole checkpoint in .*, those of steps 20 are damaged"):
+        run(tmp_path, resume=True)
+
+
+def test_as_many_are_kept_as_asked(tmp_path):
+    run(tmp_path, keep=3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step_40", "step_50", "step_60"]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error_that_says_so(tmp_path, monkeypatch):
+    from orbax.checkpoint import CheckpointManager
+
+    save = CheckpointManager.save
+
+    def full(self, step, **given):
+        if step == 30:
+            raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+        return save(self, step, **given)
+
+    monkeypatch.setattr(CheckpointManager, "save", full)
+    expected = r"checkpoint of step 30 could not be written to .*: no space is left there; the newest whole .* step 20"
+    with pytest.raises(OSError, match=expected):
+        run(tmp_path)
+
+
+def test_a_disk_too_small_is_refused_first(tmp_path, monkeypatch):
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=8))
+    with pytest.raises(OSError, match=r"checkpoint_dir: expected room for a checkpoint of .* MiB in"):
+        run(tmp_path)

@@ -194,6 +194,17 @@ def _steps(v):
     return state.params, 0.01 * np.array([np.mean(2 * DATA), np.mean(2 * DATA**2)])
 
 
+def _sweep(v):
+    """Two rates of plain descent from 0: after one full step, minus the rate times the gradient."""
+    rates = v.array([0.01, 0.02])
+    runs = training.sweep(
+        lambda p, batch: cost(p, *batch), lambda key: v.array([0.0, 0.0]), (v.array(DATA), v.array(2 * DATA)),
+        optax.sgd, rates, jax.random.split(jax.random.key(0), 1), steps=1, batch_size=None,
+    )  # fmt: skip
+    gradient = np.array([np.mean(2 * DATA), np.mean(2 * DATA**2)])
+    return runs.params, np.array([[0.01 * gradient], [0.02 * gradient]])
+
+
 def _proximal(v):
     transform = training.proximal(lambda params: jax.tree.map(lambda p: p / 2, params))
     params = {"w": v.array([2.0])}
@@ -242,4 +253,5 @@ EXAMPLES = {
     "training.start": Example(_steps),
     "training.run_steps": Example(_steps),
     "training.proximal": Example(_proximal),
+    "training.sweep": Example(_sweep),
 }
