@@ -99,10 +99,16 @@ class Evaluations:
             self.best, self._without = Best(step, value, params), 0
             return None
         self._without += 1
-        if stopping.patience is None or self._without < stopping.patience:
+        return self.ended()
+
+    def ended(self) -> str | None:
+        """Why the run ends with the last evaluation, or None."""
+        stopping = self._stopping
+        if stopping is None or stopping.patience is None or self._without < stopping.patience:
             return None
         best_at = "" if self.best is None else f" than {self.best.value:.6g} at step {self.best.step}"
-        return f"{stopping.metric} was no better{best_at} in {self._without} evaluations, the last at step {step}"
+        last = int(self.found["step"][-1])
+        return f"{stopping.metric} was no better{best_at} in {self._without} evaluations, the last at step {last}"
 
     def notes(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the arrays, as JSON."""

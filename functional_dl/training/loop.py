@@ -184,7 +184,8 @@ class Run:
 
         with Interruptions(checkpoints is not None) as interruptions:
             try:
-                _, reason = evaluate(last=done >= steps)
+                evaluate(last=done >= steps)
+                reason = self._evaluations.ended()  # perhaps before this run was resumed
                 ahead = self._ahead(done, steps)
                 while ahead is not None and reason is None:
                     self._agree(ahead, interruptions)

@@ -1,6 +1,7 @@
 """What a run tells while it goes on: a bar, lines of JSON, TensorBoard's events, the user's callbacks."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -131,7 +132,8 @@ class Log:
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         assert self._file is not None
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        line = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        self._file.write(json.dumps({"step": step, **line}) + "\n")
         self._file.flush()
         if self._events is not None:
             for name, value in values.items():

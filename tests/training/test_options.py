@@ -167,6 +167,7 @@ def test_a_run_ends_early_and_goes_on_to_the_same_end(tmp_path):
     assert "a callback ended the run at step" in run(**given, **end, checkpoint_dir=tmp_path).reason
     resumed = run(**given, checkpoint_dir=tmp_path, resume=True)
     assert resumed.reason == whole.reason
+    assert run(**given, checkpoint_dir=tmp_path, resume=True).reason == whole.reason  # it does not go on
     assert same_bits(
         (whole.params, whole.average, whole.best, whole.history, whole.evaluations),
         (resumed.params, resumed.average, resumed.best, resumed.history, resumed.evaluations),
