@@ -10,9 +10,10 @@ from each device for the all-reduce of the data parallel gradient, whatever the 
 gathered and the gradient is summed over the devices: P (n - 1) / n more.  So the bytes of a device do not grow with n,
 while its share of the computation, batch / n examples, shrinks: n devices pay as long as batch / n examples take longer
 to compute than 2 P bytes to send.  With 400 TFLOP/s, 6 operations a parameter and example, and 50 GB/s between devices,
-bfloat16 parameters take as long to send as 5,000 examples (tokens, in a language model) to compute: each of 10^4 devices
-needs that many a step, a batch of 5 * 10^7.  That batch, larger than what still helps the optimiser, is the limit of
-this way to split; beyond it stands the mean time between failures of 10^4 devices against that between checkpoints.
+bfloat16 parameters take as long to send as 5,000 examples (tokens, in a language model) to compute: each of 10^4
+devices needs that many a step, a batch of 5 * 10^7.  That batch, larger than what still helps the optimiser, is the
+limit of this way to split; beyond it stands the mean time between failures of 10^4 devices against that between
+checkpoints.
 
 `--processes 2` rehearses the same on two processes that share their devices over the loopback, with checkpoints; one of
 them is killed on the way, a supervisor starts both again, and the run goes on from the newest checkpoint.

@@ -138,7 +138,8 @@ def fit(
     Raises:
       ValueError: data that is empty, ragged or not finite, or an iterable that ends early or changes shape; params that
         are not finite; batch_size outside 1..examples or not a multiple of micro_batches and the mesh's devices; an
-        axis that the mesh has not; an optimiser that ascends (negative learning rate); a checkpoint of another run, or
+        axis that the mesh has not; an optimiser that ascends (negative learning rate) or whose schedule ends
+        before the run; a checkpoint of another run, or
         checkpoints left by an earlier run where a fresh run starts.
       TypeError: arguments of the wrong kind; a loss that does not return one real number.
       OSError: checkpoint_dir cannot be written to, or is full.
@@ -150,7 +151,7 @@ def fit(
     params = validate.floating_params(params)
     validate.finite_params(params)
     key = arguments.key("key", key)
-    optimizers.check(optimizer, params)
+    optimizers.check(optimizer, params, steps)
     for name, value in (("micro_batches", micro_batches), ("keep", keep)):
         arguments.integer(name, value)
     mixed.checked(precision)

@@ -40,8 +40,8 @@ def moving_average(params: Params, average: Params, decay: float) -> Params:
         return optax.incremental_update(params, average, 1 - decay)
 
 
-def check(optimizer: optax.GradientTransformation, params: Params) -> None:
-    """Refuses what is not an optax optimiser, and one that climbs.
+def check(optimizer: optax.GradientTransformation, params: Params, steps: int) -> None:
+    """Refuses what is not an optax optimiser, one that climbs, and one whose schedule ends before the run.
 
     A learning rate is out of sight inside optax's closures, so its sign is felt: from zero params, a gradient
     of ones must not give a step that is positive everywhere while a gradient of minus ones gives one that is
@@ -51,17 +51,37 @@ def check(optimizer: optax.GradientTransformation, params: Params) -> None:
         raise TypeError(f"optimizer: expected an optax optimiser such as optax.adam(1e-3), got {optimizer!r}")
     origin = tree.zeros_like(params)
 
-    def moves_along(sign):
+    def moved(sign, count=0):
         gradient = jax.tree_util.tree_map(lambda leaf: jnp.full_like(leaf, sign), origin)
-        moved, _ = apply(optimizer, gradient, init(optimizer, origin), origin)
-        return jnp.stack([jnp.all(jnp.real(leaf) * sign > 0) for leaf in jax.tree_util.tree_leaves(moved)]).all()
+        return jax.tree_util.tree_leaves(apply(optimizer, gradient, at_count(count), origin)[0])
+
+    def at_count(count):
+        """A fresh state, of which the steps that it counts are set: schedules read them."""
+        set_to = lambda name, leaf: jnp.full_like(leaf, count) if name.split("/")[-1] == "count" else leaf
+        return tree.map_with_name(set_to, init(optimizer, origin))
+
+    def moves_along(sign):
+        return jnp.stack([jnp.all(jnp.real(leaf) * sign > 0) for leaf in moved(sign)]).all()
+
+    def rests(count):
+        return not any(bool(jnp.any(leaf != 0)) for leaf in moved(1.0, count))
 
     try:
         climbs = bool(moves_along(1.0)) and bool(moves_along(-1.0))
+        ended = steps > 3 and rests(steps - 2) and not rests(1)
     except Exception:  # one that wants more than a gradient (a line search) cannot be felt like this
         return
     if climbs:
         raise ValueError(
             "optimizer: expected steps against the gradient, got steps along it: its learning rate is "
             "negative (to maximise, negate the loss)"
+        )
+    if ended:
+        low, high = 1, steps - 2  # it moves at the one and rests at the other
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if rests(middle) else (middle, high)
+        raise ValueError(
+            f"optimizer: expected a schedule for all of the run's {steps} steps, got one whose updates are 0 from "
+            f"step {high} on"
         )

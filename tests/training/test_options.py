@@ -252,6 +252,12 @@ BAD = [
     (dict(average="a"), TypeError, r"average: expected one real number, got 'a'"),
     (dict(micro_batches=0), ValueError, r"micro_batches: expected an integer of at least 1, got 0"),
     (dict(keep=0), ValueError, r"keep: expected an integer of at least 1, got 0"),
+    (
+        dict(optimizer=optax.adam(optax.cosine_decay_schedule(0.1, 15))),
+        ValueError,
+        r"optimizer: .* of the run's 24 steps",
+    ),
+    (dict(optimizer=optax.sgd(optax.linear_schedule(0.1, 0, 9))), ValueError, r"whose updates are 0 from step 9 on"),
     (dict(callbacks=[3]), TypeError, r"callbacks: expected a function, got 3"),
     (dict(evaluate=3), TypeError, r"evaluate: expected a function, got 3"),
     (dict(evaluate=lambda p: 1.0), TypeError, r"evaluate: expected a function to a dict of numbers, it returns 1.0"),
