@@ -179,8 +179,9 @@ def _floats(jaxpr) -> set[Any]:
 
 
 def pairing(ct: Sequence[Any], values: Sequence[Any]) -> float:
-    """Re sum ct * value, without conjugates: how JAX pairs cotangents with tangents."""
-    return float(sum(np.sum(c * v).real for c, v in zip(ct, values)))
+    """Re sum ct * value, without conjugates: how JAX pairs cotangents with tangents; a ct of 0 hides its value."""
+    with np.errstate(invalid="ignore"):
+        return float(sum(np.sum(np.where(c == 0, 0.0, c * v)).real for c, v in zip(ct, values)))
 
 
 def _name(path) -> str:

@@ -106,7 +106,8 @@ class Reference:
     def _from_jacobian(self, cts):
         transposed, error = self.jacobian
         flat = np.concatenate([numeric._real_ct(widen(c)) for c in cts])
-        values, errors = transposed @ flat, error @ np.abs(flat)
+        with np.errstate(invalid="ignore"):  # a row is not finite where fun has no derivative
+            values, errors = transposed @ flat, error @ np.abs(flat)
         found, spread, start = [], [], 0
         for like in self.function.wide_point:
             size = like.size * (2 if is_complex(like) else 1)
@@ -146,12 +147,14 @@ class Reference:
         for k, (e, square, own) in enumerate(zip(expected, squares, spread)):
             x = max(self.function.point[k], coarsest, key=eps)
             size = np.sqrt(square) + np.abs(e)
+            size = np.where(np.isfinite(size), size, 0.0)  # of the finite entries alone
             # an estimate from a few signs may be low in single entries: a part of the leaf's typical size is added
-            typical = float(np.sqrt(np.mean(size**2))) if size.size else 0.0
+            typical = float(np.sqrt(np.sum(size**2) / max(np.count_nonzero(np.isfinite(e)), 1)))
             unit = ROUNDINGS.get(dtype_name(x), 4.0) * eps(x)
             allowed = unit * (size + 0.03 * typical) + float(jnp.finfo(x.dtype).tiny) + own
             if low is not None and self.source == "autodiff":
-                allowed = allowed + self._natural(np.abs(low[k] - e), size, typical)
+                with np.errstate(invalid="ignore"):
+                    allowed = allowed + self._natural(np.abs(low[k] - e), size, typical)
             found.append(allowed)
         return found
 
@@ -173,6 +176,7 @@ class Reference:
         """A sentence where JAX's derivative contradicts differences of fun's values; "" where it does not."""
         function = self.function
         cts = [self._random(function.outs[i]) for i in function.out_active]
+        cts = [np.where(np.isfinite(widen(function.outs[i])), c, 0.0) for c, i in zip(cts, function.out_active)]
         try:
             bars = self.pull_at(function.wide_point, cts)
         except Exception as error:  # JAX cannot differentiate fun in reverse
@@ -192,7 +196,9 @@ class Reference:
         """The cotangent of leaf k along a random direction; the differences; and whether they contradict it."""
         function = self.function
         direction = [np.zeros(x.shape, x.dtype) for x in function.wide_point]
-        direction[k] = function.scales[k] * self._random(function.wide_point[k])
+        finite = np.isfinite(bar)  # elsewhere JAX claims nothing, and nothing is moved
+        bar = np.where(finite, bar, 0.0)
+        direction[k] = np.where(finite, function.scales[k] * self._random(function.wide_point[k]), 0.0)
         found = numeric.along(function, direction, cts)
         claimed = pairing([bar], [direction[k]])
         low, high = found.interval

@@ -9,7 +9,7 @@ import numpy as np
 from jax.tree_util import tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
 
 from functional_dl.aliases import Array, PyTree
-from functional_dl.check import diagnosis, kinks, reference, simulation
+from functional_dl.check import diagnosis, kinks, nonfinite, reference, simulation
 from functional_dl.check.evidence import Evidence, Trial
 from functional_dl.check.function import Function, is_inexact, widen
 from functional_dl.check.reference import Reference, random_like
@@ -130,17 +130,20 @@ class _Check:
             expected = right.pull(answer.cts)
             tolerance = right.tolerance(answer.cts, expected)
             trials.append(Trial(tuple(answer.cts), tuple(expected), tuple(answer.bars), tuple(tolerance)))
+        settled = nonfinite.settle(self.function, trials)
+        trials = settled.trials
+        self.notes += settled.notes
         noise = [2 * a + b for a, b in zip(trials[0].tolerance, trials[1].tolerance)]
         before = list(self.findings)
         unsound = self._check_behaviour(cts, answers, noise)
         if unsound:  # seen again with the rounding of terms that cancel
             self.findings = before
             for k in unsound:
-                evidence = Evidence(self.function, right, k, trials, self.call, [], self.rng)
+                evidence = Evidence(self.function, right, k, trials, self.call, [], self.rng, settled.blank[k])
                 first, second, *_ = simulation.cancellation(evidence)
                 noise[k] = noise[k] + 8 * self._unit(k) * (first + second)
             unsound = self._check_behaviour(cts, answers, noise)
-        return self.report(self._compare(right, trials, unsound), _SOURCES[right.source])
+        return self.report(self._compare(right, settled, unsound), _SOURCES[right.source])
 
     def _moved(self, evidence) -> list[np.ndarray]:
         """What the right cotangents change by when the primals are rounded another way, by eight last places.
@@ -335,8 +338,11 @@ class _Check:
             x, path = self.function.leaves[i], self.function.paths[i]
             unit = reference.ROUNDINGS.get(reference.dtype_name(x), 4.0) * reference.eps(x)
             a, b = first.bars[k], answers[1].bars[k]
-            if not (np.isfinite(a).all() and np.isfinite(b).all()):
-                continue
+            compared = np.isfinite(a) & np.isfinite(b)  # other entries do not blind these
+            a, b, repeated, renewed, twice, total = (
+                np.where(compared, u, 0.0)
+                for u in (a, b, again.bars[k], fresh.bars[k], doubled.bars[k], summed.bars[k])
+            )
             size = max(float(np.sqrt(np.mean(np.abs(a) ** 2 + np.abs(b) ** 2))) if a.size else 0.0, 1e-300)
 
             floor = noise[k] if noise is not None else 0.0
@@ -347,26 +353,24 @@ class _Check:
             def departs(u, v, size=size, unit=unit, floor=floor):
                 return float(np.max(np.abs(u - v) - floor, initial=0.0)) > unit * 8 * size
 
-            if departs(again.bars[k], a) or departs(fresh.bars[k], a):
-                off = max(
-                    np.max(np.abs(again.bars[k] - a), initial=0.0), np.max(np.abs(fresh.bars[k] - a), initial=0.0)
-                )
+            if departs(repeated, a) or departs(renewed, a):
+                off = max(np.max(np.abs(repeated - a), initial=0.0), np.max(np.abs(renewed - a), initial=0.0))
                 self.found("nondeterministic", path, f"Two calls with the same cotangent differ by up to {off:.3g}.")
                 failed.add(k)
-            elif not np.any(a) and not np.any(doubled.bars[k]):
+            elif not np.any(a) and not np.any(twice):
                 continue
-            elif same(doubled.bars[k], a) and same(summed.bars[k], a) and same(b, a):
+            elif same(twice, a) and same(total, a) and same(b, a):
                 self.found(
                     "ignored_cotangent", path, "The cotangent is the same for ct, for 2 ct and for another ct: it does "
                     "not depend on ct, as if ct were one of ones.",
                 )  # fmt: skip
                 failed.add(k)
-            elif departs(doubled.bars[k], 2 * a) or departs(summed.bars[k], a + b):
+            elif departs(twice, 2 * a) or departs(total, a + b):
                 # rounding of summed ct in low precision is not a fault: look at how large the departure is
                 ct_sum = [np.asarray(u) + np.asarray(v) for u, v in zip(first.cts, answers[1].cts)]
                 rounded = max(float(np.max(np.abs(s - c), initial=0.0)) for s, c in zip(ct_sum, summed.cts))
-                homogeneous = float(np.max(np.abs(doubled.bars[k] - 2 * a), initial=0.0))
-                additive = float(np.max(np.abs(summed.bars[k] - a - b), initial=0.0))
+                homogeneous = float(np.max(np.abs(twice - 2 * a), initial=0.0))
+                additive = float(np.max(np.abs(total - a - b), initial=0.0))
                 # what departs by less than a rounding to 8 bits is judged by its numbers, as a loss of digits
                 small = max(homogeneous, additive) <= 1e-2 * size
                 if not small and (homogeneous > 8 * unit * size or additive > 8 * (unit + rounded) * size):
@@ -380,20 +384,18 @@ class _Check:
 
     # --- numbers
 
-    def _compare(self, right, trials, unsound) -> list[Argument]:
+    def _compare(self, right, settled, unsound) -> list[Argument]:
         function = self.function
         arguments, wrong = [], []
         for k, i in enumerate(function.active):
             if i in self.wrong_form:
                 continue
-            evidence = Evidence(function, right, k, trials, self.call, [], self.rng)
-            self.comparisons += evidence.x.size * len(trials)
+            evidence = Evidence(function, right, k, settled.trials, self.call, [], self.rng, settled.blank[k])
+            self.comparisons += int((~evidence.blank).sum()) * len(settled.trials)
             with np.errstate(all="ignore"):
                 ratio = np.max([np.abs(a - e) / t for a, e, t in self._entries(evidence)], axis=0)
                 ratio = np.where(np.isnan(ratio), np.inf, ratio)
-                same = np.all([(np.isnan(a) & np.isnan(e)) | (a == e) for a, e, _ in self._entries(evidence)], axis=0)
-                unknown = np.any([~np.isfinite(e) for e in evidence.expected], axis=0)
-            ratio = np.where(np.logical_or(same, unknown), 0.0, ratio)
+            ratio = np.where(evidence.blank, 0.0, ratio)
             evidence.__dict__["bad"] = ratio > 1
             excused = None
             if evidence.bad.any():
