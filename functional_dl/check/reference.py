@@ -20,7 +20,6 @@ from functional_dl.aliases import Array
 from functional_dl.check import numeric
 from functional_dl.check.compiling import jit
 from functional_dl.check.function import Function, is_complex, pairing, widen
-from functional_dl.precision import double
 
 # C of the formula above: a right pullback may be written in many ways, each with a few dozen roundings
 ROUNDINGS = {"float64": 1000.0, "float32": 200.0, "float16": 30.0, "bfloat16": 12.0}
@@ -77,7 +76,7 @@ class Reference:
 
     def pull_at(self, active: Sequence[Any], cts: Sequence[Any]) -> list[np.ndarray]:
         """JAX's pullback of the function at other primals, in double precision where that is possible."""
-        with double():
+        with self.function.precision():
             if not self.function.wide:
                 active = [np.asarray(x).astype(p.dtype) for x, p in zip(active, self.function.point)]
                 cts = [np.asarray(c).astype(self.function.outs[i].dtype) for c, i in zip(cts, self.function.out_active)]
@@ -99,7 +98,7 @@ class Reference:
         tangents = [np.zeros(x.shape, x.dtype) for x in self.function.wide_point]
         tangents[k][index] = 1.0
         active = self.function.wide_point if self.function.wide else self.function.point
-        with double():
+        with self.function.precision():
             tangents = tuple(t.astype(np.asarray(x).dtype) for t, x in zip(tangents, active))
             return [widen(y) for y in self._push(tuple(active), tangents)]
 

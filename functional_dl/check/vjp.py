@@ -14,6 +14,7 @@ from functional_dl.check.evidence import Evidence, Trial
 from functional_dl.check.function import Function, is_inexact, widen
 from functional_dl.check.reference import Reference, random_like
 from functional_dl.check.report import Argument, Finding, GradientMismatch, Report
+from functional_dl.precision import double
 
 TRIALS = 3
 ROUNDED = 8  # last places that a primal may be off by, where fun is ill-conditioned
@@ -143,7 +144,10 @@ class _Check:
                 first, second, *_ = simulation.cancellation(evidence)
                 noise[k] = noise[k] + 8 * self._unit(k) * (first + second)
             unsound = self._check_behaviour(cts, answers, noise)
-        return self.report(self._compare(right, settled, unsound), _SOURCES[right.source])
+        return self.report(self._compare(right, settled, unsound), self._source(right))
+
+    def _source(self, right) -> str:
+        return _SOURCES[right.source if self.function.precision is double else "own " + right.source]
 
     def _moved(self, evidence) -> list[np.ndarray]:
         """What the right cotangents change by when the primals are rounded another way, by eight last places.
@@ -191,7 +195,7 @@ class _Check:
             if theirs.shape != mine.shape:
                 self.found("primal", "", f"{path}: fun_vjp returns shape {theirs.shape}, fun {mine.shape}.")
                 continue
-            if str(theirs.dtype) != str(mine.dtype):
+            if self.function.canonical(theirs.dtype) != self.function.canonical(mine.dtype):
                 self.found("primal", "", f"{path}: fun_vjp returns dtype {theirs.dtype}, fun {mine.dtype}.")
             a, e = widen(theirs), widen(mine)
             if not is_inexact(mine):
@@ -281,7 +285,7 @@ class _Check:
                     wrong.add(i)
                     continue
                 dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-                if str(dtype) != str(x.dtype):
+                if function.canonical(dtype) != x.dtype:
                     self.found("dtype", path, f"The cotangent has dtype {dtype}, its primal {x.dtype}.")
                     if not (
                         is_inexact(value)
@@ -465,4 +469,6 @@ class _Check:
 _SOURCES = {
     "autodiff": "JAX's derivative in double precision, itself held against differences",
     "numeric": "differences of fun's values",
+    "own autodiff": "JAX's derivative in the caller's dtypes, as fun is not evaluated in double precision",
+    "own numeric": "differences of fun's values in the caller's dtypes, as fun is not evaluated in double precision",
 }

@@ -1,4 +1,4 @@
-"""Places where the derivative is not finite are judged by themselves, and the others as ever: x64 off, as users have it."""
+"""Places where the derivative is not finite are judged by themselves, and the others as ever; x64 is off."""
 
 import jax
 import jax.numpy as jnp
