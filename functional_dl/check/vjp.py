@@ -1,5 +1,6 @@
 """check_vjp: a backward pass against the derivative of its function."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -142,9 +143,23 @@ class _Check:
             for k in unsound:
                 evidence = Evidence(self.function, right, k, trials, self.call, [], self.rng, settled.blank[k])
                 first, second, *_ = simulation.cancellation(evidence)
-                noise[k] = noise[k] + 8 * self._unit(k) * (first + second)
+                moved = self._moved(evidence)
+                noise[k] = noise[k] + 8 * self._unit(k) * (first + second) + 2 * moved[0] + moved[1]
             unsound = self._check_behaviour(cts, answers, noise)
         return self.report(self._compare(right, settled, unsound), self._source(right))
+
+    @functools.cached_property
+    def _rounded_outs(self) -> dict[str, np.ndarray]:
+        """What the differentiable outputs change by when the primals are rounded another way, by eight last places."""
+        function = self.function
+        here = function.evaluate(function.wide_point)
+        change = [np.zeros(y.shape) for y in here]
+        for _ in range(6):
+            moved = function.evaluate(reference.rounded_point(function, ROUNDED, self.rng))
+            with np.errstate(invalid="ignore"):
+                off = [np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0) for a, b in zip(moved, here)]
+            change = [np.maximum(c, o) for c, o in zip(change, off)]
+        return {function.out_paths[i]: c for i, c in zip(function.out_active, change)}
 
     def _source(self, right) -> str:
         return _SOURCES[right.source if self.function.precision is double else "own " + right.source]
@@ -160,10 +175,7 @@ class _Check:
             return [np.zeros(evidence.shape) for _ in trials]
         found = [np.zeros(evidence.shape) for _ in trials]
         for steps in (1, 1, 1, *[ROUNDED] * 6):
-            point = [
-                x * (1 + steps * reference.eps(p) * self.rng.choice([-1.0, 1.0], x.shape))
-                for x, p in zip(function.wide_point, function.point)
-            ]
+            point = reference.rounded_point(function, steps, self.rng)
             off = [np.abs(evidence.pull_at(point, t.cts) - t.expected[evidence.k]) for t in trials]
             found = [np.maximum(f, ROUNDED / steps * o) for f, o in zip(found, off)]
         return found
@@ -208,6 +220,10 @@ class _Check:
                 allowed = unit * (np.abs(np.where(np.isfinite(e), e, 0)) + typical)
                 with np.errstate(all="ignore"):
                     wrong = ~((np.abs(a - e) <= allowed) | (a == e) | (np.isnan(a) & np.isnan(e)))
+                if wrong.any():  # seen again with the rounding of terms that cancel
+                    allowed = allowed + self._rounded_outs[path]
+                    with np.errstate(invalid="ignore"):
+                        wrong = wrong & ~(np.abs(a - e) <= allowed)
             self.comparisons += e.size
             if wrong.any():
                 index = tuple(int(i) for i in np.argwhere(wrong)[np.argmax(np.abs((a - e)[wrong]))])
