@@ -68,9 +68,9 @@ CASES = {
     "norm, doubled": (norm, norm_vjp(2, 0), ROWS, "scale", "not finite in 2 of 6 entries"),
     "norm, not linear": (norm, norm_vjp(1, 0, 2), ROWS, "nonlinear", "not finite in 2 of 6 entries"),
     "log, doubled": (jnp.log, log_vjp, HALF_LINE, "scale", "1 where the backward pass returns the same"),
-    "root, zero where masked": (root, root_vjp(0), np.float32([-1, 4]), None, "1 held against"),
-    "root, wrong where masked": (root, root_vjp(3), np.float32([-1, 4]), "wrong_branch", "1 held against"),
-    "NaN in the input": (jnp.tan, jax_vjp(jnp.tan), np.float32([np.nan, 1]), None, "([0]): 1 where"),
+    "root, zero where masked": (root, root_vjp(0), np.array([-1, 4], np.float32), None, "1 held against"),
+    "root, wrong where masked": (root, root_vjp(3), np.array([-1, 4], np.float32), "wrong_branch", "1 held against"),
+    "NaN in the input": (jnp.tan, jax_vjp(jnp.tan), np.array([np.nan, 1], np.float32), None, "([0]): 1 where"),
 }  # fmt: skip
 
 
