@@ -52,6 +52,7 @@ class Evidence:
       call: call(cts) -> the user's cotangents of all differentiable leaves.
       wrong: positions of all leaves whose cotangents are wrong.
       rng: for random choices.
+      blank: entries that are not compared, for the derivative is not finite there; they are 0 in all that is returned.
     """
 
     function: Function
@@ -61,6 +62,7 @@ class Evidence:
     call: Any
     wrong: list[int]
     rng: Any
+    blank: np.ndarray
 
     def __init__(
         self,
@@ -71,9 +73,11 @@ class Evidence:
         call: Callable[..., Any],
         wrong: Sequence[int],
         rng: np.random.Generator,
+        blank: np.ndarray,
     ) -> None:
         self.function, self.reference, self.k = function, reference, k
         self.trials, self.call, self.wrong, self.rng = list(trials), call, list(wrong), rng
+        self.blank = blank
 
     @property
     def path(self) -> str:
@@ -122,6 +126,7 @@ class Evidence:
             guess = np.asarray(guess)
             if guess.shape != a.shape:
                 return False
+            guess = np.where(self.blank, 0.0, guess)
             typical = np.max(np.abs(e), initial=0.0)
             grown = t * np.maximum(1.0, np.abs(guess) / np.maximum(np.abs(e), 1e-3 * typical + 1e-300))
             close = np.abs(a - guess) <= slack * grown
@@ -131,11 +136,11 @@ class Evidence:
 
     def pull(self, cts: Sequence[Any]) -> np.ndarray:
         """The right cotangent of this leaf for other cotangents."""
-        return self.reference.pull(cts)[self.k]
+        return np.where(self.blank, 0.0, self.reference.pull(cts)[self.k])
 
     def pull_at(self, active: Any, cts: Sequence[Any]) -> np.ndarray:
         """The right cotangent of this leaf at other primals."""
-        return self.reference.pull_at(active, cts)[self.k]
+        return np.where(self.blank, 0.0, self.reference.pull_at(active, cts)[self.k])
 
     @functools.cached_property
     def elementwise(self) -> bool:

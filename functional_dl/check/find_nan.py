@@ -155,9 +155,21 @@ def _origin(walk, step, name) -> Origin:
 # --- backward ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Term:
+    """A cotangent that a step gave to one of its operands, at a position; `given` are those of its outputs."""
+
+    step: Step
+    position: int
+    bar: Any
+    given: tuple[Any, ...]
+
+
 def _backward(walk: Walk, differentiate, replace=None) -> Origin | None:
-    """The first step of the backward sweep that turns finite cotangents into non-finite ones; None if none does."""
+    """The step of the backward sweep that made a non-finite cotangent of an input, of finite ones; None if there is
+    none.  What a mask or a zero keeps from all inputs is no fault."""
     cts: dict[int, Any] = {}
+    terms: dict[int, list[Term]] = {}
     needed = set(walk.inputs)
     for step in walk.steps:
         if needed.intersection(step.ins):
@@ -177,12 +189,27 @@ def _backward(walk: Walk, differentiate, replace=None) -> Origin | None:
         for j, bar in zip(places, bars):
             if bar is None or bar.dtype == jax.float0:
                 continue
-            if _bad(bar):
-                return Origin(step, j, _first_bad(bar), tuple(given))
             _add(cts, step.ins[j], bar)
-            if _bad(cts[step.ins[j]]):  # a sum of finite cotangents that overflows
-                return Origin(step, j, _first_bad(cts[step.ins[j]]), tuple(given))
-    return None
+            terms.setdefault(step.ins[j], []).append(Term(step, j, bar, tuple(given)))
+    bad = [name for name in walk.inputs if name in cts and _bad(cts[name])]
+    return _backward_origin(cts, terms, bad[0]) if bad else None
+
+
+def _backward_origin(cts, terms, name: int) -> Origin | None:
+    """From a non-finite cotangent to the step that made it of finite ones: the first of the sweep, of several."""
+    origin = None
+    while name in terms:
+        spoiled = [term for term in terms[name] if _bad(term.bar)]
+        if not spoiled:  # a sum of finite cotangents that overflows
+            last = terms[name][-1]
+            return Origin(last.step, last.position, _first_bad(cts[name]), last.given)
+        term = spoiled[0]
+        origin = Origin(term.step, term.position, _first_bad(term.bar), term.given)
+        onward = [out for out, ct in zip(term.step.outs, term.given) if ct.dtype != jax.float0 and _bad(ct)]
+        if not onward:
+            return origin
+        name = onward[0]
+    return origin
 
 
 def _add(cts, name, ct) -> None:

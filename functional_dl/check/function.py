@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from functional_dl.check.compiling import jit
 from functional_dl.jaxprs import all_equations
-from functional_dl.precision import double
+from functional_dl.precision import double, nan_allowed
 
 _WIDE = {"f": np.dtype("float64"), "c": np.dtype("complex128"), "V": np.dtype("float64")}
 
@@ -84,6 +84,15 @@ class Function:
         self.out_paths = [keystr(path) or "output" for path, _ in tree_flatten_with_path(out)[0]]
         self.out_active = [i for i, leaf in enumerate(self.outs) if is_inexact(leaf)]
         self.traceable = self._can_trace()
+        if self.traceable:  # Python's floats and NumPy's float64 are float32 to JAX where x64 is off
+            self.leaves, self.outs = ([self._canonical(x) for x in part] for part in (self.leaves, self.outs))
+
+    def _canonical(self, x: Any) -> Any:
+        return x.astype(self.canonical(x.dtype)) if is_inexact(x) and x.dtype != self.canonical(x.dtype) else x
+
+    def canonical(self, dtype: Any) -> np.dtype:
+        """The dtype that JAX computes in when handed this one; of a function that JAX does not trace, this one."""
+        return jax.dtypes.canonicalize_dtype(dtype) if self.traceable and jnp.issubdtype(dtype, jnp.inexact) else dtype
 
     def _can_trace(self) -> bool:
         try:
@@ -122,6 +131,10 @@ class Function:
     @functools.cached_property
     def wide(self) -> bool:
         """Whether fun accepts double precision in place of the primals' own."""
+        return self.precision is double and self._accepts_double
+
+    @functools.cached_property
+    def _accepts_double(self) -> bool:
         if all(str(x.dtype) in ("float64", "complex128") for x in self.point):
             return True
         try:
@@ -131,18 +144,40 @@ class Function:
             return False
         return all(out.shape == self.outs[i].shape for out, i in zip(outs, self.out_active))
 
-    @functools.cached_property
+    @property
+    def precision(self) -> Callable[[], Any]:
+        """How fun is evaluated: in `double`, or `nan_allowed` where it runs under the caller's flags alone.
+
+        JAX converts a NumPy array of int64 that fun closes over to int32 where x64 is off, and takes that for the array
+        as long as some trace holds it: fun, once traced so, cannot be traced with x64 on.
+        """
+        return self._evaluation[0]
+
+    @property
     def evaluate(self) -> Callable[[Sequence[Any]], list[np.ndarray]]:
         """values at differentiable leaves, computed in double precision where fun allows it."""
-        if not self.traceable:
-            return lambda active: [widen(y) for y in self.of_active([np.asarray(x) for x in active])]
-        dtypes = None if self.wide else [x.dtype for x in self.point]
+        return self._evaluation[1]
 
-        with double():
+    @functools.cached_property
+    def _evaluation(self) -> tuple[Callable[[], Any], Callable[[Sequence[Any]], list[np.ndarray]]]:
+        if not self.traceable:
+            return double, lambda active: [widen(y) for y in self.of_active([np.asarray(x) for x in active])]
+        if not jax.config.jax_enable_x64:
+            evaluate = self._evaluated(double, self._accepts_double)
+            try:
+                evaluate(self.wide_point)
+            except Exception:  # see `precision`
+                return nan_allowed, self._evaluated(nan_allowed, wide=False)
+            return double, evaluate
+        return double, self._evaluated(double, self._accepts_double)
+
+    def _evaluated(self, precision, wide: bool) -> Callable[[Sequence[Any]], list[np.ndarray]]:
+        dtypes = None if wide else [x.dtype for x in self.point]
+        with precision():
             compiled = jit(lambda active: self.of_active(active), self.entries)
 
         def evaluate(active):
-            with double():
+            with precision():
                 if dtypes is not None:
                     active = [np.asarray(x).astype(d) for x, d in zip(active, dtypes)]
                 return [widen(y) for y in compiled(list(active))]
@@ -155,7 +190,7 @@ class Function:
         finest = float(jnp.finfo(np.float64).eps)
         if not self.traceable:
             return finest
-        with double():
+        with self.precision():
             point = self.wide_point if self.wide else self.point
             return max([finest, *(float(jnp.finfo(d).eps) for d in _floats(jax.make_jaxpr(self.of_active)(point)))])
 
@@ -179,8 +214,9 @@ def _floats(jaxpr) -> set[Any]:
 
 
 def pairing(ct: Sequence[Any], values: Sequence[Any]) -> float:
-    """Re sum ct * value, without conjugates: how JAX pairs cotangents with tangents."""
-    return float(sum(np.sum(c * v).real for c, v in zip(ct, values)))
+    """Re sum ct * value, without conjugates: how JAX pairs cotangents with tangents; a ct of 0 hides its value."""
+    with np.errstate(invalid="ignore"):
+        return float(sum(np.sum(np.where(c == 0, 0.0, c * v)).real for c, v in zip(ct, values)))
 
 
 def _name(path) -> str:

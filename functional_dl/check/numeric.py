@@ -45,11 +45,14 @@ class Slopes(NamedTuple):
         return low - self.error, high + self.error
 
 
-def slopes(values: Callable[[float], np.ndarray], eps: float = EPS, steps: np.ndarray = STEPS) -> Slopes:
+def slopes(
+    values: Callable[[float], np.ndarray], eps: float = EPS, steps: np.ndarray = STEPS, terms: float = 0.0
+) -> Slopes:
     """Derivative at 0 of a function of one number, whose values are arrays of float64, entry by entry.
 
     eps: the relative precision in which the values are computed.  Where it leaves too few steps, errors are infinite.
     steps: the distances from 0 at which values are taken, from the widest to the narrowest.
+    terms: the size of what the values are sums of, where that cancels: their rounding is relative to it.
     """
     h = np.extract(64 * eps <= steps, steps)
     if h.size < FEWEST:
@@ -60,8 +63,11 @@ def slopes(values: Callable[[float], np.ndarray], eps: float = EPS, steps: np.nd
         here = np.asarray(values(0.0), np.float64)
         ahead = np.stack([values(t) for t in h])
         behind = np.stack([values(-t) for t in h])
+        # an output that is the same infinity, or NaN, at all steps does not depend on the step
+        still = ~np.isfinite(here) & np.all(_same(ahead, here) & _same(behind, here), axis=0)
+        here, ahead, behind = (np.where(still, 0.0, values) for values in (here, ahead, behind))
         column = h.reshape(-1, *[1] * here.ndim)
-        size = np.maximum(np.maximum(np.abs(ahead), np.abs(behind)), np.abs(here))
+        size = np.maximum(np.maximum(np.abs(ahead), np.abs(behind)), np.maximum(np.abs(here), terms))
         noise = _noise(ahead - behind, column)
         rounding = np.maximum(eps * size, noise) / column
         value, error = _extrapolate((ahead - behind) / (2 * column), rounding, column**2)
@@ -74,6 +80,10 @@ def slopes(values: Callable[[float], np.ndarray], eps: float = EPS, steps: np.nd
         change = np.max(np.maximum(np.abs(ahead - here), np.abs(behind - here)), axis=0)
         error = np.where((noise > UNSEEN * change) & (noise > 0.01 * UNSEEN * np.max(size, axis=0)), np.inf, error)
     return Slopes(value, error, left, right, kink)
+
+
+def _same(a, b):
+    return (a == b) | (np.isnan(a) & np.isnan(b))
 
 
 def _noise(odd, h):
@@ -119,7 +129,23 @@ def along(function: Function, direction: Sequence[np.ndarray], ct: Sequence[np.n
         moved = [x + t * v for x, v in zip(function.wide_point, direction)]
         return np.asarray(pairing(ct, function.evaluate(moved)))
 
-    return slopes(value, function.eps)
+    outs = function.evaluate(function.wide_point)
+    terms = pairing([np.abs(c) for c in ct], [np.where(np.isfinite(y), np.abs(y), 0.0) for y in outs])
+    return slopes(value, function.eps, terms=terms)
+
+
+def of_entry(function: Function, k: int, index: tuple[int, ...]) -> Slopes:
+    """The derivatives of all real entries of the outputs by one entry of the k-th differentiable leaf, a real one."""
+    step = function.scales[k][index]
+
+    def value(t):
+        active = list(function.wide_point)
+        active[k] = active[k].copy()
+        active[k][index] += t * step
+        return np.concatenate([_real(y) for y in function.evaluate(active)])
+
+    found = slopes(value, function.eps)
+    return Slopes(found.value / step, found.error / step, found.left / step, found.right / step, found.kink)
 
 
 def estimate_jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Estimate:

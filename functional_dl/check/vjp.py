@@ -1,5 +1,6 @@
 """check_vjp: a backward pass against the derivative of its function."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from functional_dl.check.evidence import Evidence, Trial
 from functional_dl.check.function import Function, is_inexact, widen
 from functional_dl.check.reference import Reference, random_like
 from functional_dl.check.report import Argument, Finding, GradientMismatch, Report
+from functional_dl.precision import double
 
 TRIALS = 3
 ROUNDED = 8  # last places that a primal may be off by, where fun is ill-conditioned
@@ -130,17 +132,37 @@ class _Check:
             expected = right.pull(answer.cts)
             tolerance = right.tolerance(answer.cts, expected)
             trials.append(Trial(tuple(answer.cts), tuple(expected), tuple(answer.bars), tuple(tolerance)))
+        settled = kinks.settle(self.function, trials)
+        trials = settled.trials
+        self.notes += settled.notes
         noise = [2 * a + b for a, b in zip(trials[0].tolerance, trials[1].tolerance)]
         before = list(self.findings)
         unsound = self._check_behaviour(cts, answers, noise)
         if unsound:  # seen again with the rounding of terms that cancel
             self.findings = before
             for k in unsound:
-                evidence = Evidence(self.function, right, k, trials, self.call, [], self.rng)
+                evidence = Evidence(self.function, right, k, trials, self.call, [], self.rng, settled.blank[k])
                 first, second, *_ = simulation.cancellation(evidence)
-                noise[k] = noise[k] + 8 * self._unit(k) * (first + second)
+                moved = self._moved(evidence)
+                noise[k] = noise[k] + 8 * self._unit(k) * (first + second) + 2 * moved[0] + moved[1]
             unsound = self._check_behaviour(cts, answers, noise)
-        return self.report(self._compare(right, trials, unsound), _SOURCES[right.source])
+        return self.report(self._compare(right, settled, unsound), self._source(right))
+
+    @functools.cached_property
+    def _rounded_outs(self) -> dict[str, np.ndarray]:
+        """What the differentiable outputs change by when the primals are rounded another way, by eight last places."""
+        function = self.function
+        here = function.evaluate(function.wide_point)
+        change = [np.zeros(y.shape) for y in here]
+        for _ in range(6):
+            moved = function.evaluate(reference.rounded_point(function, ROUNDED, self.rng))
+            with np.errstate(invalid="ignore"):
+                off = [np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0) for a, b in zip(moved, here)]
+            change = [np.maximum(c, o) for c, o in zip(change, off)]
+        return {function.out_paths[i]: c for i, c in zip(function.out_active, change)}
+
+    def _source(self, right) -> str:
+        return _SOURCES[right.source if self.function.precision is double else "own " + right.source]
 
     def _moved(self, evidence) -> list[np.ndarray]:
         """What the right cotangents change by when the primals are rounded another way, by eight last places.
@@ -153,11 +175,9 @@ class _Check:
             return [np.zeros(evidence.shape) for _ in trials]
         found = [np.zeros(evidence.shape) for _ in trials]
         for steps in (1, 1, 1, *[ROUNDED] * 6):
-            point = [
-                x * (1 + steps * reference.eps(p) * self.rng.choice([-1.0, 1.0], x.shape))
-                for x, p in zip(function.wide_point, function.point)
-            ]
+            point = reference.rounded_point(function, steps, self.rng)
             off = [np.abs(evidence.pull_at(point, t.cts) - t.expected[evidence.k]) for t in trials]
+            off = [np.where(np.isfinite(o), o, 0.0) for o in off]  # a place may have no derivative
             found = [np.maximum(f, ROUNDED / steps * o) for f, o in zip(found, off)]
         return found
 
@@ -188,7 +208,7 @@ class _Check:
             if theirs.shape != mine.shape:
                 self.found("primal", "", f"{path}: fun_vjp returns shape {theirs.shape}, fun {mine.shape}.")
                 continue
-            if str(theirs.dtype) != str(mine.dtype):
+            if self.function.canonical(theirs.dtype) != self.function.canonical(mine.dtype):
                 self.found("primal", "", f"{path}: fun_vjp returns dtype {theirs.dtype}, fun {mine.dtype}.")
             a, e = widen(theirs), widen(mine)
             if not is_inexact(mine):
@@ -201,6 +221,10 @@ class _Check:
                 allowed = unit * (np.abs(np.where(np.isfinite(e), e, 0)) + typical)
                 with np.errstate(all="ignore"):
                     wrong = ~((np.abs(a - e) <= allowed) | (a == e) | (np.isnan(a) & np.isnan(e)))
+                if wrong.any():  # seen again with the rounding of terms that cancel
+                    allowed = allowed + self._rounded_outs[path]
+                    with np.errstate(invalid="ignore"):
+                        wrong = wrong & ~(np.abs(a - e) <= allowed)
             self.comparisons += e.size
             if wrong.any():
                 index = tuple(int(i) for i in np.argwhere(wrong)[np.argmax(np.abs((a - e)[wrong]))])
@@ -278,7 +302,7 @@ class _Check:
                     wrong.add(i)
                     continue
                 dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-                if str(dtype) != str(x.dtype):
+                if function.canonical(dtype) != x.dtype:
                     self.found("dtype", path, f"The cotangent has dtype {dtype}, its primal {x.dtype}.")
                     if not (
                         is_inexact(value)
@@ -335,8 +359,11 @@ class _Check:
             x, path = self.function.leaves[i], self.function.paths[i]
             unit = reference.ROUNDINGS.get(reference.dtype_name(x), 4.0) * reference.eps(x)
             a, b = first.bars[k], answers[1].bars[k]
-            if not (np.isfinite(a).all() and np.isfinite(b).all()):
-                continue
+            compared = np.isfinite(a) & np.isfinite(b)  # other entries do not blind these
+            a, b, repeated, renewed, twice, total = (
+                np.where(compared, u, 0.0)
+                for u in (a, b, again.bars[k], fresh.bars[k], doubled.bars[k], summed.bars[k])
+            )
             size = max(float(np.sqrt(np.mean(np.abs(a) ** 2 + np.abs(b) ** 2))) if a.size else 0.0, 1e-300)
 
             floor = noise[k] if noise is not None else 0.0
@@ -347,26 +374,24 @@ class _Check:
             def departs(u, v, size=size, unit=unit, floor=floor):
                 return float(np.max(np.abs(u - v) - floor, initial=0.0)) > unit * 8 * size
 
-            if departs(again.bars[k], a) or departs(fresh.bars[k], a):
-                off = max(
-                    np.max(np.abs(again.bars[k] - a), initial=0.0), np.max(np.abs(fresh.bars[k] - a), initial=0.0)
-                )
+            if departs(repeated, a) or departs(renewed, a):
+                off = max(np.max(np.abs(repeated - a), initial=0.0), np.max(np.abs(renewed - a), initial=0.0))
                 self.found("nondeterministic", path, f"Two calls with the same cotangent differ by up to {off:.3g}.")
                 failed.add(k)
-            elif not np.any(a) and not np.any(doubled.bars[k]):
+            elif not np.any(a) and not np.any(twice):
                 continue
-            elif same(doubled.bars[k], a) and same(summed.bars[k], a) and same(b, a):
+            elif same(twice, a) and same(total, a) and same(b, a):
                 self.found(
                     "ignored_cotangent", path, "The cotangent is the same for ct, for 2 ct and for another ct: it does "
                     "not depend on ct, as if ct were one of ones.",
                 )  # fmt: skip
                 failed.add(k)
-            elif departs(doubled.bars[k], 2 * a) or departs(summed.bars[k], a + b):
+            elif departs(twice, 2 * a) or departs(total, a + b):
                 # rounding of summed ct in low precision is not a fault: look at how large the departure is
                 ct_sum = [np.asarray(u) + np.asarray(v) for u, v in zip(first.cts, answers[1].cts)]
                 rounded = max(float(np.max(np.abs(s - c), initial=0.0)) for s, c in zip(ct_sum, summed.cts))
-                homogeneous = float(np.max(np.abs(doubled.bars[k] - 2 * a), initial=0.0))
-                additive = float(np.max(np.abs(summed.bars[k] - a - b), initial=0.0))
+                homogeneous = float(np.max(np.abs(twice - 2 * a), initial=0.0))
+                additive = float(np.max(np.abs(total - a - b), initial=0.0))
                 # what departs by less than a rounding to 8 bits is judged by its numbers, as a loss of digits
                 small = max(homogeneous, additive) <= 1e-2 * size
                 if not small and (homogeneous > 8 * unit * size or additive > 8 * (unit + rounded) * size):
@@ -380,20 +405,18 @@ class _Check:
 
     # --- numbers
 
-    def _compare(self, right, trials, unsound) -> list[Argument]:
+    def _compare(self, right, settled, unsound) -> list[Argument]:
         function = self.function
         arguments, wrong = [], []
         for k, i in enumerate(function.active):
             if i in self.wrong_form:
                 continue
-            evidence = Evidence(function, right, k, trials, self.call, [], self.rng)
-            self.comparisons += evidence.x.size * len(trials)
+            evidence = Evidence(function, right, k, settled.trials, self.call, [], self.rng, settled.blank[k])
+            self.comparisons += int((~evidence.blank).sum()) * len(settled.trials)
             with np.errstate(all="ignore"):
                 ratio = np.max([np.abs(a - e) / t for a, e, t in self._entries(evidence)], axis=0)
                 ratio = np.where(np.isnan(ratio), np.inf, ratio)
-                same = np.all([(np.isnan(a) & np.isnan(e)) | (a == e) for a, e, _ in self._entries(evidence)], axis=0)
-                unknown = np.any([~np.isfinite(e) for e in evidence.expected], axis=0)
-            ratio = np.where(np.logical_or(same, unknown), 0.0, ratio)
+            ratio = np.where(evidence.blank, 0.0, ratio)
             evidence.__dict__["bad"] = ratio > 1
             excused = None
             if evidence.bad.any():
@@ -463,4 +486,6 @@ class _Check:
 _SOURCES = {
     "autodiff": "JAX's derivative in double precision, itself held against differences",
     "numeric": "differences of fun's values",
+    "own autodiff": "JAX's derivative in the caller's dtypes, as fun is not evaluated in double precision",
+    "own numeric": "differences of fun's values in the caller's dtypes, as fun is not evaluated in double precision",
 }

@@ -69,6 +69,19 @@ def test_finite_programs_are_left_alone(name):
     assert "finite" in str(report)
 
 
+def test_a_non_finite_cotangent_that_reaches_no_input_is_no_fault():
+    """The double where: sqrt at the replaced operand is given an infinite slope, which the inner where keeps back."""
+    fun = lambda x: jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 0)), 0)
+    x = np.array([0, 4], np.float32)
+    assert not is_bad(value_and_gradient(fun, (x,))[1])
+    report = check.find_nan(fun, x)
+    assert not report.found, str(report)
+    # the same beside a cotangent that does reach one
+    report = check.find_nan(lambda x, y: fun(x) + jnp.sqrt(y), x, x)
+    assert report.found
+    assert (report.equation, report.direction) == ("sqrt", "backward")
+
+
 def test_there_are_enough_cases():
     assert len(CASES) >= 40
     assert len(CONTROLS) >= 20
