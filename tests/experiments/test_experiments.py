@@ -59,6 +59,7 @@ LONG = {
     "integrals",
     "kkt",
     "limits",
+    "optimisers",
     "qp_layer",
     "svm",
     *(n for n in EXPERIMENTS if not EXPERIMENTS[n].in_suite),
@@ -204,6 +205,16 @@ def test_moved_digits_are_scipys_affine_transforms():
         offset = middle + 4 - matrix @ middle + 0.7 * u[3:, i]  # the image stands in a frame of 4 zeros
         expected = ndimage.affine_transform(np.pad(image, 4), matrix, offset, (8, 8), order=1)
         np.testing.assert_allclose(moved[i, ..., 0], expected, rtol=0, atol=2e-6)
+
+
+def test_the_range_of_good_rates():
+    """A loss of 10^|log10 rate| is within 10 % of its least, 1, over 2 log10 1.1 decades; a flat one everywhere."""
+    from experiments import optimisers
+
+    places = np.linspace(-2, 2, 9)
+    np.testing.assert_allclose(optimisers._width(places, 10 ** np.abs(places)), 2 * np.log10(1.1), rtol=1e-12)
+    assert optimisers._width(places, np.ones(9)) == 4.0
+    assert optimisers._width(places, np.where(places < 0, np.nan, 1.0)) == pytest.approx(2.0, abs=0.01)
 
 
 # -- the framework ---------------------------------------------------------------------------------------
@@ -368,6 +379,8 @@ BAD_SETTINGS = [
     ("generative", dict(critic_steps=0), r"critic_steps: expected a number of at least 1, got 0"),
     ("generative", dict(train=60), r"train: expected from max\(batch_size, 65\) to 1796, got 60"),
     ("depth", dict(sizes=(4,)), r"sizes: expected at least two positive numbers, got \(4,\)"),
+    ("optimisers", dict(conditions=(1.0, 9.0)), r"conditions: expected at least two .* above 1, got \(1.0, 9.0\)"),
+    ("optimisers", dict(loop_settings=65), r"sweep_settings: expected at least loop_settings = 65, got 64"),
     ("chain_rule", dict(low=-1.0), r"low: expected a number of at least -0.9, got -1.0"),
 ]
 
