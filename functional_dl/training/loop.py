@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.aliases import PyTree
+from functional_dl.jaxprs import primitive_names
 from functional_dl.training import sources, step
 from functional_dl.training.checkpoint import Checkpoints, checksums_of
 from functional_dl.training.evaluation import Evaluations
@@ -46,11 +47,6 @@ def program(loss: Any, optimizer: Any, options: Options, layout: Layout) -> Any:
 
 
 def _new_program(loss, optimizer, options: Options, layout: Layout):
-    """advance(state, data, length) -> (state, metrics in rows): `length` steps, at most `chunk`.
-
-    The number of steps is an argument, so chunks of any length (the last one, the one after a resume, the one that
-    is replayed after a NaN) are one program: that makes their bits equal by construction.
-    """
     chunk = options.chunk
     how: dict[str, Any] = dict(
         differentiate=options.differentiate,
@@ -65,18 +61,54 @@ def _new_program(loss, optimizer, options: Options, layout: Layout):
         update = step.make_update(loss, optimizer, layout=layout, **how)
         one_step = lambda state, data, i: update(state, sources.row(data, i))
 
-    def advance(state, data, length):
-        _, shapes = jax.eval_shape(one_step, state, data, 0)
-        rows = jax.tree_util.tree_map(lambda shape: jnp.zeros((chunk, *shape.shape), shape.dtype), shapes)
+    return _Chunk(one_step, chunk)
+
+
+class _Chunk:
+    """chunk(state, data, length) -> (state, metrics in rows): `length` steps, at most `chunk`.
+
+    The number of steps is no part of what is compiled, so chunks of any length (the last one, the one after a resume,
+    the one that is replayed after a NaN) are one program: that makes their bits equal by construction.
+
+    The steps are one compiled loop; but on a CPU, where a convolution within a loop takes some four times as long as
+    outside of one, each is called by itself.
+    """
+
+    def __init__(self, one_step: Callable[..., Any], chunk: int) -> None:
+        self._one_step, self._chunk = one_step, chunk
+        self._loop, self._single = jax.jit(self._looped), jax.jit(one_step)
+        self._by_itself: bool | None = None
+
+    def metrics(self, state: Any, data: Any) -> Any:
+        """The shapes of what a step measures."""
+        return jax.eval_shape(self._one_step, state, data, jnp.asarray(0, jnp.int32))[1]
+
+    def _looped(self, state, data, length):
+        shapes = self.metrics(state, data)
+        rows = jax.tree_util.tree_map(lambda shape: jnp.zeros((self._chunk, *shape.shape), shape.dtype), shapes)
 
         def body(i, carry):
             state, rows = carry
-            state, metrics = one_step(state, data, i)
+            state, metrics = self._one_step(state, data, i)
             return state, jax.tree_util.tree_map(lambda row, value: row.at[i].set(value), rows, metrics)
 
         return jax.lax.fori_loop(0, length, body, (state, rows))
 
-    return jax.jit(advance)
+    def _convolves(self, state, data) -> bool:
+        traced = jax.make_jaxpr(self._one_step)(state, data, jnp.asarray(0, jnp.int32))
+        return "conv_general_dilated" in primitive_names(traced)
+
+    def __call__(self, state, data, length):
+        if self._by_itself is None:
+            self._by_itself = jax.default_backend() == "cpu" and self._convolves(state, data)
+        if not self._by_itself:
+            return self._loop(state, data, jnp.asarray(length, jnp.int32))
+        rows = []
+        for i in range(length):
+            state, metrics = self._single(state, data, jnp.asarray(i, jnp.int32))
+            rows.append(metrics)
+        names = rows[0] if rows else self.metrics(state, data)
+        return state, {name: [row[name] for row in rows] for name in names}
 
 
 _remembered_program = lru_cache(maxsize=8)(_new_program)
@@ -120,13 +152,13 @@ class Run:
 
     def no_history(self, state: Any, data: Any) -> dict[str, np.ndarray]:
         with self._layout.current():
-            _, shapes = jax.eval_shape(self._program, state, data, jnp.asarray(0, jnp.int32))
+            shapes = self._program.metrics(state, data)
         return {name: np.zeros((0,), shape.dtype) for name, shape in shapes.items() if name != "finite"}
 
     def advance(self, state: Any, data: PyTree, length: int) -> Any:
         """`length` steps, begun but perhaps not finished."""
         with self._layout.current():
-            return self._program(state, data, jnp.asarray(length, jnp.int32))
+            return self._program(state, data, length)
 
     def checksums(self, carried: PyTree) -> Any:
         """See `checkpoint.checksums_of`."""
@@ -280,7 +312,7 @@ def every_process(value: Any) -> list[Any]:
 
 
 def _fetched(rows: dict[str, Any], length: int) -> dict[str, np.ndarray]:
-    return {name: np.asarray(row)[:length] for name, row in rows.items()}
+    return {name: np.asarray(jax.device_get(row))[:length] for name, row in rows.items()}
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

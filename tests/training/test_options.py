@@ -136,6 +136,24 @@ def test_the_average_is_the_formula():
     np.testing.assert_allclose(fit.average["w"], average["w"], rtol=1e-12)
 
 
+def test_steps_with_a_convolution_are_the_same_steps():
+    """On a CPU they are called one by one."""
+    convolution = layers.conv(1, 1, (3,))
+
+    def convolved(params, batch):
+        return loss(params["rest"], (convolution.apply(params["conv"], batch[0][..., None])[..., 0], batch[1]))
+
+    params = {"conv": convolution.init(KEY), "rest": START}
+    fit = run(convolved, params, steps=12)
+    step = training.make_step(convolved, ADAM, 8)
+    _, metrics = training.run_steps(step, training.start(fit.params | params, ADAM, KEY, 32, 8), (X, Y), 12)
+    np.testing.assert_allclose(fit.history["loss"], metrics["loss"], rtol=1e-10)
+    assert same_bits(fit.history, run(convolved, params, steps=12, report_every=7).history)
+    bad = lambda params, batch: convolved(params, batch) + jnp.where(params["rest"]["b"] == 0, 0.0, jnp.nan)
+    stopped = run(bad, params, steps=12)
+    assert (stopped.steps, len(stopped.history["loss"])) == (0, 2)
+
+
 # -- evaluation, early end, reports, callbacks -------------------------------------------------------
 
 
