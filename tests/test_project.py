@@ -111,6 +111,7 @@ def test_no_optional_package_is_there_for_nothing():
     """Each is imported by a file of the package or of the experiments, or is a tool of the tests."""
     tools = {"pytest", "pytest-xdist", "playwright", "hypothesis", "scipy", "beartype", "clarabel"}
     tools |= {"equinox", "lineax", "optimistix"}  # whose programs are differentiated
+    tools |= {"grain"}  # whose datasets training.fit takes, and their iterators' states, as any other's
     text = "\n".join(
         path.read_text() for room in ("functional_dl", "experiments") for path in (ROOT / room).rglob("*.py")
     )

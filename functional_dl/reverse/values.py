@@ -48,7 +48,9 @@ def is_number(x: Any) -> bool:
     """Whether x is a number that is not on a device: NumPy's, or one that is written in a program."""
     if isinstance(x, np.generic):
         return True
-    return not isinstance(x, jax.Array) and getattr(x, "shape", None) == () and isinstance(x.dtype, np.dtype)
+    if isinstance(x, jax.Array) or getattr(x, "shape", None) != () or not isinstance(x.dtype, np.dtype):
+        return False
+    return not is_reference(jax.typeof(x))
 
 
 def is_reference(aval: Any) -> bool:
