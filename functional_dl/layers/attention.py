@@ -99,7 +99,9 @@ def dot_product_attention(
         rate = jnp.asarray(dropout_rate, of_sums(query.dtype))
         asking = asking._replace(dropout_key=arguments.key("dropout_key", dropout_key), dropout_rate=rate)
     if block_size is None:
-        size = keys if queries * keys <= BLOCKS_FROM else rows_of(BLOCK, queries * heads * math.prod(batch), keys)
+        # With half as many keys as a head is wide a block's scores take half the room of the output.
+        least, of_a_key = max(16, features // 2), queries * heads * math.prod(batch)
+        size = keys if queries * keys <= BLOCKS_FROM else rows_of(BLOCK, of_a_key, keys, least)
     else:
         size = integer("block_size", block_size)
     out = _at_once(groups, causal, read, asking) if size >= keys else _by_blocks(groups, causal, size, read, asking)
