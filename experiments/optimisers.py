@@ -217,8 +217,8 @@ def _one_of(makers, prepare=lambda updates, setting: updates):
 
         steps = [step_with(number, optimizer) for number, optimizer in enumerate(all_of_them)]
 
-        def update(updates, states, params=None):
-            return jax.lax.switch(setting["which"], steps, prepare(updates, setting), states, params)
+        def update(updates, state, params=None) -> tuple[Any, Any]:
+            return jax.lax.switch(setting["which"], steps, prepare(updates, setting), state, params)
 
         return optax.GradientTransformation(lambda params: tuple(o.init(params) for o in all_of_them), update)
 

@@ -25,6 +25,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -151,14 +152,14 @@ def measure(hidden: int, batch_size: int, steps: int) -> list[dict]:
     """Each way to split the run: its losses, the bytes of a device, what travels in a step."""
     loss, params, data = _problem(hidden)
     optimizer, key = optax.adam(1e-3), jax.random.key(1)
-    given = dict(steps=steps, batch_size=batch_size, key=key, progress=False, report_every=steps)
+    given: dict[str, Any] = dict(steps=steps, batch_size=batch_size, key=key, progress=False, report_every=steps)
     fit = training.fit(loss, params, data, optimizer, **given)
     rows = [_row("one device", 1, "", fit, [])]
     for axes in (AxisType.Auto, AxisType.Explicit):
         for kind, shape, names, placement in _runs(params):
             count = int(np.prod(shape))
             mesh = jax.make_mesh(shape, names, axis_types=(axes,) * len(names), devices=jax.devices()[:count])
-            how = dict(mesh=mesh, placement=placement, batch_axes="data")
+            how: dict[str, Any] = dict(mesh=mesh, placement=placement, batch_axes="data")
             fit = training.fit(loss, params, data, optimizer, **given, **how)
             rows.append(_row(kind, count, axes.name, fit, _collectives(loss, params, data, optimizer, batch_size, how)))
     return rows
@@ -182,7 +183,7 @@ def _collectives(loss, params, data, optimizer, batch_size, how) -> list[dict]:
     batch = jax.device_put(jax.tree.map(lambda leaf: leaf[:batch_size], data), layout.batch_sharding(0))
     update = step.make_update(loss, optimizer, layout=layout)
     with layout.current():
-        text = jax.jit(update).lower(state, batch).compile().as_text()
+        text = jax.jit(update).lower(state, batch).compile().as_text() or ""
     kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
     found = re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text)
     return [{"kind": kind, "bytes": _bytes(shapes)} for shapes, kind in found]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from functional_dl import arguments, tree
-from functional_dl.aliases import Array, Key, Params, PyTree, Scalar
+from functional_dl.aliases import Array, Key, Params, PyTree
 from functional_dl.training import mixed, step, validate
 
 
@@ -28,7 +28,7 @@ class Sweep(NamedTuple):
 
 
 def sweep(
-    loss: Callable[..., Scalar],
+    loss: Callable[..., Any],
     init: Callable[[Key], Params],
     data: PyTree,
     optimizer: Callable[[Any], optax.GradientTransformation],
