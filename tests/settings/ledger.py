@@ -23,4 +23,4 @@ LEDGER: dict[tuple[str, str], str] = {
     },
 }  # fmt: skip
 
-AT_MOST = 16
+AT_MOST = 15
