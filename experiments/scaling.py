@@ -252,11 +252,12 @@ def _memory(rows) -> Picture:
         right.plot(n, travels, "o-", color=color, label=kind)
     ideal = np.array([1, 2, 4, 8])
     left.plot(ideal, alone / ideal / 2**20, "k:", label="a share of 1/n")
-    for axes, what in ((left, "parameters and Adam's moments"), (right, "results of a step's collectives")):
+    for axes, what in ((left, "Parameters and Adam's moments"), (right, "Results of a step's collectives")):
         axes.set_xscale("log", base=2)
         axes.set_xticks(ideal, ideal.astype(str))
         axes.set_xlabel("devices")
-        axes.set_ylabel(f"{what}, MiB a device")
+        axes.set_title(what)
+        axes.set_ylabel("MiB a device")
         axes.set_ylim(bottom=0)
         axes.legend()
     return Picture(
@@ -275,6 +276,7 @@ def _losses(rows) -> Picture:
         axes.plot([], [], color=color, label=kind)
     axes.axhline(TOLERANCE, color="k", ls=":", label="what is claimed")
     axes.set_xlabel("step")
-    axes.set_ylabel("relative difference of the loss from one device's")
+    axes.set_title("Losses against one device's")
+    axes.set_ylabel("relative difference")
     axes.legend()
     return Picture("losses", "Losses on several devices against those on one: rounding, far below the claim.", figure)

@@ -1,5 +1,6 @@
 """Where a run's batches come from: arrays on the device, arrays on the host, or any iterable of batches."""
 
+import abc
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ class Taken(NamedTuple):
     position: Any  # JSON
 
 
-class Source:
+class Source(abc.ABC):
     """Batches by chunks of steps."""
 
     examples: int | None = None  # for the order of the examples, if the steps themselves draw the batches
@@ -32,17 +33,17 @@ class Source:
     batch: PyTree  # the shapes and dtypes of one batch, which all processes hold together
     longest: int | None = None  # steps a chunk, by the memory that their batches take
 
+    @abc.abstractmethod
     def take(self, step: int, length: int, rows: int) -> Taken:
         """For the `length` steps from `step` on; arrays of batches have `rows` rows, those beyond `length` zeros."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def go_to(self, position: Any) -> None:
         """As after the step that the position was noted at."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def description(self) -> dict[str, Any]:
         """What has to be the same in both parts of a run that is resumed, as JSON."""
-        raise NotImplementedError
 
 
 def source_of(data: Any, batch_size: int | None, key: Key, layout: Layout, micro_batches: int) -> Source:

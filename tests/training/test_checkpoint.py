@@ -205,3 +205,35 @@ def test_a_disk_too_small_is_refused_first(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=8))
     with pytest.raises(OSError, match=r"checkpoint_dir: expected room for a checkpoint of .* MiB in"):
         run(tmp_path)
+
+
+def test_one_bit_among_many_numbers_is_noticed(whole, tmp_path, caplog):
+    """Long arrays lie in the files as they are, without a check of orbax's."""
+    large = dict(params=START | {"rest": np.random.default_rng(0).normal(size=(64, 64))}, optimizer=optax.sgd(0.01))
+    run(tmp_path, steps=40, **large)
+    path = max((p for p in (tmp_path / "step_40").rglob("d/*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    resumed = run(tmp_path, resume=True, **large)
+    assert "the checkpoint of step 40" in caplog.text
+    assert_same_bits(resumed.params, run(**large).params)
+
+
+def test_checksums_tell_every_change_and_not_the_devices():
+    from functional_dl.training.checkpoint import checksums_of
+
+    rng, sums = np.random.default_rng(0), jax.jit(checksums_of)
+    arrays = {
+        kind: jnp.array(rng.integers(0, 2, size=(4, 6))).astype(kind)
+        for kind in ("float64", "float32", "bfloat16", "int64", "int8", "bool", "complex64")
+    }
+    first = np.asarray(sums(arrays))
+    for row, kind in enumerate(sorted(arrays)):
+        changed = {**arrays, kind: arrays[kind].at[2, 3].set((arrays[kind][2, 3] == 0).astype(kind))}
+        np.testing.assert_array_equal(np.flatnonzero(np.asarray(sums(changed)) != first), [row])
+        moved = {**arrays, kind: arrays[kind][::-1]}
+        assert np.asarray(sums(moved))[row] != first[row]
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    split = jax.device_put(arrays, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
+    np.testing.assert_array_equal(sums(split), first)

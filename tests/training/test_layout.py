@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from functional_dl import training
+from functional_dl import layers, training
 from functional_dl.training import step
 from functional_dl.training.layout import Layout
 
@@ -89,6 +89,25 @@ def test_each_device_works_on_its_share_and_only_gradients_travel():
     assert re.search(r"f64\[2,16\]\S* (dot|custom-call)\(|f64\[2,16\]\S* fusion\(", text)
     assert not re.search(r"f64\[16,16\]\S* dot\(", text)
     assert len(re.findall(r" all-reduce(?:-start)?\(", text)) == 1
+    assert not re.search(r" (all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
+
+
+def test_layers_sum_their_cotangents_on_each_device_first():
+    """On Explicit axes: what is broadcast along the batch lies as the batch does, so that nothing is gathered."""
+    mesh = MESHES["explicit"]()
+    convolution, norm, dense = layers.conv(1, 2, (3,)), layers.layer_norm(2), layers.dense(2, 3)
+    params = {"conv": convolution.init(KEY), "norm": norm.init(KEY), "dense": dense.init(KEY)}
+    x = jax.device_put(np.ones((16, 4, 1)), NamedSharding(mesh, P("data")))
+
+    def gradient(params, x):
+        def total(p):
+            return jnp.sum(dense.apply(p["dense"], norm.apply(p["norm"], convolution.apply(p["conv"], x))) ** 2)
+
+        return jax.grad(total)(params)
+
+    with jax.set_mesh(mesh):
+        text = jax.jit(gradient).lower(jax.device_put(params, NamedSharding(mesh, P())), x).compile().as_text()
+    assert "all-reduce" in text
     assert not re.search(r" (all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
 
 
