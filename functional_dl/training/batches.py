@@ -1,5 +1,7 @@
 """Mini-batches by shuffled epochs, as pure functions of (key, step)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -9,6 +11,7 @@ from functional_dl.aliases import Array, Key
 ORDER, NOISE = 0, 1  # what a run's key is folded with: one stream shuffles, the other feeds the loss
 
 
+@partial(jax.jit, static_argnames="examples")
 def epoch_order(key: Key, epoch: ArrayLike, examples: int) -> Array:
     """The order of the examples in an epoch: a permutation that depends on (key, epoch) alone."""
     return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch), examples)

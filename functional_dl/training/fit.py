@@ -171,16 +171,17 @@ def fit(
     if report_every is None and source.longest is not None:
         chunk = min(chunk, source.longest)
     params, carry = jax.tree_util.tree_map(_strong, (params, carry))
-    _checked_loss(loss, params, carry, source.batch, key, layout, micro_batches)
+    options = Options(
+        differentiate, source.batch_size, micro_batches, precision, average, source.examples is not None, chunk
+    )
+    advance = program(loss, optimizer, options, layout)
+    types = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, carry, source.batch))
+    advance.admit(types, lambda types: _checked_loss(loss, *types, key, layout, micro_batches))
     state = step.start(
         params, optimizer, key, source.examples, source.batch_size, carry=carry, precision=precision, average=average
     )
     specs = None if layout.mesh is None else layout.state_specs(state)
     state = layout.placed(state, specs)
-    options = Options(
-        differentiate, source.batch_size, micro_batches, precision, average, source.examples is not None, chunk
-    )
-    advance = program(loss, optimizer, options, layout)
     run = Run(advance, source, layout, chunk, report_every is None, evaluations, tuple(callbacks))
     history = run.no_history(state, source.take(0, 0, chunk).data)
 
@@ -248,16 +249,15 @@ def _checked_loss(loss, params, carry, batch, key, layout: Layout, micro_batches
     small = jax.tree.map(lambda t: jax.ShapeDtypeStruct((t.shape[0] // micro_batches, *t.shape[1:]), t.dtype), batch)
     carried = carry is not None
     keyed = step.with_key(loss, carried)
-    types = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, carry))
     with layout.current():
-        found = jax.eval_shape(keyed, types[0], *((types[1],) if carried else ()), small, key)
+        found = jax.eval_shape(keyed, params, *((carry,) if carried else ()), small, key)
     if not carried:
         validate.scalar_loss(found)
         return
     if not (isinstance(found, tuple) and len(found) == 2):
         raise TypeError(f"loss: expected a function to (number, carry), as a carry is given, it returns {found}")
     validate.scalar_loss(found[0])
-    validate.same_carry(types[1], found[1])
+    validate.same_carry(carry, found[1])
 
 
 def _strong(leaf):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -43,13 +44,26 @@ def moving_average(params: Params, average: Params, decay: float) -> Params:
 def check(optimizer: optax.GradientTransformation, params: Params, steps: int) -> None:
     """Refuses what is not an optax optimiser, one that climbs, and one whose schedule ends before the run.
 
-    A learning rate is out of sight inside optax's closures, so its sign is felt: from zero params, a gradient
-    of ones must not give a step that is positive everywhere while a gradient of minus ones gives one that is
-    negative everywhere.  (Both are asked for, so that added noise or weight decay cannot look like a climb.)
+    Arrays of one entry stand for the parameters: their structure and ranks decide how an optimiser treats them, and
+    its steps are few operations on few shapes.  What has passed is not asked again.
     """
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer: expected an optax optimiser such as optax.adam(1e-3), got {optimizer!r}")
-    origin = tree.zeros_like(params)
+    leaves, structure = jax.tree_util.tree_flatten(params)
+    kinds = tuple((jnp.ndim(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    try:
+        hash(optimizer)
+    except TypeError:
+        return _descends(optimizer, structure, kinds, steps)
+    return _remembered_descends(optimizer, structure, kinds, steps)
+
+
+def _descends(optimizer, structure, kinds, steps: int) -> None:
+    """A learning rate is out of sight inside optax's closures, so its sign is felt: from zero params, a gradient
+    of ones must not give a step that is positive everywhere while a gradient of minus ones gives one that is
+    negative everywhere.  (Both are asked for, so that added noise or weight decay cannot look like a climb.)
+    """
+    origin = structure.unflatten([jnp.zeros((1,) * rank, dtype) for rank, dtype in kinds])
 
     def moved(sign, count=0):
         gradient = jax.tree_util.tree_map(lambda leaf: jnp.full_like(leaf, sign), origin)
@@ -85,3 +99,6 @@ def check(optimizer: optax.GradientTransformation, params: Params, steps: int) -
             f"optimizer: expected a schedule for all of the run's {steps} steps, got one whose updates are 0 from "
             f"step {high} on"
         )
+
+
+_remembered_descends = lru_cache(maxsize=64)(_descends)
