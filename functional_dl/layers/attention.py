@@ -52,9 +52,10 @@ def dot_product_attention(
     No weight is kept, only l_i = m_i + log z_i: a_ij = exp(s_ij - l_i) is computed again where a derivative needs it,
     and memory is linear in the length.  The derivative is stated forward,
 
-      y_dot_i = sum_j (w_ij v_j - w_ij y_i + a_ij v_dot_j),   w_ij = a_ij s_dot_ij,
+      y_dot_i = sum_j (w_ij v_j + a_ij v_dot_j) - y_i sum_j w_ij,   w_ij = a_ij s_dot_ij,
 
-    a sum over the blocks, linear in the tangents; its transpose is the pullback above, by the same blocks.  So both
+    two sums over the blocks, linear in the tangents; its transpose is the pullback above, by the same blocks, with
+    y_bar_i . y_i computed once.  So both
     modes and further derivatives are at hand.
 
     Args:
@@ -364,14 +365,17 @@ def _by_blocks_jvp(group, causal, size, primals, tangents):
     (read, asking), (read_dot, asking_dot) = primals, tangents
     out, logsum = _with_logsum(group, causal, size, read, asking)
 
-    def tangent(read, dots, asking, out, logsum, query_dot, scale_dot):
+    def tangent(read, dots, asking, logsum, query_dot, scale_dot):
         weights = jnp.exp(_masked_scores(group, causal, read, asking) - logsum)
         key, value, key_dot, value_dot = map(_inside, (read.key, read.value, *dots))
         scaled_dot = key_dot * asking.scale + key * scale_dot
         moved = weights * (_scores(query_dot, key * asking.scale) + _scores(asking.query, scaled_dot))
         out_dot = _applied(_kept(read, asking, moved), value) + _applied(_kept(read, asking, weights), value_dot)
-        return out_dot - jnp.sum(moved, -1, keepdims=True) * out.astype(out_dot.dtype)
+        return out_dot, jnp.sum(moved, -1, keepdims=True)
 
-    fixed = asking, out, logsum, asking_dot.query, asking_dot.scale
+    fixed = asking, logsum, asking_dot.query, asking_dot.scale
     dots = read_dot.key, read_dot.value
-    return out, over_rows(tangent, jnp.add, 0.0, size, read, *fixed, tangents=dots).astype(out.dtype)
+    found, total = over_rows(
+        tangent, functools.partial(jax.tree.map, jnp.add), (0.0, 0.0), size, read, *fixed, tangents=dots
+    )
+    return out, (found - total * out.astype(found.dtype)).astype(out.dtype)
