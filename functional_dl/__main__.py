@@ -194,7 +194,7 @@ class Explain:
         }
         for path, text in texts.items():
             if path:
-                Path(path).write_text(text())
+                Path(path).write_text(text(), encoding="utf-8")
         return 0 if shown.passed else 1
 
 

@@ -17,9 +17,10 @@ from functional_dl.aliases import PyTree
 from functional_dl.explain import groups, ledger
 from functional_dl.explain import recording as recording_of
 from functional_dl.explain.explanation import Explanation
-from functional_dl.explain.naming import Name, Namer, argument_name
+from functional_dl.explain.naming import Name, Namer, argument_names
 from functional_dl.explain.steps import Builder
 from functional_dl.reverse.values import is_differentiable, tangent_dtype
+from functional_dl.tree import path_name
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def explain(
     cts = cotangents(outs, ct, store["tree"], seed)
     labels = _argument_labels(fun, primals, paths)
     namer = Namer()
-    inputs = [namer.give(argument_name(label), None, label, x.ndim) for label, x in zip(labels, leaves)]
+    inputs = [namer.give(name, None, label, x.ndim) for name, label, x in zip(argument_names(labels), labels, leaves)]
     name = _function_name(fun)
     builder = Builder(namer, check, values, seed, name)
     part = builder.part(recording, cts, inputs, top=True)
@@ -148,20 +149,16 @@ def cotangents(outs: Sequence[Any], ct: Any, tree: Any, seed: int) -> list[Any]:
 
 
 def _argument_labels(fun, primals, paths) -> list[str]:
+    """The path of each leaf: the argument's name, and where in it, as "params/layers/0/w"."""
     try:
         parameters = list(inspect.signature(fun).parameters.values())
     except (TypeError, ValueError):
         parameters = []
-    names: list[str] = []
-    for i in range(len(primals)):
-        p = parameters[i] if i < len(parameters) else (parameters[-1] if parameters else None)
-        if p is None:
-            names.append(f"x{i}")
-        elif p.kind is p.VAR_POSITIONAL:
-            names.append(f"{p.name}[{i - len(parameters) + 1}]")
-        else:
-            names.append(p.name)
-    return [names[path[0].idx] + keystr(path[1:]) for path, _ in paths]
+    single = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    several = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    after = [f"{several}[{i}]" if several else f"x{len(single) + i}" for i in range(len(primals) - len(single))]
+    names = [*single, *after]
+    return ["/".join([names[path[0].idx], *([path_name(path[1:])] if path[1:] else [])]) for path, _ in paths]
 
 
 def _source(fun) -> str:

@@ -63,7 +63,9 @@ def check(entry: Entry, out_cts: Sequence[Any], bars: dict[int, object], seed: i
             _against_jax(outs, points, list(cts.values()), given),
             None
             if _is_indirect(entry, [*points, *cts.values()])
-            else _adjoint(outs, points, list(cts.values()), given, seed),
+            else _adjoint(
+                outs, points, list(cts.values()), given, seed, entry.rule is not None and entry.rule.hermitian
+            ),
         )
         if result is not None
     ]
@@ -151,9 +153,10 @@ def cancellation(cts: Any, size: float) -> float:
 
 
 @np.errstate(all="ignore")  # masks put infinities among the values: what is not finite then is no verdict
-def _adjoint(outs, points, cts, bars, seed) -> Check | None:
+def _adjoint(outs, points, cts, bars, seed, hermitian=False) -> Check | None:
     rng = np.random.default_rng(seed)
     directions = [_direction(x, rng) for x in points]
+    directions = [u + np.swapaxes(u, -1, -2) for u in directions] if hermitian else directions
     weights = [np.asarray(ct, np.float64) for ct in cts]
 
     def along(t: float) -> np.ndarray:

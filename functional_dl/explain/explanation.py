@@ -26,6 +26,7 @@ class Summary:
       low, high: least and greatest entry (of the absolute values, where they are complex).
       nonfinite: how many entries are NaN or infinite.
       mean: arithmetic mean (of the absolute values, where they are complex).
+      special: what the entries that are not finite are, as "2 of -inf, 1 of nan".
     """
 
     norm: float
@@ -33,6 +34,7 @@ class Summary:
     high: float
     nonfinite: int
     mean: float
+    special: str = ""
 
 
 @dataclass(frozen=True)

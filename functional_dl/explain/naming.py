@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,16 +99,33 @@ def latex_of(name: str, ndim: int = 0) -> str:
     return f"{base}_{{{subscript}}}"
 
 
-def argument_name(path: str) -> str:
-    """The name of an argument's leaf: what it is called last, with the numbers on the way to it."""
-    parts = re.findall(r"[A-Za-z_]\w*|\d+", path)
-    words = [part for part in parts if not part.isdigit()]
-    if not words:
+def argument_names(labels: Sequence[str]) -> list[str]:
+    """Names of arguments' leaves, each of as many parts of its path as it takes to tell it from the others."""
+    longest = max((len(label.split("/")) for label in labels), default=0)
+    names = [argument_name(label) for label in labels]
+    for words in range(2, longest + 1):
+        counts = Counter(names)
+        names = [argument_name(label, words) if counts[name] > 1 else name for label, name in zip(labels, names)]
+    return names
+
+
+def argument_name(label: str, words: int = 1) -> str:
+    """The name of an argument's leaf: what it is called last, with the numbers on the way to it.
+
+    Args:
+      label: its path, as "params/0/w".
+      words: how many of the path's last words are said.
+    """
+    parts = re.findall(r"[A-Za-z_]\w*|\d+", label)
+    if len(parts) > 2 and parts[-1] == "value":  # the box that a framework keeps an array in
+        parts = parts[:-1]
+    places = [place for place, part in enumerate(parts) if not part.isdigit()]
+    if not places:
         return "_".join(["x", *parts])
-    last = words[-1]
-    after = parts[len(parts) - 1 - parts[::-1].index(last) + 1 :]
-    before = [part for part in parts[: parts.index(last)] if part.isdigit()]
-    return "_".join([last, *before, *after])
+    first = places[-min(words, len(places))]
+    before = [part for part in parts[:first] if part.isdigit()]
+    inner = [part for part in parts[first : places[-1]]]
+    return "_".join([*inner, parts[places[-1]], *before, *parts[places[-1] + 1 :]])
 
 
 def name_values(recording: Recording, inputs: list[Name], namer: Namer, function: str = "") -> dict[int, Name]:

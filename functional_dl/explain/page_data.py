@@ -52,7 +52,7 @@ def _arguments(e: Explanation) -> list[dict[str, Any]]:
     found: dict[str, list[int]] = {}
     for number in e.inputs:
         label = e.values[number].label or e.values[number].name
-        found.setdefault(re.split(r"[\[.]", label, maxsplit=1)[0] or label, []).append(number)
+        found.setdefault(re.split(r"[\[/]", label, maxsplit=1)[0], []).append(number)
     return [
         {"name": name, "values": numbers, "bytes": sum(e.values[n].bytes for n in numbers)}
         for name, numbers in found.items()
@@ -127,4 +127,5 @@ def _summary(summary: Summary | None) -> dict[str, Any] | None:
         "high": summary.high,
         "mean": summary.mean,
         "nonfinite": summary.nonfinite,
+        "special": summary.special,
     }

@@ -102,4 +102,12 @@ def _cond(line: Line) -> str:
     return f"lax.switch({args[0]}, [{', '.join(functions)}]{''.join(f', {a}' for a in args[1:])})"
 
 
-printers(scan=_scan, cond=_cond, **{"while": _while})
+def _platform_index(line: Line) -> str:
+    """The number of the branch for the platform that runs."""
+    chosen = {}
+    for number, names in enumerate(line.params["platforms"]):
+        chosen |= dict.fromkeys(names or ("default",), f"lambda: jnp.int32({number})")
+    return f"lax.platform_dependent({', '.join(f'{name}={index}' for name, index in chosen.items())})"
+
+
+printers(platform_index=_platform_index, scan=_scan, cond=_cond, **{"while": _while})

@@ -56,6 +56,16 @@ def _not(line: Line) -> str:
     return f"~{line.arg(0)}"
 
 
+def _total(name: str) -> Any:
+    """A comparison in the total order of floating numbers, for which jax.lax has no function."""
+
+    def printer(line: Line) -> str:
+        line.printer.imports.add("from jax.extend.core import primitives")
+        return line.call(f"primitives.{name}_p.bind")
+
+    return printer
+
+
 SAME = (
     "sqrt", "cbrt", "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
     "tanh", "asinh", "acosh", "atanh", "rsqrt", "logistic", "erf", "erfc", "erf_inv", "lgamma", "digamma", "abs",
@@ -86,6 +96,7 @@ printers(
     le=infix("<="),
     gt=infix(">"),
     ge=infix(">="),
+    **{name: _total(name) for name in ("eq_to", "lt_to", "le_to")},
     select_n=_select,
     convert_element_type=_cast,
     conj=lambda line: f"jnp.conj({line.arg(0)})" if line.aval(0).dtype.kind == "c" else line.call("lax.conj"),

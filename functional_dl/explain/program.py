@@ -170,12 +170,13 @@ class Recorder(Tape):
         if not self.entered:
             frames = sources.live_frames(self.stop, self.frames_alive) if self.stop is not None else ()
             path = sources.path(frames, names)
-            return Where(tuple(frame for frame in frames if not frame.library), path, names)
+            return Where(tuple(frame for frame in frames if not (frame.library or frame.hidden)), path, names)
         place = self.entered[-1]
         outer = place.where
         own = sources.staged_frames(source_info, place.function, place.file)
         inner = sources.path(own, names, bool(outer.scopes)) if own else [(name, None) for name in names]
-        return Where((*own, *outer.frames), [*outer.path, *inner], (*outer.scopes, *names))
+        shown = tuple(frame for frame in own if not frame.hidden)
+        return Where((*shown, *outer.frames), [*outer.path, *inner], (*outer.scopes, *names))
 
     def enter_or_note(
         self, primitive: Any, values: Any, slots: Any, params: Any, where: Where
@@ -203,7 +204,7 @@ class Recorder(Tape):
         tag = (frames[0].file, frames[0].line, frames[0].call) if frames else None
         users = bool(file) and sources.is_users(file)
         path = list(where.path)
-        if not sources.is_networks(file, bool(where.scopes)):
+        if not (sources.is_networks(file, bool(where.scopes)) or sources.is_frameworks(file)):
             path.append((name or function, ("" if users else sources.LIBRARY, tag, next(_calls))))
         self.entered.append(Place(where._replace(path=path), function if users else "", file if users else ""))
         try:

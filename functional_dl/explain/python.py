@@ -66,11 +66,7 @@ class _Module:
     def argument_names(self) -> list[str]:
         labels: dict[int, str] = {}
         for number, (path, _) in zip(self.e.inputs, self.plan.paths):
-            label = self.values[number].label
-            base = identifier(re.match(r"\w*(\[\d+\](?=$|\[|\.))?", label).group(0) or label)  # type: ignore[union-attr]
-            rest = len(path) - 1
-            word = label if rest == 0 else re.match(r"\w+", label).group(0)  # type: ignore[union-attr]
-            labels.setdefault(path[0].idx, identifier(word if rest else base))
+            labels.setdefault(path[0].idx, identifier(self.values[number].label.split("/")[0]))
         names: list[str] = []
         for i in range(len(self.plan.recipe.primals)):
             name = labels.get(i, f"argument_{i}")

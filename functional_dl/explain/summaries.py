@@ -25,15 +25,18 @@ def summarise(value: Any) -> Summary | None:
         return None
     wide = np.abs(array) if array.dtype.kind == "c" else array
     wide = wide.astype(np.float64).ravel()
-    finite = wide[np.isfinite(wide)]
+    finite, bad = wide[np.isfinite(wide)], wide[~np.isfinite(wide)]
+    counts = {"-inf": bad == -np.inf, "inf": bad == np.inf, "nan": np.isnan(bad)}
+    special = ", ".join(f"{int(found.sum())} of {name}" for name, found in counts.items() if found.any())
     if not finite.size:
-        return Summary(0.0, 0.0, 0.0, int(wide.size), 0.0)
+        return Summary(0.0, 0.0, 0.0, int(bad.size), 0.0, special)
     return Summary(
         float(np.sqrt(np.square(finite).sum())),
         float(finite.min()),
         float(finite.max()),
-        int(wide.size - finite.size),
+        int(bad.size),
         float(finite.mean()),
+        special,
     )
 
 

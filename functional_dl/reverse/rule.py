@@ -89,6 +89,8 @@ class Rule:
       explicit: the formula holds as it is on a mesh with Explicit axes, because it acts entry by entry or says how what
         it computes is laid out.  If not, the compiler chooses that, on a mesh whose axes are Auto meanwhile.
       compares: the formula reads values to compare them alone: where keeping costs memory, the booleans are kept.
+      hermitian: the primal counts as a Hermitian matrix, of which the primitive may read one triangle, and the formula
+        holds for Hermitian changes of it.
     """
 
     primitive: Primitive
@@ -105,6 +107,7 @@ class Rule:
     explicit: bool = False
     reshapes: bool = False
     compares: bool = False
+    hermitian: bool = False
 
     def kept(self, wanted: tuple[bool, ...]) -> list[bool]:
         """Which of (out, *primals) to keep where the cotangents of the wanted primals will be asked for."""
@@ -195,6 +198,7 @@ def vjp_rule(
     explicit: bool | None = None,
     reshapes: bool = False,
     compares: bool = False,
+    hermitian: bool = False,
 ) -> Callable[[Formula], Formula]:
     """Decorator: registers the function as the rule of `primitive` and returns it.
 
@@ -214,6 +218,7 @@ def vjp_rule(
         often as wanted.
       reshapes: y is x in another shape, where it has as many entries; see Rule.
       compares: the formula reads values to compare them alone; see Rule.
+      hermitian: the primal counts as a Hermitian matrix; see Rule.
     Raises:
       TypeError: primitive is not a jax primitive, or a probe is not a Probe.
       ValueError: no derivation, no probe, a second rule for the primitive, a name in reads that is no argument, or
@@ -240,6 +245,7 @@ def vjp_rule(
             explicit=own,
             reshapes=reshapes,
             compares=compares,
+            hermitian=hermitian,
         )
         return formula
 

@@ -10,7 +10,7 @@ cotangent costs nothing, and of an equation's operands only those with a slot ar
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from typing import Any
@@ -180,6 +180,7 @@ def call_rule(
     latex: Latex | tuple[Text, ...] | None = None,
     stateful: bool = False,
     takes_references: bool = False,
+    hermitian: bool = False,
 ) -> Callable[..., Any]:
     """Decorator for primitives that hold programs, or that record more than one equation: see rule.vjp_rule and Rule.
 
@@ -189,7 +190,8 @@ def call_rule(
     check_registration(primitive, probes)
 
     def register(forward):
-        PRIMITIVES[primitive] = recorded_rule(primitive, forward, probes, as_latex(latex), stateful, takes_references)
+        made = recorded_rule(primitive, forward, probes, as_latex(latex), stateful, takes_references)
+        PRIMITIVES[primitive] = replace(made, hermitian=hermitian)
         return forward
 
     return register

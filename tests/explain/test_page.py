@@ -154,7 +154,7 @@ def test_numbers_that_json_lacks():
     assert data == {"nan": "nan", "big": ["inf", "-inf"], "int": 3}
     text = explain.explain(lambda x: jnp.sum(jnp.log(x)), jnp.asarray([0.0, 1.0]), check=False).to_html()
     summary = next(v["summary"] for v in Parsed(text).data["values"].values() if v["summary"]["nonfinite"])
-    assert summary["nonfinite"] == 1
+    assert (summary["nonfinite"], summary["special"]) == (1, "1 of -inf")
 
 
 def test_parts_are_named_for_those_who_do_not_see_them():

@@ -138,6 +138,18 @@ def test_every_rule(rule, n):
     check_probe(rule, n)
 
 
+def test_platforms_and_total_orders():
+    table = np.linspace(0.0, 2.0, 5)
+
+    def f(x):
+        chosen = jax.lax.platform_dependent(x, cpu=jnp.sin, default=jnp.cos)
+        return jnp.sum(chosen * jnp.interp(x, table, table**2)) + jnp.linalg.det(jnp.outer(x, x) + jnp.eye(3))
+
+    args = drawn((3,))
+    shown = explained(f, *args)
+    assert_equal(f, args, shown.to_python(), shown.recipe.ct)
+
+
 def test_constants_are_in_the_text():
     rng = np.random.default_rng(3)
     table, few = jnp.array(rng.normal(size=(9, 9))), np.array([1.5, np.inf, -0.0])

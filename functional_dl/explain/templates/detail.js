@@ -136,7 +136,7 @@ function valueTable(ids, made = new Set()) {
 function summaryCells(summary, text) {
   if (!summary) return [element("td", { colspan: 3 })];
   const bad = summary.nonfinite
-    ? [element("br"), element("span", { class: "bad" }, `${summary.nonfinite} not finite`)] : [];
+    ? [element("br"), element("span", { class: "bad" }, summary.special)] : [];
   return [
     element("td", { title: text || `mean ${number(summary.mean)}` }, number(summary.norm), ...bad),
     element("td", {}, number(summary.low)),

@@ -193,6 +193,7 @@ def _eigh_probe(x, **options):
         ),
         whole=True,
     ),
+    hermitian=True,
 )
 def eigh_forward(tape: Any, values: Any, slots: Any, *, subset_by_index: Any = None, **params: Any) -> Any:
     """A V = V diag(w),  V^H V = I,  A Hermitian.  With M = V^H dA V and F_ij = 1 / (w_j - w_i), F_ii = 0:

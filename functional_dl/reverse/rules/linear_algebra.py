@@ -68,6 +68,7 @@ def _definite(x):
         r"L, \quad L L^{\top} = <x>",
         r"\tfrac12 \left(S + S^{\top}\right), \quad S = L^{-\top} \Phi(L^{\top} <c>)\, L^{-1}",
     ),
+    hermitian=True,
 )
 def cholesky_vjp(ct, l, a, **_):
     """A = L L^H  =>  L^-1 dA L^-H = L^-1 dL + (L^-1 dL)^H,  a lower triangle plus its H  =>  dL = L Phi(L^-1 dA L^-H),
