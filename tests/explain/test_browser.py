@@ -47,6 +47,33 @@ def test_graph_has_forward_and_backward_edges(show):
     assert all(5 < length < 5000 for length in lengths)
 
 
+INTO = """name => {
+  const block = [...document.querySelectorAll("#canvas .leaf.group")].find((leaf) => leaf.textContent.includes(name));
+  const edges = [...document.querySelectorAll("#canvas .edge")];
+  const ways = (key) => edges.filter((edge) => edge.dataset[key] === block.dataset.id).map((edge) => edge.classList[1]);
+  return [ways("to").sort(), ways("from").sort()];
+}"""
+
+
+def test_a_closed_block_shows_both_ways_and_its_arguments(show):
+    """The first of its steps to read the logits is a maximum that is not differentiated."""
+    into, out = show("mlp").evaluate(INTO, "log_softmax")
+    assert set(into) == set(out) == {"forward", "backward"}
+    tab = show("transformer")
+    into, _ = tab.evaluate(INTO, "block")
+    assert {"forward", "backward"} <= set(into)
+    assert tab.locator("#canvas .leaf:has-text('arguments')").count() + tab.locator("#canvas .leaf.input").count() > 0
+
+
+@pytest.mark.parametrize("width", [1280, 1000, 856])
+def test_the_graph_has_room_at_a_notebooks_width(show, width):
+    tab = show("mlp", width=width)
+    graph, detail = tab.locator("#canvas").bounding_box(), tab.locator("#detail").bounding_box()
+    assert min(graph["width"], detail["width"]) > 300
+    assert graph["height"] > 200
+    assert graph["x"] + graph["width"] <= detail["x"] + 1
+
+
 def test_leaves_do_not_overlap(show):
     tab = show("lstm")
     tab.click("#tree .fold:text('▸')")

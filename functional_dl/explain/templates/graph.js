@@ -49,14 +49,31 @@ function stepLabel(step) {
 
 const FONT = { label: "12px sans-serif", note: "10.5px sans-serif" };
 
+const FEW = 3; // arguments that a closed group shows one by one
+
+// Closed group -> the arguments that only its steps read.
+function argumentsInside() {
+  const held = new Map();
+  for (const [id, steps] of readers) {
+    if (producer.has(id) || bodyArgument.has(id) || values[id].role !== "input") continue;
+    const seen = new Set(steps.map((step) => visible(nodeOfStep.get(step))));
+    const [group] = seen;
+    if (seen.size === 1 && group.kind === "group") held.set(group, [...(held.get(group) ?? []), id]);
+  }
+  return held;
+}
+
 // The leaf that a value comes out of, making small leaves for arguments and constants where they are first needed.
-function origin(id, leaves) {
+function origin(id, leaves, held) {
   const loop = bodyArgument.get(id);
   if (loop) return loop[0].open && isShown(loop[0]) ? valueLeaf(id, `c-${loop[0].id}`, leaves) : null;
   const index = producer.get(id);
   if (index !== undefined) return visible(nodeOfStep.get(index)).id;
   const read = (readers.get(id) ?? []).map((step) => nodeOfStep.get(step));
   if (!read.length) return null;
+  const closed = visible(read[0]);
+  const ids = held.get(closed) ?? [];
+  if (ids.includes(id)) return argumentLeaf(closed, ids.length > FEW ? ids : [id], leaves);
   const home = commonGroup(read);
   if (home !== root && !(isShown(home) && home.open)) return null;
   return valueLeaf(id, home === root ? null : `c-${home.id}`, leaves);
@@ -71,16 +88,31 @@ function valueLeaf(id, parent, leaves) {
   return key;
 }
 
+function argumentLeaf(group, ids, leaves) {
+  const parent = group.parent === root ? null : `c-${group.parent.id}`;
+  if (ids.length === 1) return valueLeaf(ids[0], parent, leaves);
+  const key = `a-${group.id}`;
+  const label = `${ids.length} arguments`;
+  const names = ids.map((id) => values[id].label || values[id].name).join("\n");
+  const width = textWidth(label, FONT.label) + 16;
+  if (!leaves.has(key)) leaves.set(key, { id: key, value: ids[0], group, names, label, note: "", parent, width, height: 20 });
+  return key;
+}
+
 function edges(leaves) {
   const found = new Map();
+  const held = argumentsInside();
   const add = (from, to, id, back) => {
     if (!from || !to || from === to || !leaves.has(from) || !leaves.has(to)) return;
     const key = `${from}>${to}`;
-    const edge = found.get(key) ?? { from, to, values: [], bytes: 0, back: 0 };
+    const edge = found.get(key) ?? { from, to, values: [], backs: new Set(), bytes: 0, back: 0 };
     if (!edge.values.includes(id)) {
       edge.values.push(id);
       edge.bytes += values[id].bytes;
-      if (back) edge.back += values[id].bytes || 1;
+    }
+    if (back && !edge.backs.has(id)) { // perhaps not the first of the steps that read it
+      edge.backs.add(id);
+      edge.back += values[id].bytes || 1;
     }
     found.set(key, edge);
   };
@@ -92,7 +124,7 @@ function edges(leaves) {
     node.step.inputs.forEach((id, place) => {
       const argument = opened ? node.step.arguments[place] : undefined;
       const to = argument === undefined ? target.id : valueLeaf(argument, `c-${node.id}`, leaves);
-      add(origin(id, leaves), to, id, back && values[id].differentiated);
+      add(origin(id, leaves, held), to, id, back && values[id].differentiated);
     });
     if (opened) {
       for (const inner of node.step.body) {
@@ -102,7 +134,7 @@ function edges(leaves) {
     }
   }
   data.outputs.forEach((id) => {
-    const from = origin(id, leaves);
+    const from = origin(id, leaves, held);
     if (!from || producer.get(id) === undefined) return;
     const key = `out${id}`;
     const label = "output";

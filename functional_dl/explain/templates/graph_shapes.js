@@ -52,7 +52,7 @@ function leafShape(part, box) {
   label.append(part.node?.kind === "group" ? `▸ ${part.label}` : part.label);
   made.append(label);
   if (part.note) made.append(shape("text", { x: width / 2, y: middle + 11, class: "note" }, part.note));
-  made.append(shape("title", {}, part.node ? part.node.name : `${values[part.value].label || values[part.value].name}`));
+  made.append(shape("title", {}, part.node?.name ?? part.names ?? (values[part.value].label || values[part.value].name)));
   made.addEventListener("click", () => clickLeaf(part));
   made.addEventListener("dblclick", () => part.node?.children.length && setOpen(part.node, !part.node.open));
   drawn.set(part.id, made);
@@ -60,6 +60,10 @@ function leafShape(part, box) {
 }
 
 function clickLeaf(part) {
+  if (part.group) {
+    setOpen(part.group, true);
+    return choose(part.group, { from: "graph" });
+  }
   if (!part.node) return chooseValue(part.value);
   if (part.node.kind === "group") setOpen(part.node, true);
   choose(part.node, { from: "graph" });
