@@ -176,7 +176,7 @@ def fit(
     )
     advance = program(loss, optimizer, options, layout)
     types = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, carry, source.batch))
-    advance.admit(types, lambda types: _checked_loss(loss, *types, key, layout, micro_batches))
+    advance.admit(types, lambda types: _checked_loss(loss, types, key, layout, micro_batches))
     state = step.start(
         params, optimizer, key, source.examples, source.batch_size, carry=carry, precision=precision, average=average
     )
@@ -244,8 +244,9 @@ def _fit(end: Done, evaluations: Evaluations) -> Fit:
     )
 
 
-def _checked_loss(loss, params, carry, batch, key, layout: Layout, micro_batches: int) -> None:
+def _checked_loss(loss, types, key, layout: Layout, micro_batches: int) -> None:
     """The loss returns one real number (and what it carries), as its shapes tell."""
+    params, carry, batch = types
     small = jax.tree.map(lambda t: jax.ShapeDtypeStruct((t.shape[0] // micro_batches, *t.shape[1:]), t.dtype), batch)
     carried = carry is not None
     keyed = step.with_key(loss, carried)
