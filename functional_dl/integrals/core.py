@@ -2,8 +2,8 @@
 
 An adaptive rule's estimate compares rules on the same intervals, so both can miss the same thing.  Its value is
 therefore held against: another rule on another subdivision of every interval; the trapezoidal rule over the search's
-samples; the integrand at neighbouring floats (rounding); a power law for what lies beyond the outermost nodes.  The
-error is the sum of what they show.  The arithmetic here has no branch on values and runs in numpy (`host`) as in
+samples; the integrand at neighbouring floats, and with its operations moved by their rounding; a power law for what
+lies beyond the outermost nodes.  The error is the sum of what they show.  The arithmetic here has no branch on values and runs in numpy (`host`) as in
 compiled programs (`compiled`).
 """
 
@@ -58,11 +58,13 @@ def integrate(
     lower: Any,
     upper: Any,
     settings: Settings,
+    moved: Callable[..., Any] | None = None,
 ) -> Core:
     """The integral of `values: x (n,) -> (n, K)` from lower to upper; bounds may be infinite and in either order.
 
     Args:
       xp: numpy or jax.numpy.
+      moved: x (n,) -> (patterns, n, K), values with every operation moved by its rounding.
       adaptive: (evaluate, found, settings) -> Mesh, where evaluate: t (n,) -> (values (n, K), finite (n,)).
     """
     sign = xp.where(lower <= upper, 1.0, -1.0)
@@ -79,7 +81,8 @@ def integrate(
     mesh = adaptive(evaluate, found, settings)
     check = _cross_check(values, evaluate, span, mesh, settings.eps)
     ends = [tails.tail(values, span, t, found.size, side) for t, side in ((found.t_lower, -1), (found.t_upper, 1))]
-    error = mesh.error + 2 * check.difference + check.rounding + ends[0].error + ends[1].error
+    rounding = check.rounding + _common_rounding(xp, moved, values, check)
+    error = mesh.error + 2 * check.difference + rounding + ends[0].error + ends[1].error
     # the third opinion: the samples themselves
     apart = xp.abs(found.trapezoid - mesh.value)
     # what sits in intervals narrower than a few samples cannot be seen by them
@@ -88,17 +91,31 @@ def integrate(
     missed = apart > 8 * (found.doubt + error + unseen + 1e-12 * found.size)
     error = xp.where(missed, error + apart, error)
     value = mesh.value + ends[0].mass + ends[1].mass
-    code, at = _verdict(span, found, mesh, check, ends, missed)
+    code, at = _verdict(span, found, mesh, check, rounding, ends, missed)
+    # zeros at all places that were asked prove nothing
+    unseen = xp.all(found.size == 0) & xp.all(value == 0) & xp.all(error == 0) & ~empty
+    code = xp.where(unseen & (code != result.NOT_FINITE), result.UNSEEN, code)
     bad = ~(xp.isfinite(value) & xp.isfinite(error))
     refused = (code == result.NOT_FINITE) | (code == result.DIVERGES_BELOW) | (code == result.DIVERGES_ABOVE)
     value = xp.where(empty, 0.0, xp.where(bad | nan, xp.nan, sign * value))
     error = xp.where(empty, 0.0, xp.where(bad | refused | nan, xp.inf, error))
+    error = xp.where(xp.all(code == result.UNSEEN) & ~empty, xp.inf, error)
     code = xp.where(nan, result.NAN_BOUND, xp.where(empty, result.OK, code))
     evaluations = 2 * settings.samples + settings.samples // 8 + mesh.evaluations + check.nodes.shape[0]
     # the two ends that were cut off count as a node each, the integrand there times the distance
     nodes = xp.concatenate([check.nodes, xp.stack([end.place for end in ends])])
     weights = xp.concatenate([check.weights, xp.stack([end.weight for end in ends])])
     return Core(value, error, code, at, evaluations, nodes, xp.where(empty, 0.0, sign) * weights)
+
+
+def _common_rounding(xp, moved, values, check):
+    """(K,) by how much the rule moves with the integrand's operations, all nodes alike: twice the most of a few
+    patterns of signs."""
+    if moved is None:
+        return 0.0
+    apart = moved(check.nodes) - values(check.nodes)[None]
+    apart = xp.where(xp.isfinite(apart), apart, 0.0)
+    return 2 * xp.max(xp.abs(xp.einsum("pnk,n->pk", apart, check.weights)), axis=0)
 
 
 class Check(NamedTuple):
@@ -129,8 +146,8 @@ def _cross_check(values, evaluate, span: Range, mesh: Mesh, eps: float) -> Check
     apart = xp.abs(parts - mesh.parts)
     rounding = xp.sum(moved.reshape(shape) * w[:, :, None], axis=(0, 1))
     edges = _at_the_edges(evaluate, mesh, g.reshape(shape), span)
-    index = xp.argmax(mesh.errors + xp.max(apart, axis=1))
-    hole = xp.argmin(finite)
+    index = largest(xp, mesh.errors + xp.max(apart, axis=1))
+    hole = largest(xp, ~finite)
     middle = (mesh.left[index] + mesh.right[index]) / 2
     return Check(xp.sum(apart, axis=0) + edges, rounding, ~xp.all(finite), x[hole], middle, x, w.reshape(-1) * dx)
 
@@ -157,14 +174,22 @@ def _at_the_edges(evaluate, mesh: Mesh, g, span: Range):
     return xp.einsum("jek,e,j->k", xp.abs(seen - said), weight, length)
 
 
-def _verdict(span: Range, found, mesh: Mesh, check: Check, ends, missed):
+def largest(xp: Any, x: Any) -> Any:
+    """argmax of a vector.  A program's own argmax cannot be compiled in float64 where x64 is off."""
+    if xp is np:
+        return np.argmax(x)
+    top = x == xp.max(x)
+    return xp.min(xp.where(top, xp.arange(x.shape[0]), x.shape[0] - 1))
+
+
+def _verdict(span: Range, found, mesh: Mesh, check: Check, rounding, ends, missed):
     """(code, at): the most telling of what was seen."""
     xp = span.xp
     where, _, _ = substitution.to_x(span, check.worst)
-    index = xp.argmax(mesh.errors)
+    index = largest(xp, mesh.errors)
     narrow = (mesh.right[index] - mesh.left[index]) < 1e-6 * (found.t_upper - found.t_lower)
     singular = narrow & (mesh.errors[index] > 1e-11 * xp.max(found.size))
-    rough = xp.any(check.rounding > mesh.error + check.difference)
+    rough = xp.any(rounding > mesh.error + check.difference)
     code = xp.where(singular, result.SINGULAR, xp.where(rough, result.ROUNDING, result.UNRESOLVED))
     code = xp.where(xp.any(missed), result.MISSED, code)
     code = xp.where(ends[1].diverges, result.DIVERGES_ABOVE, code)
@@ -176,5 +201,4 @@ def _verdict(span: Range, found, mesh: Mesh, check: Check, ends, missed):
 
 def serious(xp: Any, code: Array) -> Array:
     """Codes that refuse convergence whatever the error says."""
-    kinds = (result.NOT_FINITE, result.DIVERGES_BELOW, result.DIVERGES_ABOVE, result.MISSED, result.NAN_BOUND)
-    return xp.isin(code, xp.asarray(np.array(kinds)))
+    return xp.isin(code, xp.asarray(np.array(result.SERIOUS)))

@@ -11,11 +11,14 @@ from jax.typing import ArrayLike
 
 from functional_dl import arguments
 from functional_dl.aliases import Array
-from functional_dl.integrals import compiled, core, derivative, host, oscillation, result
+from functional_dl.calculus import intervals
+from functional_dl.integrals import compiled, core, derivative, features, host, oscillation, result, rounding
 from functional_dl.integrals.integrand import Integrand, integrand
 from functional_dl.integrals.result import Integral
 from functional_dl.precision import double
 
+PLAIN_SAMPLES = 2**12  # of a function that JAX cannot trace
+PLAIN_INTERVALS = 400
 OSCILLATORY = 1e-9  # the relative error from which an infinite integral is tried as an alternating series
 
 
@@ -33,18 +36,19 @@ def integrate(
 ) -> Integral:
     r"""The integral of f from a to b, with an error that is meant as a bound.
 
-    The value is an adaptive Gauss rule's (quadax's Gauss and Kronrod under jit and vmap), after a substitution that
-    tames singularities at the ends and infinite ranges.  The error adds up the rule's own estimate, the difference
-    from another rule on another subdivision, the rounding of integrand and argument, and what may lie beyond the last
-    node.  An oscillatory tail that decays slowly is summed as an alternating series (not under jit and vmap).
-    Features narrower than about the range / samples, that show at none of 2 `samples` places, cannot be seen by any
-    rule.
+    The value is an adaptive Gauss rule's, after a substitution that tames singularities at the ends and infinite
+    ranges.  The error adds up the rule's own estimate, the difference from another rule on another subdivision, the
+    rounding of the integrand, of each of its operations and of its argument, and what may lie beyond the last node.
+    An oscillatory tail that decays slowly is summed as an alternating series (not under jit and vmap).  Features
+    narrower than about the range / samples, that show at none of 2 `samples` places, are looked for by interval
+    arithmetic where the integrand's operations have it (not under jit and vmap); else they cannot be seen.
 
     Differentiable (jax.grad, jax.jvp, functional_dl.reverse) with respect to a, b, `args` and what f closes over, by
     Leibniz's rule; `jax.jit` and `jax.vmap` apply.
 
     Args:
-      f: x, *args -> number, array or pytree of them, real or complex; JAX operations on the float64 number x.
+      f: x, *args -> number, array or pytree of them, real or complex; JAX operations on the float64 number x, or NumPy's
+        or Python's, which are called with one number after the other where JAX cannot trace them.
       a, b: the bounds, numbers; either may be infinite.  b < a changes the sign, b = a gives 0.
       points: places within the range where f jumps, has a kink or is singular; each piece is integrated on its own.
       args: further arguments of f.
@@ -57,10 +61,9 @@ def integrate(
     Raises:
       TypeError: f is no function, or does not return numbers; a bound or a point is not a real number.
       ValueError: a bound is NaN, a point lies outside the range, a tolerance is negative.
-      ImportError: quadax is not installed.
     Kinks: kinks and jumps of f are found by bisection, the faster the fewer there are.
     Numerics: f is evaluated in float64, also where x64 is off.  A divergent integral or a principal value is
-      reported as not converged.
+      reported as not converged; so is an integrand that is 0 wherever it was asked, unless it is proved to be 0.
     Source: Piessens et al. 1983 (QUADPACK); Takahasi and Mori 1974; Cohen, Rodriguez Villegas and Zagier 2000.
     """
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
@@ -79,23 +82,32 @@ def integrate(
 
 def _pieces(made: Integrand, moves, edges, a, b, args, settings):
     """Every piece between two edges, summed: (value, error), at, evaluations, code, refused."""
+    if made.plain:
+        return _plain_pieces(made, moves, edges, args, settings)
     converted, constants = jax.closure_convert(made.vector, jnp.zeros(()), *args)
     operands = (args, tuple(constants))
     values_at = lambda x, args, constants: converted(x, *args, *constants)
+    jaxpr = jax.make_jaxpr(values_at)(jnp.zeros(()), *operands)
+    moved_at = rounding.nudged(jaxpr)
 
     @jax.jit
     def run(edges, operands):
-        one = lambda ends: compiled.integrate(lambda x: values_at(x, *operands), ends[0], ends[1], settings, made.size)
+        flat = jax.tree_util.tree_leaves(operands)
+        one = lambda ends: compiled.integrate(
+            lambda x: values_at(x, *operands), ends[0], ends[1], settings, made.size, lambda p, x: moved_at(p, x, *flat)
+        )
         return jax.lax.map(one, (edges[:-1], edges[1:]))
 
     edges, still = jax.lax.stop_gradient((edges, operands))
     if _traced(values_at, edges, still):
         found = jax.lax.stop_gradient(run(edges, still))
     else:
-        sampler = host.Sampler(lambda x: values_at(x, *still), made.size)
-        pieces = [_piece(sampler, ends[0], ends[1], settings) for ends in itertools.pairwise(edges)]
+        flat = jax.tree_util.tree_leaves(still)
+        sampler = host.Sampler(lambda x: values_at(x, *still), made.size, lambda p, x: moved_at(p, x, *flat))
+        enclosure = intervals.Enclosure.of(jaxpr, flat)
+        pieces = [_piece(sampler, ends[0], ends[1], settings, enclosure) for ends in itertools.pairwise(edges)]
         found = core.Core(*(jnp.asarray(np.stack(field)) for field in zip(*_padded(pieces))))
-    worst = jnp.argmax(jnp.where(core.serious(jnp, found.code), jnp.inf, jnp.max(found.error, axis=1)))
+    worst = _worst(found)
     value = jnp.sum(found.value, axis=0)
     if jax.tree_util.tree_leaves(operands) or any(moves):
         value = derivative.value_of(
@@ -105,9 +117,34 @@ def _pieces(made: Integrand, moves, edges, a, b, args, settings):
     return flat, found.at[worst], jnp.sum(found.evaluations), found.code[worst], jnp.any(core.serious(jnp, found.code))
 
 
-def _piece(sampler: host.Sampler, lower, upper, settings) -> core.Core:
+def _worst(found: core.Core) -> Array:
+    """The piece that is worst."""
+    return core.largest(jnp, jnp.where(core.serious(jnp, found.code), jnp.inf, jnp.max(found.error, axis=1)))
+
+
+def _plain_pieces(made: Integrand, moves, edges, args, settings):
+    """The same for a function that JAX cannot trace: it is called with one number after the other."""
+    if any(moves) or any(isinstance(x, jax.core.Tracer) for x in jax.tree_util.tree_leaves((edges, args))):
+        raise TypeError(
+            f"f: expected a function of JAX where bounds or args are traced, JAX cannot trace this one ({made.plain})"
+        )
+    sampler = host.PlainSampler(lambda x: made.vector(x, *args), made.size)
+    settings = settings._replace(samples=min(settings.samples, PLAIN_SAMPLES), intervals=PLAIN_INTERVALS)
+    pieces = [_piece(sampler, ends[0], ends[1], settings) for ends in itertools.pairwise(edges)]
+    found = core.Core(*(jnp.asarray(np.stack(field)) for field in zip(*_padded(pieces))))
+    worst = _worst(found)
+    flat = jnp.sum(found.value, axis=0), jnp.sum(found.error, axis=0)
+    return flat, found.at[worst], jnp.sum(found.evaluations), found.code[worst], jnp.any(core.serious(jnp, found.code))
+
+
+def _piece(sampler: host.Sampler, lower, upper, settings, enclosure=None) -> core.Core:
     """One piece; where an infinite one has no small error, the sum of its oscillatory tail may have one."""
-    found = host.integrate(sampler, lower, upper, settings)
+    hidden = () if enclosure is None else features.hidden(enclosure, sampler, lower, upper)
+    found = host.integrate(sampler, lower, upper, settings, hidden)
+    if found.code == result.UNSEEN and enclosure is not None:
+        most = features.bound_of_zero(enclosure, lower, upper)
+        code = np.asarray(result.OK if most == 0 else result.UNSEEN)
+        return found._replace(error=np.full_like(found.error, most), code=code)
     if (np.isfinite(lower) and np.isfinite(upper)) or np.all(found.error <= OSCILLATORY * np.abs(found.value)):
         return found
     halves = [(lower, 0.0), (0.0, upper)] if np.isinf(lower) and np.isinf(upper) else [(lower, upper)]

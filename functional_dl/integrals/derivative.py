@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.aliases import Array
-from functional_dl.integrals import rules
+from functional_dl.integrals import core, rules
 
 BATCH = 1024
 ORDERS = 4  # nodes on the interval of no length: derivatives are exact up to order 2 ORDERS
@@ -66,7 +66,7 @@ def _jvp(values_at, moves, primals, tangents):
 def rule(values_at: Any, nodes: Any, weights: Any) -> Any:
     """sum_i w_i f(x_i), a batch of nodes at a time; nodes of weight 0 count nothing, whatever f is there."""
     # a node of weight 0 may lie where the integrand has no derivative: it is moved onto one that counts
-    safe = jnp.where(weights != 0, nodes, nodes[jnp.argmax(jnp.abs(weights))])
+    safe = jnp.where(weights != 0, nodes, nodes[core.largest(jnp, jnp.abs(weights))])
     nodes, weights = _batches(safe, safe[0]), _batches(weights, 0.0)
     return jnp.sum(jax.lax.map(lambda xw: xw[1] @ jax.vmap(values_at)(xw[0]), (nodes, weights)), axis=0)
 
@@ -101,7 +101,7 @@ def _no_length(values_at, bound, nodes, weights):
     """int_{b0}^b f at b0 = b held fixed: 0, with the derivatives of the integral; an infinite bound has none."""
     start = jax.lax.stop_gradient(bound)
     good = jnp.isfinite(start)
-    elsewhere = nodes[jnp.argmax(jnp.abs(weights))]
+    elsewhere = nodes[core.largest(jnp, jnp.abs(weights))]
     there = jax.lax.stop_gradient(values_at(jnp.where(good, start, elsewhere)))
     finite = good & jnp.all(jnp.isfinite(there))
     length = jnp.where(good, bound, start) - start

@@ -1,13 +1,15 @@
 """What a caller integrates, as a function to one real vector; and its values back in the caller's structure."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from functional_dl import arguments
 from functional_dl.aliases import PyTree
+from functional_dl.calculus import numpy_functions
 from functional_dl.integrals import rules
 
 
@@ -19,6 +21,7 @@ class Integrand(NamedTuple):
     restore_error: Callable[..., Any]  # (K,) of errors >= 0 -> the same structure, moduli for complex entries
     size: int
     eps: float  # rounding unit of the least precise of the values
+    plain: str = ""  # why JAX cannot trace it, if it cannot: `vector` then takes Python's numbers, and returns NumPy's
 
 
 def integrand(name: str, f: Callable[..., Any], args: tuple[Any, ...], ndim: int = 0) -> Integrand:
@@ -31,20 +34,26 @@ def integrand(name: str, f: Callable[..., Any], args: tuple[Any, ...], ndim: int
     promotion = rules.strictness()
     number = jax.ShapeDtypeStruct((), jnp.float64)
 
-    def call(*operands):
-        with promotion():
-            return f(*operands)
+    def called(f):
+        def call(*operands):
+            with promotion():
+                return f(*operands)
 
+        return call
+
+    call, plain = called(f), ""
     try:
         shape = jax.eval_shape(call, *[number] * max(1, ndim), *args)
-    except TypeError as error:
-        message = str(error).splitlines()[0]
-        if "positional argument" in message:
-            wanted = max(1, ndim) + len(args)
-            raise TypeError(f"{name}: expected a function of {wanted} argument(s): {message}") from error
-        if "not a valid JAX type" in message:
-            raise TypeError(f"{name}: expected a function that returns numbers: {message}") from error
-        raise
+    except Exception as error:  # whatever a function of Python or NumPy says to a tracer
+        readable = numpy_functions.readable(f, *[number] * max(1, ndim), *args)
+        if readable is not None:
+            call = called(readable)
+            shape = jax.eval_shape(call, *[number] * max(1, ndim), *args)
+        elif isinstance(error, _UNTRACED) and ndim == 0 and not _is_misused(error):
+            call, plain = f, type(error).__name__
+            shape = jax.tree_util.tree_map(_shape, f(PLACE, *args))
+        else:
+            _refuse(name, error, max(1, ndim) + len(args))
     leaves, structure = jax.tree_util.tree_flatten(shape)
     if not leaves:
         raise TypeError(f"{name}: expected a function that returns numbers, it returns {shape}")
@@ -60,6 +69,11 @@ def integrand(name: str, f: Callable[..., Any], args: tuple[Any, ...], ndim: int
             flat = jnp.ravel(leaf)
             parts += [jnp.real(flat), jnp.imag(flat)] if c else [flat]
         return jnp.concatenate([part.astype(jnp.float64) for part in parts])
+
+    def plain_vector(*operands):
+        parts = [np.ravel(leaf) for leaf in jax.tree_util.tree_leaves(call(*operands))]
+        parts = [p for x, c in zip(parts, is_complex) for p in ((x.real, x.imag) if c else (x,))]
+        return np.concatenate(parts).astype(np.float64)
 
     def split(flat):
         bounds = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
@@ -79,7 +93,52 @@ def integrand(name: str, f: Callable[..., Any], args: tuple[Any, ...], ndim: int
             found.append(part.reshape(leaf.shape))
         return jax.tree_util.tree_unflatten(structure, found)
 
-    return Integrand(vector, restore, restore_error, sum(sizes), rounding_unit(shape))
+    chosen = plain_vector if plain else vector
+    return Integrand(chosen, restore, restore_error, sum(sizes), rounding_unit(shape), plain)
+
+
+PLACE = 0.4873
+_UNTRACED = (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError)
+
+
+def _shape(leaf):
+    if not isinstance(leaf, bool | int | float | complex | np.generic | np.ndarray | jax.Array):
+        raise TypeError(f"f: expected a function that returns numbers, it returns {type(leaf).__name__}")
+    return jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype)
+
+
+def _is_misused(error: Exception) -> bool:
+    """Whether a function takes another number of arguments, or returns no numbers."""
+    return any(part in str(error) for part in ("positional argument", "not a valid JAX type"))
+
+
+def _refuse(name: str, error: Exception, wanted: int) -> NoReturn:
+    """What is wrong with a function that neither JAX nor Python evaluates, in one line where that can be."""
+    message = str(error).splitlines()[0]
+    if isinstance(error, TypeError) and "positional argument" in message:
+        raise TypeError(f"{name}: expected a function of {wanted} argument(s): {message}") from error
+    if isinstance(error, TypeError) and "not a valid JAX type" in message:
+        raise TypeError(f"{name}: expected a function that returns numbers: {message}") from error
+    if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
+        raise TypeError(f"{name}: expected a function of JAX operations: {message}") from error
+    raise error
+
+
+def jax_function(name: str, f: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+    """f, or f of NumPy's functions read as one of JAX, at arguments of these types.
+
+    Raises:
+      TypeError: JAX cannot trace f, in one line.
+    """
+    arguments.function(name, f)
+    try:
+        jax.eval_shape(lambda *xs: f(*xs), *args)
+    except Exception as error:  # whatever a function of Python or NumPy says to a tracer
+        found = numpy_functions.readable(f, *args)
+        if found is None:
+            _refuse(name, error, len(args))
+        return found
+    return f
 
 
 def rounding_unit(shape: PyTree) -> float:

@@ -7,9 +7,22 @@ import numpy as np
 
 from functional_dl.aliases import Array, PyTree
 
-OK, NOT_FINITE, DIVERGES_BELOW, DIVERGES_ABOVE, SINGULAR, UNRESOLVED, ROUNDING, MISSED, NAN_BOUND, SAMPLED, OTHER = (
-    range(11)
-)
+(
+    OK,
+    NOT_FINITE,
+    DIVERGES_BELOW,
+    DIVERGES_ABOVE,
+    SINGULAR,
+    UNRESOLVED,
+    ROUNDING,
+    MISSED,
+    NAN_BOUND,
+    SAMPLED,
+    OTHER,
+    UNSEEN,
+    DIVERGES,
+    MOVING,
+) = range(14)
 _ENDLESS = (
     "the integrand stays too large towards the {} bound: "
     "the integral diverges, or cannot be distinguished from one that does"
@@ -26,7 +39,13 @@ SENTENCES = {
     NAN_BOUND: "a bound is NaN",
     SAMPLED: "the value is a mean over quasi-random samples, and its confidence interval is wider than the tolerance",
     OTHER: "a part of the integral did not converge",
+    UNSEEN: "the integrand is 0 at every place where it was evaluated, but not proved to be 0 between them",
+    DIVERGES: "the integrand stays too large towards a place or edge of the region, or towards infinity: the integral "
+    "diverges, or cannot be distinguished from one that does",
+    MOVING: "the integrand jumps at a place that depends on theta and was not found: what the jump adds is missing",
 }
+# codes that refuse convergence whatever the error says
+SERIOUS = (NOT_FINITE, DIVERGES_BELOW, DIVERGES_ABOVE, MISSED, NAN_BOUND, UNSEEN, DIVERGES, MOVING)
 
 
 @jax.tree_util.register_dataclass

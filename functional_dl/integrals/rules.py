@@ -1,23 +1,12 @@
-"""The library that does the quadrature (quadax), imported when it is wanted, and fixed rules for cross-checks."""
+"""Fixed rules of quadrature and interpolation, and the promotion rules that an integrand is traced under."""
 
 import contextlib
 import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-
-from functional_dl import arguments
-
-
-def quadax() -> Any:
-    """The module quadax.  Raises ImportError with what to install."""
-    try:
-        return importlib.import_module("quadax")
-    except ImportError as error:
-        raise ImportError(arguments.missing("quadax", "integrate under jit or vmap", "calculus")) from error
 
 
 @functools.lru_cache(maxsize=256)
@@ -34,14 +23,6 @@ def interpolation(nodes: np.ndarray, places: Any) -> np.ndarray:
     gaps = places[:, None] - nodes
     rows = barycentric / np.where(gaps == 0, 1e-290, gaps)  # a place on a node takes the node's value
     return rows / rows.sum(axis=1, keepdims=True)
-
-
-def permissive() -> Any:
-    """The promotion rules that quadax's own code expects."""
-    stack = contextlib.ExitStack()
-    stack.enter_context(jax.numpy_dtype_promotion("standard"))
-    stack.enter_context(jax.numpy_rank_promotion("allow"))
-    return stack
 
 
 def strictness() -> Callable[..., Any]:

@@ -74,7 +74,7 @@ def _along_the_range(span: Range, count):
     # both halves of the whole line, each the logarithmic scale
     folded = xp.where(parts < 0.5, -xp.exp(18.0 - 68.0 * parts), xp.exp(-50.0 + 68.0 * parts))
     x = xp.where(finite, a + (b - a) * parts, xp.where(right, a + far, xp.where(left, b - far, folded)))
-    return substitution.to_t(span, x)
+    return xp.where(finite, substitution.share_to_t(xp, parts), substitution.to_t(span, x))
 
 
 def _about_zero(span: Range, count):
@@ -94,8 +94,8 @@ def _finite_part(span: Range, t, g, finite, t_lower, t_upper):
     """
     xp, n = span.xp, t.shape[0]
     any_finite = xp.any(finite)
-    first = xp.argmax(finite)
-    last = n - 1 - xp.argmax(finite[::-1])
+    first = _first(xp, finite)
+    last = n - 1 - _first(xp, finite[::-1])
     between = (xp.arange(n) > first) & (xp.arange(n) < last) & ~finite
     largest = xp.max(xp.where(finite, xp.abs(g), 0.0))
     bounded_below, bounded_above = xp.isfinite(span.lower), xp.isfinite(span.upper)
@@ -107,11 +107,20 @@ def _finite_part(span: Range, t, g, finite, t_lower, t_upper):
     lost_below = (first > 0) & ~(dead_first & (~bounded_below | (x_first - span.lower < 1e-3 * width)))
     lost_above = (last < n - 1) & ~(dead_last & (~bounded_above | (span.upper - x_last < 1e-3 * width)))
     hole = ~any_finite | xp.any(between) | lost_below | lost_above
-    where = xp.where(xp.any(between), t[xp.argmax(between)], xp.where(lost_below, t[first], t[last]))
+    where = xp.where(xp.any(between), t[_first(xp, between)], xp.where(lost_below, t[first], t[last]))
     x_where, _, _ = substitution.to_x(span, where)
     cut_below = xp.where((first > 0) & any_finite, t[first], t_lower)
     cut_above = xp.where((last < n - 1) & any_finite, t[last], t_upper)
     return cut_below, cut_above, hole, x_where
+
+
+def _first(xp, holds):
+    """The first place where a condition holds; 0 if nowhere.  A program's own argmax is not to be had where x64 is
+    off."""
+    if xp is np:
+        return np.argmax(holds)
+    place = xp.min(xp.where(holds, xp.arange(holds.shape[0]), holds.shape[0]))
+    return xp.where(place == holds.shape[0], 0, place)
 
 
 def _features(xp, t, g, t_lower, t_upper):

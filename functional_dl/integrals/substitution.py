@@ -20,6 +20,8 @@ from functional_dl.aliases import Array
 
 HALF_PI = np.pi / 2
 LARGEST = 690.0  # exp(690) is near the largest float64
+EPS = float(np.finfo(np.float64).eps)
+NARROW = 2.0**24  # units in the last place of its ends that a range must be wider than, to be cut off before them
 
 
 class Range(NamedTuple):
@@ -34,9 +36,18 @@ class Range(NamedTuple):
         below, above = self.xp.isfinite(self.lower), self.xp.isfinite(self.upper)
         return below & above, below & ~above, ~below & above, ~below & ~above
 
+    @property
+    def narrow(self) -> Any:
+        """Whether a finite range holds so few floats that what is close to its ends is within rounding of them: then
+        nodes are placed by their distances from the ends, and the integrand is asked at the nearest float inside."""
+        xp = self.xp
+        unit = EPS * xp.maximum(xp.abs(self.lower), xp.abs(self.upper))
+        return self.kinds[0] & (self.upper - self.lower < NARROW * unit)
+
 
 def to_x(span: Range, t: Any) -> tuple[Array, Array, Array]:
-    """(x, dx/dt, inside): inside is False where x rounds onto a bound or leaves the floats."""
+    """(x, dx/dt, inside): inside is False where x is at no distance from a bound or leaves the floats.  Distances from
+    the nearer end are exact; x itself is the float inside that is nearest."""
     xp, (finite, right, left, _) = span.xp, span.kinds
     a, b = xp.where(xp.isfinite(span.lower), span.lower, 0.0), xp.where(xp.isfinite(span.upper), span.upper, 0.0)
     u, du = HALF_PI * xp.sinh(t), HALF_PI * xp.cosh(t)
@@ -48,7 +59,10 @@ def to_x(span: Range, t: Any) -> tuple[Array, Array, Array]:
     x_whole, dx_whole = xp.sinh(u), du * xp.cosh(u)
     x = xp.where(finite, x_finite, xp.where(right, a + grown, xp.where(left, b - shrunk, x_whole)))
     dx = xp.where(finite, dx_finite, xp.where(right, du * grown, xp.where(left, du * shrunk, dx_whole)))
-    inside = (x > span.lower) & (x < span.upper) & xp.isfinite(dx)
+    apart = finite & (from_lower > 0) & (from_upper > 0)
+    clipped = xp.clip(x, xp.nextafter(span.lower, span.upper), xp.nextafter(span.upper, span.lower))
+    inside = (apart & span.narrow | (x > span.lower) & (x < span.upper)) & xp.isfinite(dx)
+    x = xp.where(span.narrow, clipped, x)
     return xp.where(inside, x, _middle(span)), xp.where(inside, dx, 0.0), inside
 
 
@@ -67,23 +81,28 @@ def to_t(span: Range, x: Any) -> Array:
     return xp.arcsinh(u / HALF_PI)
 
 
+def share_to_t(xp: ModuleType, share: Any) -> Array:
+    """The t of a share of the way through a finite range: exact, whatever the range."""
+    return xp.arcsinh((xp.log(share) - xp.log1p(-share)) / 2 / HALF_PI)
+
+
 def limits(span: Range) -> tuple[Array, Array]:
     """The t at which the ends are cut off: as far as floats go, but 2^14 units in the last place from a bound that is
-    not 0 (closer, the distance to the bound is rounded too coarsely for a singularity there)."""
+    not 0 (closer, the distance to the bound is rounded too coarsely for a singularity there); a narrow range is not
+    cut."""
     xp, (finite, right, left, _) = span.xp, span.kinds
     furthest_finite = np.arcsinh(LARGEST / 2 / HALF_PI)
     furthest = np.arcsinh(LARGEST / HALF_PI)
     a, b = xp.where(xp.isfinite(span.lower), span.lower, 0.0), xp.where(xp.isfinite(span.upper), span.upper, 0.0)
     width = xp.where(finite & (b > a), b - a, 1.0)
-    eps = np.finfo(np.float64).eps
-    gap_a = xp.minimum(2.0**14 * eps * xp.abs(a), width / 16)
-    gap_b = xp.minimum(2.0**14 * eps * xp.abs(b), width / 16)
+    gap_a, gap_b = 2.0**14 * EPS * xp.abs(a), 2.0**14 * EPS * xp.abs(b)
     # not the same on both sides, so that no node of a symmetric rule is at the middle of the range
     t_lower = xp.where(finite, -0.9987 * furthest_finite, -0.9987 * furthest)
     t_upper = xp.where(finite, 0.9991 * furthest_finite, 0.9991 * furthest)
     scale_a, scale_b = xp.where(finite, gap_a / width, gap_a), xp.where(finite, gap_b / width, gap_b)
-    t_lower = xp.where((finite | right) & (gap_a > 0), xp.maximum(t_lower, _small(xp, finite, scale_a)), t_lower)
-    t_upper = xp.where((finite | left) & (gap_b > 0), xp.minimum(t_upper, -_small(xp, finite, scale_b)), t_upper)
+    cut = ~span.narrow
+    t_lower = xp.where(cut & (finite | right) & (gap_a > 0), xp.maximum(t_lower, _small(xp, finite, scale_a)), t_lower)
+    t_upper = xp.where(cut & (finite | left) & (gap_b > 0), xp.minimum(t_upper, -_small(xp, finite, scale_b)), t_upper)
     return t_lower, t_upper
 
 
