@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from functional_dl import arguments
 from functional_dl.integrals import definite, host, substitution
 from functional_dl.integrals.definite import integrate
+from functional_dl.integrals.integrand import PLACE, jax_function
 from functional_dl.integrals.result import Integral
 from functional_dl.precision import double
 
@@ -40,8 +41,8 @@ def area_between(f: Callable[..., Any], g: Callable[..., Any], a: ArrayLike, b: 
     Returns:
       Integral.  The crossings, found among 4096 places and by bisection, are break points of the integration.
     """
-    arguments.function("f", f)
-    arguments.function("g", g)
+    f = jax_function("f", f, PLACE)
+    g = jax_function("g", g, PLACE)
     a, b = _ordered(a, b)
     gap = lambda x: _real("f", f(x)) - _real("g", g(x))
     settings.setdefault("points", crossings(gap, a, b))
@@ -74,7 +75,7 @@ def volume_by_cross_sections(area: Callable[..., Any], a: ArrayLike, b: ArrayLik
     Raises:
       ValueError: an area is negative.
     """
-    arguments.function("area", area)
+    area = jax_function("area", area, PLACE)
     a, b = _ordered(a, b)
     with double():
         x, values = _samples(area, a, b)
@@ -106,11 +107,11 @@ def volume_of_revolution(
       ValueError: another axis; the axis cuts the region, so that turning it sweeps a part twice.
     Source: the disc, washer and shell methods of any calculus text.
     """
-    arguments.function("f", f)
+    f = jax_function("f", f, PLACE)
     across, c = _axis(axis)
     a, b = _ordered(a, b)
     base = inner if inner is not None else lambda x: jnp.zeros_like(x)
-    arguments.function("inner", base)
+    base = jax_function("inner", base, PLACE)
     outer_at, inner_at = lambda x: _real("f", f(x)), lambda x: _real("inner", base(x))
     if across == "x":
         _beside(a, b, c, axis)
@@ -177,7 +178,7 @@ def centroid(
     Raises:
       ValueError: f < inner somewhere, or the area is 0.
     """
-    arguments.function("f", f)
+    f = jax_function("f", f, PLACE)
     a, b = _ordered(a, b)
     base = inner if inner is not None else lambda x: jnp.zeros_like(x)
     with double():
@@ -202,7 +203,7 @@ def centroid(
 
 def _speed(name: str, curve: Callable[..., Any]) -> Callable[..., Any]:
     """t -> length of curve per t; a graph y = f(x) is the curve (x, f(x))."""
-    arguments.function(name, curve)
+    curve = jax_function(name, curve, PLACE)
 
     def speed(t):
         value, rate = jax.jvp(lambda t: jnp.asarray(curve(t)), (t,), (jnp.ones_like(t),))

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl import arguments
-from functional_dl.integrals import box, definite, lines, product, result, rules, sampling
+from functional_dl.integrals import box, definite, divergence, lines, product, result, rules, sampling
 from functional_dl.integrals.box import Box
 from functional_dl.integrals.definite import integrate, tolerance
-from functional_dl.integrals.integrand import integrand
+from functional_dl.integrals.integrand import PLACE, integrand, jax_function
 from functional_dl.integrals.result import Integral
 from functional_dl.precision import double
 
@@ -70,13 +70,13 @@ def integrate_region(
             (lower, upper), args = limits[0](), tuple(args)
             return integrate(f, lower, upper, args=args, rtol=rtol, atol=atol)
         args = tuple(jax.tree_util.tree_map(jnp.asarray, args))
-        made = integrand("f", f, args, len(limits))
+        made = integrand("f", jax_function("f", f, *[PLACE] * len(limits), *args), args, len(limits))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree_util.tree_leaves(args)):
             raise TypeError("args: expected concrete numbers, got traced ones; integrate_region is not a JAX function")
         region = Box(lambda *x: made.vector(*x, *args), limits, infinite, made.size)
         with np.errstate(all="ignore"):
             value, error, code, count = _integrate(region, evaluations, made.eps, rtol, atol)
-        hard = jnp.asarray(code in (result.NOT_FINITE, result.MISSED))
+        hard = jnp.asarray(code in result.SERIOUS)
         flat = jnp.asarray(value), jnp.asarray(error)
         return definite.finish(
             made, flat, jnp.asarray(code), hard, jnp.asarray(jnp.nan), jnp.asarray(count), rtol, atol
@@ -104,6 +104,8 @@ def _integrate(region: Box, budget: int, eps: float, rtol: float, atol: float):
     if not sample.finite:
         return sample.value, np.full(region.size, np.inf), result.NOT_FINITE, sample.evaluations
     through = lines.through(region, values, sample.best)
+    if divergence.diverges(region, values, through):
+        return sample.value, np.full(region.size, np.inf), result.DIVERGES, sample.evaluations + through.evaluations
     kinds, sizes, settled, used = product.sizes(region, values, through)
     count = sample.evaluations + through.evaluations + used
 
