@@ -7,7 +7,8 @@ Derivatives of all orders come out right because what is differentiated is
 
     sum_i w_i f(x_i, theta) + int_{b0}^b f(x, theta) dx - int_{a0}^a f(x, theta) dx       at b0 = b, a0 = a held fixed:
 
-integrals over no length at all, by a rule of Gauss, whose derivatives are those of the integral.
+integrals over no length at all, by a rule of Gauss, whose derivatives are those of the integral; and so are what jumps
+of f add whose places move with theta (`jumps`).
 """
 
 import functools
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.aliases import Array
-from functional_dl.integrals import core, rules
+from functional_dl.integrals import core, jumps, rules
 
 BATCH = 1024
 ORDERS = 4  # nodes on the interval of no length: derivatives are exact up to order 2 ORDERS
@@ -58,7 +59,8 @@ def _jvp(values_at, moves, primals, tangents):
         for free, sign, bound in zip(moves, (-1.0, 1.0), bounds):
             if free:
                 total += sign * _no_length(lambda x: values_at(x, *operands), bound, nodes, weights)
-        return total
+        jumping = jumps.contribution(values_at, primals[3], operands)
+        return total if jumping is None else total + jumping
 
     return value, jax.jvp(moving, (bounds, operands), tangents[3:])[1]
 
@@ -68,7 +70,7 @@ def rule(values_at: Any, nodes: Any, weights: Any) -> Any:
     # a node of weight 0 may lie where the integrand has no derivative: it is moved onto one that counts
     safe = jnp.where(weights != 0, nodes, nodes[core.largest(jnp, jnp.abs(weights))])
     nodes, weights = _batches(safe, safe[0]), _batches(weights, 0.0)
-    return jnp.sum(jax.lax.map(lambda xw: xw[1] @ jax.vmap(values_at)(xw[0]), (nodes, weights)), axis=0)
+    return jnp.sum(jax.lax.map(lambda xw: jnp.sum(xw[1][:, None] * jax.vmap(values_at)(xw[0]), axis=0), (nodes, weights)), axis=0)
 
 
 def _batches(x, fill):
@@ -108,6 +110,6 @@ def _no_length(values_at, bound, nodes, weights):
     length = jnp.where(good, length, 0.0)
     unit, weight = map(jnp.asarray, rules.gauss(ORDERS))
     places = jnp.where(finite, jnp.where(finite, start, 0.0) + length * unit, elsewhere)
-    total = weight @ jax.vmap(values_at)(places)
+    total = jnp.sum(weight[:, None] * jax.vmap(values_at)(places), axis=0)
     # where the integrand is infinite at the bound, so is the derivative with respect to it
     return length * jnp.where(good & ~finite, jnp.abs(there), jnp.where(finite, total, 0.0))

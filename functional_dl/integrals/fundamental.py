@@ -1,18 +1,24 @@
 """The fundamental theorem of calculus, both ways, and the derivative under the integral sign."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from functional_dl import arguments, tree
 from functional_dl.aliases import PyTree
-from functional_dl.integrals import definite
+from functional_dl.integrals import definite, jumps, result
 from functional_dl.integrals.definite import integrate
 from functional_dl.integrals.result import Integral
 from functional_dl.precision import double
+
+JUMP = 1e-12  # relative error of what a moving jump adds
+STEP = 1e-3  # of theta, by which the integral is moved to check its derivative
+AGREES = 0.02  # relative difference from such a quotient that is no missed jump
 
 
 def antiderivative(f: Callable[..., Any], a: ArrayLike, **settings: Any) -> Callable[..., Any]:
@@ -64,7 +70,11 @@ def leibniz(
         d/dtheta int_{a(theta)}^{b(theta)} f(x, theta) dx
             = f(b, theta) b'(theta) - f(a, theta) a'(theta) + int_a^b df/dtheta (x, theta) dx
 
-    The integral of df/dtheta is an integral of its own here, with an error of its own.
+            + sum_j (f(x_j-, theta) - f(x_j+, theta)) dx_j/dtheta
+
+    The integral of df/dtheta is an integral of its own here, with an error of its own.  The last sum is over the places
+    x_j(theta) where f jumps, which are found from its comparisons, signs and steps; where there are such, the result is
+    also held against a difference of the integral, and not converged where the two are apart.
 
     Args:
       f: (x, theta) -> real number.
@@ -87,8 +97,69 @@ def leibniz(
         value = inside.value
         for sign, end, at in zip((-1.0, 1.0), (a, b), (lower, upper)):
             if callable(end):
+                if not isinstance(at, jax.core.Tracer) and np.isinf(np.asarray(at)):
+                    continue  # a bound at infinity stays there
                 moved = jax.grad(lambda theta, end=end: jnp.asarray(end(theta), jnp.float64))(theta)
                 value = tree.add_scaled(value, sign * jnp.asarray(f(at, theta), jnp.float64), moved)
         eps = jnp.finfo(jnp.float64).eps
         error = jax.tree_util.tree_map(lambda e, v: e + 8 * eps * jnp.abs(v), inside.error, value)
-        return Integral(value, error, inside.converged, inside.code, inside.at, inside.evaluations)
+        found = Integral(value, error, inside.converged, inside.code, inside.at, inside.evaluations)
+        found = _with_jumps(f, (lower, upper), theta, found)
+        return _checked(f, ends, theta, found, settings) if _may_jump(f, theta) else _finite(found)
+
+
+def _with_jumps(f, bounds, theta, found: Integral) -> Integral:
+    """What jumps of f add whose places move with theta."""
+    values_at = lambda x, theta: jnp.ravel(jnp.asarray(f(x, theta), jnp.float64))
+
+    def moving(theta):
+        added = jumps.contribution(values_at, bounds, (theta,))
+        return jnp.zeros(()) if added is None else added[0]
+
+    if not any(jumps.of(values_at, (theta,))[0]):
+        return found
+    more = jax.grad(moving)(theta)
+    error = jax.tree_util.tree_map(lambda e, m: e + JUMP * jnp.abs(m), found.error, more)
+    return dataclasses.replace(found, value=tree.add(found.value, more), error=error)
+
+
+def _may_jump(f, theta) -> bool:
+    """Whether f has jumps that may move with theta."""
+    moving, unknown = jumps.of(lambda x, theta: jnp.asarray(f(x, theta)), (theta,))
+    return any(moving) or unknown
+
+
+def _checked(f, ends, theta, found: Integral, settings) -> Integral:
+    """Held against a difference of the integral itself, along one direction: a jump that was missed shows there."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree_util.tree_leaves((theta, found.value))):
+        return _finite(found)
+    rng = np.random.default_rng(3)
+    along = jax.tree_util.tree_map(lambda leaf: jnp.asarray(rng.uniform(0.5, 1.0, leaf.shape)), theta)
+    scale = max(1.0, float(tree.norm(theta)))
+    h = STEP * scale
+
+    def whole(h):
+        moved = tree.add_scaled(theta, h, along)
+        lower, upper = (definite.bound(name, end(moved)) for name, end in zip(("a", "b"), ends))
+        return integrate(f, lower, upper, args=(moved,), **settings)
+
+    high, low = whole(h), whole(-h)
+    quotient = (float(high.value) - float(low.value)) / (2 * h)
+    doubt = (float(high.error) + float(low.error)) / (2 * h)
+    said = float(tree.vdot(found.value, along))
+    off = abs(quotient - said)
+    if off <= AGREES * (abs(said) + abs(quotient)) + 2 * doubt + AGREES * 1e-3 * (abs(float(high.value)) + 1e-30):
+        return _finite(found)
+    error = jax.tree_util.tree_map(lambda e: jnp.full_like(e, jnp.inf), found.error)
+    return dataclasses.replace(
+        _finite(found), error=error, converged=jnp.asarray(False), code=jnp.asarray(result.MOVING)
+    )
+
+
+def _finite(found: Integral) -> Integral:
+    """NaN and infinity are never converged."""
+    leaves = [*jax.tree_util.tree_leaves(found.value), *jax.tree_util.tree_leaves(found.error)]
+    good = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+    code = jnp.where(good | (found.code != result.OK), found.code, result.NOT_FINITE)
+    error = jax.tree_util.tree_map(lambda e, v: jnp.where(jnp.isfinite(v), e, jnp.inf), found.error, found.value)
+    return dataclasses.replace(found, error=error, converged=found.converged & good, code=code)
