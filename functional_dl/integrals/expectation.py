@@ -12,9 +12,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Key, PyTree
+from functional_dl.integrals import jumps
+from functional_dl.jaxprs import all_equations
 
 DistributionName: TypeAlias = Literal["bernoulli", "categorical", "exponential", "gamma", "gaussian"]
 Method: TypeAlias = Literal["pathwise", "score"]
@@ -89,6 +92,8 @@ class ExpectationGradient(NamedTuple):
       gradient: the structure of theta.
       standard_error: of every entry of the gradient.
       variance: of a single sample's estimate, entry by entry: the figure by which two estimators are compared.
+      biased: whether the pathwise estimate misses a part of the gradient, or may do so: the standard error is then
+        infinite, as it says nothing of that part (see `reason`).
     """
 
     value: Array
@@ -96,6 +101,18 @@ class ExpectationGradient(NamedTuple):
     gradient: PyTree
     standard_error: PyTree
     variance: PyTree
+    biased: Array
+
+    @property
+    def reason(self) -> str:
+        """Why the gradient is biased; empty if it is not."""
+        return BIASED if bool(np.any(np.asarray(self.biased))) else ""
+
+
+BIASED = (
+    "the gradient is biased: f or the sampler jumps as theta moves, or is not differentiable, and the pathwise "
+    "derivative does not see it; method='score' needs no derivative of either"
+)
 
 
 def expectation_gradient(
@@ -122,7 +139,8 @@ def expectation_gradient(
     Raises:
       TypeError: key is no PRNG key, f no function.
       ValueError: another method or distribution; pathwise asked for where samples are discrete; parameters missing.
-    Kinks: pathwise is biased where f jumps (it sees f' only); the score function is not.
+    Kinks: pathwise is biased where f or the sampler jumps (it sees f' only); the score function is not.  Jumps are looked
+      for along a line of theta, and the result is `biased` where one is met, or where the samples do not say.
     Source: Williams 1992 (score function), Kingma and Welling 2014 (pathwise), Mohamed et al. 2020.
     """
     arguments.function("f", f)
@@ -149,7 +167,83 @@ def expectation_gradient(
         weights = values - others if control_variate else values
         spread = lambda s: weights.reshape((-1,) + (1,) * (s.ndim - 1)).astype(s.dtype) * s
         gradients = jax.tree_util.tree_map(spread, scores)
+    biased = jnp.asarray(False)
+    if method == "pathwise":
+        biased = _jumps_along(lambda key, theta: jnp.asarray(f(family.sample(key, theta))), theta, keys[:LINES])
     mean = jax.tree_util.tree_map(lambda g: jnp.mean(g, axis=0), gradients)
     variance = jax.tree_util.tree_map(lambda g: jnp.var(g, axis=0, ddof=1), gradients)
     error = jax.tree_util.tree_map(lambda v: jnp.sqrt(v / samples), variance)
-    return ExpectationGradient(jnp.mean(values), jnp.std(values, ddof=1) / samples**0.5, mean, error, variance)
+    if method == "pathwise" and isinstance(distribution, Distribution):
+        biased |= _apart(f, family, theta, keys, values, mean, error)
+    error = jax.tree_util.tree_map(lambda e: jnp.where(biased, jnp.full_like(e, jnp.inf), e), error)
+    return ExpectationGradient(jnp.mean(values), jnp.std(values, ddof=1) / samples**0.5, mean, error, variance, biased)
+
+
+LINES = 64  # samples that are followed as theta moves
+PLACES = 48  # on either side
+BISECTIONS = 40
+JUMP = 1e-3  # of how much the function moves along the line: a step that is no rounding
+SURE = 6.0  # standard errors
+
+
+def _jumps_along(path: Callable[..., Any], theta: Any, keys: Array) -> Array:
+    """Whether (key, theta) -> number jumps as theta moves along a line; also where it may, and no sample says."""
+    flat, tree = jax.tree_util.tree_flatten(theta)
+    of_flat = lambda key, *flat: path(key, jax.tree_util.tree_unflatten(tree, flat))
+    jaxpr = jax.make_jaxpr(of_flat)(keys[0], *flat)
+    moving, unknown = jumps.dependence(jaxpr, [(False, False), *[(True, True)] * len(flat)])
+    stopped = any(eqn.primitive.name == "stop_gradient" for eqn in all_equations(jaxpr))
+    if unknown or stopped:
+        return jnp.asarray(True)
+    if not any(moving):
+        return jnp.asarray(False)
+    rng = np.random.default_rng(1)
+    along = [jnp.asarray(rng.uniform(0.5, 1.0, jnp.shape(leaf)), jnp.result_type(leaf)) for leaf in flat]
+    # near first: places at distances that grow
+    far = np.geomspace(1e-3, 4.0, PLACES)
+    places = np.concatenate([-far[::-1], far])
+    at = lambda key, s: (key, *[x + s.astype(x.dtype) * v * (1 + jnp.abs(x)) for x, v in zip(flat, along)])
+    margins = lambda key, s: jumps.margins(jaxpr, moving, at(key, s))
+    value = lambda key, s: of_flat(*at(key, s))
+    s = jnp.asarray(places, jnp.result_type(flat[0]))
+
+    def follow(key):
+        m = jax.vmap(lambda place: margins(key, place))(s)
+        changes = m[:-1] * m[1:] < 0
+        met = jnp.any(changes, axis=0)
+        index = jnp.sum(jnp.cumsum(changes, axis=0) == 0, axis=0)
+        index = jnp.where(met, index, 0)
+
+        def step(site, index):
+            low, high, before = s[index], s[index + 1], m[index, site]
+
+            def halve(_, ends):
+                low, high = ends
+                middle = (low + high) / 2
+                same = margins(key, middle)[site] * before > 0
+                return jnp.where(same, middle, low), jnp.where(same, high, middle)
+
+            wide = jnp.abs(value(key, high) - value(key, low))
+            low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
+            return jnp.abs(value(key, high) - value(key, low)), wide
+
+        narrow, wide = jax.vmap(step)(jnp.arange(m.shape[1]), index)
+        values = jax.vmap(lambda place: value(key, place))(s)
+        return met, met & (narrow > JUMP * (wide + 1e-3 * jnp.ptp(values)))
+
+    met, jumped = jax.vmap(follow)(keys)
+    return jnp.any(jumped) | ~jnp.all(jnp.any(met, axis=0))
+
+
+def _apart(f, family, theta, keys, values, mean, error) -> Array:
+    """Whether the score function, which is not biased, says another gradient: of a sampler whose derivative is not to
+    be trusted."""
+    x = jax.vmap(lambda key: family.sample(key, theta))(keys)
+    scores = jax.vmap(jax.grad(family.log_density, argnums=1), in_axes=(0, None))(x, theta)
+    weights = values - jnp.mean(values)
+    says = []
+    for g, e, s in zip(*map(jax.tree_util.tree_leaves, (mean, error, scores))):
+        terms = weights.reshape((-1,) + (1,) * (s.ndim - 1)).astype(s.dtype) * s
+        spread = jnp.hypot(jnp.std(terms, axis=0, ddof=1) / len(values) ** 0.5, e)
+        says.append(jnp.any(jnp.abs(jnp.mean(terms, axis=0) - g) > SURE * spread))
+    return jnp.any(jnp.stack(says))

@@ -96,7 +96,7 @@ class _Sites(Interpreter):
             return super().apply(eqn, operands)
         out = super().apply(eqn, operands)[0]
         margin = _margin(eqn, operands)
-        self.margins.append(jnp.ravel(margin).astype(jnp.float64))
+        self.margins.append(jnp.ravel(margin).astype(jnp.result_type(float)))
         if self.held is None:
             return [out]
         part = slice(self.used, self.used + out.size)
@@ -180,6 +180,13 @@ def _dips(margins: Callable[..., Any], x: Array, m: Array) -> Array:
     return jax.vmap(least)(place, site)
 
 
+def margins(jaxpr: Any, moving: Sequence[bool], inputs: Sequence[Any]) -> Array:
+    """The margins of the moving sites, as one vector."""
+    machine = _Sites(moving)
+    machine.run(jaxpr, list(inputs))
+    return jnp.concatenate(machine.margins)
+
+
 def _program(values_at, operands):
     flat, tree = jax.tree_util.tree_flatten(operands)
     return jax.make_jaxpr(lambda x, *flat: values_at(x, *jax.tree_util.tree_unflatten(tree, flat)))(
@@ -215,17 +222,15 @@ def _total(jaxpr, moving, flat, still, a, b):
     forward = a <= b
     lower, upper = jnp.minimum(a, b), jnp.maximum(a, b)
 
-    def margins(x, flat):
-        machine = _Sites(moving)
-        machine.run(jaxpr, [x, *flat])
-        return jnp.concatenate(machine.margins)
+    def margins_of(x, flat):
+        return margins(jaxpr, moving, [x, *flat])
 
     def held(x, flat, mask, side):
         return _Sites(moving, mask, side).run(jaxpr, [x, *flat])[0]
 
-    margins_at = lambda x: jax.lax.map(lambda x: margins(x, still), x, batch_size=256)
+    margins_at = lambda x: jax.lax.map(lambda x: margins_of(x, still), x, batch_size=256)
     x = _grid(lower, upper)
-    x = jnp.sort(jnp.concatenate([x, _dips(lambda x: margins(x, still), x, margins_at(x))]))
+    x = jnp.sort(jnp.concatenate([x, _dips(lambda x: margins_of(x, still), x, margins_at(x))]))
     m = margins_at(x)
     sites = m.shape[1]
     changes = (m[:-1] * m[1:] < 0) & jnp.isfinite(m[:-1]) & jnp.isfinite(m[1:])
@@ -242,11 +247,11 @@ def _total(jaxpr, moving, flat, still, a, b):
         def halve(_, ends):
             low, high = ends
             middle = (low + high) / 2
-            same = margins(middle, still)[site] * before > 0
+            same = margins_of(middle, still)[site] * before > 0
             return jnp.where(same, middle, low), jnp.where(same, high, middle)
 
         low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
-        at_ends = jnp.maximum(jnp.abs(margins(low, still)[site]), jnp.abs(margins(high, still)[site]))
+        at_ends = jnp.maximum(jnp.abs(margins_of(low, still)[site]), jnp.abs(margins_of(high, still)[site]))
         return (low + high) / 2, at_ends <= SMALL * size_of[site]
 
     starts, true = jax.vmap(found)(place, site)
@@ -263,12 +268,12 @@ def _total(jaxpr, moving, flat, still, a, b):
         return jnp.sum(jnp.where(jnp.arange(sites) == site, m, 0.0))
 
     def one(start, site, counted):
-        below, above = (margins(start + s * ASIDE * reach, still) for s in (-1.0, 1.0))
+        below, above = (margins_of(start + s * ASIDE * reach, still) for s in (-1.0, 1.0))
         mask = (below * above < 0) | (jnp.arange(sites) == site)
         sides = [jax.lax.stop_gradient(jnp.sign(side)) for side in (below, above)]
         at = start
         for _ in range(NEWTON):
-            value, slope = jax.jvp(lambda x: picked(margins(x, flat), site), (at,), (jnp.ones_like(at),))
+            value, slope = jax.jvp(lambda x: picked(margins_of(x, flat), site), (at,), (jnp.ones_like(at),))
             at = at - value / slope
         # at the start itself, but with the derivatives of the place
         at = start + (at - jax.lax.stop_gradient(at))
