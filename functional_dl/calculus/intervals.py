@@ -261,12 +261,17 @@ BINARY: dict[str, Callable[..., Interval]] = {
     "xor": lambda a, b: compare("ne", a, b),
     **{name: (lambda a, b, name=name: compare(name, a, b)) for name in ("lt", "le", "gt", "ge", "eq", "ne")},
 }  # fmt: skip
-JUMPS = {"lt", "le", "gt", "ge", "eq", "ne", "floor", "ceil", "round", "sign", "convert_element_type", "rem"}
+SITES = {"lt", "le", "gt", "ge", "eq", "ne", "floor", "ceil", "round", "sign", "convert_element_type"}
+
+
+def is_site(name: str, params: Any) -> bool:
+    """Whether a primitive's value jumps: a comparison or a step."""
+    return name in SITES and (name != "convert_element_type" or np.dtype(params["new_dtype"]).kind in "biu")
 
 
 class Intervals(Interpreter):
     """Every value is an Interval.  `undecided` counts, for each comparison or step in the order in which they are
-    met, on how many of the intervals it takes both values.
+    met, on which of the intervals it takes both values; all of them, where it is not the same on all.
 
     Raises:
       NotImplementedError: a primitive without a rule.
@@ -295,9 +300,10 @@ class Intervals(Interpreter):
             out = self._apply(name, params, operands)
         if out is None or any(o.lo[0].size > MOST_ENTRIES for o in out):
             raise NotImplementedError(f"no interval rule for '{name}'")
-        if name in JUMPS and (name != "convert_element_type" or np.dtype(params["new_dtype"]).kind in "biu"):
+        if is_site(name, params):
             steps = out[0].lo != out[0].hi
-            self.undecided.append(steps.reshape(len(steps), -1).any(axis=1))
+            across = np.any(out[0].lo != out[0].lo[:1]) | np.any(out[0].hi != out[0].hi[:1])
+            self.undecided.append(steps.reshape(len(steps), -1).any(axis=1) | across)
         return out
 
     def _apply(self, name, params, operands) -> list[Interval] | None:

@@ -2,7 +2,9 @@ r"""Limits: lim_{x -> x0} f(x) with an error that is not understated, or with th
 
 f is never evaluated at x0.  What JAX can trace is evaluated with as many digits as it takes, down to distances of
 1e-999, so neither cancellation nor slow powers hide the limit; functions of Python and NumPy are evaluated in
-float64, whose rounding is measured.  Constants of the program that are rounded (0.1, numpy.pi) are taken for any
+float64, whose rounding is measured.  Where f depends on a condition (a comparison, a step) that is not proved to be
+the same all the way to x0, it is also tried with that otherwise: what happens at a sparse set of places, which no
+sample meets, is not taken for nothing.  Constants of the program that are rounded (0.1, numpy.pi) are taken for any
 number they may stand for.
 """
 
@@ -17,10 +19,11 @@ from jax.typing import ArrayLike
 from functional_dl import arguments
 from functional_dl.calculus import verdict
 from functional_dl.calculus.points import Side
-from functional_dl.calculus.program import NotReadable
+from functional_dl.calculus.program import NotReadable, TooLate
 from functional_dl.calculus.samples import SECONDS, Approach, DeepSampler, FloatSampler, grid, sampler
 
 DEEP = 300.0  # log of 1/distance as far as which every function is evaluated: a distance of 1e-130
+FLIPS = 4  # samples at which f is tried with a condition otherwise
 SIDES: dict[Side, tuple[int, ...]] = {"both": (-1, 1), "left": (-1,), "right": (1,)}
 
 
@@ -56,6 +59,7 @@ def limit(f: Callable[..., Any], x0: ArrayLike, side: Side = "both") -> Limit:
       this side, and the reason says so.
     Raises:
       ValueError: x0 is NaN or no number, side is unknown, or f returns anything but one real number.
+      What f itself raises, but for arithmetic that fails (an overflow, a division by zero) and a domain error.
     Source: of the definition, Rudin, Principles of Mathematical Analysis (3rd ed.), 4.1.
     """
     arguments.function("f", f)
@@ -112,21 +116,55 @@ def _approach(f: Callable[..., Any], approach: Approach) -> verdict.Verdict:
 
 def _decide(source: DeepSampler | FloatSampler, approach: Approach) -> verdict.Verdict:
     deadline, words = time.monotonic() + SECONDS, _words(approach)
+    found, samples = _from_samples(source, approach, deadline, words)
+    if found.kind not in (verdict.CONVERGES, verdict.INFINITE):
+        return found
+    found = verdict.without_failure(found, samples, words)
+    if isinstance(source, FloatSampler):
+        # as many equal values as there may be do not exclude other values between them
+        if found.kind == verdict.CONVERGES and verdict.steps(samples) and not source.constant_near():
+            return verdict.rare(found, words, len(samples.u))
+        return found
+    return _with_rare_events(source, found, samples, words, deadline)
+
+
+def _with_rare_events(source, found: verdict.Verdict, samples, words: str, deadline: float) -> verdict.Verdict:
+    """What conditions of f that hold elsewhere near the point, at places between the samples, would do to its limit."""
+    source.deadline = deadline + SECONDS
+    deepest = samples.u[-FLIPS:]
+    for site in source.undecided():
+        try:
+            moves = [source.flipped(site, float(u)) for u in deepest]
+        except TooLate:
+            return verdict.rare(found, words, len(samples.u))
+        most = max(moves)
+        if found.kind == verdict.INFINITE or not most <= verdict.WORTH * max(abs(found.value), 1e-30):
+            # what it does to f may vanish towards the point
+            shallow = [source.flipped(site, float(u)) for u in samples.u[len(samples.u) // 3 :][:FLIPS]]
+            vanishes = found.kind == verdict.CONVERGES and most <= 1e-6 * max(shallow)
+            if not vanishes:
+                return verdict.rare(found, words, len(samples.u))
+        found = found._replace(error=max(found.error, most))
+    return found
+
+
+def _from_samples(source: DeepSampler | FloatSampler, approach: Approach, deadline: float, words: str):
+    """The verdict of the samples alone, and the samples."""
     u = grid(source.deepest, source.ratio)
     samples = source.sample(u[u <= DEEP], deadline)
     found = verdict.decide(samples, words)
     if found.kind in (verdict.INFINITE, verdict.UNDEFINED) or _sure(found):
-        return found
+        return found, samples
     if u[-1] > DEEP and not verdict.drowned(samples)[-4:].all():
         samples = source.sample(u[u > DEEP], deadline)
         found = verdict.decide(samples, words)
     if found.kind in (verdict.CONVERGES, verdict.INFINITE, verdict.UNDEFINED) or len(samples.u) < 8:
-        return found
+        return found, samples
     # more samples between, to tell oscillation from irregular movement
     last = float(samples.u[-1])
     between = last * 2.0 ** -(np.arange(48) * 0.0829 + 0.0213)
     samples = source.sample(between[::-1], deadline + SECONDS)
-    return verdict.decide(samples, words)
+    return verdict.decide(samples, words), samples
 
 
 def _sure(found: verdict.Verdict) -> bool:
@@ -166,6 +204,10 @@ def _both(left: verdict.Verdict, right: verdict.Verdict, x0: float) -> Limit:
             best = best._replace(error=max(best.error, gap))
         reason = f"f(x) settles at the same number on both sides of x0 = {x0:.12g}."
         return Limit(best.value, max(best.error, gap), True, *sides, reason)
+    ends = [here.value if here.kind == verdict.CONVERGES else here.along for here in (left, right)]
+    if abs(ends[0] - ends[1]) > 1e-6 * (abs(ends[0]) + abs(ends[1])):
+        reason = f"Along the points evaluated f tends to {ends[0]:.12g} (left) and {ends[1]:.12g} (right), which differ."
+        return Limit(*nothing, False, *sides, reason)
     if {left.kind, right.kind} <= {verdict.UNKNOWN, verdict.CONVERGES}:
         return Limit(*nothing, None, *sides, reasons)
     return Limit(*nothing, False, *sides, reasons)

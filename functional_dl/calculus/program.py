@@ -1,6 +1,8 @@
 """A function of one number, evaluated with as many digits as it takes: its program is read by JAX, not its rounding."""
 
 import importlib.util
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,9 @@ import numpy as np
 
 from functional_dl.calculus.ball import Arithmetic, Ball, is_rounded, moved
 from functional_dl.calculus.ball_array_rules import RULES
+from functional_dl.calculus.ball_rules import elementwise
+from functional_dl.calculus.intervals import Enclosure, is_site
+from functional_dl.calculus.numpy_functions import readable
 from functional_dl.jaxprs import Interpreter, open_jaxpr, primitive_names, staged
 from functional_dl.precision import double
 
@@ -19,6 +24,10 @@ MOST_BITS = 40000
 
 class NotReadable(Exception):
     """The function is no program that numbers of many digits can go through."""
+
+
+class TooLate(Exception):
+    """The time that there was for an evaluation is over."""
 
 
 def primitives(f: Callable[..., Any], *args: Any) -> set[str]:
@@ -41,29 +50,43 @@ class Program:
     def __init__(self, f: Callable[..., Any]) -> None:
         if importlib.util.find_spec("mpmath") is None:
             raise NotReadable("mpmath is not installed")
-        try:
-            with double():
-                self.jaxpr, _ = staged(lambda x: f(x), jax.ShapeDtypeStruct((), jnp.float64))
-        except Exception as error:  # whatever a function of Python or NumPy says to a tracer
-            raise NotReadable(str(error)) from error
+        with double():
+            place = jax.ShapeDtypeStruct((), jnp.float64)
+            read = readable(f, place)
+            if read is None:
+                raise NotReadable("JAX cannot trace it")
+            self.jaxpr, _ = staged(lambda x: read(x), place)
         outs = open_jaxpr(self.jaxpr)[0].outvars
         if len(outs) != 1 or outs[0].aval.shape != () or outs[0].aval.dtype.kind != "f":
             raise NotReadable("its value is not one real number")
         self.rounded = False  # whether it holds constants that stand for numbers near them; known once evaluated
+        self.sites = 0  # comparisons and steps of numbers that depend on x, where it may jump; known once evaluated
 
-    def at(self, x: Callable[..., Any], bits: int, seed: int = 0) -> tuple[Any, ...]:
+    def enclosure(self) -> Enclosure | None:
+        """What the function is between on intervals; None where that cannot be told."""
+        return Enclosure.of(self.jaxpr)
+
+    def at(
+        self, x: Callable[..., Any], bits: int, seed: int = 0, flip: tuple[int, int] | None = None, deadline: float = math.inf
+    ) -> tuple[Any, ...]:
         """(value, bound of its rounding error), mpmath numbers; NaN where f is not defined.
 
         Args:
           x: x(mp) -> the point, exact at this precision.
           bits: the precision.
           seed: other than 0: with constants that are rounded moved within their rounding.
+          flip: (site, by): with that comparison negated, or that step off by so much.
+          deadline: on time.monotonic's clock.
+        Raises:
+          TooLate: the deadline has passed.
         """
         arithmetic = Arithmetic(bits)
         start = np.array(Ball(arithmetic, x(arithmetic.mp), arithmetic.mp.zero), object)
         try:
             with double():
-                out = _Digits(self, arithmetic, seed).run(self.jaxpr, [start])[0][()]
+                machine = _Digits(self, arithmetic, seed, flip, deadline)
+                out = machine.run(self.jaxpr, [start])[0][()]
+                self.sites = machine.met
         except (NotImplementedError, TypeError, AttributeError, MemoryError) as error:
             raise NotReadable(str(error)) from error
         return out.v, (arithmetic.inf if arithmetic.ambiguous else out.e)
@@ -74,8 +97,11 @@ class _Digits(Interpreter):
 
     most_rounds = MOST_ROUNDS
 
-    def __init__(self, program: Program, arithmetic: Arithmetic, seed: int) -> None:
-        self.program, self.arithmetic, self.seed = program, arithmetic, seed
+    def __init__(
+        self, program: Program, arithmetic: Arithmetic, seed: int, flip: tuple[int, int] | None, deadline: float
+    ) -> None:
+        self.program, self.arithmetic, self.seed, self.flip = program, arithmetic, seed, flip
+        self.deadline, self.met = deadline, 0
 
     def constant(self, value: Any, aval: Any = None) -> np.ndarray:
         """A number of the program's, as exact as it is written."""
@@ -102,7 +128,23 @@ class _Digits(Interpreter):
         rule = RULES.get(primitive.name)
         if rule is None:
             raise NotImplementedError(f"no rule of many digits for '{primitive}'")
-        return rule(self.arithmetic, primitive, operands, params)
+        if time.monotonic() > self.deadline:
+            raise TooLate
+        out = rule(self.arithmetic, primitive, operands, params)
+        return self._site(out) if is_site(primitive.name, params) else out
+
+    def _site(self, out: list[np.ndarray]) -> list[np.ndarray]:
+        """A comparison or step, counted, and flipped where that is asked for."""
+        self.met += 1
+        if self.flip is None or self.flip[0] != self.met - 1:
+            return out
+        y = out[0]
+        if y.dtype == bool:
+            return [~y]
+        return [y + self.flip[1]] if y.dtype != object else [elementwise(lambda v: self._moved(v, self.flip[1]), y)]
+
+    def _moved(self, v: Any, by: int) -> Any:
+        return v + self.arithmetic.exact(by)
 
     def row(self, eqn: Any, x: Any, t: Any) -> Any:
         return np.asarray(x[t], x.dtype)  # an entry of an object array is no array

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from functional_dl.calculus.ball import moved
-from functional_dl.calculus.program import MOST_BITS, NotReadable, Program
+from functional_dl.calculus.intervals import Interval, Undecided
+from functional_dl.calculus.program import MOST_BITS, NotReadable, Program, TooLate
 from functional_dl.precision import double
 
 DEEPEST = 2300.0  # u of the nearest sample: a distance of 1e-999
 NEAREST_FLOAT = 140.0  # the same for a function of Python or NumPy: 1e-61, whose fifth power is still a number
 START_BITS = 128
+NEIGHBOURHOODS = (6.0, 20.0, 60.0)  # u of the neighbourhoods of the point in which f's comparisons may be proved
+PIECES = 64  # of each
 SECONDS = 8.0  # after which no deeper samples of a slow function are taken
 WHEEL = 720720  # the integers at which a sequence is evaluated take all residues of small numbers
 SIXTH = np.array([1.0, -6, 15, -20, 15, -6, 1])
@@ -37,9 +40,10 @@ class Samples:
     u: np.ndarray
     value: np.ndarray
     noise: np.ndarray
+    failure: str = ""  # what f's own arithmetic came to nearer to the point than these: an exception, nan, inf
 
     def take(self, chosen: Any) -> "Samples":
-        return Samples(self.u[chosen], self.value[chosen], self.noise[chosen])
+        return Samples(self.u[chosen], self.value[chosen], self.noise[chosen], self.failure)
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,15 @@ class Sampler:
 
     def __init__(self) -> None:
         self.rows: dict[float, tuple] = {}
+        self.deadline = math.inf
 
     def sample(self, u: np.ndarray, deadline: float = math.inf) -> Samples:
+        self.deadline = deadline
         for distance in u:
-            if time.monotonic() > deadline:
+            try:
+                place, *row = self._at(float(distance))
+            except TooLate:
                 break
-            place, *row = self._at(float(distance))
             self.rows[place] = tuple(row)
         places = sorted(self.rows)
         return self._seen(np.array(places), np.array([self.rows[place] for place in places]).T)
@@ -122,14 +129,14 @@ class DeepSampler(Sampler):
         bits = START_BITS + int(u / math.log(2)) * (1 if self.approach.infinite else 2)
         while True:
             point = self._point(u, 0)
-            v, e = self.program.at(point, bits)
+            v, e = self.program.at(point, bits, deadline=self.deadline)
             if not _finite(v) or e == 0 or e <= abs(v) * 2.0**-70 or e <= UNNOTICED or 2 * bits > MOST_BITS:
                 break
             bits *= 2
         noise, moves = _float(e), 0.0
         if self.program.rounded or _moves(self.approach.x0):
             for seed in (1, 2):
-                other, _ = self.program.at(self._point(u, seed), bits, seed)
+                other, _ = self.program.at(self._point(u, seed), bits, seed, deadline=self.deadline)
                 change = abs(other - v)
                 moves += 4 * _float(change) if change == change else 0.0 if v != v else math.inf
         value = _float(v)
@@ -139,16 +146,58 @@ class DeepSampler(Sampler):
             return u, value, 0.0 if _finite(v) and e < abs(v) / 1000 and moves < math.inf else math.inf, moves
         return u, value, noise + EPS * abs(value), moves
 
+    def undecided(self) -> list[int]:
+        """The comparisons and steps of f that are not proved to be the same near the point, wherever f is evaluated."""
+        if not self.program.sites:
+            return []
+        enclosure, x0 = self.program.enclosure(), self.approach.x0
+        everything = list(range(self.program.sites))
+        if enclosure is None:
+            return everything
+        best = everything
+        for u in NEIGHBOURHOODS:
+            # from distance e^-u to the point, cut by powers
+            h = np.exp(-np.linspace(u, 690.0, PIECES + 1))
+            with np.errstate(all="ignore"):
+                if math.isinf(x0):
+                    ends = np.sort(self.approach.direction / h)
+                else:
+                    ends = x0 + self.approach.direction * h
+                    ends[ends == x0] = math.nextafter(x0, x0 + self.approach.direction)
+                    ends = np.unique(ends)
+            if len(ends) < 2:
+                ends = np.repeat(ends, 2)
+            try:
+                _, _, undecided = enclosure(ends[:-1], ends[1:])
+            except NotImplementedError:
+                return everything
+            if len(undecided) != self.program.sites:
+                return everything
+            left = [k for k, where in enumerate(undecided) if where.any()]
+            best = left if len(left) < len(best) else best
+        return best
+
+    def flipped(self, site: int, u: float) -> float:
+        """By how much f moves at distance e^-u with that comparison or step otherwise."""
+        bits = START_BITS + int(u / math.log(2)) * (1 if self.approach.infinite else 2)
+        point = self._point(u, 0)
+        v, _ = self.program.at(point, bits, deadline=self.deadline)
+        changes = []
+        for by in (1, -1):
+            other, _ = self.program.at(point, bits, flip=(site, by), deadline=self.deadline)
+            changes.append(_float(abs(other - v)))
+        return max(c if c == c else math.inf for c in changes)
+
     def _point(self, u: float, seed: int):
         approach = self.approach
-        # h = 2^k m with a mantissa m of 30 bits, without a pattern
-        k, part = divmod(-u / math.log(2), 1.0)
+        # h, or x where that is large, is 2^k m with a mantissa m of 30 bits, without a pattern
+        k, part = divmod((u if approach.infinite else -u) / math.log(2), 1.0)
         m = math.floor(2**30 * 2**part)
 
         def point(mp):
             h = mp.ldexp(m, int(k) - 30)
             if approach.infinite:
-                x = mp.ldexp(m, -int(k) - 30)
+                x = mp.ldexp(m, int(k) - 30)
                 return approach.direction * (
                     mp.floor(x) + 1 + (m * 0x9E3779B1 >> 9) % WHEEL if approach.integers else x
                 )
@@ -184,6 +233,7 @@ class FloatSampler(Sampler):
     def __init__(self, f: Callable[..., Any], approach: Approach) -> None:
         super().__init__()
         self.f, self.approach = f, approach
+        self.failure = ""
         self.ratio = 2**0.125
         self.deepest = NEAREST_FLOAT
         if not approach.infinite and approach.x0 != 0:
@@ -193,6 +243,16 @@ class FloatSampler(Sampler):
 
     def _seen(self, u, columns) -> Samples:
         value, fine, wide, widest = columns
+        # NaN and infinity that end a row of numbers are those of the arithmetic, not of f
+        finite = np.flatnonzero(np.isfinite(value) & np.isfinite(fine))
+        failure = self.failure if len(finite) < len(value) else ""
+        if len(finite) and finite[-1] + 1 < len(value):
+            rest = value[finite[-1] + 1 :]
+            failure = failure or ("inf" if np.isinf(rest).any() and not np.isnan(rest).any() else "nan")
+            u, value, fine, wide, widest = (x[: finite[-1] + 1] for x in (u, value, fine, wide, widest))
+        return self._rounding(u, value, fine, wide, widest, failure)
+
+    def _rounding(self, u, value, fine, wide, widest, failure) -> Samples:
         usual = self._usual(u, value)
         loud = np.flatnonzero(widest > NOTICED * usual)
         end = value[-FLAT:]
@@ -207,7 +267,23 @@ class FloatSampler(Sampler):
         with np.errstate(invalid="ignore"):
             drowned = (noise > 0.1 * usual) & (noise > 1e-4 * np.abs(value - self._middle(u, value)))
         noise = np.where(np.logical_or.accumulate(drowned), np.inf, noise)
-        return Samples(u, value, np.where(np.isinf(fine), np.inf, noise))
+        return Samples(u, value, np.where(np.isinf(fine), np.inf, noise), failure)
+
+    def constant_near(self) -> bool:
+        """Whether f is proved to be one and the same near the point: it is run on an interval."""
+        x0, direction = self.approach.x0, self.approach.direction
+        for u in NEIGHBOURHOODS:
+            h = math.exp(-u)
+            near, far = (direction * 1e300, direction / h) if math.isinf(x0) else (x0, x0 + direction * h)
+            near = near if math.isinf(x0) else math.nextafter(x0, far)
+            try:
+                with np.errstate(all="ignore"):
+                    out = self.f(Interval(np.array([min(near, far)]), np.array([max(near, far)])))
+            except (Undecided, TypeError, ValueError, ArithmeticError, AttributeError):
+                continue
+            if not isinstance(out, Interval) or bool(np.all(out.lo == out.hi)):
+                return True
+        return False
 
     @staticmethod
     def _middle(u, value) -> float:
@@ -256,18 +332,30 @@ class FloatSampler(Sampler):
 
     def _call(self, x) -> float | None:
         """f(x); NaN outside of its domain, None where the arithmetic failed."""
+        if time.monotonic() > self.deadline:
+            raise TooLate
         try:
             with np.errstate(all="ignore"), double():
                 value = np.asarray(self.f(x))
-        except ArithmeticError:
+        except ArithmeticError as error:
+            self.failure = f"{type(error).__name__}: {error}"
             return None
-        except ValueError:
+        except ValueError as error:
+            if not outside_of_domain(error):
+                raise
             return math.nan
         if value.shape != () or value.dtype.kind not in "fiub":
             raise ValueError(
                 f"f: expected one real number as its value, got shape {value.shape} of dtype {value.dtype}"
             )
         return float(value)
+
+
+def outside_of_domain(error: ValueError) -> bool:
+    """Whether an error is what Python's mathematical functions say outside of their domain; any other is the caller's
+    to see."""
+    message = str(error)
+    return message == "math domain error" or (message.startswith("expected a") and " input, got " in message)
 
 
 def sampler(f: Callable[..., Any], approach: Approach) -> "DeepSampler | FloatSampler":

@@ -22,6 +22,11 @@ WORTH = 1e-3  # relative error above which a limit is not given
 DROWNED = 0.1  # of what f usually is: errors above which a sample says nothing
 PRECISE = 1e-4  # of the last window's movement: to which an expansion must fit, to be the law
 FEWEST = 3  # samples in a window
+FEW_VALUES = 3
+NEARER = 0.4  # of how far f was from its limit over the second third of the samples, that it is over the last
+SETTLED = 1e-10  # of f: movement of the last samples up to which f has arrived
+SHALLOW = 100.0  # u up to which slow convergence and slow growth are alike
+FASTER = 1.05  # from window to window, by which what grows without bound moves faster there
 
 
 class Verdict(NamedTuple):
@@ -29,6 +34,7 @@ class Verdict(NamedTuple):
     value: float
     error: float
     reason: str
+    along: float = np.nan  # of what could not be told: the limit along the samples, which any limit would have to equal
 
 
 def _unknown(reason: str) -> Verdict:
@@ -39,7 +45,8 @@ def decide(samples: Samples, where: str) -> Verdict:
     """The verdict for one direction; `where` says in words how the point is approached."""
     known = samples.take(np.isfinite(samples.noise) | np.isinf(samples.value) & (samples.noise == 0))
     if len(known.u) < 8:
-        return _unknown(f"f could be evaluated at too few points {where}")
+        why = f" ({samples.failure})" if samples.failure else ""
+        return _unknown(f"f could be evaluated at too few points {where}{why}")
     undefined = _undefined(known, where)
     if undefined:
         return undefined
@@ -57,6 +64,34 @@ def decide(samples: Samples, where: str) -> Verdict:
     if found:
         return Verdict(CONVERGES, found.value, found.error, f"f(x) settles {where}")
     return _oscillating(finite, where) or _slow(finite, where)
+
+
+def steps(samples: Samples) -> bool:
+    """Whether f is seen to take a few values only: then it jumps between them, or there are more."""
+    values = samples.value[np.isfinite(samples.value)]
+    return len(np.unique(values)) <= FEW_VALUES
+
+
+def rare(found: Verdict, where: str, count: int) -> Verdict:
+    return _unknown(
+        f"f depends on a condition that may hold at places {where} that none of {count} samples has met: there f would "
+        "have other values"
+    )._replace(along=found.value)
+
+
+def without_failure(found: Verdict, samples: Samples, where: str) -> Verdict:
+    """The verdict, where f's own arithmetic failed nearer to the point: only what had been reached before counts."""
+    if not samples.failure:
+        return found
+    last = samples.value[np.isfinite(samples.value) & (samples.u > samples.u[-1] / 2)]
+    reached = len(last) > 0 and max(abs(last[-1] - found.value), np.ptp(last[-FEWEST:])) <= found.error + SETTLED * (
+        abs(found.value) + float(np.ptp(samples.value[np.isfinite(samples.value)]))
+    )
+    if found.kind == CONVERGES and not reached and samples.failure in ("nan", "inf"):
+        return _unknown(f"f's own arithmetic gives {samples.failure} {where}, before f has settled")
+    if found.kind == INFINITE and samples.failure == "nan":
+        return _unknown(f"f's own arithmetic gives nan {where}, so that its growth cannot be followed")
+    return found
 
 
 def drowned(samples: Samples) -> np.ndarray:
@@ -106,12 +141,34 @@ def _infinite(defined: Samples, where: str) -> Verdict | None:
         return None
     least = [float(np.min(np.abs(w.value))) for w in parts]
     steady = _grows(least, GROWTH) and (math.isinf(_spread(parts[0])) or _grows([_spread(w) for w in parts], 1.1))
+    steady = steady and _goes_on(parts)
     # what rounded constants hide nearer to the point, a pole must have announced before
     hidden = loud.u[-1] < 0.5 * defined.u[-1]
     if not steady or (hidden and (loud.u[-1] < 12 or not _grows(least, 20.0))):
         return None
     name = "+infinity" if sign > 0 else "-infinity"
     return Verdict(INFINITE, float(sign * np.inf), 0.0, f"f(x) grows beyond all bounds {where}: it tends to {name}")
+
+
+def _goes_on(parts: list[Samples]) -> bool:
+    """Whether growth is no slow convergence: by how much f moves for each unit of u.
+
+    log x, whose rate is 1, and L - c x^-0.01, whose rate falls like e^(-0.01 u), are alike for small u: there the rate
+    must grow.  Far out a power law in u has rates in a steady proportion from window to window, and that of what
+    converges like a power of the distance falls by ever more.
+    """
+    u = np.concatenate([window.u for window in parts[::-1]])
+    value = np.concatenate([window.value for window in parts[::-1]])
+    places = [int(np.argmin(np.abs(u - u[-1] / 2**k))) for k in range(4)]
+    if len(set(places)) < 4 or not np.isfinite(value[places]).all():
+        return True
+    rates = np.diff(value[places]) / np.diff(u[places])
+    if np.any(rates == 0):
+        return True
+    first, second = rates[0] / rates[1], rates[1] / rates[2]
+    if u[-1] < SHALLOW:
+        return min(first, second) >= FASTER
+    return first >= 1.0 or first >= second * (1 - 1e-6)
 
 
 def _grows(deepest_first: list[float], factor: float) -> bool:
@@ -172,7 +229,15 @@ def _analytic(finite: Samples) -> list[Any]:
         return []
     h = np.exp(-quiet.u)
     laws = {"h": h, "h^2": h**2, "sqrt h": np.sqrt(h), "h^(1/3)": np.cbrt(h)}
-    return [polynomial(quiet, w, law) for law, w in laws.items()]
+    return [c for law, w in laws.items() if (c := polynomial(quiet, w, law)) and _approached(quiet, c)]
+
+
+def _approached(samples: Samples, found: Candidate) -> bool:
+    """Whether f comes nearer to a limit throughout: values that agree by chance at the end do not."""
+    away = np.abs(samples.value - found.value)
+    third = len(away) // 3
+    middle, last = float(np.max(away[third:-third])), float(np.max(away[-third:]))
+    return last <= max(NEARER * middle, found.error, 4 * float(np.max(samples.noise[-third:])))
 
 
 def strides(samples: Samples) -> tuple[int, int]:
