@@ -15,11 +15,27 @@ def __dir__() -> list[str]:  # what dir() and completion show
     return __all__
 
 
-class Estimate(NamedTuple):
-    """A value (array or pytree) and a bound of its error, of the same form."""
-
+class _Pair(NamedTuple):
     value: Any
     error: Any
+
+
+class Estimate(_Pair):
+    """A value (array or pytree) and a bound of its error, of the same form.
+
+    Attributes:
+      reason: why there is no value, where it is NaN; not kept by jit and vmap.
+    """
+
+    reason: str
+
+    def __new__(cls, value: Any, error: Any, reason: str = "") -> "Estimate":
+        made = super().__new__(cls, value, error)
+        made.reason = reason
+        return made
+
+    def __repr__(self) -> str:
+        return f"Estimate(value={self.value!r}, error={self.error!r})"
 
 
 def extrapolated_rows(quotients, rounding, factor: Callable[[int], Any], columns: int | None = None, xp: Any = np):
