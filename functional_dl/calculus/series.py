@@ -8,6 +8,7 @@ Source: Griewank, Walther, Evaluating Derivatives (2nd ed.), SIAM 2008, chapter 
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -51,8 +52,32 @@ def mul(a: Array, b: Array) -> Array:
     return cauchy(lax.mul, a, b)
 
 
+def leading_zeros(c: Array) -> Array:
+    """For each entry, how many coefficients are 0 before the first that is not."""
+    return jnp.sum(jnp.cumprod((c == 0).astype(jnp.int32), axis=0), axis=0, dtype=jnp.int32)
+
+
+def lowered(c: Array, v: Array) -> Array:
+    """c / t^v: coefficient k is that of k + v; what truncation has taken is NaN."""
+    place = jnp.arange(len(c), dtype=v.dtype).reshape(-1, *[1] * v.ndim) + v[None]
+    found = jnp.take_along_axis(c, jnp.minimum(place, jnp.asarray(len(c) - 1, v.dtype)), axis=0)
+    return jnp.where(place < len(c), found, jnp.full_like(found, jnp.nan))
+
+
+def raised(c: Array, m: Array) -> Array:
+    """c t^m for m >= 0; where m is no integer, 0 up to it and NaN from there on."""
+    k = jnp.arange(len(c), dtype=m.dtype).reshape(-1, *[1] * m.ndim)
+    place = (k - m[None]).astype(jnp.int32)
+    found = jnp.take_along_axis(c, jnp.clip(place, 0, len(c) - 1), axis=0)
+    found = jnp.where((m == jnp.floor(m))[None], found, jnp.full_like(found, jnp.nan))
+    return jnp.where(k < m[None], jnp.zeros_like(found), found)
+
+
 def div(a: Array, b: Array) -> Array:
-    """q b = a  =>  q_k = (a_k - sum_{j=1}^k b_j q_{k-j}) / b_0."""
+    """q b = a  =>  q_k = (a_k - sum_{j=1}^k b_j q_{k-j}) / b_0; factors t that both have are cancelled before."""
+    v = jnp.broadcast_to(leading_zeros(b), b.shape[1:])
+    both = (v > 0) & (leading_zeros(a) >= v) & (v < len(b))
+    a, b = jnp.where(both[None], lowered(a, v), a), jnp.where(both[None], lowered(b, v), b)
     q: list = []
     for k in range(len(a)):
         rest = [lax.mul(b[j], q[k - j]) for j in range(1, k + 1)]
@@ -108,16 +133,26 @@ def oscillation(first: Array, second: Array, x: Array, sign: float) -> tuple[Arr
     return jnp.stack(s), jnp.stack(c)
 
 
-def power(x: Array, p: Array, y0: Array) -> Array:
-    """x y' = p y x'  =>  y_k = (1 / (k x_0)) sum_{j=1}^k (p j - (k - j)) x_j y_{k-j}, for a constant p."""
-    y = [y0]
+def power(x: Array, p: Array, root: Callable[..., Any]) -> Array:
+    """x y' = p y x'  =>  y_k = (1 / (k x_0)) sum_{j=1}^k (p j - (k - j)) x_j y_{k-j}, for a constant p.
+
+    Where x = t^v (x_v + ...) with v > 0 it is t^(v p) (x_v + ...)^p, for t > 0.
+
+    Args:
+      root: u -> u^p, of the numbers x_0.
+    """
+    v = leading_zeros(x)
+    singular = (v > 0) & (p > 0)
+    low = jnp.where(singular[None], lowered(x, v), x)
+    y = [root(low[0])]
     for k in range(1, len(x)):
         terms = []
         for j in range(1, k + 1):
             factor = lax.sub(times(j, p), jnp.full(p.shape, k - j, p.dtype))
-            terms.append(lax.mul(factor, lax.mul(x[j], y[k - j])))
-        y.append(lax.div(sum_of(terms), times(k, x[0])))
-    return jnp.stack(y)
+            terms.append(lax.mul(factor, lax.mul(low[j], y[k - j])))
+        y.append(lax.div(sum_of(terms), times(k, low[0])))
+    found = jnp.stack(y)
+    return jnp.where(singular[None], raised(found, jnp.where(singular, v.astype(p.dtype) * p, jnp.zeros_like(p))), found)
 
 
 def integer_power(x: Array, y: int) -> Array:

@@ -9,6 +9,7 @@ from jax import lax
 from functional_dl.calculus import series
 from functional_dl.calculus.series import Series
 from functional_dl.calculus.series_rules import BRANCHES as BRANCHES
+from functional_dl.calculus.series_rules import ROOTS as ROOTS
 from functional_dl.calculus.series_rules import RULES as RULES
 from functional_dl.calculus.series_rules import coefficients, rule
 

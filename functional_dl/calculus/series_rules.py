@@ -16,6 +16,7 @@ from functional_dl.calculus import series
 from functional_dl.calculus.series import Series, constant, mul, times
 
 RULES: dict[Any, Any] = {}
+ROOTS = {"pow", "sqrt", "rsqrt", "cbrt", "integer_pow"}  # where x_0 = 0, the two sides of x_0 may differ
 BRANCHES: set[str] = set()  # primitives whose series may differ to the left of x_0 and to its right
 
 
@@ -42,11 +43,11 @@ def _one(x):
 
 
 def _root(x):
-    return series.power(x, jnp.full_like(x[0], 0.5), lax.sqrt(x[0]))
+    return series.power(x, jnp.full_like(x[0], 0.5), lax.sqrt)
 
 
 def _inverse_root(x):
-    return series.power(x, jnp.full_like(x[0], -0.5), lax.rsqrt(x[0]))
+    return series.power(x, jnp.full_like(x[0], -0.5), lax.rsqrt)
 
 
 def _by_slope(fun, slope):
@@ -85,7 +86,7 @@ UNARY = {
     "logistic": lambda x: series.riccati(lax.logistic(x[0]), x, 0.0, 1.0, -1.0),
     "sqrt": _root,
     "rsqrt": _inverse_root,
-    "cbrt": lambda x: series.power(x, jnp.full_like(x[0], 1 / 3), lax.cbrt(x[0])),
+    "cbrt": lambda x: series.power(x, jnp.full_like(x[0], 1 / 3), lax.cbrt),
     "square": lambda x: mul(x, x),
     "asin": _by_slope(lax.asin, lambda x: _inverse_root(_circle(x))),
     "acos": _by_slope(lax.acos, lambda x: -_inverse_root(_circle(x))),
@@ -155,8 +156,8 @@ def _pow(primitive, operands, params, n):
     if isinstance(y, Series):
         exponent = mul(y.c, series.log(coefficients(x, n)))
         return [Series(series.exp(exponent).at[0].set(primitive.bind(_value(x), y.c[0], **params)))]
-    p = jnp.asarray(y).astype(x.c.dtype)
-    return [Series(series.power(x.c, p, primitive.bind(x.c[0], y, **params)))]
+    p = jnp.broadcast_to(jnp.asarray(y).astype(x.c.dtype), x.c.shape[1:])
+    return [Series(series.power(x.c, p, lambda u: primitive.bind(u, y, **params)))]
 
 
 def _value(x):
@@ -193,7 +194,7 @@ def _igamma(primitive, operands, params, n):
     if isinstance(a, Series):
         raise NotImplementedError(f"taylor: {primitive} has no recurrence in its first argument")
     one = jnp.ones_like(a)
-    density = mul(series.power(x.c, a - one, lax.pow(x.c[0], a - one)), series.exp(-x.c))
+    density = mul(series.power(x.c, a - one, lambda u: lax.pow(u, a - one)), series.exp(-x.c))
     density = density * lax.exp(-lax.lgamma(a))[None]
     sign = 1.0 if primitive.name == "igamma" else -1.0
     return [Series(series.along(primitive.bind(a, x.c[0], **params), times(sign, density), x.c))]

@@ -11,14 +11,17 @@ from jax.typing import ArrayLike
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
+from functional_dl.calculus.numpy_functions import readable
 from functional_dl.calculus.points import Side
 from functional_dl.calculus.series import Series, constant
-from functional_dl.calculus.series_branches import BRANCHES, RULES
-from functional_dl.jaxprs import Interpreter, staged
+from functional_dl.calculus.series_branches import BRANCHES, ROOTS, RULES
+from functional_dl.jaxprs import Interpreter, primitive_names, staged
 from functional_dl.precision import double
 
 AGREE = 1e-9  # relative difference above which the coefficients of the two sides are different numbers
 ROUNDING = 1e-13
+EXTRA = (2, 6)  # coefficients more, where some are lost to cancelled powers of x - x_0
+TRACED_EXTRA = 3  # the same where x_0 is traced, and what is lost cannot be seen
 
 
 def taylor(f: Callable[..., Any], x0: ArrayLike, order: int, side: Side = "both") -> PyTree:
@@ -37,6 +40,8 @@ def taylor(f: Callable[..., Any], x0: ArrayLike, order: int, side: Side = "both"
       ValueError: order is negative or side unknown; x0 is not one number, or not finite.
       NotImplementedError: f uses a primitive without a recurrence; the message names it.
     Kinks: |x| at 0 has the coefficients (0, NaN, ...); (0, 1, 0, ...) to the right.
+    Removable points: a common factor of x - x_0 is cancelled, so that sin(x) / x, x / expm1(x), x**2.0 at 0 have their
+      series; where there is none (sqrt(x), log(x), 1/x at 0) the coefficients are infinite or NaN.
     Numerics: a few roundings per coefficient; no differences are taken.
     Source: Griewank, Walther, Evaluating Derivatives (2nd ed.), SIAM 2008, chapter 13.
     """
@@ -64,14 +69,27 @@ def _taylor(f, x0, order, side):
         raise ValueError(f"x0: expected one number, got shape {jnp.shape(x0)}")
     if not jnp.issubdtype(jnp.result_type(x0), jnp.inexact):
         raise TypeError(f"x0: expected a real number, got dtype {jnp.result_type(x0)}")
-    jaxpr, tree = staged(f, x0)
+    jaxpr, tree = staged(readable(f, x0) or f, x0)
+    concrete = arguments.concrete(x0) is not None
+    # 0/0 cancels at the price of the highest coefficients: then more of them are computed
+    may_cancel = bool(primitive_names(jaxpr) & {"div", *ROOTS})
+    extras = (0, *EXTRA) if concrete else (TRACED_EXTRA,) if may_cancel else (0,)
+    for extra in extras if may_cancel else (0,):
+        found = _coefficients(jaxpr, x0, order + extra, side)
+        found = [c[: order + 1] for c in found]
+        if not concrete or all(np.isfinite(np.asarray(c)).all() for c in found):
+            break
+    return tree_unflatten(tree, found)
+
+
+def _coefficients(jaxpr, x0, order, side):
     if side == "left":
-        return tree_unflatten(tree, _germ(jaxpr, x0, order, -1)[0])
+        return _germ(jaxpr, x0, order, -1)[0]
     right, branched = _germ(jaxpr, x0, order, 1)
     if side == "both" and branched and order:
         left, _ = _germ(jaxpr, x0, order, -1)
         right = tree_map(_where_equal, left, right)
-    return tree_unflatten(tree, right)
+    return right
 
 
 def _where_equal(left, right):
@@ -120,7 +138,7 @@ class _Germs(Interpreter):
                 f"taylor: no recurrence for the primitive '{primitive}'; there are recurrences for "
                 f"{', '.join(sorted(RULES))}"
             )
-        self.branched |= primitive.name in BRANCHES
+        self.branched |= primitive.name in BRANCHES or (primitive.name in ROOTS and _may_vanish(operands[0]))
         return rule(primitive, operands, eqn.params, self.order)
 
     def cond(self, eqn: Any, operands: Any) -> Any:
@@ -141,6 +159,12 @@ class _Germs(Interpreter):
         if any(isinstance(y, Series) for y in rows):
             return Series(jnp.stack([self.coefficients(y) for y in rows], axis=1))
         return jnp.stack(rows) if rows else jnp.zeros(aval.shape, aval.dtype)
+
+
+def _may_vanish(x) -> bool:
+    """Whether a series begins with 0, or may."""
+    first = x.c[0] if isinstance(x, Series) else x
+    return isinstance(first, jax.core.Tracer) or bool(np.any(np.asarray(first) == 0))
 
 
 def _index(index, cases: int):
