@@ -12,6 +12,7 @@ from jax.tree_util import tree_leaves, tree_map
 
 from functional_dl import tree
 from functional_dl.aliases import PyTree
+from functional_dl.calculus import set_points
 from functional_dl.calculus.points import of_one_argument, real_point, same_form
 from functional_dl.precision import double
 
@@ -34,7 +35,11 @@ class Differential:
     def __call__(self, dx: PyTree) -> PyTree:
         """dy = f'(x) dx, linear in dx.  Raises ValueError where dx is not of the structure and shapes of x."""
         with double():
-            return jax.jvp(self.f, (self.x,), (same_form("dx", dx, self.x),))[1]
+            dx = same_form("dx", dx, self.x)
+            if set_points.is_set(self.f, self.x):
+                set_points.derivatives(self.f, self.x)  # raises where it is not linear
+                return set_points.along(self.f, self.x, dx)
+            return jax.jvp(self.f, (self.x,), (dx,))[1]
 
     def increment(self, dx: PyTree) -> PyTree:
         """f(x + dx) - f(x), which dy is compared with."""

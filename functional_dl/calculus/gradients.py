@@ -3,7 +3,8 @@ r"""Partial derivatives, gradients and what is made of them, of functions of JAX
 A point x is a number, an array, or a pytree; where it is a tuple and f takes its entries as arguments, f(*x) is
 meant.  Numbers of Python and NumPy are read in float64, arrays of JAX keep their dtype.  `differentiate` swaps JAX's
 transformation for another one of the same form, for instance functional_dl.reverse's.  At kinks the value is JAX's
-convention for the function.
+convention for the function.  Where a condition sets f at x alone, as jnp.where(r == 0, 0, ...) does, the derivative is
+that of f around x, found along lines, or refused (ValueError) where there is none; a traced x is not looked into.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from functional_dl import arguments, tree
 from functional_dl.aliases import Array, PyTree, Scalar
+from functional_dl.calculus import set_points
 from functional_dl.calculus.points import (
     argument_names,
     check_number,
@@ -48,6 +50,8 @@ def gradient(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., A
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
+        if set_points.is_set(f, x):
+            return set_points.like(x, set_points.derivatives(f, x)[0])
         return differentiate(f)(x)
 
 
@@ -66,6 +70,10 @@ def partial(f: Callable[..., Any], x: PyTree, index: int | tuple[Any, ...] | str
         names, x, f = argument_names(f), real_point("x", x), of_one_argument(f, x)
         entry, put = _coordinate(x, index, names)
         moving = lambda u: f(put(u))
+        if set_points.is_set(f, x):
+            if jnp.ndim(entry):
+                return _of_lines(moving, entry)
+            return set_points.along(moving, entry, jnp.ones_like(entry))
         if jnp.ndim(entry):
             return jax.jacrev(moving)(entry)
         return jax.jvp(moving, (entry,), (jnp.ones_like(entry),))[1]
@@ -100,7 +108,10 @@ def directional_derivative(f: Callable[..., Any], x: PyTree, v: PyTree) -> PyTre
     """
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
-        return jax.jvp(f, (x,), (same_form("v", v, x),))[1]
+        v = same_form("v", v, x)
+        if set_points.is_set(f, x):
+            return set_points.along(f, x, v)
+        return jax.jvp(f, (x,), (v,))[1]
 
 
 def steepest_ascent(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., Any] = jax.grad) -> Ascent:
@@ -130,7 +141,15 @@ def jacobian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., A
         if differentiate is None:
             wide = sum(leaf.size for leaf in tree_leaves(shape_of(f, x))) < tree.size(x)
             differentiate = jax.jacrev if wide else jax.jacfwd
-        return differentiate(f)(x)
+        return _of_lines(f, x) if set_points.is_set(f, x) else differentiate(f)(x)
+
+
+def _of_lines(f: Callable[..., Any], x: PyTree) -> PyTree:
+    """The Jacobian at a point where a condition sets f."""
+    leaves, treedef = tree_flatten(f(x))
+    rows = np.split(set_points.derivatives(f, x), np.cumsum([leaf.size for leaf in leaves])[:-1], axis=0)
+    parts = [set_points.like(x, r.reshape(*leaf.shape, -1), leaf.shape) for r, leaf in zip(rows, leaves)]
+    return tree_unflatten(treedef, parts)
 
 
 def hessian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., Any] = jax.hessian) -> PyTree:
@@ -141,7 +160,18 @@ def hessian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., An
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
+        if set_points.is_set(f, x):
+            return _hessian_of_lines(f, x)
         return differentiate(f)(x)
+
+
+def _hessian_of_lines(f: Callable[..., Any], x: PyTree) -> PyTree:
+    """The Hessian at a point where a condition sets f."""
+    h = set_points.second_derivatives(f, x)
+    leaves, treedef = tree_flatten(x)
+    rows = np.split(h, np.cumsum([leaf.size for leaf in leaves])[:-1], axis=0)
+    parts = [set_points.like(x, r.reshape(*leaf.shape, -1), leaf.shape) for r, leaf in zip(rows, leaves)]
+    return tree_unflatten(treedef, parts)
 
 
 def divergence(f: Callable[..., Any], x: Array) -> Scalar:
@@ -149,6 +179,8 @@ def divergence(f: Callable[..., Any], x: Array) -> Scalar:
     with double():
         x = real_point("x", x)
         n = vector_field(f, x)
+        if set_points.is_set(f, x):
+            return jnp.trace(_of_lines(f, x))
         along = lambda e: jnp.vdot(e, jax.jvp(f, (x,), (e,))[1])
         return jnp.sum(jax.vmap(along)(jnp.eye(n, dtype=x.dtype)))
 
@@ -158,6 +190,8 @@ def laplacian(f: Callable[..., Any], x: Array) -> Scalar:
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
+        if set_points.is_set(f, x):
+            return jnp.asarray(np.trace(set_points.second_derivatives(f, x)))
         leaves, treedef = tree_flatten(x)
         flat = jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
         cuts = np.cumsum([leaf.size for leaf in leaves])[:-1]
@@ -174,7 +208,7 @@ def curl(f: Callable[..., Any], x: Array) -> Array:
     with double():
         x = real_point("x", x)
         n = vector_field(f, x, (2, 3))
-        j = jax.jacfwd(f)(x)
+        j = _of_lines(f, x) if set_points.is_set(f, x) else jax.jacfwd(f)(x)
         if n == 2:
             return j[1, 0] - j[0, 1]
         return jnp.stack([j[2, 1] - j[1, 2], j[0, 2] - j[2, 0], j[1, 0] - j[0, 1]])

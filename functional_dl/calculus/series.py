@@ -75,7 +75,10 @@ def raised(c: Array, m: Array) -> Array:
 
 def div(a: Array, b: Array) -> Array:
     """q b = a  =>  q_k = (a_k - sum_{j=1}^k b_j q_{k-j}) / b_0; factors t that both have are cancelled before."""
-    v = jnp.broadcast_to(leading_zeros(b), b.shape[1:])
+    shape = jnp.broadcast_shapes(a.shape[1:], b.shape[1:])
+    a, b = (jnp.broadcast_to(c.reshape(len(c), *[1] * (len(shape) - c.ndim + 1), *c.shape[1:]), (len(c), *shape))
+            for c in (a, b))  # fmt: skip
+    v = leading_zeros(b)
     both = (v > 0) & (leading_zeros(a) >= v) & (v < len(b))
     a, b = jnp.where(both[None], lowered(a, v), a), jnp.where(both[None], lowered(b, v), b)
     q: list = []

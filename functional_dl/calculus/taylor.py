@@ -69,27 +69,40 @@ def _taylor(f, x0, order, side):
         raise ValueError(f"x0: expected one number, got shape {jnp.shape(x0)}")
     if not jnp.issubdtype(jnp.result_type(x0), jnp.inexact):
         raise TypeError(f"x0: expected a real number, got dtype {jnp.result_type(x0)}")
-    jaxpr, tree = staged(readable(f, x0) or f, x0)
+    f = readable(f, x0) or f
+    jaxpr, _ = staged(f, x0)
     concrete = arguments.concrete(x0) is not None
-    # 0/0 cancels at the price of the highest coefficients: then more of them are computed
-    may_cancel = bool(primitive_names(jaxpr) & {"div", *ROOTS})
-    extras = (0, *EXTRA) if concrete else (TRACED_EXTRA,) if may_cancel else (0,)
-    for extra in extras if may_cancel else (0,):
-        found = _coefficients(jaxpr, x0, order + extra, side)
+    # 0/0 cancels at the price of the highest coefficients, and a comparison may be decided by higher ones
+    may_need_more = bool(primitive_names(jaxpr) & {"div", *ROOTS, *BRANCHES})
+    if not may_need_more or not concrete:
+        extra = TRACED_EXTRA if may_need_more else 0
+        return tree_map(lambda c: c[: order + 1], series_of(f, x0, order + extra, side))
+    found, tree = None, None
+    for extra in (0, *EXTRA):
+        found, tree, undecided = _coefficients(f, x0, order + extra, side)
         found = [c[: order + 1] for c in found]
-        if not concrete or all(np.isfinite(np.asarray(c)).all() for c in found):
+        if not undecided and all(np.isfinite(np.asarray(c)).all() for c in found):
             break
     return tree_unflatten(tree, found)
 
 
-def _coefficients(jaxpr, x0, order, side):
+def series_of(f: Callable[..., Any], x0: Any, order: int, side: Side) -> PyTree:
+    """The coefficients up to an order, some of the last of which are NaN where 0/0 cancelled."""
+    found, tree, _ = _coefficients(f, x0, order, side)
+    return tree_unflatten(tree, found)
+
+
+def _coefficients(f, x0, order, side):
+    """(coefficients, tree, whether a comparison was left undecided)."""
+    jaxpr, tree = staged(f, x0)
     if side == "left":
-        return _germ(jaxpr, x0, order, -1)[0]
-    right, branched = _germ(jaxpr, x0, order, 1)
-    if side == "both" and branched and order:
+        left, germs = _germ(jaxpr, x0, order, -1)
+        return left, tree, germs.undecided
+    right, germs = _germ(jaxpr, x0, order, 1)
+    if side == "both" and germs.branched and order:
         left, _ = _germ(jaxpr, x0, order, -1)
         right = tree_map(_where_equal, left, right)
-    return right
+    return right, tree, germs.undecided
 
 
 def _where_equal(left, right):
@@ -105,22 +118,22 @@ def _where_equal(left, right):
 
 
 def _germ(jaxpr, x0, order, direction):
-    """The coefficients for x_0 + direction t, t > 0, in powers of x - x_0; and whether a branch was taken."""
+    """The coefficients for x_0 + direction t, t > 0, in powers of x - x_0; and what was met on the way."""
     line = constant(x0, order)
     if order:
         line = line.at[1].set(jnp.full_like(x0, direction))
-    germs = _Germs(order)
+    germs = Germs(order)
     coefficients = [germs.coefficients(y) for y in germs.run(jaxpr, [Series(line)])]
     if direction < 0:
         coefficients = [_mirrored(c) for c in coefficients]
-    return coefficients, germs.branched
+    return coefficients, germs
 
 
-class _Germs(Interpreter):
+class Germs(Interpreter):
     """What depends on x is a Series, all else an array."""
 
     def __init__(self, order: int) -> None:
-        self.order, self.branched = order, False
+        self.order, self.branched, self.undecided = order, False, False
 
     def coefficients(self, x: ArrayLike) -> Array:
         return x.c if isinstance(x, Series) else constant(x, self.order)
@@ -139,6 +152,7 @@ class _Germs(Interpreter):
                 f"{', '.join(sorted(RULES))}"
             )
         self.branched |= primitive.name in BRANCHES or (primitive.name in ROOTS and _may_vanish(operands[0]))
+        self.undecided |= primitive.name in BRANCHES and _are_alike(operands)
         return rule(primitive, operands, eqn.params, self.order)
 
     def cond(self, eqn: Any, operands: Any) -> Any:
@@ -165,6 +179,16 @@ def _may_vanish(x) -> bool:
     """Whether a series begins with 0, or may."""
     first = x.c[0] if isinstance(x, Series) else x
     return isinstance(first, jax.core.Tracer) or bool(np.any(np.asarray(first) == 0))
+
+
+def _are_alike(operands) -> bool:
+    """Whether two series, or one and 0, have the same coefficients somewhere, as far as they go."""
+    a, b = operands[0], operands[1] if len(operands) == 2 else None
+    if a is b or not isinstance(a, Series) or any(isinstance(x.c, jax.core.Tracer) for x in operands if isinstance(x, Series)):
+        return False
+    other = 0.0 if b is None else b.c if isinstance(b, Series) else constant(b, len(a.c) - 1)
+    gap = np.asarray(a.c) - np.asarray(other)
+    return bool(np.any(np.all(gap == 0, axis=0)) and np.any(np.asarray(a.c)[1:] != 0))
 
 
 def _index(index, cases: int):
