@@ -13,7 +13,6 @@ import functional_dl
 from functional_dl import arguments, explain
 from functional_dl.check import precise
 from functional_dl.explain.inline import environment
-from functional_dl.integrals import rules
 from functional_dl.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,7 +84,6 @@ USES = {  # an optional package -> what needs it
     "jinja2": lambda: environment(),
     "networkx": lambda: explain.explain(jnp.sin, 1.0, check=False).graph,
     "orbax-checkpoint": lambda: checkpoint._orbax(),
-    "quadax": lambda: None,
     "mpmath": lambda: precise.partial_derivative(lambda mp, x: mp.sin(x), (1.0,)),
 }
 
@@ -110,7 +108,7 @@ def test_the_command_line_names_its_extra():
 def test_no_optional_package_is_there_for_nothing():
     """Each is imported by a file of the package or of the experiments, or is a tool of the tests."""
     tools = {"pytest", "pytest-xdist", "playwright", "hypothesis", "scipy", "beartype", "clarabel"}
-    tools |= {"equinox", "lineax", "optimistix"}  # whose programs are differentiated
+    tools |= {"equinox", "lineax", "optimistix", "quadax"}  # whose programs are differentiated
     tools |= {"grain"}  # whose datasets training.fit takes, and their iterators' states, as any other's
     text = "\n".join(
         path.read_text() for room in ("functional_dl", "experiments") for path in (ROOT / room).rglob("*.py")

@@ -12,7 +12,6 @@ from jax.tree_util import tree_leaves, tree_map
 
 from functional_dl import tree
 from functional_dl.aliases import PyTree
-from functional_dl.calculus import set_points
 from functional_dl.calculus.points import of_one_argument, real_point, same_form
 from functional_dl.precision import double
 
@@ -35,6 +34,8 @@ class Differential:
     def __call__(self, dx: PyTree) -> PyTree:
         """dy = f'(x) dx, linear in dx.  Raises ValueError where dx is not of the structure and shapes of x."""
         with double():
+            from functional_dl.calculus import set_points  # seldom needed
+
             dx = same_form("dx", dx, self.x)
             if set_points.is_set(self.f, self.x):
                 set_points.derivatives(self.f, self.x)  # raises where it is not linear

@@ -17,7 +17,6 @@ from jax.tree_util import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from functional_dl import arguments, tree
 from functional_dl.aliases import Array, PyTree, Scalar
-from functional_dl.calculus import set_points
 from functional_dl.calculus.points import (
     argument_names,
     check_number,
@@ -28,6 +27,13 @@ from functional_dl.calculus.points import (
     vector_field,
 )
 from functional_dl.precision import double
+
+
+def _set_points() -> Any:
+    """What differentiates at points that a condition sets: seldom needed, and not imported before."""
+    from functional_dl.calculus import set_points
+
+    return set_points
 
 
 class Ascent(NamedTuple):
@@ -50,8 +56,8 @@ def gradient(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., A
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
-        if set_points.is_set(f, x):
-            return set_points.like(x, set_points.derivatives(f, x)[0])
+        if _set_points().is_set(f, x):
+            return _set_points().like(x, _set_points().derivatives(f, x)[0])
         return differentiate(f)(x)
 
 
@@ -70,10 +76,10 @@ def partial(f: Callable[..., Any], x: PyTree, index: int | tuple[Any, ...] | str
         names, x, f = argument_names(f), real_point("x", x), of_one_argument(f, x)
         entry, put = _coordinate(x, index, names)
         moving = lambda u: f(put(u))
-        if set_points.is_set(f, x):
+        if _set_points().is_set(f, x):
             if jnp.ndim(entry):
                 return _of_lines(moving, entry)
-            return set_points.along(moving, entry, jnp.ones_like(entry))
+            return _set_points().along(moving, entry, jnp.ones_like(entry))
         if jnp.ndim(entry):
             return jax.jacrev(moving)(entry)
         return jax.jvp(moving, (entry,), (jnp.ones_like(entry),))[1]
@@ -109,8 +115,8 @@ def directional_derivative(f: Callable[..., Any], x: PyTree, v: PyTree) -> PyTre
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         v = same_form("v", v, x)
-        if set_points.is_set(f, x):
-            return set_points.along(f, x, v)
+        if _set_points().is_set(f, x):
+            return _set_points().along(f, x, v)
         return jax.jvp(f, (x,), (v,))[1]
 
 
@@ -138,17 +144,19 @@ def jacobian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., A
     """
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
-        if differentiate is None:
-            wide = sum(leaf.size for leaf in tree_leaves(shape_of(f, x))) < tree.size(x)
-            differentiate = jax.jacrev if wide else jax.jacfwd
-        return _of_lines(f, x) if set_points.is_set(f, x) else differentiate(f)(x)
+        if _set_points().is_set(f, x):
+            return _of_lines(f, x)
+        if differentiate is not None:
+            return differentiate(f)(x)
+        wide = sum(leaf.size for leaf in tree_leaves(shape_of(f, x))) < tree.size(x)
+        return (jax.jacrev if wide else jax.jacfwd)(f)(x)
 
 
 def _of_lines(f: Callable[..., Any], x: PyTree) -> PyTree:
     """The Jacobian at a point where a condition sets f."""
     leaves, treedef = tree_flatten(f(x))
-    rows = np.split(set_points.derivatives(f, x), np.cumsum([leaf.size for leaf in leaves])[:-1], axis=0)
-    parts = [set_points.like(x, r.reshape(*leaf.shape, -1), leaf.shape) for r, leaf in zip(rows, leaves)]
+    rows = np.split(_set_points().derivatives(f, x), np.cumsum([leaf.size for leaf in leaves])[:-1], axis=0)
+    parts = [_set_points().like(x, r.reshape(*leaf.shape, -1), leaf.shape) for r, leaf in zip(rows, leaves)]
     return tree_unflatten(treedef, parts)
 
 
@@ -160,17 +168,17 @@ def hessian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., An
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
-        if set_points.is_set(f, x):
+        if _set_points().is_set(f, x):
             return _hessian_of_lines(f, x)
         return differentiate(f)(x)
 
 
 def _hessian_of_lines(f: Callable[..., Any], x: PyTree) -> PyTree:
     """The Hessian at a point where a condition sets f."""
-    h = set_points.second_derivatives(f, x)
+    h = _set_points().second_derivatives(f, x)
     leaves, treedef = tree_flatten(x)
     rows = np.split(h, np.cumsum([leaf.size for leaf in leaves])[:-1], axis=0)
-    parts = [set_points.like(x, r.reshape(*leaf.shape, -1), leaf.shape) for r, leaf in zip(rows, leaves)]
+    parts = [_set_points().like(x, r.reshape(*leaf.shape, -1), leaf.shape) for r, leaf in zip(rows, leaves)]
     return tree_unflatten(treedef, parts)
 
 
@@ -179,7 +187,7 @@ def divergence(f: Callable[..., Any], x: Array) -> Scalar:
     with double():
         x = real_point("x", x)
         n = vector_field(f, x)
-        if set_points.is_set(f, x):
+        if _set_points().is_set(f, x):
             return jnp.trace(_of_lines(f, x))
         along = lambda e: jnp.vdot(e, jax.jvp(f, (x,), (e,))[1])
         return jnp.sum(jax.vmap(along)(jnp.eye(n, dtype=x.dtype)))
@@ -190,8 +198,8 @@ def laplacian(f: Callable[..., Any], x: Array) -> Scalar:
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
-        if set_points.is_set(f, x):
-            return jnp.asarray(np.trace(set_points.second_derivatives(f, x)))
+        if _set_points().is_set(f, x):
+            return jnp.asarray(np.trace(_set_points().second_derivatives(f, x)))
         leaves, treedef = tree_flatten(x)
         flat = jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
         cuts = np.cumsum([leaf.size for leaf in leaves])[:-1]
@@ -208,7 +216,7 @@ def curl(f: Callable[..., Any], x: Array) -> Array:
     with double():
         x = real_point("x", x)
         n = vector_field(f, x, (2, 3))
-        j = _of_lines(f, x) if set_points.is_set(f, x) else jax.jacfwd(f)(x)
+        j = _of_lines(f, x) if _set_points().is_set(f, x) else jax.jacfwd(f)(x)
         if n == 2:
             return j[1, 0] - j[0, 1]
         return jnp.stack([j[2, 1] - j[1, 2], j[0, 2] - j[2, 0], j[1, 0] - j[0, 1]])

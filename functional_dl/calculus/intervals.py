@@ -42,13 +42,17 @@ class Interval:
 
     def __sub__(self, other: Any) -> "Interval":
         b = as_interval(other)
-        return self * 0.0 if b is self and bool(np.isfinite(self.lo + self.hi).all()) else widened(
-            self.lo - b.hi, self.hi - b.lo
+        return (
+            self * 0.0
+            if b is self and bool(np.isfinite(self.lo + self.hi).all())
+            else widened(self.lo - b.hi, self.hi - b.lo)
         )
 
     def __mul__(self, other: Any) -> "Interval":
         b = as_interval(other)
-        return widened(*_hull(_times(self.lo, b.lo), _times(self.lo, b.hi), _times(self.hi, b.lo), _times(self.hi, b.hi)))
+        return widened(
+            *_hull(_times(self.lo, b.lo), _times(self.lo, b.hi), _times(self.hi, b.lo), _times(self.hi, b.hi))
+        )
 
     def __truediv__(self, other: Any) -> "Interval":
         b = as_interval(other)
@@ -232,7 +236,7 @@ def _erf(x):
     return erf(x)
 
 
-UNARY: dict[str, Callable[..., Interval]] = {
+UNARY: dict[str, Callable[..., Any]] = {
     "neg": operator.neg, "abs": abs, "square": lambda x: integer_power(x, 2),
     "exp": _increasing(np.exp), "exp2": _increasing(np.exp2), "expm1": _increasing(np.expm1),
     "log": _increasing(np.log, 0.0), "log1p": _increasing(np.log1p, -1.0), "sqrt": _increasing(np.sqrt, 0.0),
@@ -251,7 +255,7 @@ UNARY: dict[str, Callable[..., Interval]] = {
     "stop_gradient": lambda x: x, "copy": lambda x: x, "copy_p": lambda x: x, "optimization_barrier": lambda x: x,
     "is_finite": lambda x: Interval(np.where(np.isfinite(x.lo) & np.isfinite(x.hi), 1.0, 0.0), np.ones_like(x.hi)),
 }  # fmt: skip
-BINARY: dict[str, Callable[..., Interval]] = {
+BINARY: dict[str, Callable[..., Any]] = {
     "add": operator.add, "add_any": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
     "pow": power,
     "max": lambda a, b: Interval(np.maximum(a.lo, b.lo), np.maximum(a.hi, b.hi)),
@@ -313,7 +317,9 @@ class Intervals(Interpreter):
             return [UNARY[name](operands[0])]
         if name in BINARY:
             return [BINARY[name](*operands)]
-        a = operands[0] if operands else None
+        if not operands:
+            return None
+        a = operands[0]
         if name == "integer_pow":
             return [integer_power(a, params["y"])]
         if name == "convert_element_type":
@@ -362,12 +368,12 @@ def _converted(x: Interval, dtype: np.dtype) -> Interval:
 
 
 def _selected(which: Interval, *cases: Interval) -> Interval:
-    lo = hi = None
+    low, high = [], []
     for k, case in enumerate(cases):
         possible = (which.lo <= k) & (which.hi >= k)
-        low, high = np.where(possible, case.lo, np.inf), np.where(possible, case.hi, -np.inf)
-        lo, hi = (low, high) if lo is None else (np.minimum(lo, low), np.maximum(hi, high))
-    return Interval(lo, hi)
+        low.append(np.where(possible, case.lo, np.inf))
+        high.append(np.where(possible, case.hi, -np.inf))
+    return Interval(np.minimum.reduce(np.broadcast_arrays(*low)), np.maximum.reduce(np.broadcast_arrays(*high)))
 
 
 def _remainder(a: Interval, b: Interval) -> Interval:

@@ -206,7 +206,9 @@ def _both(left: verdict.Verdict, right: verdict.Verdict, x0: float) -> Limit:
         return Limit(best.value, max(best.error, gap), True, *sides, reason)
     ends = [here.value if here.kind == verdict.CONVERGES else here.along for here in (left, right)]
     if abs(ends[0] - ends[1]) > 1e-6 * (abs(ends[0]) + abs(ends[1])):
-        reason = f"Along the points evaluated f tends to {ends[0]:.12g} (left) and {ends[1]:.12g} (right), which differ."
+        reason = (
+            f"Along the points evaluated f tends to {ends[0]:.12g} (left) and {ends[1]:.12g} (right), which differ."
+        )
         return Limit(*nothing, False, *sides, reason)
     if {left.kind, right.kind} <= {verdict.UNKNOWN, verdict.CONVERGES}:
         return Limit(*nothing, None, *sides, reasons)

@@ -67,7 +67,12 @@ class Program:
         return Enclosure.of(self.jaxpr)
 
     def at(
-        self, x: Callable[..., Any], bits: int, seed: int = 0, flip: tuple[int, int] | None = None, deadline: float = math.inf
+        self,
+        x: Callable[..., Any],
+        bits: int,
+        seed: int = 0,
+        flip: tuple[int, int] | None = None,
+        deadline: float = math.inf,
     ) -> tuple[Any, ...]:
         """(value, bound of its rounding error), mpmath numbers; NaN where f is not defined.
 
@@ -141,10 +146,8 @@ class _Digits(Interpreter):
         y = out[0]
         if y.dtype == bool:
             return [~y]
-        return [y + self.flip[1]] if y.dtype != object else [elementwise(lambda v: self._moved(v, self.flip[1]), y)]
-
-    def _moved(self, v: Any, by: int) -> Any:
-        return v + self.arithmetic.exact(by)
+        by = self.flip[1]
+        return [y + by if y.dtype != object else elementwise(lambda v: v + self.arithmetic.exact(by), y)]
 
     def row(self, eqn: Any, x: Any, t: Any) -> Any:
         return np.asarray(x[t], x.dtype)  # an entry of an object array is no array

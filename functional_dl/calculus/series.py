@@ -155,7 +155,9 @@ def power(x: Array, p: Array, root: Callable[..., Any]) -> Array:
             terms.append(lax.mul(factor, lax.mul(low[j], y[k - j])))
         y.append(lax.div(sum_of(terms), times(k, low[0])))
     found = jnp.stack(y)
-    return jnp.where(singular[None], raised(found, jnp.where(singular, v.astype(p.dtype) * p, jnp.zeros_like(p))), found)
+    return jnp.where(
+        singular[None], raised(found, jnp.where(singular, v.astype(p.dtype) * p, jnp.zeros_like(p))), found
+    )
 
 
 def integer_power(x: Array, y: int) -> Array:

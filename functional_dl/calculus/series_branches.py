@@ -25,19 +25,26 @@ def _abs(primitive, operands, params, n):
     return [Series(x * series.leading_sign(x)[None])]
 
 
+def _aligned(operands, n):
+    """The coefficients of two operands, one of which may be a number among arrays."""
+    found = [coefficients(v, n) for v in operands]
+    most = max(c.ndim for c in found)
+    return [c.reshape(len(c), *[1] * (most - c.ndim), *c.shape[1:]) for c in found]
+
+
 def _chosen(a, b, first):
     return Series(jnp.where(first[None], a, b))
 
 
 @rule("max", branches=True)
 def _max(primitive, operands, params, n):
-    a, b = (coefficients(v, n) for v in operands)
+    a, b = _aligned(operands, n)
     return [_chosen(a, b, series.leading_sign(a - b) >= 0)]
 
 
 @rule("min", branches=True)
 def _min(primitive, operands, params, n):
-    a, b = (coefficients(v, n) for v in operands)
+    a, b = _aligned(operands, n)
     return [_chosen(a, b, series.leading_sign(b - a) >= 0)]
 
 
@@ -63,7 +70,7 @@ COMPARISONS = {
 
 @rule(*COMPARISONS, branches=True)
 def _compare(primitive, operands, params, n):
-    a, b = (coefficients(v, n) for v in operands)
+    a, b = jnp.broadcast_arrays(*_aligned(operands, n))
     ordered = COMPARISONS[primitive.name](series.leading_sign(a - b))
     unordered = primitive.bind(a[0], b[0], **params)  # of NaN and of infinities
     return [jnp.where(jnp.isfinite(a[0]) & jnp.isfinite(b[0]), ordered, unordered)]

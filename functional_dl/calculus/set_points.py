@@ -1,8 +1,9 @@
 """Points at which a condition sets a function's value, as jnp.where(r2 == 0, 0, x**2 * y / r2) does at 0.
 
-There JAX differentiates the branch that is taken at the point alone, or multiplies 0 by infinity; the derivative is that
-of the formula around it.  Such a point is told by its comparisons: what they say at x they say on no side of it.  Along
-a line through x the function is then expanded in a power series (`taylor`), which takes the branches that hold beside x.
+There JAX differentiates the branch that is taken at the point alone, or multiplies 0 by infinity; the derivative is
+that of the formula around it.  Such a point is told by its comparisons: what they say at x they say on no side of it.
+Along a line through x the function is then expanded in a power series (`taylor`), which takes the branches that hold
+beside x.
 """
 
 import functools
@@ -164,8 +165,8 @@ def _units(x: PyTree) -> list[PyTree]:
     size = tree.size(x)
     if size > LARGEST:
         raise ValueError(
-            f"f: a condition sets its value at x; its derivatives there are put together from lines for at most {LARGEST} "
-            f"entries of x, got {size}"
+            f"f: a condition sets its value at x; its derivatives there are put together from lines for at most "
+            f"{LARGEST} entries of x, got {size}"
         )
     units = []
     leaves, structure = jax.tree_util.tree_flatten(x)
@@ -222,8 +223,8 @@ def second_derivatives(f: Callable[..., Any], x: PyTree) -> np.ndarray:
         found = curvature(jax.tree_util.tree_unflatten(structure, parts))
         if abs(found - flat @ h @ flat) > AGREE * (1 + np.max(np.abs(h))):
             raise ValueError(
-                "f: a condition sets its value at x, and its second derivative along a line is no quadratic form of the "
-                "direction: f has no Hessian there"
+                "f: a condition sets its value at x, and its second derivative along a line is no quadratic form of "
+                "the direction: f has no Hessian there"
             )
     return h
 

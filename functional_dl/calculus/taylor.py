@@ -184,10 +184,15 @@ def _may_vanish(x) -> bool:
 def _are_alike(operands) -> bool:
     """Whether two series, or one and 0, have the same coefficients somewhere, as far as they go."""
     a, b = operands[0], operands[1] if len(operands) == 2 else None
-    if a is b or not isinstance(a, Series) or any(isinstance(x.c, jax.core.Tracer) for x in operands if isinstance(x, Series)):
+    if (
+        a is b
+        or not isinstance(a, Series)
+        or any(isinstance(x.c, jax.core.Tracer) for x in operands if isinstance(x, Series))
+    ):
         return False
     other = 0.0 if b is None else b.c if isinstance(b, Series) else constant(b, len(a.c) - 1)
-    gap = np.asarray(a.c) - np.asarray(other)
+    size = lambda c: np.reshape(c, (len(c), -1)) if np.ndim(c) else c
+    gap = size(np.asarray(a.c)) - size(np.asarray(other))
     return bool(np.any(np.all(gap == 0, axis=0)) and np.any(np.asarray(a.c)[1:] != 0))
 
 

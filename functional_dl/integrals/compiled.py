@@ -79,4 +79,6 @@ def _adaptive(evaluate, found, settings: Settings) -> Mesh:
         going, halve, (*start, used, jnp.asarray(0, jnp.int64))
     )
     evaluations = cost * (count + 2 * AT_ONCE * rounds)
-    return Mesh(jnp.sum(parts, axis=0), jnp.sum(errors, axis=0), left, right, parts, jnp.max(errors, axis=1), evaluations)
+    return Mesh(
+        jnp.sum(parts, axis=0), jnp.sum(errors, axis=0), left, right, parts, jnp.max(errors, axis=1), evaluations
+    )

@@ -3,8 +3,8 @@
 An adaptive rule's estimate compares rules on the same intervals, so both can miss the same thing.  Its value is
 therefore held against: another rule on another subdivision of every interval; the trapezoidal rule over the search's
 samples; the integrand at neighbouring floats, and with its operations moved by their rounding; a power law for what
-lies beyond the outermost nodes.  The error is the sum of what they show.  The arithmetic here has no branch on values and runs in numpy (`host`) as in
-compiled programs (`compiled`).
+lies beyond the outermost nodes.  The error is the sum of what they show.  The arithmetic here has no branch on values
+and runs in numpy (`host`) as in compiled programs (`compiled`).
 """
 
 from collections.abc import Callable

@@ -47,8 +47,8 @@ def integrate(
     Leibniz's rule; `jax.jit` and `jax.vmap` apply.
 
     Args:
-      f: x, *args -> number, array or pytree of them, real or complex; JAX operations on the float64 number x, or NumPy's
-        or Python's, which are called with one number after the other where JAX cannot trace them.
+      f: x, *args -> number, array or pytree of them, real or complex; JAX operations on the float64 number x; or
+        NumPy's or Python's, which are called with one number after the other where JAX cannot trace them.
       a, b: the bounds, numbers; either may be infinite.  b < a changes the sign, b = a gives 0.
       points: places within the range where f jumps, has a kink or is singular; each piece is integrated on its own.
       args: further arguments of f.

@@ -70,7 +70,9 @@ def rule(values_at: Any, nodes: Any, weights: Any) -> Any:
     # a node of weight 0 may lie where the integrand has no derivative: it is moved onto one that counts
     safe = jnp.where(weights != 0, nodes, nodes[core.largest(jnp, jnp.abs(weights))])
     nodes, weights = _batches(safe, safe[0]), _batches(weights, 0.0)
-    return jnp.sum(jax.lax.map(lambda xw: jnp.sum(xw[1][:, None] * jax.vmap(values_at)(xw[0]), axis=0), (nodes, weights)), axis=0)
+    return jnp.sum(
+        jax.lax.map(lambda xw: jnp.sum(xw[1][:, None] * jax.vmap(values_at)(xw[0]), axis=0), (nodes, weights)), axis=0
+    )
 
 
 def _batches(x, fill):

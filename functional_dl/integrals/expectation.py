@@ -139,8 +139,8 @@ def expectation_gradient(
     Raises:
       TypeError: key is no PRNG key, f no function.
       ValueError: another method or distribution; pathwise asked for where samples are discrete; parameters missing.
-    Kinks: pathwise is biased where f or the sampler jumps (it sees f' only); the score function is not.  Jumps are looked
-      for along a line of theta, and the result is `biased` where one is met, or where the samples do not say.
+    Kinks: pathwise is biased where f or the sampler jumps (it sees f' only); the score function is not.  Jumps are
+      looked for along a line of theta, and the result is `biased` where one is met, or where the samples do not say.
     Source: Williams 1992 (score function), Kingma and Welling 2014 (pathwise), Mohamed et al. 2020.
     """
     arguments.function("f", f)

@@ -18,7 +18,6 @@ AT_ONCE = 48
 ROUNDS = 48
 NARROW = 2.0**-13  # of a piece's share of the first ones: samples see what is wider
 PLACES = 12
-REACH = 3.6  # of t: an infinite range is looked at between 1e-12 and 1e12
 PROOF = 64
 MOVES = 1e-6  # of its values, by which the integrand moves around a feature
 STEPS = (-64.37, -8.41, -1.13, -0.29, 0.37, 1.19, 2.23, 9.31, 65.71)  # widths from a place to break points around it
@@ -30,7 +29,7 @@ def _edges(span: Range, count: int) -> np.ndarray:
         x = span.lower + (span.upper - span.lower) * np.linspace(0.0, 1.0, count + 1)
         x[-1] = span.upper
         return np.unique(x)
-    return np.unique(substitution.to_x(span, np.linspace(-REACH, REACH, count + 1))[0])
+    return np.unique(substitution.to_x(span, np.linspace(*substitution.limits(span), count + 1))[0])
 
 
 def hidden(enclosure: Enclosure, values: Callable[..., Any], lower: Any, upper: Any) -> np.ndarray:
@@ -54,6 +53,8 @@ def hidden(enclosure: Enclosure, values: Callable[..., Any], lower: Any, upper: 
 
 def _narrow_places(enclosure, edges):
     left, right = edges[:-1], edges[1:]
+    if not len(left):
+        return np.zeros((0, 0))
     try:
         weight = _weights(enclosure, left, right)
         first = (right - left).copy()

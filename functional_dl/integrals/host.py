@@ -85,8 +85,8 @@ def integrate(sampler: Sampler, lower: Any, upper: Any, settings: Settings, hidd
 
 
 def pair_of_rules(xp: Any, evaluate: Callable[..., Any], settings: Settings) -> tuple[Callable[..., Any], int]:
-    """(left (m,), right (m,)) -> (integral by the finer rule (m, K), its error (m, K), the rounding of that (m, K)); and
-    how many evaluations an interval takes."""
+    """(left (m,), right (m,)) -> (integral by the finer rule, its error, the rounding of that), (m, K) each; and how
+    many evaluations an interval takes."""
     (x_fine, w_fine), (x_coarse, w_coarse) = rules.gauss(FINE), rules.gauss(COARSE)
     near = 16.0 ** -np.arange(2, 12)  # between an interval's end and the node nearest to it, where no rule looks
     beside = np.concatenate([near, 1 - near])

@@ -3,8 +3,9 @@ r"""Jumps of an integrand whose places move with a parameter, and what they add 
     d/dtheta int_a^b f(x, theta) dx = int_a^b df/dtheta dx + sum_j (f(x_j-) - f(x_j+)) dx_j/dtheta
 
 The places come from the integrand's program: a comparison, a sign, or a step (floor, round, a conversion to integers)
-jumps where its margin m(x, theta) changes sign, which is found on a grid and by bisection; x_j(theta) follows by Newton's
-steps from there, so that it may be differentiated.  The program is then run with the comparison held on either side.
+jumps where its margin m(x, theta) changes sign, which is found on a grid and by bisection; x_j(theta) follows by
+Newton's steps from there, so that it may be differentiated.  The program is then run with the comparison held on either
+side.
 Source: Flanders 1973, Differentiation under the integral sign; for the idea, Lee, Yu and Yang 2018.
 """
 
@@ -90,10 +91,10 @@ class _Sites(Interpreter):
 
     def apply(self, eqn: Any, operands: list[Any]) -> list[Any]:
         if not _jumps(eqn):
-            return super().apply(eqn, operands)
+            return list(super().apply(eqn, operands))
         self.count += 1
         if not self.moving[self.count - 1]:
-            return super().apply(eqn, operands)
+            return list(super().apply(eqn, operands))
         out = super().apply(eqn, operands)[0]
         margin = _margin(eqn, operands)
         self.margins.append(jnp.ravel(margin).astype(jnp.result_type(float)))

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl import arguments
-from functional_dl.integrals import box, definite, divergence, lines, product, result, rules, sampling
-from functional_dl.integrals.box import Box
+from functional_dl.integrals import definite, result, rules
 from functional_dl.integrals.definite import integrate, tolerance
 from functional_dl.integrals.integrand import PLACE, integrand, jax_function
 from functional_dl.integrals.result import Integral
@@ -61,6 +60,8 @@ def integrate_region(
     Source: Genz 1984 for the families that the tests use; Owen 1997 for the scrambled nets;
     Oseledets and Tyrtyshnikov 2010 for the factors.
     """
+    from functional_dl.integrals.box import Box  # of what only a region needs, nothing is imported before
+
     arguments.function("f", f)
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
     evaluations = arguments.integer("evaluations", evaluations, 10_000)
@@ -96,8 +97,10 @@ def volume_under_surface(f: Callable[..., Any], bounds: Sequence[Any], **setting
     return integrate_region(lambda x, y: jnp.abs(f(x, y)), bounds, **settings)
 
 
-def _integrate(region: Box, budget: int, eps: float, rtol: float, atol: float):
-    """(value (K,), error (K,), code, evaluations)."""
+def _integrate(region: Any, budget: int, eps: float, rtol: float, atol: float):
+    """(value (K,), error (K,), code, evaluations), of a Box."""
+    from functional_dl.integrals import box, divergence, lines, product, sampling
+
     values, total = box.point_values(region), box.tensor_sum(region)
     enough = lambda found: np.all(found.error <= np.maximum(atol, rtol * np.abs(found.value)))
     sample = sampling.plain_mean(region, values, min(sampling.POINTS, budget // 64))

@@ -1,9 +1,9 @@
 """Rounding that all nodes share: an integrand evaluated with every operation off by a unit in the last place.
 
-Between neighbouring floats the integrand's rounding shows as roughness; but where 1 - 2 t cos x + t^2 cancels, all nodes
-near the peak are wrong alike.  So the integrand's program is also run with each of its operations, and each rounded
-constant in it, wrong by one unit to a side of its own, the same for all nodes: by how much the integral moves is what
-rounding may have done to it.  Source: Vignes 1993 (CESTAC), with signs fixed over the nodes.
+Between neighbouring floats the integrand's rounding shows as roughness; but where 1 - 2 t cos x + t^2 cancels, all
+nodes near the peak are wrong alike.  So the integrand's program is also run with each of its operations, and each
+rounded constant in it, wrong by one unit to a side of its own, the same for all nodes: by how much the integral moves
+is what rounding may have done to it.  Source: Vignes 1993 (CESTAC), with signs fixed over the nodes.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class _Nudged(Interpreter):
 
     def apply(self, eqn: Any, operands: list[Any]) -> list[Any]:
         outs = super().apply(eqn, operands)
-        return outs if eqn.primitive.name in EXACT else [self._moved(out) for out in outs]
+        return list(outs) if eqn.primitive.name in EXACT else [self._moved(out) for out in outs]
 
     def _moved(self, x: Any) -> Any:
         if not jnp.issubdtype(x.dtype, jnp.inexact):

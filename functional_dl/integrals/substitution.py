@@ -20,6 +20,7 @@ from functional_dl.aliases import Array
 
 HALF_PI = np.pi / 2
 LARGEST = 690.0  # exp(690) is near the largest float64
+LEAST = 1e-307  # distances below it lose digits
 EPS = float(np.finfo(np.float64).eps)
 NARROW = 2.0**24  # units in the last place of its ends that a range must be wider than, to be cut off before them
 
@@ -99,10 +100,13 @@ def limits(span: Range) -> tuple[Array, Array]:
     # not the same on both sides, so that no node of a symmetric rule is at the middle of the range
     t_lower = xp.where(finite, -0.9987 * furthest_finite, -0.9987 * furthest)
     t_upper = xp.where(finite, 0.9991 * furthest_finite, 0.9991 * furthest)
-    scale_a, scale_b = xp.where(finite, gap_a / width, gap_a), xp.where(finite, gap_b / width, gap_b)
+    # nor nearer than floats go, in a range that is itself hardly more than the least of them
+    scale_a, scale_b = (
+        xp.where(finite, xp.minimum(xp.maximum(gap, LEAST) / width, 2.0**-10), gap) for gap in (gap_a, gap_b)
+    )
     cut = ~span.narrow
-    t_lower = xp.where(cut & (finite | right) & (gap_a > 0), xp.maximum(t_lower, _small(xp, finite, scale_a)), t_lower)
-    t_upper = xp.where(cut & (finite | left) & (gap_b > 0), xp.minimum(t_upper, -_small(xp, finite, scale_b)), t_upper)
+    t_lower = xp.where(cut & (finite | right & (gap_a > 0)), xp.maximum(t_lower, _small(xp, finite, scale_a)), t_lower)
+    t_upper = xp.where(cut & (finite | left & (gap_b > 0)), xp.minimum(t_upper, -_small(xp, finite, scale_b)), t_upper)
     return t_lower, t_upper
 
 
