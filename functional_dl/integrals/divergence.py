@@ -9,11 +9,17 @@ anywhere, climbed to their greatest value, delta |f(delta)| must fall as delta -
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from functional_dl.calculus.intervals import Interval, Intervals
 from functional_dl.integrals.box import Box, place, plain
 from functional_dl.integrals.lines import Lines
 
+SPLITS = 48  # boxes halved at once
+HALVINGS = 30  # rounds for each axis
+HIGHER = 10.0  # than all samples, by which a value at a place that they missed is told
 DIRECTIONS = 96
 SHELLS = 40  # each half as wide as the one before
 LAST = 8  # of them must all have as much mass as the one before, or nearly
@@ -24,6 +30,81 @@ TRIES = 24  # places on a line, around the best one so far at distances that shr
 ROUNDS = 24
 SHARE = 0.25  # of the lines that must say so
 WORTH = 1e-6  # of the greatest shell's mass: the last shells have at least so much
+
+
+class Boxes:
+    """Enclosures of an integrand on boxes of shares of the way; finite axes alone.
+
+    Raises:
+      NotImplementedError: an operation has no intervals, or an axis is infinite.
+    """
+
+    jaxpr: Any
+
+    def __init__(self, region: Box) -> None:
+        if any(region.infinite):
+            raise NotImplementedError("an infinite axis")
+
+        def at(*shares):
+            x = []
+            for limit, share in zip(region.limits, shares):
+                lower, upper = limit(*x)
+                x.append(lower + (upper - lower) * share)
+            return region.vector(*x)
+
+        self.ndim = region.ndim
+        self.jaxpr = jax.make_jaxpr(at)(*[jnp.zeros(())] * region.ndim)
+
+    def __call__(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(least, greatest) (n, K) on boxes (n, d)."""
+        found = Intervals().run(self.jaxpr, [Interval(low[:, k], high[:, k]) for k in range(self.ndim)])[0]
+        shape = (len(low), max(1, found.lo[0].size))
+        return tuple(np.broadcast_to(end.reshape(len(end), -1), shape) for end in (found.lo, found.hi))  # type: ignore
+
+
+def unseen(region: Box, values: Callable[..., Any], highest: float) -> bool:
+    """Whether the integrand may do what no sample has met: it is 0 at all of them and not proved to be 0, or intervals
+    lead to a place where it is far greater.
+
+    Args:
+      highest: the greatest modulus of the samples.
+    """
+    try:
+        boxes, cuts = Boxes(region), 16 if region.ndim < 4 else 4
+        ends = np.linspace(0.0, 1.0, cuts + 1)
+        low = np.stack([g.ravel() for g in np.meshgrid(*[ends[:-1]] * region.ndim, indexing="ij")], axis=1)
+        high = low + 1.0 / cuts
+        weight = _hides(*boxes(low, high), low, high)
+        if highest == 0:
+            return bool(np.any(weight != 0))
+        for _ in range(HALVINGS * region.ndim):
+            chosen = np.argsort(weight)[-SPLITS:]
+            chosen = chosen[weight[chosen] > 0]
+            if not len(chosen):
+                return False
+            rows, axis = np.arange(len(chosen)), np.argmax((high - low)[chosen], axis=1)
+            middle = (low[chosen, axis] + high[chosen, axis]) / 2
+            first, second = high[chosen].copy(), low[chosen].copy()
+            first[rows, axis], second[rows, axis] = middle, middle
+            new_low, new_high = np.concatenate([low[chosen], second]), np.concatenate([first, high[chosen]])
+            keep = np.setdiff1d(np.arange(len(low)), chosen)
+            low, high = np.concatenate([low[keep], new_low]), np.concatenate([high[keep], new_high])
+            weight = np.concatenate([weight[keep], _hides(*boxes(new_low, new_high), new_low, new_high)])
+    except (NotImplementedError, TypeError, ValueError, IndexError):
+        return highest == 0
+    top = np.argsort(weight)[-SPLITS:]
+    kinds = plain(region)
+    found = np.max(np.abs(values(kinds, place(region, kinds, np.clip((low + high) / 2, 1e-12, 1 - 1e-12)[top]))))
+    return bool(np.isfinite(found) and found > HIGHER * highest)
+
+
+def _hides(least, greatest, low, high):
+    """The range of values times the box's volume."""
+    with np.errstate(all="ignore"):
+        size = np.max(np.minimum(greatest, 1e300) - np.maximum(least, -1e300), axis=1)
+        size = np.where((np.max(np.abs(greatest), axis=1) == 0) & (np.max(np.abs(least), axis=1) == 0), 0.0, size)
+        constant = (size == 0) & (np.max(np.abs(greatest), axis=1) > 0)
+        return np.where(constant, np.finfo(float).tiny, size * np.prod(high - low, axis=1))
 
 
 def diverges(region: Box, values: Callable[..., Any], lines: Lines) -> bool:

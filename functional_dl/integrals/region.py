@@ -109,6 +109,11 @@ def _integrate(region: Any, budget: int, eps: float, rtol: float, atol: float):
     through = lines.through(region, values, sample.best)
     if divergence.diverges(region, values, through):
         return sample.value, np.full(region.size, np.inf), result.DIVERGES, sample.evaluations + through.evaluations
+    tops = values(box.plain(region), box.place(region, box.plain(region), through.tops))
+    highest = max(float(np.max(np.abs(tops))), sample.highest)
+    if divergence.unseen(region, values, highest):
+        code = result.UNSEEN if highest == 0 else result.MISSED
+        return sample.value, np.full(region.size, np.inf), code, sample.evaluations + through.evaluations
     kinds, sizes, settled, used = product.sizes(region, values, through)
     count = sample.evaluations + through.evaluations + used
 

@@ -35,7 +35,8 @@ SENTENCES = {
     SINGULAR: "the integrand is unbounded near {at}; if it is integrable there, pass the place in points=",
     UNRESOLVED: "the subdivision ended before the integrand was resolved, worst near {at}: it oscillates or is noisy",
     ROUNDING: "rounding of the integrand or of its argument is larger than the tolerance, most near {at}",
-    MISSED: "two rules disagree: a feature of the integrand was seen by one and missed by the other",
+    MISSED: "two rules disagree, or enclosures with samples: a feature of the integrand was seen by one and missed by "
+    "the other",
     NAN_BOUND: "a bound is NaN",
     SAMPLED: "the value is a mean over quasi-random samples, and its confidence interval is wider than the tolerance",
     OTHER: "a part of the integral did not converge",

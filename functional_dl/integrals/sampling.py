@@ -25,6 +25,7 @@ class Mean(NamedTuple):
     best: np.ndarray  # shares of the way of the points of the greatest values
     finite: bool
     evaluations: int
+    highest: float  # the greatest modulus
 
 
 def plain_mean(region: Box, values: Callable[..., Any], points: int) -> Mean:
@@ -85,7 +86,7 @@ def _mean(region: Box, values, kinds, points: int, parts) -> Mean:
     spread = ERRORS * np.std(means, axis=0, ddof=1) / np.sqrt(REPLICATES)
     error = spread + 64 * np.finfo(float).eps * np.mean(moduli, axis=0)
     error = np.where(np.isfinite(error), error, np.inf)
-    return Mean(known + np.mean(means, axis=0), error, np.asarray(best), finite, REPLICATES * points)
+    return Mean(known + np.mean(means, axis=0), error, np.asarray(best), finite, REPLICATES * points, float(largest))
 
 
 def _edges(region: Box, kinds, lines: Lines) -> list[np.ndarray]:
