@@ -123,12 +123,13 @@ def _from_line(values, line, x, h, method, direction, order, xp) -> Estimate:
         scaled = rounding.of_quotients(h, order, one_sided=direction != 0)
         return differences.extrapolate(quotients, scaled, x, h, order, 2 if direction == 0 else 1, xp)
 
+    narrowest = lambda found: differences.held_to_the_narrowest(found, x, line.here, xp)
     if direction:
-        found = towards(direction)
+        found = narrowest(towards(direction))
         return Estimate(found.value, found.error, _why_not(found, xp, line))
     if method in ("forward", "backward"):
         return _single(towards(1 if method == "forward" else -1), xp, line)
-    middle, left, right = towards(0), towards(-1), towards(1)
+    middle, left, right = narrowest(towards(0)), towards(-1), towards(1)
     kink = (xp.abs(right.value - left.value) > left.error + right.error) | left.diverges | right.diverges
     slow = left.slow | right.slow
     found = Estimate(middle.value, middle.error) if method == "richardson" else _single(middle, xp, line)

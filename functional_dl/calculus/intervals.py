@@ -136,14 +136,18 @@ def as_interval(x: Any) -> Interval:
 def widened(lo: Any, hi: Any) -> Interval:
     """Rounded outwards, but for zeros, which are exact; where nothing is known, everything."""
     lo, hi = np.where(np.isnan(lo), -np.inf, lo), np.where(np.isnan(hi), np.inf, hi)
-    lo = np.where(lo == 0, lo, lo - OUTWARDS * np.abs(lo) - TINY)
-    hi = np.where(hi == 0, hi, hi + OUTWARDS * np.abs(hi) + TINY)
+    lo, hi = lo - OUTWARDS * np.abs(lo), hi + OUTWARDS * np.abs(hi)
     return Interval(np.where(np.isnan(lo), -np.inf, lo), np.where(np.isnan(hi), np.inf, hi))
 
 
 def _times(a, b):
-    """The product, 0 times infinity being 0: infinite ends are not reached."""
-    return np.where((a == 0) | (b == 0), 0.0, a * b)
+    """The product, 0 times infinity being 0: infinite ends are not reached.  What underflows keeps its sign."""
+    return np.where((a == 0) | (b == 0), 0.0, _signed(a * b, np.sign(a) * np.sign(b)))
+
+
+def _signed(x, sign):
+    """x, or the least number of its sign where it has underflowed to 0."""
+    return np.where((x == 0) & (sign != 0), sign * TINY, x)
 
 
 def _hull(*ends):
@@ -218,8 +222,8 @@ def integer_power(x: Interval, n: int) -> Interval:
         return as_interval(1.0) + x * 0.0
     if n % 2 == 0:
         a = abs(x)
-        return widened(a.lo**n, a.hi**n)
-    return widened(x.lo**n, x.hi**n)
+        return widened(_signed(a.lo**n, np.sign(a.lo)), _signed(a.hi**n, np.sign(a.hi)))
+    return widened(_signed(x.lo**n, np.sign(x.lo)), _signed(x.hi**n, np.sign(x.hi)))
 
 
 def power(x: Interval, y: Interval) -> Interval:

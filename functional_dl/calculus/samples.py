@@ -156,15 +156,12 @@ class DeepSampler(Sampler):
             return everything
         best = everything
         for u in NEIGHBOURHOODS:
-            # from distance e^-u to the point, cut by powers
+            # from distance e^-u to the point, cut by powers, and on to the nearest float
             h = np.exp(-np.linspace(u, 690.0, PIECES + 1))
             with np.errstate(all="ignore"):
-                if math.isinf(x0):
-                    ends = np.sort(self.approach.direction / h)
-                else:
-                    ends = x0 + self.approach.direction * h
-                    ends[ends == x0] = math.nextafter(x0, x0 + self.approach.direction)
-                    ends = np.unique(ends)
+                ends = self.approach.direction / h if math.isinf(x0) else x0 + self.approach.direction * h
+            nearest = x0 if math.isinf(x0) else math.nextafter(x0, x0 + self.approach.direction)
+            ends = np.unique([*ends[ends != x0], nearest])
             if len(ends) < 2:
                 ends = np.repeat(ends, 2)
             try:

@@ -155,7 +155,10 @@ def _pow(primitive, operands, params, n):
     x, y = operands
     if isinstance(y, Series):
         exponent = mul(y.c, series.log(coefficients(x, n)))
-        return [Series(series.exp(exponent).at[0].set(primitive.bind(_value(x), y.c[0], **params)))]
+        value = primitive.bind(_value(x), y.c[0], **params)
+        # an infinite exponent may be removable, as in (1 + x)^(1/x): then the value is not that of 1^inf
+        value = jnp.where(jnp.isinf(y.c[0]), jnp.full_like(value, jnp.nan), value)
+        return [Series(series.exp(exponent).at[0].set(value))]
     p = jnp.broadcast_to(jnp.asarray(y).astype(x.c.dtype), x.c.shape[1:])
     return [Series(series.power(x.c, p, lambda u: primitive.bind(u, y, **params)))]
 

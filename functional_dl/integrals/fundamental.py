@@ -135,6 +135,7 @@ def _checked(f, ends, theta, found: Integral, settings) -> Integral:
         return _finite(found)
     rng = np.random.default_rng(3)
     along = jax.tree_util.tree_map(lambda leaf: jnp.asarray(rng.uniform(0.5, 1.0, leaf.shape)), theta)
+
     def whole(h):
         moved = tree.add_scaled(theta, h, along)
         lower, upper = (definite.bound(name, end(moved)) for name, end in zip(("a", "b"), ends))

@@ -72,6 +72,9 @@ LIMITS = [
     Case("an indicator on a slope", "", lambda x: x + jnp.where(jnp.sin(1 / x) > 0.9999, 1.0, 0.0), 0.0, "right", SLOW),
     Case("an indicator that fades", "", lambda x: x * jnp.where(jnp.sin(1 / x) > 0.9999, 1.0, 0.0), 0.0, "both", 0.0),
     Case("a branch at the point", "", lambda x: jnp.where(x == 0, 5.0, jnp.sin(x) / x), 0.0, "both", 1.0),
+    Case("a step at 1e-300", "", lambda x: jnp.where(x > 1e-300, 1.0, 0.0), 0.0, "right", SLOW),
+    Case("a step at 1e305", "", lambda x: jnp.where(x > 1e305, 1.0, 0.0), INF, "left", SLOW),
+    Case("a square above 0", "", lambda x: jnp.where(x * x > 0, jnp.abs(x) / x, 0.0), 0.0, "right", 1.0),
     Case("a step of Python", "", lambda x: 1.0 if x > 0 else -1.0, 0.0, "right", 1.0),
 ]  # fmt: skip
 SEQUENCES = [
@@ -116,6 +119,7 @@ DERIVATIVES = [
     Case("(x - 1) / log|x - 1|", "", lambda x: jnp.where(x == 1, 0.0, (x - 1) / jnp.log(jnp.abs(_gap(x - 1)))), 1.0,
          "both",
          SLOW),
+    Case("x^2 sin(1/x)", "", lambda x: jnp.where(x == 0, 0.0, x**2 * jnp.sin(1 / _gap(x))), 0.0, "both", 0.0),
     Case("numpy", "", lambda x: np.exp(np.sin(x)), 0.7, "both", math.cos(0.7) * math.exp(math.sin(0.7))),
     Case("math", "", lambda x: math.exp(math.sin(x)), 0.7, "both", math.cos(0.7) * math.exp(math.sin(0.7))),
     Case("at 1e8", "", lambda x: jnp.sin(x / 1e8), 1e8, "both", math.cos(1.0) / 1e8),
@@ -133,6 +137,7 @@ TAYLOR = [
     ("sqrt(x^4)", lambda x: jnp.sqrt(x**4), 0.0, [0, 0, 1, 0, 0]),
     ("sqrt(x^2)", lambda x: jnp.sqrt(x**2), 0.0, [0, math.nan, 0, 0, 0]),
     ("a branch at the point", lambda x: jnp.where(x == 0, 1.0, jnp.sin(x) / x), 0.0, [1, 0, -1 / 6, 0, 1 / 120]),
+    ("(1 + x)^(1/x)", lambda x: (1 + x) ** (1 / x), 0.0, [math.nan] * 5),
     ("numpy", lambda x: np.sin(x) / x, 0.0, [1, 0, -1 / 6, 0, 1 / 120]),
 ]  # fmt: skip
 
