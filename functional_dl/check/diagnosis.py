@@ -1,15 +1,18 @@
 """From the evidence on wrong cotangents to findings: hypotheses ranked, and what several arguments say together."""
 
 import dataclasses
+import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from functional_dl.check import causes, explanations, likely, simulation
+from functional_dl.check.causes import nonfinite
 from functional_dl.check.evidence import Evidence, Hypothesis
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import Finding
 
+FORM = {"primal", "structure", "dtype"}  # causes that are seen before any cotangent is compared
 SURE = 0.5  # weight from which a cause is named
 CERTAIN = 0.97  # weight from which fun's equations are not taken apart to find another
 ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
@@ -40,9 +43,18 @@ ALIKE = {
 }
 
 
-def of_arguments(wrong: Sequence[tuple[Evidence, np.ndarray]], before: Sequence[Finding]) -> list[Finding]:
-    """A finding for each argument whose numbers are wrong; `before` are those on the form of what was returned."""
-    found = [_diagnose(evidence, ratio) for evidence, ratio in wrong]
+def of_arguments(
+    wrong: Sequence[tuple[Evidence, np.ndarray]], before: Sequence[Finding], budget: float
+) -> list[Finding]:
+    """A finding for each argument whose numbers are wrong.
+
+    Args:
+      wrong: the evidence on each, and what its entries are off by over what is allowed.
+      before: findings on the form of what was returned.
+      budget: seconds that the search for causes may take.
+    """
+    until = time.monotonic() + budget
+    found = [_diagnose(evidence.until_then(until), ratio) for evidence, ratio in wrong]
     named = {f.cause for f in found}
     coarse = {f.argument for f in before if f.cause == "dtype"}
     together = []
@@ -71,6 +83,23 @@ def _relative_error(evidence: Evidence) -> float:
     )
 
 
+def with_cause_of(finding: Finding, evidence: Evidence, ratio: np.ndarray) -> Finding:
+    """The cause that was found in double precision, with the numbers of the evidence."""
+    return _finding(finding.cause, finding.message, finding.candidates, evidence, ratio)
+
+
+def of_digits(evidence: Evidence, ratio: np.ndarray) -> Finding:
+    """Of a pass that is right in double precision."""
+    found = nonfinite.test(evidence)
+    if found is not None:
+        return _finding(found.cause, found.message, ("nonfinite", *ALIKE["nonfinite"]), evidence, ratio)
+    message = (
+        f"The cotangent is off by {_relative_error(evidence):.2g} of its size; the same backward pass is right in "
+        "double precision: digits are lost on the way."
+    )
+    return _finding("precision", message, ("precision", *ALIKE["precision"]), evidence, ratio)
+
+
 def _diagnose(evidence: Evidence, ratio) -> Finding:
     found = causes.hypotheses(evidence)
     if not found or found[0].weight < CERTAIN:
@@ -82,26 +111,20 @@ def _diagnose(evidence: Evidence, ratio) -> Finding:
     for h in found:
         named.setdefault(h.cause, h)
     ranked = [h for h in named.values() if h.weight >= SURE]
+    if ranked:
+        cause, message = ranked[0].cause, ranked[0].message
+    else:
+        wrong = int((ratio > 1).sum())
+        cause, message = "unknown", f"{wrong} of {ratio.size} entries are wrong; no single known fault explains them."
+    return _finding(cause, message, _candidates(ranked, found, evidence), evidence, ratio)
+
+
+def _finding(cause, message, candidates, evidence: Evidence, ratio) -> Finding:
+    """A finding at the entry that is furthest from what is allowed."""
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape)) if ratio.shape else ()
     trial = max(range(len(evidence.trials)), key=lambda n: _off(evidence, n, index))
     a, e, t = evidence.actual[trial][index], evidence.expected[trial][index], evidence.tolerance[trial][index]
-    wrong = int((ratio > 1).sum())
-    if not ranked:
-        share = f"{wrong} of {ratio.size} entries are wrong"
-        message = f"{share}; no single known fault explains them."
-    else:
-        message = ranked[0].message
-    return Finding(
-        ranked[0].cause if ranked else "unknown",
-        evidence.path,
-        message,
-        index,
-        e.item(),
-        a.item(),
-        float(abs(a - e)),
-        float(t),
-        _candidates(ranked, found, evidence),
-    )
+    return Finding(cause, evidence.path, message, index, e.item(), a.item(), float(abs(a - e)), float(t), candidates)
 
 
 def _candidates(ranked, found, evidence) -> tuple[str, ...]:

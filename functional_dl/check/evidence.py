@@ -1,6 +1,7 @@
 """What is known of one wrong cotangent: the evidence that each cause is held against."""
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from functional_dl.check.function import Function
-from functional_dl.check.reference import Reference
+from functional_dl.check.reference import Reference, Rounding
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Trial:
       cts: cotangents of the differentiable outputs.
       expected, actual: cotangents of all differentiable leaves, right and the user's, in double precision.
       tolerance: what each entry may be off by.
+      rounding: what that was made of.
     """
 
     cts: tuple[np.ndarray, ...]
     expected: tuple[np.ndarray, ...]
     actual: tuple[np.ndarray, ...]
     tolerance: tuple[np.ndarray, ...]
+    rounding: tuple[Rounding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,10 @@ class Evidence:
       k: position of the leaf among the differentiable ones.
       trials: calls with different cotangents.
       call: call(cts) -> the user's cotangents of all differentiable leaves.
-      wrong: positions of all leaves whose cotangents are wrong.
       rng: for random choices.
       blank: entries that are not compared, for the derivative is not finite there; they are 0 in all that is returned.
+      bad: entries that are wrong in some trial; beyond their tolerances, where none are given.
+      until: time.monotonic() at which the search for a cause ends with the best that is found.
     """
 
     function: Function
@@ -60,9 +64,10 @@ class Evidence:
     k: int
     trials: list[Trial]
     call: Any
-    wrong: list[int]
     rng: Any
     blank: np.ndarray
+    bad: np.ndarray
+    until: float
 
     def __init__(
         self,
@@ -71,13 +76,26 @@ class Evidence:
         k: int,
         trials: Sequence[Trial],
         call: Callable[..., Any],
-        wrong: Sequence[int],
         rng: np.random.Generator,
         blank: np.ndarray,
+        bad: np.ndarray | None = None,
+        until: float = float("inf"),
     ) -> None:
         self.function, self.reference, self.k = function, reference, k
-        self.trials, self.call, self.wrong, self.rng = list(trials), call, list(wrong), rng
-        self.blank = blank
+        self.trials, self.call, self.rng = list(trials), call, rng
+        self.blank, self.until = blank, until
+        self.bad = self._beyond() if bad is None else bad
+
+    def until_then(self, until: float) -> "Evidence":
+        """The same evidence, for a search that ends then."""
+        return Evidence(
+            self.function, self.reference, self.k, self.trials, self.call, self.rng, self.blank, self.bad, until
+        )
+
+    @property
+    def late(self) -> bool:
+        """Whether the time for the search has passed."""
+        return time.monotonic() > self.until
 
     @property
     def path(self) -> str:
@@ -114,9 +132,8 @@ class Evidence:
     def tolerance(self) -> list[np.ndarray]:
         return [t.tolerance[self.k] for t in self.trials]
 
-    @functools.cached_property
-    def bad(self) -> np.ndarray:
-        """Entries that are wrong in some trial."""
+    def _beyond(self) -> np.ndarray:
+        """Entries that are beyond their tolerances in some trial."""
         return np.any([~(np.abs(a - e) <= t) for a, e, t in zip(self.actual, self.expected, self.tolerance)], axis=0)
 
     def explains(self, guesses: Sequence[np.ndarray], slack: float = 3.0, where: Any = None) -> bool:

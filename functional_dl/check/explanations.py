@@ -141,7 +141,7 @@ def _close(evidence, missing) -> bool:
 
 
 def _other_faults(evidence, simulation) -> list[Hypothesis]:
-    faults, responses = simulation.of_faults
+    faults, responses = simulation.of_faults(evidence.until)
     if responses is None:
         return []
     found = []
@@ -154,7 +154,7 @@ def _other_faults(evidence, simulation) -> list[Hypothesis]:
 def _repeated_faults(evidence, simulation) -> list[Hypothesis]:
     return [
         Hypothesis(fault.cause, fault.weight, fault.message)
-        for fault, bars in simulation.of_repeated
+        for fault, bars in simulation.of_repeated(evidence.until)
         if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
     ]
 
@@ -162,6 +162,6 @@ def _repeated_faults(evidence, simulation) -> list[Hypothesis]:
 def _recomputed(evidence, simulation) -> list[Hypothesis]:
     return [
         Hypothesis(fault.cause, fault.weight, fault.message)
-        for fault, bars in simulation.of_recomputed
+        for fault, bars in simulation.of_recomputed(evidence.until)
         if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
     ]

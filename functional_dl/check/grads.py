@@ -21,6 +21,7 @@ def check_grads(
     differentiate: Callable[..., Any] = jax.vjp,
     name: str | None = None,
     seed: int = 0,
+    budget: float = 10.0,
 ) -> Report:
     r"""Checks a differentiator on a function: its pullback of fun, the pullback of that pullback, ... up to `order`.
 
@@ -31,6 +32,7 @@ def check_grads(
       differentiate: `differentiate(fun, *primals)` -> (out, pullback), as `jax.vjp` or `functional_dl.reverse.vjp`.
       name: what the report calls the check.
       seed: of the random cotangents.
+      budget: seconds that the search for causes may take.
     Returns:
       Report of all orders; a finding's message says of which order it is.
     Raises:
@@ -42,7 +44,7 @@ def check_grads(
     rng = np.random.default_rng(seed)
     for n in range(1, order + 1):
         report = check_vjp(
-            fun, lambda *args, fun=fun: differentiate(fun, *args), *primals, name=f"order {n}", seed=seed
+            fun, lambda *args, fun=fun: differentiate(fun, *args), *primals, name=f"order {n}", seed=seed, budget=budget
         )
         findings = tuple(
             Finding(**{**f.__dict__, "message": f"Derivative of order {n}. {f.message}"}) for f in report.findings

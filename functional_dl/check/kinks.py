@@ -11,7 +11,7 @@ one-sided slopes of fun's values; where those have no limit either, nothing can 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -249,7 +249,10 @@ def settle(function: Function, trials: Sequence[Trial]) -> Settled:
         notes += [note] if note else []
     if not any(blank.any() for blank in blanks) and not notes:
         return Settled(list(trials), blanks, [])
-    settled = [Trial(t.cts, tuple(e), tuple(a), tuple(o)) for t, e, a, o in zip(trials, leaves, actual, tolerance)]
+    settled = [
+        replace(t, expected=tuple(e), actual=tuple(a), tolerance=tuple(o))
+        for t, e, a, o in zip(trials, leaves, actual, tolerance)
+    ]
     return Settled(settled, blanks, notes)
 
 
@@ -257,6 +260,9 @@ def _leaf(function, trials, k, expected, actual, truths, tolerances) -> tuple[np
     """The entries of a leaf that are not compared, and the note; writes into truths and tolerances what slopes tell."""
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = widen(expected.astype(function.point[k].dtype))
+        for n, t in enumerate(trials):  # JAX's own pullback may overflow on the way, as fun itself does
+            if t.rounding and t.rounding[k].lost is not None:
+                rounded[n] = np.where(np.isfinite(t.rounding[k].lost), rounded[n], expected[n] + t.rounding[k].lost)
     beyond = np.asarray(~np.isfinite(rounded).all(0))
     if not beyond.any():
         return beyond, ""
@@ -299,7 +305,7 @@ def _leaf(function, trials, k, expected, actual, truths, tolerances) -> tuple[np
 
 def _between(slopes: numeric.Slopes, cts) -> tuple[float, float, float]:
     """The ends of what the entry's cotangent may be, and their error."""
-    flat = np.concatenate([numeric._real_ct(c) for c in cts])
+    flat = np.concatenate([numeric.real_ct(c) for c in cts])
     with np.errstate(invalid="ignore"):
         ends = [np.where(flat == 0, 0.0, flat * np.where(slopes.kink, side, slopes.value))
                 for side in (slopes.left, slopes.right)]  # fmt: skip

@@ -114,14 +114,14 @@ def _nearest(evidence, actual, expected) -> dict[str, float]:
     missing = actual - expected
     whole = float(np.linalg.norm(missing))
     left: dict[str, float] = {}
-    faults, responses = found.of_faults
+    faults, responses = found.of_faults(evidence.until)
     if responses is not None:
         for fault, response in zip(faults, responses[evidence.k]):
             _keep(left, fault.cause, response.reshape(missing.shape) - missing, whole)
     if found.of_edges is not None:
         for response in found.of_edges[evidence.k]:
             _keep(left, "missing_term", response.reshape(missing.shape) + missing, whole)
-    for fault, bars in [*found.of_repeated, *found.of_recomputed]:
+    for fault, bars in [*found.of_repeated(evidence.until), *found.of_recomputed(evidence.until)]:
         _keep(left, fault.cause, bars[evidence.k].reshape(missing.shape) - actual, whole)
     return {cause: share for cause, share in left.items() if share < NEAR}
 

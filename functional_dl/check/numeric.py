@@ -209,7 +209,7 @@ def estimate_vjp(fun: Callable[..., Any], primals: Sequence[Any], ct: PyTree) ->
     if tree != function.out_tree:
         raise ValueError(f"ct: expected the output's tree {function.out_tree}, got {tree}")
     jacobian, error = numeric_jacobian(function)
-    flat = np.concatenate([_real_ct(widen(cts[i])) for i in function.out_active])
+    flat = np.concatenate([real_ct(widen(cts[i])) for i in function.out_active])
     values = [np.zeros(np.shape(x), jax.float0) for x in function.leaves]
     errors = [np.zeros(np.shape(x)) for x in function.leaves]
     start = 0
@@ -217,8 +217,8 @@ def estimate_vjp(fun: Callable[..., Any], primals: Sequence[Any], ct: PyTree) ->
         like = function.leaves[i]
         size = like.size * (2 if is_complex(like) else 1)
         rows = slice(start, start + size)
-        values[i] = _unreal_ct(jacobian[rows] @ flat, like)
-        errors[i] = np.abs(_unreal_ct(error[rows] @ np.abs(flat), like))
+        values[i] = unreal_ct(jacobian[rows] @ flat, like)
+        errors[i] = np.abs(unreal_ct(error[rows] @ np.abs(flat), like))
         start += size
     return Estimate(tree_unflatten(function.tree, values), tree_unflatten(function.tree, errors))
 
@@ -249,7 +249,7 @@ def numeric_jacobian(function: Function) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _real_order(point) -> np.ndarray:
-    """Rows come with all real parts of a leaf before its imaginary ones; `_unreal_ct` reads them so too."""
+    """Rows come with all real parts of a leaf before its imaginary ones; `unreal_ct` reads them so too."""
     return np.arange(sum(x.size * (2 if is_complex(x) else 1) for x in point))
 
 
@@ -266,13 +266,14 @@ def _unreal(entries, like):
     return entries.reshape(like.shape)
 
 
-def _real_ct(ct) -> np.ndarray:
+def real_ct(ct: Any) -> np.ndarray:
     """As `_real`, for the pairing Re(ct * y) = ct_r y_r - ct_i y_i."""
     ct = np.asarray(ct).reshape(-1)
     return np.concatenate([ct.real, -ct.imag]) if np.iscomplexobj(ct) else np.asarray(ct, np.float64)
 
 
-def _unreal_ct(entries, like):
+def unreal_ct(entries: np.ndarray, like: Any) -> np.ndarray:
+    """The cotangent, of the shape of `like`, whose real numbers these are."""
     if is_complex(like):
         half = entries.size // 2
         entries = entries[:half] - 1j * entries[half:]

@@ -9,6 +9,7 @@ The reference is JAX's pullback of fun in double precision, believed only where 
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from functional_dl.check.function import Function, is_complex, pairing, widen
 
 # C of the formula above: a right pullback may be written in many ways, each with a few dozen roundings
 ROUNDINGS = {"float64": 1000.0, "float32": 200.0, "float16": 30.0, "bfloat16": 12.0}
+IN_SINGLE = ROUNDINGS["float32"] * float(np.finfo(np.float32).eps)  # what a pullback in float32 may lose
 SIGNS = 6  # random signs, from which sqrt(sum_j (J_ji ct_j)^2) is estimated
 PROBES = 4  # of the primals rounded another way, in double precision
 SAFETY = 64.0  # times what these change
@@ -46,6 +48,23 @@ def rounded_point(function: Function, places: int, rng: np.random.Generator, uni
     ]
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """What rounding may do to one leaf's cotangent.
+
+    Fields:
+      tolerance: how far off each entry may be.
+      size: sqrt(sum_j (J_ji ct_j)^2) of each entry, or the entry itself, whichever is larger.
+      lost: what JAX's own pullback in the caller's dtypes is off by; None where it has none.
+      eps: of the coarsest dtype on the way.
+    """
+
+    tolerance: np.ndarray
+    size: np.ndarray
+    lost: np.ndarray | None
+    eps: float
+
+
 class Reference:
     """Right cotangents of a function at its primals.
 
@@ -53,13 +72,14 @@ class Reference:
       source: "autodiff", "numeric", or "" where the function is too large for either to be had.
       disagreement: a sentence, where JAX's derivative of fun and its values do not agree.
       jacobian: (J^T, error) in real entries, where the source is numeric.
+      unit: what a pullback may lose at least, relative to the terms of an entry.
     """
 
     source: str
     disagreement: str
 
-    def __init__(self, function: Function, rng: np.random.Generator) -> None:
-        self.function = function
+    def __init__(self, function: Function, rng: np.random.Generator, unit: float = 0.0) -> None:
+        self.function, self.unit = function, unit
         self.rng = rng
         self.source, self.disagreement = "", ""
         self.jacobian: Any = None
@@ -114,15 +134,15 @@ class Reference:
 
     def _from_jacobian(self, cts):
         transposed, error = self.jacobian
-        flat = np.concatenate([numeric._real_ct(widen(c)) for c in cts])
+        flat = np.concatenate([numeric.real_ct(widen(c)) for c in cts])
         with np.errstate(invalid="ignore"):  # a row is not finite where fun has no derivative
             values, errors = transposed @ flat, error @ np.abs(flat)
         found, spread, start = [], [], 0
         for like in self.function.wide_point:
             size = like.size * (2 if is_complex(like) else 1)
             part = slice(start, start + size)
-            found.append(numeric._unreal_ct(values[part], like))
-            spread.append(np.abs(numeric._unreal_ct(errors[part], like)))
+            found.append(numeric.unreal_ct(values[part], like))
+            spread.append(np.abs(numeric.unreal_ct(errors[part], like)))
             start += size
         return found, spread
 
@@ -135,15 +155,16 @@ class Reference:
         """JAX's pullback in the caller's dtypes; None where there is none."""
         if not self.function.traceable:
             return None
+        own = [np.asarray(c).astype(self.function.outs[i].dtype) for c, i in zip(cts, self.function.out_active)]
         try:
-            return [widen(bar) for bar in self._low(list(self.function.point), list(cts))]
+            return [widen(bar) for bar in self._low(list(self.function.point), own)]
         except Exception:  # a function that only runs uncompiled, or only in double precision
             return None
 
     # --- tolerances
 
-    def tolerance(self, cts: Sequence[Any], expected: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """For each leaf, how far from `expected` each entry may be."""
+    def rounding(self, cts: Sequence[Any], expected: Sequence[np.ndarray]) -> list[Rounding]:
+        """For each leaf, what rounding may do to its entries."""
         squares = [np.zeros(e.shape) for e in expected]
         for _ in range(SIGNS):
             signed = [widen(c) * self.rng.choice([-1.0, 1.0], np.shape(c)) for c in cts]
@@ -159,12 +180,14 @@ class Reference:
             size = np.where(np.isfinite(size), size, 0.0)  # of the finite entries alone
             # an estimate from a few signs may be low in single entries: a part of the leaf's typical size is added
             typical = float(np.sqrt(np.sum(size**2) / max(np.count_nonzero(np.isfinite(e)), 1)))
-            unit = ROUNDINGS.get(dtype_name(x), 4.0) * eps(x)
+            unit = max(ROUNDINGS.get(dtype_name(x), 4.0) * eps(x), self.unit)
             allowed = unit * (size + 0.03 * typical) + float(jnp.finfo(x.dtype).tiny) + own
             if low is not None and self.source == "autodiff":
                 with np.errstate(invalid="ignore"):
                     allowed = allowed + self._natural(np.abs(low[k] - e), size, typical)
-            found.append(allowed)
+            with np.errstate(invalid="ignore"):
+                lost = None if low is None else low[k] - e
+            found.append(Rounding(allowed, np.maximum(np.sqrt(square), np.abs(e)), lost, eps(x)))
         return found
 
     @staticmethod
@@ -232,3 +255,9 @@ def random_like(like: ArrayLike, rng: Any) -> np.ndarray:
     if is_complex(like):
         entries = entries + 1j * rng.uniform(0.5, 1.5, np.shape(like)) * rng.choice([-1.0, 1.0], np.shape(like))
     return entries
+
+
+def positive_like(like: ArrayLike, rng: Any) -> np.ndarray:
+    """As `random_like`, all entries (real and imaginary parts) positive."""
+    entries = random_like(like, rng)
+    return np.abs(entries.real) + 1j * np.abs(entries.imag) if is_complex(like) else np.abs(entries)

@@ -6,14 +6,9 @@ place.
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.check.compiling import jit
 from functional_dl.check.fault import Fault, push_forward
-from functional_dl.check.function import widen
-from functional_dl.precision import double
 
 GROUPS = 48  # kinds of edges that are cut at all equations of a kind at once
 TOGETHER = 96  # faults in such groups
@@ -22,9 +17,9 @@ CHAINS = 6  # such kinds
 STEPS = ("step", "stack")  # the equations that an unrolled loop is put together with
 
 
-def pairs(simulation: Any) -> list[tuple[Fault, list[np.ndarray]]]:
+def pairs(simulation: Any, until: float) -> list[tuple[Fault, list[np.ndarray]]]:
     """(fault, cotangents): edges cut at all equations of a kind, loops truncated, one fault in all of a kind."""
-    return _cut_edges(simulation) + _truncations(simulation) + _same_faults(simulation)
+    return _cut_edges(simulation) + _truncations(simulation) + _same_faults(simulation, until)
 
 
 def _kinds(simulation) -> dict[tuple[Any, ...], list[int]]:
@@ -66,7 +61,7 @@ def _truncations(simulation):
         w = np.zeros((len(nodes), len(simulation.edges)))
         w[:, members] = nodes[:, None] - 1
         inverse = np.linalg.inv(np.vander(nodes, increasing=True))
-        powers = [np.tensordot(inverse, leaf, 1) for leaf in _bars_at(simulation, None, w)]
+        powers = [np.tensordot(inverse, leaf, 1) for leaf in simulation.bars_at(None, w)]
         depth = max(_degree(leaf) for leaf in powers)
         for kept in range(1, depth):
             message = (
@@ -84,9 +79,9 @@ def _degree(powers: np.ndarray) -> int:
     return int(np.max(np.nonzero(sizes > 1e-9 * np.max(sizes, initial=0.0))[0], initial=0))
 
 
-def _same_faults(simulation):
+def _same_faults(simulation, until):
     groups: dict[tuple, list[Fault]] = {}
-    for fault in simulation.of_faults[0]:
+    for fault in simulation.of_faults(until)[0]:
         if fault.kind:
             groups.setdefault((*_kind(simulation, fault.site), fault.cause, fault.kind), []).append(fault)
     chosen, named = [], []
@@ -107,11 +102,5 @@ def _with_groups(simulation, faults, named, size):
     w = np.zeros((len(named), len(simulation.edges) if faults is None else len(faults)))
     for row, (_, members) in zip(w, named):
         row[members] = size
-    found = _bars_at(simulation, faults, w)
+    found = simulation.bars_at(faults, w)
     return [(fault, [leaf[i] for leaf in found]) for i, (fault, _) in enumerate(named)]
-
-
-def _bars_at(simulation, faults, w) -> list[np.ndarray]:
-    """The cotangents at every row of w."""
-    with double():
-        return [widen(leaf) for leaf in jit(jax.vmap(simulation.bars(faults)), 0)(jnp.asarray(w))]

@@ -10,6 +10,7 @@ several cotangents, is the explanation.  A value that is used in several places 
 """
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,11 +25,14 @@ from functional_dl.check.fault import Fault, push_forward, where
 from functional_dl.check.faults import faults_of
 from functional_dl.check.faults_of_branches import changes_of
 from functional_dl.check.function import widen
+from functional_dl.check.local_maps import LocalMaps
 from functional_dl.precision import double
 
 ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated
 FAULTS = 400  # at most
 CHUNK = 32
+LONG = 60  # steps of a program of large values, beyond which FEW faults are tried: all are compiled together
+FEW = 60
 CHANGES = 24  # forward equations that are changed
 
 
@@ -88,6 +92,8 @@ class Simulation:
         }
         uses = [(n, j) for n, site in enumerate(program.steps) for j, name in enumerate(site.ins)]
         floating = [(n, j) for n, j in uses if equations.is_floating(self.values[program.steps[n].ins[j]])]
+        self._memo: dict[str, Any] = {}
+        self._matrices: dict[int, tuple[Fault, np.ndarray | None]] = {}
         depends = self._dependent()
         self.edges = [(n, j) for n, j in floating if program.steps[n].ins[j] in depends][: 2 * FAULTS]
 
@@ -103,17 +109,45 @@ class Simulation:
         return [jnp.stack([jnp.asarray(c) for c in own]) for own in zip(*self.cts)]
 
     @functools.cached_property
+    def maps(self) -> LocalMaps | None:
+        """The equations' matrices; None where they are large, or cannot be had."""
+        if not LocalMaps.fits(self.program, self.values):
+            return None
+        try:
+            with double():
+                return LocalMaps(self.program, self.values, self.cts, self._dependent())
+        except Exception:  # an equation that has no derivative on its own
+            return None
+
+    @functools.cached_property
     def of_edges(self) -> Any:
         """The responses to every edge."""
+        if self.maps is not None and self.edges:
+            w = np.concatenate([np.eye(len(self.edges)), np.zeros((1, len(self.edges)))])
+            return [leaf[:-1] - leaf[-1] for leaf in self.bars_at(None, w)]
         try:
             return self.responses(None) if self.edges else None
         except Exception:  # an equation whose derivative cannot be taken one use at a time
             return None
 
-    @functools.cached_property
-    def of_faults(self) -> Any:
-        """All faults, and the responses to them."""
+    def of_faults(self, until: float) -> tuple[list[Fault], Any]:
+        """The faults that can be tried by then, and the responses to them."""
+        if "faults" not in self._memo:
+            self._memo["faults"] = self._of_faults(until)
+        return self._memo["faults"]
+
+    def _of_faults(self, until):
+        if time.monotonic() > until:
+            return [], None
         faults = faults_of(self.program, self.values, self._dependent())[:FAULTS]
+        if self.maps is None and len(self.program.steps) > LONG:
+            faults = faults[:FEW]
+        if self.maps is not None:
+            faults = [fault for fault in faults if time.monotonic() < until and self._matrix(fault) is not None]
+            if not faults:
+                return faults, None
+            w = np.concatenate([np.eye(len(faults)), np.zeros((1, len(faults)))])
+            return faults, [leaf[:-1] - leaf[-1] for leaf in self.bars_at(faults, w)]
         try:
             return faults, self.responses(faults) if faults else None
         except Exception:  # a fault that an equation cannot be given
@@ -122,6 +156,34 @@ class Simulation:
             return faults, self.responses(faults) if faults else None
         except Exception:  # nor so
             return faults, None
+
+    def _matrix(self, fault: Fault) -> np.ndarray | None:
+        if id(fault) not in self._matrices and self.maps is not None:
+            with double():
+                self._matrices[id(fault)] = fault, self.maps.fault(fault)
+        return self._matrices[id(fault)][1]
+
+    def bars_at(self, faults: list[Fault] | None, w: np.ndarray) -> list[np.ndarray]:
+        """The cotangents with w_m of fault m (or of edge m) in place, for every row of w."""
+        if self.maps is None:
+            with double():
+                return [widen(leaf) for leaf in jit(jax.vmap(self.bars(faults)), 0)(jnp.asarray(w))]
+        if faults is None:
+            return self.maps.bars(len(w), {edge: 1 + w[:, m] for m, edge in enumerate(self.edges) if w[:, m].any()}, {})
+        groups: dict[int, dict[tuple[int, ...], list[int]]] = {}
+        for row, weights in enumerate(w):
+            by_site: dict[int, list[int]] = {}
+            for m in np.flatnonzero(weights):
+                by_site.setdefault(faults[m].site, []).append(int(m))
+            for n, members in by_site.items():
+                groups.setdefault(n, {}).setdefault(tuple(members), []).append(row)
+        given: dict[int, list[tuple[Any, np.ndarray]]] = {}
+        for n, own in groups.items():
+            right = self.maps.matrices[n]
+            for members, rows in own.items():
+                changes = [found - right for m in members if (found := self._matrix(faults[m])) is not None]
+                given.setdefault(n, []).append((rows, right + np.sum(changes, axis=0)))
+        return self.maps.bars(len(w), {}, given)
 
     def _can_be_given(self, fault: Fault) -> bool:
         """Whether the fault alone can be put in its equation's place, and gives tangents of the right types."""
@@ -144,13 +206,14 @@ class Simulation:
             return False
         return [(b.shape, b.dtype) for b in base] == [(o.shape, o.dtype) for o in own]
 
-    @functools.cached_property
-    def of_repeated(self) -> Any:
+    def of_repeated(self, until: float) -> list[tuple[Fault, list[np.ndarray]]]:
         """Faults that all equations of a kind share, as the steps of an unrolled loop do: (fault, cotangents) pairs."""
-        try:
-            return repeated.pairs(self)
-        except Exception:  # as above
-            return []
+        if "repeated" not in self._memo:
+            try:
+                self._memo["repeated"] = repeated.pairs(self, until) if time.monotonic() < until else []
+            except Exception:  # as above
+                self._memo["repeated"] = []
+        return self._memo["repeated"]
 
     def responses(self, faults: list[Fault] | None) -> list[np.ndarray]:
         """d cotangents / d w for every fault (or, for None, for every edge): one array for each differentiable leaf, of
@@ -200,10 +263,14 @@ class Simulation:
 
         return bars
 
-    @functools.cached_property
-    def of_recomputed(self) -> Any:
+    def of_recomputed(self, until: float) -> list[tuple[Fault, list[np.ndarray]]]:
         """(fault, cotangents) of programs with one forward equation changed: a backward pass that computes fun anew,
         wrongly.  One program computes them all: change m is in place where w_m is 1."""
+        if "recomputed" not in self._memo:
+            self._memo["recomputed"] = self._of_recomputed() if time.monotonic() < until else []
+        return self._memo["recomputed"]
+
+    def _of_recomputed(self):
         changes: list[tuple[int, str, str, Callable]] = []
         for n, site in enumerate(self.program.steps):
             changes += [(n, *c) for c in changes_of(site, [self.values[i] for i in site.ins])]

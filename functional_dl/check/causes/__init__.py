@@ -20,7 +20,7 @@ def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     found = []
     for info in pkgutil.iter_modules(__path__):
         test = getattr(importlib.import_module(f"{__name__}.{info.name}"), "test", None)
-        if test is not None:
+        if test is not None and not evidence.late:
             fits = test(evidence)
             found += fits if isinstance(fits, list) else [fits] if fits is not None else []
     best: dict[str, Hypothesis] = {}

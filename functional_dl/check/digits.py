@@ -1,0 +1,96 @@
+"""What a backward pass itself must lose in a dtype of few bits: its own program in double precision, rounded at random.
+
+Every result of an equation is multiplied by 1 + u r, with u a rounding of the caller's dtype and r between -1 and 1.
+What the cotangents change by over several such runs is what rounding does to this way of writing the pass: terms that
+cancel in it lose their digits, however well-conditioned the derivative is.
+
+Source: Parker, Monte Carlo Arithmetic, UCLA CSD-970002, 1997.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import tree_flatten, tree_unflatten
+
+from functional_dl.check import equations
+from functional_dl.check.compiling import jit
+from functional_dl.check.function import Function, widen
+from functional_dl.precision import double
+
+RUNS = 8
+SIGMAS = 6.0  # times the root mean square over the runs: what is allowed
+EXACT = {
+    "reshape", "transpose", "broadcast_in_dim", "slice", "squeeze", "gather", "select_n", "neg", "rev", "copy", "stack",
+    "concatenate", "pad", "dynamic_slice", "stop_gradient", "max", "min", "step", "expand_dims", "real", "imag",
+}  # fmt: skip
+
+
+def losses(
+    function: Function, fun_vjp: Callable[..., Any], cts: Sequence[Sequence[Any]], rng: np.random.Generator
+) -> list[list[np.ndarray] | None]:
+    """For each differentiable leaf and list of cotangents, what each entry may lose; None where it is not known."""
+    nothing: list[list[np.ndarray] | None] = [None] * len(function.active)
+    kinds = [jnp.finfo(x.dtype) for x in [*function.point, *[function.outs[i] for i in function.out_active]]]
+    coarsest = max(kinds, key=lambda kind: float(kind.eps))
+    unit = float(coarsest.eps) / 2, float(coarsest.smallest_subnormal) / 2
+    point = [np.asarray(x) for x in function.wide_point]
+
+    def pulled(*values):
+        leaves = list(function.leaves)
+        for i, x in zip(function.active, values):
+            leaves[i] = x
+        _, pullback = fun_vjp(*tree_unflatten(function.tree, leaves))
+        rest = iter(values[len(point) :])
+        outs = [
+            next(rest) if i in function.out_active else np.zeros(np.shape(y), jax.float0)
+            for i, y in enumerate(function.outs)
+        ]
+        bars = pullback(tree_unflatten(function.out_tree, outs))
+        found = []
+        for bar, primal in zip(bars, function.primals):
+            own = tree_flatten(primal)[0]
+            found += [None] * len(own) if bar is None else tree_flatten(bar, is_leaf=lambda x: x is None)[0]
+        active = [found[i] for i in function.active]
+        return [jnp.zeros(x.shape) if bar is None else bar for bar, x in zip(active, point)]
+
+    try:
+        with double():
+            program = equations.listing(pulled, [*point, *[widen(c) for c in cts[0]]])
+            if program is None:
+                return nothing
+            run = jit(lambda args, phases, apart: _rounded(program, args, phases, apart, unit), function.entries)
+            spread = []
+            for own in cts:
+                args = [*point, *[widen(c) for c in own]]
+                right = [widen(bar) for bar in run(args, np.full(len(program.steps), np.nan), 0.0)]
+                squares = [np.zeros(bar.shape) for bar in right]
+                for n in range(RUNS):  # every second time all entries of an array alike: equal numbers are rounded so
+                    moved = run(args, rng.uniform(0, 2 * np.pi, len(program.steps)), float(n % 2))
+                    squares = [s + np.abs(widen(m) - r) ** 2 / RUNS for s, m, r in zip(squares, moved, right)]
+                spread.append([SIGMAS * np.sqrt(s) for s in squares])
+    except Exception:  # a pass that JAX cannot trace
+        return nothing
+    return [[own[k] for own in spread] for k in range(len(point))]
+
+
+def _rounded(program, args, phases, apart, unit):
+    """The outputs with every result of double precision rounded at random; phases of NaN round nothing."""
+
+    def apply(n, step, values):
+        outs = step.fun(*values)
+        return outs if step.name in EXACT else [_moved(y, phases[n], apart, unit, n) for y in outs]
+
+    values = equations.run(program, args, apply)
+    return [values[name] for name in program.outputs]
+
+
+def _moved(y, phase, apart, unit, n):
+    if not hasattr(y, "dtype") or y.dtype not in (jnp.float64, jnp.complex128):
+        return y
+    angles = np.random.default_rng(n).uniform(0, 2 * np.pi, np.shape(y))
+    relative, absolute = unit
+    part = jnp.nan_to_num(jnp.cos(phase + apart * angles))
+    return (y * (1 + relative * part) + absolute * part).astype(y.dtype)

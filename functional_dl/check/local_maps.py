@@ -1,0 +1,194 @@
+"""The derivatives of a program's equations as matrices, and its backward sweep with some of them replaced, in NumPy.
+
+For programs of small values: no fault that is tried has to be compiled.  A complex number counts as two real ones.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from functional_dl.check import equations
+from functional_dl.check.compiling import jit
+from functional_dl.check.fault import Fault, push_forward
+from functional_dl.check.numeric import real_ct, unreal_ct
+from functional_dl.jaxprs import Unstructured, frozen
+
+LARGEST = 400_000  # entries of one matrix, at most
+TOGETHER = 6_000_000  # of all
+BATCH = 20_000_000  # entries of the cotangents of a sweep, at most
+
+
+def _parts(x: np.ndarray) -> int:
+    return x.size * (2 if np.iscomplexobj(x) else 1)
+
+
+def _real(rows: Any) -> np.ndarray:
+    """Each row's entries as real numbers: all real parts, then all imaginary ones."""
+    flat = np.asarray(rows).reshape(len(rows), -1)
+    return np.concatenate([flat.real, flat.imag], 1) if np.iscomplexobj(flat) else flat
+
+
+def _units(x: np.ndarray) -> np.ndarray:
+    """One row for each real number in x: a tangent that moves it alone."""
+    eye = np.eye(x.size).reshape(-1, *x.shape)
+    return np.concatenate([eye, 1j * eye]) if np.iscomplexobj(x) else eye
+
+
+class LocalMaps:
+    """The matrices of a listed program at a point.
+
+    Attributes:
+      program, values: the program and all its values.
+      cts: the trials' cotangents of the outputs, as real numbers: one array a trial and output.
+      matrices: position of an equation -> its matrix, (real numbers of its outputs, those of its operands).
+    """
+
+    program: Any
+    values: dict[int, Any]
+    cts: list[np.ndarray]
+    matrices: dict[int, np.ndarray]
+
+    def __init__(self, program: Any, values: dict[int, Any], cts: Sequence[Sequence[Any]], needed: set[int]) -> None:
+        self.program, self.values = program, values
+        self.cts = [np.stack([real_ct(c) for c in own]) for own in zip(*cts)]
+        self.matrices = {}
+        compiled: dict[Any, Any] = {}
+        for n, site in enumerate(program.steps):
+            if needed.intersection(site.ins) and self._ins(n) and self._outs(n):
+                self.matrices[n] = self._matrix(n, self._right(n, compiled))
+
+    @staticmethod
+    def fits(program: Any, values: dict[int, Any]) -> bool:
+        """Whether the matrices are small enough."""
+        sizes = [
+            sum(_parts(values[i]) for i in site.ins if equations.is_floating(values[i]))
+            * sum(_parts(values[i]) for i in site.outs if equations.is_floating(values[i]))
+            for site in program.steps
+        ]
+        return max(sizes, default=0) <= LARGEST and sum(sizes) <= TOGETHER
+
+    def _ins(self, n) -> list[int]:
+        """Which operands are floating."""
+        return [j for j, i in enumerate(self.program.steps[n].ins) if equations.is_floating(self.values[i])]
+
+    def _outs(self, n) -> list[int]:
+        return [o for o, i in enumerate(self.program.steps[n].outs) if equations.is_floating(self.values[i])]
+
+    def _operands(self, n) -> list[Any]:
+        return [self.values[i] for i in self.program.steps[n].ins]
+
+    def _matrix(self, n, push) -> np.ndarray:
+        """The matrix of push(operands, tangents of the floating operands, batched) -> tangents of the outputs."""
+        operands, places = self._operands(n), self._ins(n)
+        total = sum(_parts(operands[j]) for j in places)
+        dots, start = [], 0
+        for j in places:
+            block = np.zeros((total, *operands[j].shape), operands[j].dtype)
+            block[start : start + _parts(operands[j])] = _units(operands[j])
+            start += _parts(operands[j])
+            dots.append(block)
+        outs = push(operands, dots)
+        found = np.concatenate([_real(outs[o]) for o in self._outs(n)], 1).T
+        return np.where(np.isfinite(found), found, 0.0)  # 0 * inf would spoil the entries that do have a derivative
+
+    def _right(self, n, compiled):
+        """push of the equation's own derivative, compiled once for all equations of a kind."""
+        site, places = self.program.steps[n], self._ins(n)
+        try:
+            kind: Any = (site.name, frozen(site.params)) if site.params else id(site)
+            hash(kind)
+        except (Unstructured, TypeError):
+            kind = id(site)
+        key = (kind, tuple((np.shape(v), str(getattr(v, "dtype", ""))) for v in self._operands(n)))
+        if key not in compiled:
+            compiled[key] = jit(lambda operands, dots: _pushed(_own(site.fun), operands, places, dots), 0)
+        return compiled[key]
+
+    def fault(self, fault: Fault) -> np.ndarray | None:
+        """The matrix of its equation under a fault; None where the equation cannot be given it."""
+        places = self._ins(fault.site)
+        try:
+            found = self._matrix(fault.site, lambda operands, dots: _pushed(fault.push, operands, places, dots))
+        except Exception:  # what an equation says of a fault that is not for it
+            return None
+        return found if found.shape == self.matrices[fault.site].shape else None
+
+    def bars(
+        self, rows: int, edges: dict[tuple[int, int], np.ndarray], faults: dict[int, list[tuple[Any, np.ndarray]]]
+    ) -> list[np.ndarray]:
+        """The cotangents of the inputs in several sweeps at once: one array an input, (rows, trials, *its shape).
+
+        Args:
+          rows: how many sweeps.
+          edges: (equation, operand) -> what that use is multiplied by, one number a sweep.
+          faults: equation -> which sweeps have which matrix in place of its own.
+        """
+        largest = max((_parts(v) for v in self.values.values() if equations.is_floating(v)), default=1)
+        most = max(1, BATCH // (largest * max(len(self.cts[0]), 1)))
+        parts = []
+        for start in range(0, rows, most):
+            stop = min(start + most, rows)
+            own = {
+                n: [(np.asarray([r - start for r in chosen if start <= r < stop]), matrix) for chosen, matrix in given]
+                for n, given in faults.items()
+            }
+            parts.append(self._bars(stop - start, {e: w[start:stop] for e, w in edges.items()}, own))
+        return [np.concatenate(leaf) for leaf in zip(*parts)]
+
+    def _bars(self, rows, edges, faults):
+        cts: dict[int, np.ndarray] = {}
+        for name, own in zip(self.program.outputs, self.cts):
+            _add(cts, name, np.broadcast_to(own, (rows, *own.shape)))
+        for n in reversed(range(len(self.program.steps))):
+            site = self.program.steps[n]
+            if n not in self.matrices or not any(o in cts for o in site.outs):
+                continue
+            trials = len(self.cts[0])
+            given = np.concatenate(
+                [
+                    cts[i] if (i := site.outs[o]) in cts else np.zeros((rows, trials, _parts(self.values[i])))
+                    for o in self._outs(n)
+                ],
+                -1,
+            )
+            pulled = given @ self.matrices[n]
+            for chosen, matrix in faults.get(n, ()):
+                if len(chosen):
+                    pulled[chosen] = given[chosen] @ matrix
+            start = 0
+            for j in self._ins(n):
+                size = _parts(self.values[site.ins[j]])
+                bar = pulled[..., start : start + size]
+                start += size
+                if (n, j) in edges:
+                    bar = bar * edges[n, j][:, None, None]
+                _add(cts, site.ins[j], bar)
+        found = []
+        for name in self.program.inputs:
+            like = np.asarray(self.values[name])
+            bar = cts.get(name, np.zeros((rows, len(self.cts[0]), _parts(like))))
+            flat = [unreal_ct(b, like) for b in bar.reshape(-1, _parts(like))]
+            found.append(np.array(flat).reshape(*bar.shape[:2], *like.shape))
+        return found
+
+
+def _add(cts, name, ct) -> None:
+    cts[name] = cts[name] + ct if name in cts else ct
+
+
+def _own(fun):
+    return lambda operands, dots: push_forward(fun, operands, dots)[1]
+
+
+def _pushed(push, operands, places, dots):
+    """Tangents of the outputs for each row of the tangents of the operands at those places."""
+
+    def one(own):
+        full: list[Any] = [None] * len(operands)
+        for j, dot in zip(places, own):
+            full[j] = dot
+        return push(operands, full)
+
+    return jax.vmap(one)(dots)
