@@ -12,7 +12,6 @@ from functional_dl.check.evidence import Evidence, Hypothesis
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import Finding
 
-FORM = {"primal", "structure", "dtype"}  # causes that are seen before any cotangent is compared
 SURE = 0.5  # weight from which a cause is named
 CERTAIN = 0.97  # weight from which fun's equations are not taken apart to find another
 ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have

@@ -262,7 +262,8 @@ def _leaf(function, trials, k, expected, actual, truths, tolerances) -> tuple[np
         rounded = widen(expected.astype(function.point[k].dtype))
         for n, t in enumerate(trials):  # JAX's own pullback may overflow on the way, as fun itself does
             if t.rounding and t.rounding[k].lost is not None:
-                rounded[n] = np.where(np.isfinite(t.rounding[k].lost), rounded[n], expected[n] + t.rounding[k].lost)
+                over = np.isfinite(expected[n]) & ~np.isfinite(t.rounding[k].lost)
+                rounded[n] = np.where(over, expected[n] + t.rounding[k].lost, rounded[n])
     beyond = np.asarray(~np.isfinite(rounded).all(0))
     if not beyond.any():
         return beyond, ""

@@ -226,7 +226,9 @@ class _Check:
                 report = inner.run()
         except Exception:  # the pass is written for the caller's dtypes
             return None
-        if report.reference != _SOURCES["autodiff"] or any(f.cause in diagnosis.FORM for f in report.findings):
+        if report.reference != _SOURCES["autodiff"] or any(f.index is None for f in report.findings if not f.argument):
+            return None
+        if any(f.cause in ("structure", "dtype") for f in report.findings):
             return None
         return {f.argument: f for f in report.findings}
 
@@ -234,6 +236,8 @@ class _Check:
         """The findings, given those in double precision; a leaf that is right there is wrong only if it has lost more
         digits than the pass itself must lose in the caller's dtypes."""
         found, kept = list(unsound.values()), {}
+        if "" in named and not any(f.cause == "primal" for f in self.findings):
+            found.append(named[""])
         for k, (evidence, ratio) in judged.items():
             if k in unsound:
                 continue
@@ -340,7 +344,7 @@ class _Check:
             else:
                 typical = float(np.sqrt(np.mean(np.abs(e[np.isfinite(e)]) ** 2))) if np.isfinite(e).any() else 0.0
                 coarsest = max([mine, *self.function.point], key=reference.eps)
-                unit = self._lost(coarsest)
+                unit = max(self._lost(coarsest), self.least)
                 allowed = unit * (np.abs(np.where(np.isfinite(e), e, 0)) + typical)
                 with np.errstate(all="ignore"):
                     wrong = ~((np.abs(a - e) <= allowed) | (a == e) | (np.isnan(a) & np.isnan(e)))
