@@ -22,8 +22,8 @@ def _causal(n):
     no_coupling=Fault("missing_term", (0, 1)),
     no_scale=Fault("scale", (0, 1), note="1/sqrt(d)"),
     exchanged=Fault("swapped", (0, 1)),
-    value_untransposed=Fault("wrong_point", 2, also=("transpose",), note="P ct in place of P^T ct"),
-    key_untransposed=Fault("wrong_point", 1, also=("transpose", "unknown"), note="dS q in place of dS^T q"),
+    value_untransposed=Fault("not_transposed", 2, also=("wrong_point", "transpose"), note="P ct in place of P^T ct"),
+    key_untransposed=Fault("not_transposed", 1, also=("wrong_point", "transpose"), note="dS q in place of dS^T q"),
     saved_logits=Fault("wrong_point", (0, 1, 2), also=("unknown",), note="the logits stand for the probabilities"),
     negative_keys=Fault("sign", 1),
     value_detached=Fault("zero", 2),
@@ -63,7 +63,7 @@ def attention(fault):
 @operation(
     _qkv,
     dtypes=SMALL,
-    mask_left_out=Fault("wrong_branch", (0, 1, 2), also=("wrong_point", "unknown"),
+    mask_left_out=Fault("mask_missing", (0, 1, 2), also=("wrong_branch", "unknown"),
             note="the backward pass "
             "recomputes without the mask"),
     diagonal_masked=Fault("wrong_branch", (0, 1, 2), also=("shifted", "unknown", "nonfinite"),

@@ -60,7 +60,7 @@ def _squares(draw):
 
 @operation(
     _squares,
-    left_not_transposed=Fault("wrong_point", 1, also=("transpose",), note="A ct in place of A^T ct"),
+    left_not_transposed=Fault("not_transposed", 1, also=("wrong_point", "transpose"), note="A ct in place of A^T ct"),
     result_transposed=Fault("transpose", 0),
     exchanged=Fault("swapped", (0, 1)),
     right_not_transposed=Fault("transpose", 0, also=("wrong_point",), note="ct B in place of ct B^T: the saved B "

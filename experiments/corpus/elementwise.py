@@ -46,7 +46,7 @@ def gelu(fault):
 
 @operation(
     _plain,
-    no_inner_square=Fault("missing_term", note="the inner function's 3 a x^2 is left out"),
+    no_inner_square=Fault("missing_factor", note="the inner function's 3 a x^2 is left out"),
     exact_form=Fault("unknown", also=("precision", "wrong_point"), dtypes=WIDE, note="the slope of the other GELU"),
     output_for_tanh=Fault("wrong_point"),
 )
@@ -408,7 +408,7 @@ def absolute(fault):
     lambda d: (d.uniform(0.5, 3.0, 12), d.uniform(-2, 2, 12)),
     log_of_output=Fault("wrong_point", 1),
     exponent_kept=Fault("wrong_point", 0, also=("unknown",), note="y x^y in place of y x^(y-1)"),
-    no_exponent=Fault("wrong_point", 0, also=("unknown",), note="x^(y-1) without the factor y"),
+    no_exponent=Fault("missing_factor", 0, also=("wrong_point",), note="x^(y-1) without the factor y"),
     second_zero=Fault("zero", 1, note="the exponent is taken for a constant"),
     detached=Fault("zero", (0, 1)),
 )
@@ -438,7 +438,7 @@ def power(fault):
     inverted_mask=Fault("wrong_branch"),
     redrawn=Fault("nondeterministic", note="the mask is drawn anew in the backward pass"),
     not_rescaled=Fault("scale", note="1 / (1 - p) is forgotten"),
-    no_mask=Fault("wrong_branch"),
+    no_mask=Fault("mask_missing", also=("wrong_branch",)),
 )
 def dropout(fault):
     """The second argument is the noise from which the mask is made; it has no slope."""

@@ -22,7 +22,7 @@ def _rows(draw):
     gain_first_row=Fault("missing_reduction", 1),
     gain_with_x=Fault("wrong_point", 1, note="x in place of the normalised x"),
     bias_mean=Fault("missing_reduction", 2, also=("scale",)),
-    no_gain=Fault("missing_term", 0, also=("wrong_point", "unknown", "scale"), note="g is not multiplied by"),
+    no_gain=Fault("missing_factor", 0, also=("wrong_point", "missing_term"), note="g is not multiplied by"),
     forward_without_eps=Fault("primal", "", primals=lambda d: (d.normal(5, 8, scale=0.003), d.uniform(0.5, 1.5, 8),
                                                               d.normal(8))),
     half_statistics=Fault("precision", (0, 1), dtypes=WIDE, note="the saved statistics are bfloat16"),

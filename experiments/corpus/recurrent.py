@@ -27,7 +27,7 @@ def _sequence(draw):
             "h_(t-1) in the weight's cotangent"),
     pre_activation=Fault("wrong_point", (0, 1, 2, 3, 4), note="1 - z^2 in place of 1 - h^2"),
     initial_detached=Fault("zero", 1),
-    weight_untransposed=Fault("wrong_point", (0, 1, 2, 3, 4), also=("transpose", "unknown"),
+    weight_untransposed=Fault("not_transposed", (0, 1, 2, 3, 4), also=("transpose", "wrong_point"),
             note="W in place of "
             "W^T in the backward pass"),
     inputs_late=Fault("shifted", 0, note="the inputs' cotangents are stored one step late"),

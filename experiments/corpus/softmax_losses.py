@@ -140,7 +140,9 @@ def cross_entropy(fault):
         "missing_term", also=("wrong_point", "unknown"), note="the uniform part of the target is left out"
     ),
     summed=Fault("scale"),
-    padding_counted=Fault("wrong_branch", note="examples of label 0 are masked in fun, not in the backward pass"),
+    padding_counted=Fault(
+        "mask_missing", also=("wrong_branch",), note="examples of label 0 are masked in fun, not in the backward pass"
+    ),
 )
 def smoothed_cross_entropy(fault):
     alpha = 0.2

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from functional_dl.check import causes, explanations, likely, simulation
+from functional_dl.check import causes, explanations, likely, regions, simulation
 from functional_dl.check.causes import nonfinite
 from functional_dl.check.evidence import Evidence, Hypothesis
 from functional_dl.check.reference import random_like
@@ -16,20 +16,20 @@ SURE = 0.5  # weight from which a cause is named
 CERTAIN = 0.97  # weight from which fun's equations are not taken apart to find another
 ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
 DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
-CHOOSING = {
-    "select_n", "max", "min", "clamp", "abs", "sign", "sort", "top_k", "argmax", "argmin", "reduce_max", "reduce_min",
-    "reduce_window_max", "reduce_window_min", "cummax", "cummin", "cond", "while", "gt", "ge", "lt", "le",
-}  # fmt: skip
 # what shows alike, the likeliest first: named after what the evidence itself names
 ALIKE = {
     "scale": ("missing_reduction", "missing_term"),
     "missing_reduction": ("scale", "overwrite", "missing_term"),
     "overwrite": ("missing_reduction", "missing_term"),
-    "missing_term": ("wrong_point", "overwrite"),
-    "wrong_point": ("missing_term", "transpose"),
-    "wrong_branch": ("wrong_point", "missing_term"),
-    "transpose": ("wrong_point", "shifted"),
-    "shifted": ("wrong_point", "transpose"),
+    "missing_term": ("missing_factor", "wrong_point"),
+    "missing_factor": ("wrong_point", "missing_term"),
+    "mask_missing": ("wrong_branch", "missing_factor"),
+    "not_transposed": ("transpose", "wrong_point"),
+    "accumulated": ("nondeterministic", "nonlinear"),
+    "wrong_point": ("missing_factor", "missing_term"),
+    "wrong_branch": ("mask_missing", "wrong_point"),
+    "transpose": ("not_transposed", "wrong_point"),
+    "shifted": ("wrong_point", "not_transposed"),
     "swapped": ("wrong_branch", "wrong_point"),
     "sign": ("scale", "missing_conjugate"),
     "zero": ("wrong_branch", "missing_term"),
@@ -37,7 +37,8 @@ ALIKE = {
     "missing_conjugate": ("sign", "wrong_point"),
     "kink": ("wrong_branch",),
     "nonfinite": ("wrong_branch", "wrong_point"),
-    "nonlinear": ("missing_term", "ignored_cotangent"),
+    "nonlinear": ("accumulated", "ignored_cotangent"),
+    "nondeterministic": ("accumulated",),
     "ignored_cotangent": ("nonlinear", "wrong_point"),
 }
 
@@ -110,11 +111,16 @@ def _diagnose(evidence: Evidence, ratio) -> Finding:
     for h in found:
         named.setdefault(h.cause, h)
     ranked = [h for h in named.values() if h.weight >= SURE]
+    wrong = ratio > 1
+    if not ranked and regions.is_end(wrong) and all(not np.any(a[wrong]) for a in evidence.actual):
+        message = f"{_where(evidence, wrong)}: a bound or a mask leaves it out."
+        return _finding(
+            "wrong_branch", message, _three(["wrong_branch", "unknown", "missing_reduction"]), evidence, ratio
+        )
     if ranked:
         cause, message = ranked[0].cause, ranked[0].message
     else:
-        wrong = int((ratio > 1).sum())
-        cause, message = "unknown", f"{wrong} of {ratio.size} entries are wrong; no single known fault explains them."
+        cause, message = "unknown", f"{_where(evidence, wrong)}; no single known fault explains them."
     return _finding(cause, message, _candidates(ranked, found, evidence), evidence, ratio)
 
 
@@ -124,6 +130,16 @@ def _finding(cause, message, candidates, evidence: Evidence, ratio) -> Finding:
     trial = max(range(len(evidence.trials)), key=lambda n: _off(evidence, n, index))
     a, e, t = evidence.actual[trial][index], evidence.expected[trial][index], evidence.tolerance[trial][index]
     return Finding(cause, evidence.path, message, index, e.item(), a.item(), float(abs(a - e)), float(t), candidates)
+
+
+def _where(evidence, wrong) -> str:
+    """The wrong entries in words."""
+    region = regions.name(wrong)
+    share = f"{int(wrong.sum())} of {wrong.size} entries are wrong"
+    if not region:
+        return share
+    zero = all(not np.any(a[wrong]) for a in evidence.actual)
+    return f"{share}: all of {region} is {'zero' if zero else 'wrong'}, the rest is right"
 
 
 def _candidates(ranked, found, evidence) -> tuple[str, ...]:
@@ -137,7 +153,7 @@ def _candidates(ranked, found, evidence) -> tuple[str, ...]:
 
 def _piecewise_linear(evidence) -> bool:
     """Whether the right cotangent stays when all primals move a little."""
-    if evidence.reference.source != "autodiff" or not _has_conditions(evidence):
+    if evidence.reference.source != "autodiff" or not simulation.has_conditions(evidence):
         return False
     function, trial = evidence.function, evidence.trials[0]
     for _ in range(2):
@@ -147,12 +163,6 @@ def _piecewise_linear(evidence) -> bool:
         if not np.max(np.abs(bar - trial.expected[evidence.k]), initial=0.0) <= 1e-11 * size:
             return False
     return True
-
-
-def _has_conditions(evidence) -> bool:
-    """Whether fun chooses between cases; where its equations are not known, it may."""
-    found = simulation.of(evidence)
-    return found is None or any(site.name in CHOOSING for site in found.program.steps)
 
 
 def _off(evidence, n, index) -> float:

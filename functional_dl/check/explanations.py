@@ -14,8 +14,9 @@ def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     if simulation is None:
         return []
     found = _lost_terms(evidence, simulation)
+    found += _other_faults(evidence, simulation)
     if not any(h.weight > 0.9 for h in found):
-        found += _other_faults(evidence, simulation)
+        found += _other_case(evidence, simulation)
     if not any(h.weight > 0.7 for h in found):
         found += _repeated_faults(evidence, simulation)
     if not any(h.weight > 0.7 for h in found):
@@ -149,6 +150,31 @@ def _other_faults(evidence, simulation) -> list[Hypothesis]:
         if np.isfinite(response).all() and np.any(response) and _close(evidence, -response):
             found.append(Hypothesis(fault.cause, fault.weight, fault.message))
     return found
+
+
+def _other_case(evidence, simulation) -> list[Hypothesis]:
+    """At some entries the cotangent is right, at the others it is what another case of a condition gives."""
+    faults, responses = simulation.of_faults(evidence.until)
+    if responses is None:
+        return []
+    actual, expected, allowed = (np.stack(v) for v in (evidence.actual, evidence.expected, evidence.tolerance))
+    for fault, response in zip(faults, responses[evidence.k]):
+        if fault.cause not in ("wrong_branch", "mask_missing") or not np.isfinite(response).all():
+            continue
+        wrong = expected + response
+        other = np.all(np.abs(actual - wrong) <= 3 * allowed * np.maximum(1, np.abs(wrong) / _size(expected)), axis=0)
+        count = int((other & evidence.bad).sum())
+        if count >= 2 and np.all(other | ~evidence.bad) and np.any(~evidence.bad & ~other):
+            message = (
+                f"At {count} entries the cotangent is that of the other case ({fault.message[:-1].lower()}), at the "
+                "others it is right: the condition is misplaced."
+            )
+            return [Hypothesis("wrong_branch", 0.951, message)]
+    return []
+
+
+def _size(expected) -> np.ndarray:
+    return np.maximum(np.abs(expected), 1e-3 * np.max(np.abs(expected), initial=0.0) + 1e-300)
 
 
 def _repeated_faults(evidence, simulation) -> list[Hypothesis]:

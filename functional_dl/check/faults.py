@@ -24,7 +24,7 @@ def faults_of(program: equations.Listing, values: dict[Any, Any], dependent: set
         operands = [values[i] for i in site.ins]
         if not dependent.intersection(site.ins) or not any(equations.is_floating(v) for v in operands):
             continue
-        found += faults_of_branches.branches(n, site, operands)
+        found += faults_of_branches.branches(n, site, operands, dependent)
         found += faults_of_places.reductions(n, site, operands)
         found += faults_of_places.overwrites(n, site, operands)
         found += faults_of_places.shifts(n, site, operands)
@@ -33,5 +33,5 @@ def faults_of(program: equations.Listing, values: dict[Any, Any], dependent: set
         found += faults_of_points.solves(n, site, operands, program, values)
         if site.name not in LINEAR:
             found += faults_of_points.points(n, site, program, values)
-            found += faults_of_points.left_out(n, site, operands)
+            found += faults_of_points.left_out(n, site, operands, dependent)
     return found

@@ -10,16 +10,16 @@ from jax import lax
 from functional_dl.check.fault import Fault, filled, where
 
 
-def changes_of(site: Any, values: Any) -> Any:
+def changes_of(site: Any, values: Any, dependent: set[int]) -> Any:
     """Other forward equations that a backward pass may have computed: masks inverted, left out, turned or moved."""
     if site.name != "select_n" or values[0].dtype != bool or len(values) != 3:
         return []
     condition = values[0]
-    found = [
-        ("wrong_branch", "the condition is inverted", lambda c, *v: site.fun(jnp.logical_not(c), *v)),
-        ("wrong_branch", "the condition is left out (the first case)", lambda c, *v: [v[0]]),
-        ("wrong_branch", "the condition is left out (the second case)", lambda c, *v: [v[1]]),
-    ]
+    found = [("wrong_branch", "the condition is inverted", lambda c, *v: site.fun(jnp.logical_not(c), *v))]
+    for case, name in ((0, "first"), (1, "second")):
+        mask = site.ins[0] not in dependent and site.ins[1 + case] in dependent and site.ins[2 - case] not in dependent
+        what = "the mask is left out" if mask else f"the condition is left out (the {name} case)"
+        found.append(("mask_missing" if mask else "wrong_branch", what, lambda c, *v, case=case: [v[case]]))
     if condition.ndim >= 2 and condition.shape[-1] == condition.shape[-2]:
         turned = lambda c, *v: site.fun(jnp.swapaxes(c, -1, -2), *v)
         found.append(("wrong_branch", "the condition is transposed", turned))
@@ -34,17 +34,24 @@ def changes_of(site: Any, values: Any) -> Any:
     return found
 
 
-def branches(n: Any, site: Any, values: Any) -> Any:
-    """Masks: inverted, or left out."""
+def branches(n: Any, site: Any, values: Any, dependent: set[int]) -> Any:
+    """Masks: inverted, or left out.  A condition that does not depend on the inputs is a mask of the data's."""
     found = []
 
-    def add(message, push):
-        found.append(Fault(n, "wrong_branch", f"{message} in {where(n, site)}.", push, 0.955))
+    def add(message, push, cause="wrong_branch"):
+        found.append(
+            Fault(n, cause, f"{message} in {where(n, site)}.", push, 0.966 if cause == "mask_missing" else 0.956)
+        )
 
     if site.name == "select_n" and values[0].dtype == bool and len(values) == 3:
         add("The condition is inverted", lambda v, d: site.fun(jnp.logical_not(v[0]), *filled(v, d)[1:]))
-        add("The condition is left out, the first case always passes", lambda v, d: [filled(v, d)[1]])
-        add("The condition is left out, the second case always passes", lambda v, d: [filled(v, d)[2]])
+        given = site.ins[0] not in dependent
+        for case, name in ((1, "first"), (2, "second")):
+            mask = given and site.ins[case] in dependent and site.ins[3 - case] not in dependent
+            what = "The mask is not applied to the cotangent" if mask else (
+                f"The condition is left out, the {name} case always passes")  # fmt: skip
+            passed = lambda v, d, case=case: [filled(v, d)[case]]
+            add(what, passed, "mask_missing" if mask else "wrong_branch")
     if site.name in ("max", "min") and len(values) == 2:
         sign = 1 if site.name == "max" else -1
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.check import equations
+from functional_dl.check.evidence import mask_values
 from functional_dl.check.fault import Fault, filled, push_forward, where
 
 NEARBY = 6  # other values of the same shape that a derivative may have been given by mistake
@@ -57,7 +58,8 @@ def points(n: Any, site: Any, program: Any, values: Any) -> Any:
         if np.iscomplexobj(x):
             labels.append(("missing_conjugate", 0.96, np.conj(x), "its conjugate", ("point", j, "conjugate")))
         if x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
-            labels.append(("transpose", 0.96, np.swapaxes(x, -1, -2), "its transpose", ("point", j, "transpose")))
+            cause = "not_transposed" if site.name == "dot_general" else "transpose"
+            labels.append((cause, 0.96, np.swapaxes(x, -1, -2), "its transpose", ("point", j, "transpose")))
         for cause, weight, z, what, kind in labels:
 
             def push(operands, dots, j=j, z=z):
@@ -67,7 +69,7 @@ def points(n: Any, site: Any, program: Any, values: Any) -> Any:
 
             message = f"The derivative of {where(n, site)} is evaluated at {what} in place of its operand {j}."
             found.append(Fault(n, cause, message, push, weight, kind))
-            if cause == "transpose":  # a saved value that lacks its transpose is a wrong value too
+            if cause in ("transpose", "not_transposed"):  # a saved value that lacks its transpose is a wrong value too
                 found.append(Fault(n, "wrong_point", message, push, 0.6))
             if site.name in FROM_OUTPUT and cause == "wrong_point":
                 found.append(Fault(n, cause, *_from_output(n, site, z, what), weight, ("output", *kind)))
@@ -90,8 +92,10 @@ def _of_another(n, site):
     return found
 
 
-def left_out(n: Any, site: Any, values: Any) -> Any:
+def left_out(n: Any, site: Any, values: Any, dependent: set[int]) -> Any:
     """The chain rule's factor of an elementwise equation left out: its input gets the output's cotangent."""
+    if site.name in ("mul", "div") and len(values) == 2:
+        return _of_two(n, site, values, dependent)
     if len(values) != 1 or len(site.outs) != 1 or (site.params is None and site.name not in FROM_OUTPUT):
         return []
     x = values[0]
@@ -99,7 +103,51 @@ def left_out(n: Any, site: Any, values: Any) -> Any:
     if not equations.is_floating(x) or out.shape != x.shape or out.dtype != x.dtype or not _is_elementwise(site, x):
         return []
     message = f"The derivative of {where(n, site)} is left out: its input gets the cotangent of its output."
-    return [Fault(n, "missing_term", message, lambda v, d: [d[0]], 0.95, ("left out",))]
+    return [Fault(n, "missing_factor", message, lambda v, d: [d[0]], 0.957, ("left out",))]
+
+
+def _of_two(n, site, values, dependent):
+    """Of y = a b or y = a / b: one operand's cotangent without the other as its factor (a mask, if it is one)."""
+    found = []
+    if site.name == "mul" and site.ins[0] == site.ins[1]:
+        message = f"The derivative 2 x of the square {where(n, site)} is left out."
+        return [Fault(n, "missing_factor", message, lambda v, d: [d[0]], 0.957, ("left out",))]
+    for j in (0, 1):
+        other = values[1 - j]
+        if not equations.is_floating(values[j]) or site.ins[j] not in dependent or not np.size(other):
+            continue
+        mask = site.name == "mul" and mask_values(other) and (site.ins[1 - j] not in dependent or np.size(other) > 1)
+        cause = "mask_missing" if mask else "missing_factor"
+        same = np.ptp(np.abs(other)) <= 1e-6 * np.max(np.abs(other))
+        if not mask and same and site.ins[1 - j] not in dependent:
+            continue  # one number for all, whatever the data: a scale
+        kinds = [("is not multiplied by", lambda v, d: _unweighted(site.name, v, d))]
+        if site.name == "div":
+            kinds = [("is not divided by", kinds[0][1])]
+            if j == 1:
+                kinds = [("-a / b^2 lacks one division by", lambda v, d: [-d[1] * v[0] / v[1]]),
+                         ("-a / b^2 lacks the factor a: it", lambda v, d: [-d[1] / v[1] ** 2 + 0 * v[0]])]  # fmt: skip
+        for what, own in kinds:
+
+            def push(v, d, j=j, own=own):
+                alone = [x if i == j else None for i, x in enumerate(d)]
+                rest = [x if i != j else None for i, x in enumerate(d)]
+                total = own(v, alone)
+                if rest[1 - j] is None:
+                    return total
+                return [total[0] + push_forward(site.fun, v, rest)[1][0]]
+
+            message = f"The cotangent of operand {j} of {where(n, site)} {what} the other operand."
+            if mask:
+                message = f"The mask of {where(n, site)} is not applied to the cotangent of its operand {j}."
+            found.append(Fault(n, cause, message, push, 0.966 if mask else 0.957, ("factor", j, what)))
+    return found
+
+
+def _unweighted(name, v, d):
+    given = d[0] if d[0] is not None else d[1]
+    other = v[1] if d[0] is not None else v[0]
+    return [given + jnp.zeros_like(other) if name == "mul" else given + 0 * other]
 
 
 def _is_elementwise(site, x) -> bool:

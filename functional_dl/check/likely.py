@@ -14,7 +14,9 @@ from functional_dl.check.evidence import Evidence
 
 # how often hand-written passes have each fault, before anything is known of this one
 PRIOR = {
-    "wrong_point": 1.0, "missing_term": 0.9, "wrong_branch": 0.45, "transpose": 0.4, "scale": 0.35, "shifted": 0.3,
+    "wrong_point": 1.0, "missing_term": 0.95, "missing_factor": 0.8, "wrong_branch": 0.45, "transpose": 0.35,
+    "scale": 0.35,
+    "shifted": 0.3, "not_transposed": 0.3, "mask_missing": 0.2,
     "missing_reduction": 0.3, "overwrite": 0.3, "sign": 0.1, "swapped": 0.1, "precision": 0.1,
 }  # fmt: skip
 REPEATS = {"gather", "scatter-add", "conv_general_dilated", "reduce_window_sum", "reduce_window_max", "concatenate"}
@@ -47,6 +49,7 @@ def _size_and_angle(evidence, actual, expected):
     error = float(np.linalg.norm(actual - expected)) / short
     if cosine > 0.7:
         yield "missing_term", 0.3
+        yield "missing_factor", 0.1
     if cosine > 0.99 and abs(long / short - 1) > 0.05:
         yield "scale", 0.3
     if cosine < -0.7:
@@ -93,6 +96,7 @@ def _kind(evidence, actual, expected):
         yield "missing_conjugate", 1.3
     if evidence.elementwise:
         yield "wrong_point", 0.4
+        yield "missing_factor", 0.4
         yield "wrong_branch", 0.4
         return
     found = simulation.of(evidence)

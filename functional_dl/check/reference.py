@@ -125,8 +125,14 @@ class Reference:
 
     def column(self, k: int, index: Any) -> list[np.ndarray]:
         """What one entry of one leaf moves: d outputs / d entry."""
+        tangent = np.zeros(self.function.wide_point[k].shape, self.function.wide_point[k].dtype)
+        tangent[index] = 1.0
+        return self.push(k, tangent)
+
+    def push(self, k: int, tangent: np.ndarray) -> list[np.ndarray]:
+        """The tangents of the outputs for a tangent of one leaf."""
         tangents = [np.zeros(x.shape, x.dtype) for x in self.function.wide_point]
-        tangents[k][index] = 1.0
+        tangents[k] = tangent
         active = self.function.wide_point if self.function.wide else self.function.point
         with self.function.precision():
             tangents = tuple(t.astype(np.asarray(x).dtype) for t, x in zip(tangents, active))

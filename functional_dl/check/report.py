@@ -11,8 +11,9 @@ import numpy as np
 
 CAUSES = (
     "primal", "structure", "dtype", "nonfinite", "nondeterministic", "ignored_cotangent", "nonlinear", "zero", "sign",
-    "scale", "transpose", "swapped", "missing_reduction", "overwrite", "missing_term", "wrong_point", "wrong_branch",
-    "shifted", "missing_conjugate", "kink", "precision", "unknown",
+    "scale", "transpose", "swapped", "missing_reduction", "overwrite", "missing_term", "missing_factor", "mask_missing",
+    "not_transposed", "accumulated", "wrong_point", "wrong_branch", "shifted", "missing_conjugate", "kink", "precision",
+    "unknown",
 )  # fmt: skip
 
 ADVICE = {
@@ -31,6 +32,10 @@ ADVICE = {
     "missing_reduction": "sum the cotangent over every axis along which the argument was broadcast.",
     "overwrite": "add where an element is used more than once (scatter-add), do not set.",
     "missing_term": "look for a path from the argument to the output that the backward pass leaves out.",
+    "missing_factor": "look for a factor of the chain rule that depends on the data: a gain, the exp of an exp.",
+    "mask_missing": "apply the forward pass's mask to the cotangent.",
+    "not_transposed": "multiply by the transposed Jacobian: W^T, the inverse permutation, the sum run backwards.",
+    "accumulated": "clear the buffer before each backward pass; return a new array, do not add to an old one.",
     "wrong_point": "look at which saved value the derivative is evaluated at: input or output, before or after.",
     "wrong_branch": "look at the condition, mask or bound: which way it points, and < or <=.",
     "shifted": "look at padding and slice bounds: one is off by one.",
@@ -88,6 +93,7 @@ class Argument:
     dtype: str
     worst: float  # largest error in units of its tolerance
     wrong: int  # entries beyond their tolerance
+    share: float = 0.0  # |actual - expected| over the size of the terms that the entries sum, both of the whole leaf
     ratio: np.ndarray | None = field(default=None, repr=False)  # error / tolerance, entry by entry
 
 

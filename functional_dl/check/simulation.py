@@ -31,9 +31,19 @@ from functional_dl.precision import double
 ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated
 FAULTS = 400  # at most
 CHUNK = 32
+CHOOSING = {
+    "select_n", "max", "min", "clamp", "abs", "sign", "sort", "top_k", "argmax", "argmin", "reduce_max", "reduce_min",
+    "reduce_window_max", "reduce_window_min", "cummax", "cummin", "cond", "while", "gt", "ge", "lt", "le",
+}  # fmt: skip
 LONG = 60  # steps of a program of large values, beyond which FEW faults are tried: all are compiled together
 FEW = 60
 CHANGES = 24  # forward equations that are changed
+
+
+def has_conditions(evidence: Evidence) -> bool:
+    """Whether fun chooses between cases; where its equations are not known, it may."""
+    found = of(evidence)
+    return found is None or any(site.name in CHOOSING for site in found.program.steps)
 
 
 def cancellation(evidence: Evidence) -> list[np.ndarray]:
@@ -273,7 +283,7 @@ class Simulation:
     def _of_recomputed(self):
         changes: list[tuple[int, str, str, Callable]] = []
         for n, site in enumerate(self.program.steps):
-            changes += [(n, *c) for c in changes_of(site, [self.values[i] for i in site.ins])]
+            changes += [(n, *c) for c in changes_of(site, [self.values[i] for i in site.ins], self._dependent())]
         changes = changes[:CHANGES]
         if not changes:
             return []
@@ -301,7 +311,7 @@ class Simulation:
         return [
             (
                 Fault(n, cause, f"The cotangent is right for a forward pass where {what} in "
-                      f"{where(n, self.program.steps[n])}.", push_forward, 0.93),
+                      f"{where(n, self.program.steps[n])}.", push_forward, 0.966 if cause == "mask_missing" else 0.93),
                 [leaf[m] for leaf in found],
             )
             for m, (n, cause, what, _) in enumerate(changes)

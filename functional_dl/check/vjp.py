@@ -169,8 +169,10 @@ class _Check:
         trials = settled.trials
         self.notes += settled.notes
         noise = [2 * a + b for a, b in zip(trials[0].tolerance, trials[1].tolerance)]
-        losses = functools.cache(lambda: digits.losses(function, self.fun_vjp, [t.cts for t in trials], self.rng))
-        unsound = self._check_behaviour(call, cts, answers, wrong_form, noise)
+        losses = functools.cache(lambda: self._losses([t.cts for t in trials]))
+        unsound = self._check_behaviour(call, cts, answers, wrong_form, noise, trials)
+        if any(f.cause in ("nondeterministic", "accumulated") for f in unsound.values()):
+            losses = lambda: [None] * len(function.active)  # what keeps a state is not traced: it would keep tracers
         if unsound:  # seen again with the rounding of terms that cancel
             for k in unsound:
                 evidence = Evidence(function, right, k, trials, call, self.rng, settled.blank[k])
@@ -179,7 +181,7 @@ class _Check:
                 noise[k] = (
                     noise[k] + 8 * self._unit(k) * (first + second) + 2 * (moved[0] + lost[0]) + moved[1] + lost[1]
                 )
-            unsound = self._check_behaviour(call, cts, answers, wrong_form, noise)
+            unsound = self._check_behaviour(call, cts, answers, wrong_form, noise, trials)
         places = [k for k, i in enumerate(function.active) if i not in wrong_form]
         judged = {k: self._judged(call, right, settled, k, losses) for k in places}
         named = self._in_double()
@@ -193,21 +195,28 @@ class _Check:
         arguments = [self._figures(judged[k], len(trials)) for k in judged if k not in unsound]
         return self.report(arguments, self._source(right))
 
+    def _losses(self, cts) -> list[list[np.ndarray] | None]:
+        found = digits.losses(self.function, self.fun_vjp, cts, self.rng)
+        self._forward()  # a pass that saves its primals somewhere has saved tracers
+        return found
+
     def _figures(self, judged: Judged, trials: int) -> Argument:
         evidence, ratio = judged
         self.comparisons += int((~evidence.blank).sum()) * trials
         dtype = str(self.function.point[evidence.k].dtype)
         worst = float(np.max(ratio, initial=0.0))
-        return Argument(evidence.path, evidence.shape, dtype, worst, int((ratio > 1).sum()), ratio)
+        share = leaf.relative(evidence)
+        return Argument(evidence.path, evidence.shape, dtype, worst, int((ratio > 1).sum()), share, ratio)
 
     # --- dtypes of few bits: the same pass in double precision
 
-    def _in_double(self) -> dict[str, Finding] | None:
+    def _in_double(self) -> dict[str, tuple[Finding, bool]] | None:
         """What a check of the same pass finds in double precision, by argument: there a fault is far above rounding,
         and few faults look alike.
 
-        The pass may compute in float32 inside and is held to that; what is less than a few roundings in the caller's
-        dtypes is no fault.  None where those are fine enough, or where the pass is written for them alone.
+        The pass may compute in float32 inside and is held to that.  With each finding stands whether it is more than a
+        few roundings in the caller's dtypes; what is less than a part of one is no fault at all.  None where the
+        caller's dtypes are fine enough, or where the pass is written for them alone.
         """
         function = self.function
         coarsest = max(map(reference.eps, [*function.point, *self._outs()]))
@@ -221,7 +230,7 @@ class _Check:
                 again = Function(function.fun, tree_unflatten(function.tree, leaves))
                 if any(reference.eps(again.outs[i]) > 1e-15 for i in again.out_active):
                     return None
-                least = leaf.SHARED * coarsest / 2
+                least = leaf.OWN_DIGITS * coarsest
                 inner = _Check(again, self.fun_vjp, None, self.name, self.rng, self.budget, reference.IN_SINGLE, least)
                 report = inner.run()
         except Exception:  # the pass is written for the caller's dtypes
@@ -230,19 +239,20 @@ class _Check:
             return None
         if any(f.cause in ("structure", "dtype") for f in report.findings):
             return None
-        return {f.argument: f for f in report.findings}
+        shares = {a.path: a.share for a in report.arguments}
+        return {f.argument: (f, shares.get(f.argument, np.inf) > leaf.SHARED * coarsest / 2) for f in report.findings}
 
     def _named(self, judged, unsound, named, losses) -> tuple[dict[int, Judged], list[Finding]]:
         """The findings, given those in double precision; a leaf that is right there is wrong only if it has lost more
         digits than the pass itself must lose in the caller's dtypes."""
         found, kept = list(unsound.values()), {}
         if "" in named and not any(f.cause == "primal" for f in self.findings):
-            found.append(named[""])
+            found.append(named[""][0])
         for k, (evidence, ratio) in judged.items():
             if k in unsound:
                 continue
-            if evidence.path in named:
-                finding = named[evidence.path]
+            finding, large = named.get(evidence.path, (None, False))
+            if finding is not None and (large or (ratio > 1).any()):
                 found.append(finding if finding.index is None else diagnosis.with_cause_of(finding, evidence, ratio))
                 ratio = np.maximum(ratio, 1.0 + 1e-9)
             elif (ratio > 1).any():
@@ -468,7 +478,7 @@ class _Check:
             answers.append(bar.astype(widen(x).dtype))
         return Answer([widen(c) for c in own], answers)
 
-    def _check_behaviour(self, call, cts, answers, wrong_form, noise) -> dict[int, Finding]:
+    def _check_behaviour(self, call, cts, answers, wrong_form, noise, trials=None) -> dict[int, Finding]:
         """Determinism and linearity: the findings, by the position of the leaf among the differentiable ones.
 
         noise: what rounding may do to each entry of each leaf (a cotangent that cancels to nothing is all rounding).
@@ -502,9 +512,9 @@ class _Check:
 
             if departs(repeated, a) or departs(renewed, a):
                 off = max(np.max(np.abs(repeated - a), initial=0.0), np.max(np.abs(renewed - a), initial=0.0))
-                failed[k] = _finding(
-                    "nondeterministic", path, f"Two calls with the same cotangent differ by up to {off:.3g}."
-                )
+                message = f"Two calls with the same cotangent differ by up to {off:.3g}."
+                left = _left_behind(trials, k, noise)
+                failed[k] = _finding("accumulated" if left else "nondeterministic", path, left or message)
             elif not np.any(a) and not np.any(twice):
                 continue
             elif same(twice, a) and same(total, a) and same(b, a):
@@ -521,7 +531,8 @@ class _Check:
                 # what departs by less than a rounding to 8 bits is judged by its numbers, as a loss of digits
                 small = max(homogeneous, additive) <= 1e-2 * size
                 if not small and (homogeneous > 8 * unit * size or additive > 8 * (unit + rounded) * size):
-                    failed[k] = _finding(
+                    left = _left_behind(trials, k, noise)
+                    failed[k] = _finding("accumulated", path, left) if left else _finding(
                         "nonlinear", path, f"The pullback is not linear in ct: pullback(2 ct) - 2 pullback(ct) is "
                         f"up to {homogeneous:.3g}, pullback(ct + ct') - pullback(ct) - pullback(ct') up to "
                         f"{additive:.3g}, where cotangents are about {size:.3g}.",
@@ -607,6 +618,37 @@ class _Check:
             x = self.function.leaves[i]
             arguments.append(Argument(path, np.shape(x), str(x.dtype), worst, int(worst > 1)))
         return self.report(arguments, "differences along random directions")
+
+
+def _left_behind(trials: Sequence[Trial] | None, k: int, noise: Sequence[Any] | None) -> str:
+    """A sentence where a leaf's cotangents hold what an earlier call left behind, else "".
+
+    The trials' pullbacks were called one after the other: every call may add to the sum of all before it, or to the
+    last one; or all find the same array that is not theirs.
+    """
+    if trials is None or noise is None:
+        return ""
+    actual, expected = np.stack([t.actual[k] for t in trials]), np.stack([t.expected[k] for t in trials])
+    allowed = 8 * np.stack([t.tolerance[k] for t in trials]) + noise[k]
+    if not np.isfinite(actual).all() or not actual.size:
+        return ""
+    more = actual - expected
+
+    def same(a, b):
+        return bool(np.all(np.abs(a - b) <= allowed[1:] + allowed[:-1]))
+
+    if not np.any(np.abs(more) > allowed):
+        return ""
+    if same(more[1:], actual[:-1]):
+        return "Every call adds its cotangent to the sum of those of all calls before it: a buffer is never cleared."
+    if same(more[1:], expected[:-1]):
+        return "Every call adds the cotangent of the call before it: a buffer is not cleared."
+    if same(more[1:], more[:-1]):
+        return (
+            f"The same array, up to {float(np.max(np.abs(more))):.3g} in size, is added whatever the incoming "
+            "cotangent: a buffer that was not empty."
+        )
+    return ""
 
 
 def _ratio(evidence: Evidence, more: Sequence[Any] | None = None) -> np.ndarray:

@@ -7,6 +7,8 @@ import numpy as np
 from functional_dl.check import reference
 from functional_dl.check.evidence import Evidence, Hypothesis
 
+SHORT = 4  # lengths of axes up to which other numbers than n and 1/n are not made of them: any factor is near one
+
 
 def factor(evidence: Evidence) -> complex | float | None:
     """The c of actual = c expected that fits all trials best; None where nothing is expected at all."""
@@ -61,8 +63,9 @@ def name_of(c: Any, sizes: dict[int, str]) -> str:
     size, sign = abs(c), "-" if c < 0 else ""
     simple = {2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4"}
     for n, what in sizes.items():
-        named = {
-            float(n): f"{n}", 1 / n: f"1/{n}", n**0.5: f"sqrt({n})", n**-0.5: f"1/sqrt({n})",
+        named = {float(n): f"{n}", 1 / n: f"1/{n}"}
+        named |= {} if n <= SHORT else {
+            n**0.5: f"sqrt({n})", n**-0.5: f"1/sqrt({n})",
             2.0 / n: f"2/{n}", n / 2: f"{n}/2", float(n - 1): f"{n} - 1",
             n / (n - 1) if n > 1 else 0.0: f"{n}/({n} - 1)",
             (n - 1) / n: f"({n} - 1)/{n}",
