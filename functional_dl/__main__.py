@@ -1,18 +1,21 @@
 """For people who have a function and no script:
 
 python -m functional_dl check MODULE:FUNCTION --shapes 3,4 4
+python -m functional_dl check path/to/file.py:FUNCTION --shapes 3,4 5:int32
 python -m functional_dl explain MODULE:FUNCTION --shapes 3,4 4 --markdown out.md
 python -m functional_dl derivations softmax_cross_entropy
 
-The function's module is imported from the current folder.
+The function's module is imported from the current folder, or is a file.  Exits with 1 where something is wrong with the
+function, with 2 where the command is.
 """
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -33,9 +36,10 @@ class Check:
     """
 
     target: Annotated[str, tyro.conf.Positional]
-    """MODULE:FUNCTION."""
-    shapes: tuple[str, ...] = ("3",)
-    """One shape for each argument, as 3,4; () for a number."""
+    """MODULE:FUNCTION, or FILE.py:FUNCTION."""
+    shapes: tuple[str, ...] = ()
+    """One shape for each argument, as 3,4; () for a number; 3,4:int32 for integers, 3,4:int32<10 for those below ten.
+    Without them: what the module's `arguments()` returns, or one vector of three numbers."""
     dtype: Literal["float32", "float64", "bfloat16", "float16", "complex64", "complex128"] = "float32"
     """Of the arguments, which are drawn from a normal distribution."""
     vjp: str = ""
@@ -59,11 +63,13 @@ class Check:
         if self.dtype in ("float64", "complex128"):
             jax.config.update("jax_enable_x64", True)
         from functional_dl import check, reverse
+        from functional_dl.check.vjp import custom_rule
 
-        fun, primals = found(self.target), self.primals()
+        fun = found(self.target)
+        primals = self.primals()
         if self.vjp:
             report = check.check_vjp(fun, found(self.vjp), *primals, name=self.vjp, seed=self.seed)
-        elif isinstance(fun, jax.custom_vjp):
+        elif custom_rule(fun) is not None:
             report = check.check_custom_vjp(fun, *primals, name=self.target, seed=self.seed)
         else:
             differentiate = jax.vjp if self.differentiate == "jax" else reverse.vjp
@@ -78,8 +84,12 @@ class Check:
         return 0 if report.passed else 1
 
     def primals(self) -> list[Any]:
-        """Random arguments of the given shapes."""
-        return drawn(self.shapes, self.dtype, self.scale, self.seed)
+        """Random arguments of the given shapes, or those of the module."""
+        if not self.shapes:
+            given = found(f"{self.target.rpartition(':')[0]}:arguments", None)
+            if given is not None:
+                return list(given())
+        return drawn(self.shapes or ("3",), self.dtype, self.scale, self.seed)
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,7 @@ class FindNan:
         if self.shapes:
             primals = [jnp.zeros(read_shape(text)) for text in self.shapes]
         else:
-            primals = found(f"{self.target.partition(':')[0]}:arguments")()
+            primals = found(f"{self.target.rpartition(':')[0]}:arguments")()
         report = check.find_nan(fun, *primals)
         print(report)
         return 1 if report.found else 0
@@ -182,7 +192,7 @@ class Explain:
         if self.shapes:
             primals = drawn(self.shapes, self.dtype, self.scale, self.seed)
         else:
-            primals = found(f"{self.target.partition(':')[0]}:arguments")()
+            primals = found(f"{self.target.rpartition(':')[0]}:arguments")()
         shown = explain.explain(fun, *primals, check=self.check, seed=self.seed)
         print(shown)
         texts = {
@@ -205,7 +215,12 @@ def drawn(shapes: Sequence[str], dtype: str, scale: float, seed: int) -> list[An
     rng = np.random.default_rng(seed)
     arrays = []
     for text in shapes:
+        text, _, kind = text.partition(":")
         shape = read_shape(text)
+        if kind:
+            kind, _, below = kind.partition("<")
+            arrays.append(_integers(rng, shape, kind, below or "2"))
+            continue
         values = scale * rng.normal(size=shape)
         if dtype.startswith("complex"):
             values = values + 1j * scale * rng.normal(size=shape)
@@ -213,18 +228,61 @@ def drawn(shapes: Sequence[str], dtype: str, scale: float, seed: int) -> list[An
     return arrays
 
 
-def found(target: str) -> Any:
-    """The object that MODULE:NAME names."""
-    module, _, name = target.partition(":")
+def _integers(rng, shape, kind: str, below: str) -> Any:
+    """Random integers from 0 on."""
+    import jax.numpy as jnp
+
+    try:
+        dtype = np.dtype(kind)
+        if dtype.kind not in "iub":
+            raise TypeError(f"{kind} is no integer dtype")
+        return jnp.asarray(rng.integers(0, int(below), shape)).astype(dtype)
+    except (TypeError, ValueError) as error:
+        usage(f"--shapes: expected an integer dtype as in 3,4:int32<10; {error}")
+
+
+def usage(message: str) -> NoReturn:
+    """Says what is wrong with the command, and exits with 2."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+MISSING = object()
+
+
+def found(target: str, default: Any = MISSING) -> Any:
+    """The object that MODULE:NAME or FILE.py:NAME names; the default, if there is one, where the module lacks it."""
+    module, _, name = target.rpartition(":")
     if not module or not name:
-        sys.exit(f"{target}: expected MODULE:FUNCTION")
+        usage(f"{target}: expected MODULE:FUNCTION or FILE.py:FUNCTION")
     sys.path.insert(0, "")
     try:
-        value: Any = importlib.import_module(module)
-        for part in name.split("."):
-            value = getattr(value, part)
-    except (ImportError, AttributeError) as error:
-        sys.exit(f"{target}: {error}")
+        value: Any = loaded(module)
+    except (ImportError, OSError) as error:
+        usage(f"{target}: {error}")
+    for part in name.split("."):
+        if not hasattr(value, part):
+            if default is not MISSING:
+                return default
+            usage(f"{target}: {module} has no {part!r}")
+        value = getattr(value, part)
+    return value
+
+
+def loaded(module: str) -> Any:
+    """A module by its name, or by its file's."""
+    if not module.endswith(".py"):
+        return importlib.import_module(module)
+    path = Path(module).resolve()
+    if path.stem in sys.modules and getattr(sys.modules[path.stem], "__file__", None) == str(path):
+        return sys.modules[path.stem]
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"no file {module}")
+    value = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = value
+    spec.loader.exec_module(value)
     return value
 
 
@@ -233,7 +291,7 @@ def read_shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(n) for n in text.strip("()").split(",") if n.strip())
     except ValueError:
-        sys.exit(f"--shapes: expected integers as in 3,4, got {text!r}")
+        usage(f"--shapes: expected integers as in 3,4, got {text!r}")
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -300,7 +300,7 @@ def weight_norm(fault):
 @operation(
     lambda d: (d.normal(5, 5), d.normal(5), d.normal(5)),
     sigma_constant=Fault("missing_term", 0, note="as if the estimated norm did not depend on W"),
-    no_division=Fault("wrong_point", (0, 1, 2), also=("scale", "missing_term", "unknown"),
+    no_division=Fault("missing_factor", (0, 1, 2), also=("scale", "missing_term", "wrong_point"),
             note="1/sigma missing in "
             "the second term"),
     outer_exchanged=Fault("missing_term", 0, also=("transpose", "unknown"),

@@ -98,7 +98,7 @@ def row_max(fault):
 
 @operation(
     lambda d: (d.normal(4, 6),),
-    not_reversed=Fault("wrong_point", also=("transpose", "unknown", "wrong_branch"),
+    not_reversed=Fault("not_transposed", also=("transpose", "wrong_point"),
             note="summed from the front: the "
             "map itself, not its transpose"),
     exclusive=Fault("shifted", also=("missing_term",), note="the entry's own cotangent is left out"),
@@ -129,7 +129,7 @@ def cumulative_sum(fault):
 
 @operation(
     lambda d: (d.uniform(0.5, 1.5, 3, 5) * d.pick([-1.0, 1.0], 3, 5),),
-    divided_by_square=Fault("wrong_point", also=("unknown",), note="prod / x^2"),
+    divided_by_square=Fault("wrong_point", also=("missing_factor",), note="prod / x^2"),
     zero_division=Fault("nonfinite", primals=lambda d: (d.uniform(0.5, 1.5, 3, 5) * d.cast([[0.0, 1, 1, 1, 1], [1] * 5, [1] * 5]),),  # noqa: E501
                         note="prod / x at x = 0"),
     own_entry=Fault("wrong_point", also=("unknown", "missing_term"), note="the product itself, not over the others"),

@@ -11,7 +11,7 @@ from functional_dl.aliases import PyTree
 from functional_dl.check.function import Function, is_inexact, widen
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import Finding, GradientMismatch, Report, merged
-from functional_dl.check.vjp import check_vjp
+from functional_dl.check.vjp import check_vjp, refuse_keywords
 
 
 def check_grads(
@@ -22,6 +22,7 @@ def check_grads(
     name: str | None = None,
     seed: int = 0,
     budget: float = 10.0,
+    **unknown: Any,
 ) -> Report:
     r"""Checks a differentiator on a function: its pullback of fun, the pullback of that pullback, ... up to `order`.
 
@@ -36,8 +37,10 @@ def check_grads(
     Returns:
       Report of all orders; a finding's message says of which order it is.
     Raises:
-      ValueError: order is less than 1.
+      ValueError: order is less than 1, or two calls of fun differ.
+      TypeError: an unknown keyword argument: those of fun are bound by functools.partial.
     """
+    refuse_keywords("check_grads", unknown)
     if order < 1:
         raise ValueError(f"order: expected at least 1, got {order}")
     reports = []
@@ -58,6 +61,7 @@ def check_grads(
 
 def assert_grads(fun: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
     """`check_grads`, raising GradientMismatch (an AssertionError) with the report where it finds a fault."""
+    __tracebackhide__ = True  # pytest shows the caller's line
     report = check_grads(fun, *primals, **options)
     if not report.passed:
         raise GradientMismatch(report)

@@ -7,6 +7,7 @@ The file is a page if its name ends in .html, else JSON: a list of reports with 
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,33 @@ def pytest_addoption(parser: Any) -> None:
 
 
 @pytest.fixture
-def check_vjp(request: Any) -> Any:
+def check_vjp(request: Any) -> Callable[..., Any]:
     """`functional_dl.check.assert_vjp`, whose reports go into --check-vjp-report."""
     from functional_dl import check  # not at start-up: importing JAX takes a second
 
+    wanted = request.config.getoption("--check-vjp-report") is not None
+
     def assert_and_keep(fun, fun_vjp, *primals, **options):
+        __tracebackhide__ = True
         report = check.check_vjp(fun, fun_vjp, *primals, **options)
-        entry = {"test": request.node.nodeid, **report.to_dict()}
-        request.node.user_properties.append((_REPORTS, {"entry": entry, "html": report.to_html()}))
+        if wanted:
+            request.node.user_properties.append((_REPORTS, {"test": request.node.nodeid, **report.to_dict()}))
         if not report.passed:
             raise check.GradientMismatch(report)
         return report
 
     return assert_and_keep
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: Any, call: Any) -> Any:
+    """The line of the summary begins with the causes: it is cut at the terminal's width."""
+    report = yield
+    found = getattr(getattr(call.excinfo, "value", None), "report", None)
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None and hasattr(found, "causes"):
+        crash.message = f"{found.causes} ({crash.message})"
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
@@ -53,8 +68,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
         if name == _REPORTS
     ]
     if str(path).endswith(".html"):
-        Path(path).write_text("\n<hr>\n".join(item["html"] for item in kept), encoding="utf-8")
+        from functional_dl.check.report import Report, page  # as above
+
+        reports = [Report.from_dict({**entry, "name": f"{entry['test']}: {entry['name']}"}) for entry in kept]
+        Path(path).write_text(page("check_vjp", reports), encoding="utf-8")
     else:
-        Path(path).write_text(json.dumps([item["entry"] for item in kept], indent=2) + "\n", encoding="utf-8")
-    failed = sum(not item["entry"]["passed"] for item in kept)
+        Path(path).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    failed = sum(not entry["passed"] for entry in kept)
     terminalreporter.write_line(f"check_vjp: {len(kept)} reports, {failed} with faults, written to {path}")

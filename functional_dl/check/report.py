@@ -118,12 +118,18 @@ class Report:
     notes: tuple[str, ...] = ()
 
     @property
+    def causes(self) -> str:
+        """The causes by argument, three at most, as in "args[0]: sign, args[1]: scale"."""
+        named = list(dict.fromkeys(f"{f.argument or 'all arguments'}: {f.cause}" for f in self.findings))
+        return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+
+    @property
     def passed(self) -> bool:
         """Whether no fault was found."""
         return not self.findings
 
     def __str__(self) -> str:
-        verdict = "passed" if self.passed else f"FAILED, {len(self.findings)} fault(s)"
+        verdict = "passed" if self.passed else f"FAILED, {self.causes}"
         lines = [f"{self.name}: {verdict}  ({self.comparisons} numbers against {self.reference or 'nothing'})"]
         lines += [str(finding) for finding in self.findings]
         good = [a.path for a in self.arguments if not a.wrong and not any(f.argument == a.path for f in self.findings)]
@@ -167,6 +173,20 @@ class Report:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Report":
+        """The report that `to_dict` wrote, without the maps of errors; numbers are as they were written."""
+        findings = tuple(
+            Finding(**{**f, "index": None if f["index"] is None else tuple(f["index"]),
+                       **{name: _number_of(f[name]) for name in ("expected", "actual", "error", "tolerance")},
+                       "candidates": tuple(f["candidates"])})
+            for f in data["findings"]
+        )  # fmt: skip
+        arguments = tuple(
+            Argument(a["path"], tuple(a["shape"]), a["dtype"], float(a["worst"]), a["wrong"]) for a in data["arguments"]
+        )
+        return cls(data["name"], findings, arguments, data["reference"], data["comparisons"], tuple(data["notes"]))
+
     def to_html(self, path: str | Path | None = None) -> str:
         """The report as a page that needs nothing else, with a map of the errors; written to `path` too, if given."""
         text = _page(self)
@@ -202,6 +222,11 @@ def _plain(x):
     return x if np.isfinite(x) else str(x)
 
 
+def _number_of(x) -> complex | float | None:
+    """The number that _plain wrote."""
+    return None if x is None else complex(*map(float, x)) if isinstance(x, list) else float(x)
+
+
 # --- the page -----------------------------------------------------------------------------------------------------
 
 _STYLE = """
@@ -217,7 +242,23 @@ table { border-collapse: collapse; } td, th { border-bottom: 1px solid var(--rul
 _CELLS = 64  # rows and columns of the map, at most
 
 
+def page(title: str, reports: Sequence[Report]) -> str:
+    """One document that holds the pages of several reports."""
+    return _document(title, "<hr>".join(_body(report) for report in reports))
+
+
 def _page(report: Report) -> str:
+    return _document(report.name, _body(report))
+
+
+def _document(title: str, body: str) -> str:
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><body>{body}</body></html>"
+    )
+
+
+def _body(report: Report) -> str:
     verdict = "passed" if report.passed else "failed"
     parts = [
         f"<h1>{html.escape(report.name)}: <span class='{verdict}'>{verdict}</span></h1>",
@@ -250,10 +291,7 @@ def _page(report: Report) -> str:
         if worst.ratio is not None and worst.ratio.size > 1 and worst.wrong:
             parts.append(_heat_map(worst))
     parts += [f"<p>{html.escape(note)}</p>" for note in report.notes]
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>{html.escape(report.name)}</title><style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
-    )
+    return "".join(parts)
 
 
 def _heat_map(argument: Argument) -> str:

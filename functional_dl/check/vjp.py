@@ -38,6 +38,7 @@ def check_vjp(
     name: str | None = None,
     seed: int = 0,
     budget: float = 10.0,
+    **unknown: Any,
 ) -> Report:
     r"""Checks a hand-written backward pass and names what is wrong with it.
 
@@ -55,8 +56,11 @@ def check_vjp(
     Returns:
       Report; `report.passed`, `report.findings`, `print(report)`.
     Raises:
-      TypeError: fun or fun_vjp is not callable, fun has no floating output, or no primal is floating.
+      TypeError: fun or fun_vjp is not callable, fun has no floating output, no primal is floating, or a keyword
+        argument is unknown: those of fun are bound by functools.partial.
+      ValueError: two calls of fun differ, or ct has not the output's tree and shapes.
     """
+    refuse_keywords("check_vjp", unknown)
     if not callable(fun_vjp):
         raise TypeError(f"fun_vjp: expected a callable, got {fun_vjp!r}")
     function = Function(fun, primals)
@@ -64,11 +68,13 @@ def check_vjp(
         raise TypeError("fun: expected an output of floating numbers; it has none, so there is no derivative to check")
     if not function.active:
         raise TypeError("primals: expected at least one leaf of floating numbers, got none")
+    _refuse_state(function)
     return _Check(function, fun_vjp, ct, name or _name(fun_vjp, fun), np.random.default_rng(seed), budget).run()
 
 
 def assert_vjp(fun: Callable[..., Any], fun_vjp: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
     """`check_vjp`, raising GradientMismatch (an AssertionError) with the report where it finds a fault."""
+    __tracebackhide__ = True  # pytest shows the caller's line
     report = check_vjp(fun, fun_vjp, *primals, **options)
     if not report.passed:
         raise GradientMismatch(report)
@@ -76,16 +82,61 @@ def assert_vjp(fun: Callable[..., Any], fun_vjp: Callable[..., Any], *primals: P
 
 
 def check_custom_vjp(fun: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
-    """`check_vjp` of a function decorated with `jax.custom_vjp`: its rule against its own body.
+    """`check_vjp` of a function decorated with `jax.custom_vjp`, jitted or not: its rule against its own body.
+
+    The arguments at its `nondiff_argnums` are taken as they are.
 
     Raises:
       TypeError: fun is not such a function.
     """
-    body = getattr(fun, "fun", None) or getattr(fun, "__wrapped__", None)
-    if not isinstance(fun, jax.custom_vjp) or body is None:
+    rule = custom_rule(fun)
+    if rule is None:
         raise TypeError(f"fun: expected a function decorated with jax.custom_vjp, got {fun!r}")
-    options.setdefault("name", getattr(fun, "__name__", "custom_vjp"))
-    return check_vjp(body, lambda *args: jax.vjp(fun, *args), *primals, **options)
+    body: Callable[..., Any] = getattr(rule, "fun", None) or rule.__wrapped__
+    options.setdefault("name", getattr(rule, "__name__", "custom_vjp"))
+    fixed = {n % len(primals) for n in getattr(rule, "nondiff_argnums", ()) if primals}
+
+    def at(function):
+        def of(*moving):
+            rest = iter(moving)
+            return function(*[x if n in fixed else next(rest) for n, x in enumerate(primals)])
+
+        return of
+
+    moving = [x for n, x in enumerate(primals) if n not in fixed]
+    return check_vjp(at(body), lambda *args: jax.vjp(at(fun), *args), *moving, **options)
+
+
+def custom_rule(fun: Any) -> jax.custom_vjp | None:
+    """The function decorated with jax.custom_vjp that fun is, or that it is the jitted form of; None if it is none."""
+    while not isinstance(fun, jax.custom_vjp) and hasattr(fun, "__wrapped__"):
+        fun = fun.__wrapped__
+    return fun if isinstance(fun, jax.custom_vjp) else None
+
+
+def refuse_keywords(name: str, unknown: dict[str, Any]) -> None:
+    """A keyword argument that a check does not know is fun's own."""
+    if unknown:
+        first = next(iter(unknown))
+        raise TypeError(
+            f"{name}: unexpected keyword argument {first!r}: bind those of fun, functools.partial(fun, {first}=...)"
+        )
+
+
+def _refuse_state(function: Function) -> None:
+    """fun is called a second time; a function that keeps a state or draws anew has no derivative to check."""
+    again = tree_flatten(function.fun(*function.primals))[0]
+    for before, after, path in zip(function.outs, again, function.out_paths):
+        if not is_inexact(before):
+            continue
+        a, b = widen(before), widen(after)
+        with np.errstate(invalid="ignore"):
+            off = np.abs(a - b)[np.isfinite(a)]
+        if a.shape != b.shape or np.any(~(off <= 1e3 * reference.eps(before) * np.max(np.abs(a[np.isfinite(a)])))):
+            raise ValueError(
+                f"fun: two calls at the same primals differ, {path} by up to {np.max(off, initial=0.0):.3g}: it keeps "
+                "a state or draws random numbers; make what changes an argument"
+            )
 
 
 def _name(fun_vjp, fun) -> str:
@@ -383,6 +434,12 @@ class _Check:
             leaves, tree = tree_flatten(self.given_ct)
             if tree != self.function.out_tree:
                 raise ValueError(f"ct: expected the output's tree {self.function.out_tree}, got {tree}")
+            for i in self.function.out_active:
+                if np.shape(leaves[i]) != np.shape(self.function.outs[i]):
+                    raise ValueError(
+                        f"ct: expected shape {np.shape(self.function.outs[i])} for {self.function.out_paths[i]}, "
+                        f"got {np.shape(leaves[i])}"
+                    )
             found.append([self._own(widen(leaves[i]), self.function.outs[i]) for i in self.function.out_active])
         return found
 

@@ -1,5 +1,6 @@
 """Reports, errors, the pytest plugin and the command line."""
 
+import functools
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from functional_dl import check, reverse
+from functional_dl.check.report import Report, page
 
 ROOT = Path(__file__).parents[2]
 X, W = np.linspace(-1, 1, 12).reshape(4, 3), np.linspace(0.5, -0.5, 6).reshape(3, 2)
@@ -33,6 +35,16 @@ def dense_vjp(x, w, sign=1.0):
 
 def wrong_vjp(x, w):
     return dense_vjp(x, w, sign=-1.0)
+
+
+class Counter:
+    """A function that counts its calls."""
+
+    calls = 0
+
+    def __call__(self, x, w):
+        self.calls += 1
+        return dense(x, w) * self.calls
 
 
 def test_right_rule_passes():
@@ -67,6 +79,14 @@ def test_report_as_json_and_page(tmp_path):
     assert page.count("<rect") == X.size
     assert not re.search(r"(src|href)=", page)  # nothing from elsewhere
     assert report._repr_html_() == page
+
+
+def test_one_document_of_several_reports():
+    reports = [check.check_vjp(dense, rule, X, W, name=f"<{rule.__name__}>") for rule in (dense_vjp, wrong_vjp)]
+    text = page("all", [Report.from_dict(json.loads(report.to_json())) for report in reports])
+    assert text.count("<!doctype html>") == text.count("<title>") == 1
+    assert all(f"&lt;{rule.__name__}&gt;" in text for rule in (dense_vjp, wrong_vjp))
+    assert str(Report.from_dict(reports[1].to_dict())) == str(reports[1])
 
 
 def test_names_of_leaves():
@@ -161,7 +181,11 @@ def test_integers_have_no_cotangent():
         (lambda: check.check_vjp(dense, lambda x, w: 3, X, W), TypeError, r"\(out, pullback\)"),
         (lambda: check.check_vjp(lambda n: n + 1, dense_vjp, np.arange(3)), TypeError, "floating"),
         (lambda: check.check_vjp(dense, dense_vjp, X, W, ct=(1, 2)), ValueError, "ct: expected the output's tree"),
+        (lambda: check.check_vjp(dense, dense_vjp, X, W, ct=X), ValueError, r"ct: expected shape \(4, 2\)"),
+        (lambda: check.check_vjp(dense, dense_vjp, X, W, axis=1), TypeError, r"'axis': bind .* functools.partial"),
         (lambda: check.check_grads(jnp.sin, X, order=0), ValueError, "order"),
+        (lambda: check.check_grads(jnp.sin, X, axis=1), TypeError, "check_grads: unexpected keyword argument 'axis'"),
+        (lambda: check.check_vjp(Counter(), dense_vjp, X, W), ValueError, "two calls at the same primals differ"),
     ],
 )
 def test_bad_input(call, error, words):
@@ -213,8 +237,70 @@ def test_command_line(tmp_path):
     assert nan.returncode == 1
     assert "mine.py:18: sqrt, backward" in nan.stdout
     missing = _run("-m", "functional_dl", "check", "mine:nothing", cwd=tmp_path)
-    assert missing.returncode == 1
+    assert missing.returncode == 2
     assert "mine:nothing" in missing.stderr
+
+
+OWN = """
+import functools
+import jax
+import jax.numpy as jnp
+
+def gathered(x, n):
+    return jnp.sin(x[n])
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def rule(x, n):
+    return x**n
+
+rule.defvjp(lambda x, n: (x**n, x), lambda n, x, ct: (ct * x ** (n - 1),))
+power = jax.jit(rule, static_argnums=1)
+
+def arguments():
+    return jnp.array([1.0, 2.0, 3.0]), 3
+"""
+
+
+def test_command_line_targets(tmp_path, monkeypatch, capsys):
+    """Integers, a module's own arguments, a file; a wrong command exits with 2."""
+    from functional_dl.__main__ import main
+
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "own_targets.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path = "sub/own_targets.py"
+    assert main(["check", f"{path}:gathered", "--shapes", "3", "2:int32<3", "--order", "1"]) == 0
+    assert "passed" in capsys.readouterr().out
+    assert main(["check", f"{path}:power"]) == 1
+    assert "args[0]" in capsys.readouterr().out
+    for words, said in (
+        (["none:fun"], "No module"), (["own_targets"], "expected MODULE:FUNCTION"), (["none.py:fun"], "no file"),
+        ([f"{path}:gathered", "--shapes", "a"], "expected integers"), ([f"{path}:nothing"], "has no 'nothing'"),
+        ([f"{path}:gathered", "--shapes", "3", "2:float32"], "no integer dtype"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as caught:
+            main(["check", *words])
+        assert caught.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_rules_with_fixed_arguments_and_under_jit():
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2))
+    def scaled(kind, x, n):
+        return jnp.sin(x) * n if kind == "sine" else x * n
+
+    scaled.defvjp(lambda kind, x, n: (scaled.fun(kind, x, n), x), lambda kind, n, x, ct: (ct * jnp.cos(x) * n,))
+    assert check.check_custom_vjp(scaled, "sine", X, 3).passed
+    assert not check.check_custom_vjp(scaled, "line", X, 3).passed
+
+    @jax.custom_vjp
+    def root(x):
+        return jnp.sqrt(x)
+
+    root.defvjp(lambda x: (jnp.sqrt(x), x), lambda x, ct: (ct / jnp.sqrt(x),))
+    [finding] = check.check_custom_vjp(jax.jit(root), X**2 + 1).findings
+    assert finding.cause == "scale"
 
 
 def test_pytest_plugin(tmp_path):
@@ -227,6 +313,8 @@ def test_pytest_plugin(tmp_path):
     )
     words = ["-m", "pytest", "-q", "-p", "functional_dl.check.pytest_plugin", "-p", "no:cacheprovider"]
     result = _run(*words, "--check-vjp-report=report.json", "test_mine.py", cwd=tmp_path)
+    assert re.search(r"FAILED test_mine.py::test_wrong - args\[0\]: sign", result.stdout), result.stdout
+    assert "pytest_plugin.py" not in result.stdout  # frames of the fixture are hidden
     assert "1 failed, 1 passed" in result.stdout, result.stdout + result.stderr
     assert "2 reports, 1 with faults" in result.stdout
     reports = json.loads((tmp_path / "report.json").read_text())

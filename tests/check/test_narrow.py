@@ -1,4 +1,4 @@
-"""Dtypes of few bits: a fault that no single entry shows is found on the leaf as a whole; right passes are not failed."""
+"""Dtypes of few bits: a fault that no single entry shows is found on the leaf as a whole; right passes pass."""
 
 import jax
 import jax.numpy as jnp
@@ -96,9 +96,10 @@ RIGHT = {
     "layer norm": (norm_vjp, [drawn(5, 16), drawn(16)], "bfloat16"),
     "softmax, saturated": (softmax_vjp, [drawn(3, 400, scale=8)], "bfloat16"),
     "root of a subnormal number": (
-        lambda x: (jnp.sqrt(x * x + 1e-6), lambda ct: (ct * x / jnp.sqrt(x * x + 1e-6),)), [np.zeros(4)], "float16",
+        lambda x: (jnp.sqrt(x * x + 1e-6), lambda ct: (ct * x / jnp.sqrt(x * x + 1e-6),)),
+        [np.zeros(4)], "float16",
     ),
-    "exp beyond the dtype": (lambda x: (jnp.exp(x), lambda ct: (ct * jnp.exp(x),)), [np.array([1, 11.0, 12])], "float16"),
+    "exp beyond the dtype": (lambda x: (jnp.exp(x), lambda ct: (ct * jnp.exp(x),)), [np.array([1, 11, 12])], "float16"),
     "sum of many": (lambda x, b: (x * b, lambda ct: (ct * b, (ct * x).sum(0))), [drawn(5000, 2), drawn(2)], "bfloat16"),
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
         if mask_values(factor):
             return Hypothesis("mask_missing", 0.973, f"The cotangent is not multiplied by the mask {what}.")
         # a power of x alone may be the slope of another function
-        weight = 0.93 if evidence.elementwise and not what.startswith("args") else 0.972
+        weight = 0.93 if what.startswith("1 /") or (evidence.elementwise and not what.startswith("args")) else 0.972
         return Hypothesis("missing_factor", weight, f"The cotangent lacks the factor {what}.")
     axes = _rows(evidence)
     if axes:
