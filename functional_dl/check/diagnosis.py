@@ -10,37 +10,12 @@ from functional_dl.check import causes, explanations, likely, regions, simulatio
 from functional_dl.check.causes import nonfinite
 from functional_dl.check.evidence import Evidence, Hypothesis
 from functional_dl.check.reference import random_like
-from functional_dl.check.report import Finding
+from functional_dl.check.report import ALIKE, Finding
 
 SURE = 0.5  # weight from which a cause is named
 CERTAIN = 0.97  # weight from which fun's equations are not taken apart to find another
 ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
 DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
-# what shows alike, the likeliest first: named after what the evidence itself names
-ALIKE = {
-    "scale": ("missing_reduction", "missing_term"),
-    "missing_reduction": ("scale", "overwrite", "missing_term"),
-    "overwrite": ("missing_reduction", "missing_term"),
-    "missing_term": ("missing_factor", "wrong_point"),
-    "missing_factor": ("wrong_point", "missing_term"),
-    "mask_missing": ("wrong_branch", "missing_factor"),
-    "not_transposed": ("transpose", "wrong_point"),
-    "accumulated": ("nondeterministic", "nonlinear"),
-    "wrong_point": ("missing_factor", "missing_term"),
-    "wrong_branch": ("mask_missing", "wrong_point"),
-    "transpose": ("not_transposed", "wrong_point"),
-    "shifted": ("wrong_point", "not_transposed"),
-    "swapped": ("wrong_branch", "wrong_point"),
-    "sign": ("scale", "missing_conjugate"),
-    "zero": ("wrong_branch", "missing_term"),
-    "precision": ("missing_term", "wrong_point"),
-    "missing_conjugate": ("sign", "wrong_point"),
-    "kink": ("wrong_branch",),
-    "nonfinite": ("wrong_branch", "wrong_point"),
-    "nonlinear": ("accumulated", "ignored_cotangent"),
-    "nondeterministic": ("accumulated",),
-    "ignored_cotangent": ("nonlinear", "wrong_point"),
-}
 
 
 def of_arguments(

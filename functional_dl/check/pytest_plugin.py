@@ -50,7 +50,7 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Any:
     report = yield
     found = getattr(getattr(call.excinfo, "value", None), "report", None)
     crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None and hasattr(found, "causes"):
+    if crash is not None and found is not None and hasattr(found, "causes"):
         crash.message = f"{found.causes} ({crash.message})"
     return report
 

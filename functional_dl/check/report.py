@@ -45,6 +45,32 @@ ADVICE = {
     "unknown": "compare term by term with the derivation.",
 }
 
+# what shows alike, the likeliest first: named after what the evidence itself names
+ALIKE = {
+    "scale": ("missing_reduction", "missing_term"),
+    "missing_reduction": ("scale", "overwrite", "missing_term"),
+    "overwrite": ("missing_reduction", "missing_term"),
+    "missing_term": ("missing_factor", "wrong_point"),
+    "missing_factor": ("wrong_point", "missing_term"),
+    "mask_missing": ("wrong_branch", "missing_factor"),
+    "not_transposed": ("transpose", "wrong_point"),
+    "accumulated": ("nondeterministic", "nonlinear"),
+    "wrong_point": ("missing_factor", "missing_term"),
+    "wrong_branch": ("mask_missing", "wrong_point"),
+    "transpose": ("not_transposed", "wrong_point"),
+    "shifted": ("wrong_point", "not_transposed"),
+    "swapped": ("wrong_branch", "wrong_point"),
+    "sign": ("scale", "missing_conjugate"),
+    "zero": ("wrong_branch", "missing_term"),
+    "precision": ("missing_term", "wrong_point"),
+    "missing_conjugate": ("sign", "wrong_point"),
+    "kink": ("wrong_branch",),
+    "nonfinite": ("wrong_branch", "wrong_point"),
+    "nonlinear": ("accumulated", "ignored_cotangent"),
+    "nondeterministic": ("accumulated",),
+    "ignored_cotangent": ("nonlinear", "wrong_point"),
+}
+
 
 @dataclass(frozen=True)
 class Finding:

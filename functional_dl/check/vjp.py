@@ -11,11 +11,11 @@ import numpy as np
 from jax.tree_util import tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
 
 from functional_dl.aliases import Array, PyTree
-from functional_dl.check import diagnosis, digits, kinks, leaf, reference, simulation
+from functional_dl.check import digits, kinks, leaf, reference, simulation
 from functional_dl.check.evidence import Evidence, Trial
 from functional_dl.check.function import Function, is_inexact, widen
 from functional_dl.check.reference import Reference, positive_like, random_like
-from functional_dl.check.report import Argument, Finding, GradientMismatch, Report
+from functional_dl.check.report import ALIKE, Argument, Finding, GradientMismatch, Report
 from functional_dl.precision import double
 
 TRIALS = 3
@@ -146,7 +146,14 @@ def _name(fun_vjp, fun) -> str:
 
 def _finding(cause: str, argument: str, message: str) -> Finding:
     """A finding on the form or the behaviour of a pullback, which no single entry shows."""
-    return Finding(cause, argument, message, candidates=(cause, *diagnosis.ALIKE.get(cause, ())))
+    return Finding(cause, argument, message, candidates=(cause, *ALIKE.get(cause, ())))
+
+
+def _diagnosis():
+    """What names causes: imported when a fault is found, as most checks find none."""
+    from functional_dl.check import diagnosis
+
+    return diagnosis
 
 
 class Judged(NamedTuple):
@@ -238,7 +245,7 @@ class _Check:
         named = self._in_double()
         if named is None:
             wrong = [judged[k] for k in judged if k not in unsound and (judged[k].ratio > 1).any()]
-            self.findings += [*unsound.values(), *diagnosis.of_arguments(wrong, self.findings, self.budget)]
+            self.findings += [*unsound.values(), *_diagnosis().of_arguments(wrong, self.findings, self.budget)]
         else:
             unsound = {k: f for k, f in unsound.items() if f.cause == "nondeterministic"}
             judged, found = self._named(judged, unsound, named, losses)
@@ -304,14 +311,14 @@ class _Check:
                 continue
             finding, large = named.get(evidence.path, (None, False))
             if finding is not None and (large or (ratio > 1).any()):
-                found.append(finding if finding.index is None else diagnosis.with_cause_of(finding, evidence, ratio))
+                found.append(finding if finding.index is None else _diagnosis().with_cause_of(finding, evidence, ratio))
                 ratio = np.maximum(ratio, 1.0 + 1e-9)
             elif (ratio > 1).any():
                 lost = losses()[k]
                 if lost is not None and np.isfinite(evidence.actual).all():
                     ratio = np.where(_ratio(evidence, lost) <= 1, np.minimum(ratio, 1.0), ratio)
                 if (ratio > 1).any():
-                    found.append(diagnosis.of_digits(evidence, ratio))
+                    found.append(_diagnosis().of_digits(evidence, ratio))
             kept[k] = Judged(evidence, ratio)
         return kept, found
 
