@@ -14,6 +14,7 @@ from experiments.corpus import linear_algebra as linear_algebra
 from experiments.corpus import normalisation as normalisation
 from experiments.corpus import recurrent as recurrent
 from experiments.corpus import reductions_broadcast as reductions_broadcast
+from experiments.corpus import reported as reported
 from experiments.corpus import softmax_losses as softmax_losses
 from experiments.corpus import trees as trees
 from experiments.corpus.case import CORPUS as CORPUS

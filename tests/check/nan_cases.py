@@ -278,6 +278,137 @@ def tiny_divisor(x):
     return jnp.sum(1e-30 / small[::2])  # here
 
 
+# --- as people reported them: of a repository, the number of the issue
+
+
+def root_in_one_branch(x):  # jax 5798
+    return jnp.sum(jnp.where(x < 1, x, jnp.sqrt(x)))  # here
+
+
+def lengths_then_where(x):  # jax 347
+    rows = jnp.stack([x, 0 * x])
+    lengths = jnp.sqrt(jnp.sum(rows**2, axis=1))  # here
+    return jnp.sum(jnp.where(lengths > 0.5, lengths, 1.0))
+
+
+def pair_energies(x):  # jax 654, 3407
+    gaps = x[:, None] - x[None, :]
+    r = jnp.sqrt(gaps**2)  # here
+    keep = 1 - jnp.eye(3)
+    r = jnp.where(keep, r, 0.0)
+    return jnp.sum(jnp.where(keep, 1 / r, 0.0))
+
+
+def squared_norm(x):  # jax 21723
+    return jnp.linalg.norm(x) ** 2  # here
+
+
+def normal_log_density(x):
+    scale = jnp.abs(x) * 0.0
+    z = (x - 0.5) / scale  # here
+    return jnp.sum(-0.5 * z**2)
+
+
+def divergence(x):
+    p = jnp.array([0.0, 0.5, 0.5]) * x
+    logs = jnp.log(p)  # here
+    return jnp.sum(p * logs)
+
+
+def gumbel(x):
+    u = jax.nn.relu(x)
+    inner = jnp.log(u)  # here
+    return jnp.sum(-jnp.log(-inner))
+
+
+def mask_by_product(x):
+    logs = jnp.log(x)  # here
+    return jnp.sum(logs * x)
+
+
+def mean_of_few(x):
+    count = jnp.sum(x > 5) * 1.0
+    mean = jnp.sum(x) / count  # here
+    return jnp.where(count > 0, mean, 0.0)
+
+
+def nothing_left(x):
+    weights = jnp.exp(x - 1000.0)
+    total = jnp.sum(weights)
+    return jnp.log(total)  # here
+
+
+def inverse_softplus(x):
+    grown = jnp.expm1(x)  # here
+    return jnp.sum(jnp.log(grown))
+
+
+def normal_quantile(x):
+    return jnp.sum(jax.scipy.special.erfinv(x))  # here
+
+
+def unit_rows(x):
+    def one(row):
+        return row / jnp.sqrt(jnp.sum(row**2))  # here
+
+    return jnp.sum(jax.vmap(one)(jnp.stack([x, 0 * x])))
+
+
+def axis_angle(x):
+    w = jnp.clip(x, -1.0, 1.0)
+    return jnp.sum(2 * jnp.arccos(w))  # here
+
+
+def signed_root(x):
+    size = jnp.sqrt(jnp.abs(x))  # here
+    return jnp.sum(jnp.sign(x) * size)
+
+
+def beta_density(x):
+    return jnp.sum(x ** (0.5 - 1) * (1 - x) ** 2)  # here
+
+
+def newton(x):
+    def body(i, v):
+        return v - (v**2 - 2) / (2 * v - 2)  # here
+
+    return jnp.sum(lax.fori_loop(0, 3, body, x))
+
+
+def geometric_mean(x):
+    logs = jnp.log(x)  # here
+    return jnp.exp(jnp.mean(logs))
+
+
+def carried_length(x):
+    def step(h, v):
+        length = jnp.linalg.norm(h)  # here
+        return h + v * length, length
+
+    return jnp.sum(lax.scan(step, jnp.zeros(3, F32) * x, x)[1])
+
+
+def student_t(x):
+    tail = jnp.power(jnp.abs(x), 0.5)  # here
+    return jnp.sum(jnp.log1p(tail))
+
+
+def half_variance(x):
+    h = x.astype(jnp.float16)
+    squares = h**2  # here
+    return jnp.mean(squares).astype(F32)
+
+
+def schedule(x):
+    ratio = jnp.arange(3) / x  # here
+    return jnp.sum(jnp.where(jnp.isfinite(ratio), ratio, 0.0))
+
+
+def haversine(x):
+    chord = jnp.sqrt(jnp.sin(x / 2) ** 2)  # here
+    return jnp.sum(2 * jnp.arcsin(chord))
+
+
 CASES = {
     "masked_root": Case(masked_root, (Z,), "backward", "unselected"),
     "masked_log": Case(masked_log, (Z,), "forward", "unselected", hidden=True),
@@ -325,6 +456,29 @@ CASES = {
     "cube_root": Case(cube_root, (Z,), "backward", "root"),
     "overflow_of_product": Case(overflow_of_product, (ONES,), "forward", "overflow", verified=False),
     "tiny_divisor": Case(tiny_divisor, (Z[::2],), "backward", "tiny", verified=False),
+    "root_in_one_branch": Case(root_in_one_branch, (Z,), "backward", "unselected"),
+    "lengths_then_where": Case(lengths_then_where, (Z,), "backward", "root"),
+    "pair_energies": Case(pair_energies, (Z,), "backward", "root"),
+    "squared_norm": Case(squared_norm, (0 * ONES,), "backward", "norm"),
+    "normal_log_density": Case(normal_log_density, (Z,), "forward", "division by zero"),
+    "divergence": Case(divergence, (ONES,), "forward", "log of 0"),
+    "gumbel": Case(gumbel, (Z / 4,), "forward", "log of 0"),
+    "mask_by_product": Case(mask_by_product, (Z,), "forward", "log of 0"),
+    "mean_of_few": Case(mean_of_few, (Z,), "forward", "division by zero", hidden=True),
+    "nothing_left": Case(nothing_left, (ONES,), "forward", "log of 0"),
+    "inverse_softplus": Case(inverse_softplus, (BIG,), "forward", "overflow of exp", verified=False),
+    "normal_quantile": Case(normal_quantile, (Z / 2,), "forward", "erf_inv"),
+    "unit_rows": Case(unit_rows, (Z,), "forward", "division by zero", verified=False),
+    "axis_angle": Case(axis_angle, (Z / 2,), "backward", "acos"),
+    "signed_root": Case(signed_root, (Z,), "backward", "root"),
+    "beta_density": Case(beta_density, (Z / 3,), "forward", "power of 0"),
+    "newton": Case(newton, (ONES,), "forward", "division by zero"),
+    "geometric_mean": Case(geometric_mean, (Z,), "forward", "log of 0", verified=False, hidden=True),
+    "carried_length": Case(carried_length, (Z,), "backward", "norm"),
+    "student_t": Case(student_t, (Z,), "backward", "x = 0"),
+    "half_variance": Case(half_variance, (BIG,), "forward", "overflow", verified=False),
+    "haversine": Case(haversine, (Z,), "backward", "root"),
+    "schedule": Case(schedule, (Z,), "forward", "division by zero", hidden=True),
 }
 
 
