@@ -8,12 +8,10 @@ import numpy as np
 
 from functional_dl.check import causes, explanations, likely, regions, simulation
 from functional_dl.check.causes import nonfinite
-from functional_dl.check.evidence import Evidence, Hypothesis
+from functional_dl.check.evidence import CERTAIN, Evidence, Hypothesis
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import ALIKE, Finding
 
-SURE = 0.5  # weight from which a cause is named
-CERTAIN = 0.97  # weight from which fun's equations are not taken apart to find another
 ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
 DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
 
@@ -77,15 +75,15 @@ def of_digits(evidence: Evidence, ratio: np.ndarray) -> Finding:
 
 def _diagnose(evidence: Evidence, ratio) -> Finding:
     found = causes.hypotheses(evidence)
-    if not found or found[0].weight < CERTAIN:
-        found = sorted([*found, *explanations.hypotheses(evidence)], key=lambda h: -h.weight)
+    if not found or found[0].rank > CERTAIN:
+        found = sorted([*found, *explanations.hypotheses(evidence)], key=lambda h: h.rank)
     if any(h.cause == "wrong_point" for h in found) and _piecewise_linear(evidence):
         # the derivative knows the point through conditions alone: a wrong value is a wrong condition
-        found = [Hypothesis("wrong_branch", h.weight, h.message) if h.cause == "wrong_point" else h for h in found]
+        found = [Hypothesis("wrong_branch", h.ground, h.message) if h.cause == "wrong_point" else h for h in found]
     named: dict[str, Hypothesis] = {}
     for h in found:
         named.setdefault(h.cause, h)
-    ranked = [h for h in named.values() if h.weight >= SURE]
+    ranked = list(named.values())
     wrong = ratio > 1
     if not ranked and regions.is_end(wrong) and all(not np.any(a[wrong]) for a in evidence.actual):
         message = f"{_where(evidence, wrong)}: a bound or a mask leaves it out."
@@ -121,7 +119,7 @@ def _candidates(ranked, found, evidence) -> tuple[str, ...]:
     if not ranked:
         return _three(["unknown", *[h.cause for h in found], *likely.causes(evidence)])
     alike = ALIKE.get(ranked[0].cause, ())
-    if ranked[0].weight < CERTAIN:
+    if ranked[0].rank > CERTAIN:
         return _three([*[h.cause for h in ranked], *alike[:1], *likely.causes(evidence), *alike])
     return _three([*[h.cause for h in ranked], *alike])
 

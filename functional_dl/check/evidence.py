@@ -30,19 +30,50 @@ class Trial:
     rounding: tuple[Rounding, ...] = ()
 
 
+# How a cause was found, the surest first: of several that fit, the one that stands first is named.  What relates the
+# whole cotangent to the right one by a single number or place comes before a fault of one of fun's equations, that
+# before a part of the cotangent that looks like a cause's.
+PRECEDENCE = (
+    "not finite", "all zero", "outside the subdifferential", "negative", "mean of uses", "the Jacobian itself",
+    "a multiple", "lines in another order", "one index of an axis", "zeros exchanged", "a mask at hand",
+    "a factor at hand", "another argument's", "axes permuted", "a conjugate",
+    "certain",
+    "equation's mask", "incoming axes", "only one output", "one use", "split by a value", "incoming shifted", "shifted",
+    "equation's reduction", "equation's conjugate", "equation's transpose", "equation's factor", "equation's case",
+    "equation's formula given its input", "equation's axis", "a lost path", "one use of many", "the other case",
+    "equation at another value", "rows rolled", "two lost paths", "some uses of many", "equation's gather",
+    "edges of a kind", "the diagonal", "equation transposed, perhaps", "equation's block", "truncated",
+    "faults of a kind", "a power at hand", "another forward pass", "one window", "split of few", "another point",
+    "constant along an axis", "proportional to a value",
+    "good",
+    "equation's shift", "shifted inside", "rows in another order", "digits", "sign of the imaginary part", "low rank",
+    "zero or negative point", "a path's sign", "a factor a row", "a path's size",
+    "fair",
+    "equation's overlap", "split of another slope", "a mean, perhaps", "one use, perhaps", "looks alike",
+    "another slope",
+)  # fmt: skip
+# up to here fun's equations are not taken apart to find another; up to there no further faults of them are tried
+CERTAIN, GOOD, FAIR = (PRECEDENCE.index(mark) for mark in ("certain", "good", "fair"))
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """A cause that fits.
 
     Fields:
       cause: its name.
-      weight: how well it fits, from 0 to 1; 1 where nothing else could explain the numbers.
+      ground: how it was found, one of PRECEDENCE.
       message: the sentence for the user.
     """
 
     cause: str
-    weight: float
+    ground: str
     message: str
+
+    @property
+    def rank(self) -> int:
+        """Its place in PRECEDENCE."""
+        return PRECEDENCE.index(self.ground)
 
 
 class Evidence:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from functional_dl.check.causes.scale import name_of, sizes_of
-from functional_dl.check.evidence import Evidence, Hypothesis
+from functional_dl.check.evidence import FAIR, GOOD, Evidence, Hypothesis
 from functional_dl.check.fault import where
 from functional_dl.check.simulation import of
 
@@ -15,13 +15,13 @@ def hypotheses(evidence: Evidence) -> list[Hypothesis]:
         return []
     found = _lost_terms(evidence, simulation)
     found += _other_faults(evidence, simulation)
-    if not any(h.weight > 0.9 for h in found):
+    if not any(h.rank < GOOD for h in found):
         found += _other_case(evidence, simulation)
-    if not any(h.weight > 0.7 for h in found):
+    if not any(h.rank < FAIR for h in found):
         found += _repeated_faults(evidence, simulation)
-    if not any(h.weight > 0.7 for h in found):
+    if not any(h.rank < FAIR for h in found):
         found += _recomputed(evidence, simulation)
-    return sorted(found, key=lambda h: -h.weight)
+    return sorted(found, key=lambda h: h.rank)
 
 
 # --- edges: terms that are lost, or of another size ------------------------------------------------------------------
@@ -49,15 +49,17 @@ def _lost_terms(evidence, simulation) -> list[Hypothesis]:
             continue
         gamma = complex(gamma)
         if abs(gamma - 1) < 0.02:
-            found.append(Hypothesis("missing_term", 0.955, f"A term is left out: the path through {name}."))
+            found.append(Hypothesis("missing_term", "a lost path", f"A term is left out: the path through {name}."))
         elif abs(gamma - 2) < 0.02:
-            found.append(Hypothesis("sign", 0.8, f"A term has the wrong sign: the path through {name}."))
+            found.append(Hypothesis("sign", "a path's sign", f"A term has the wrong sign: the path through {name}."))
         elif abs(gamma.imag) < 1e-6 and abs(gamma) > 1e-4:
             c = 1 - gamma.real
             found.append(
                 Hypothesis(
-                    "scale", 0.75, f"A term is {c:.6g} times what it should be{name_of(c, sizes_of(evidence))}: the "
-                    f"path through {name}.",
+                    "scale",
+                    "a path's size",
+                    f"A term is {c:.6g} times what it should be{name_of(c, sizes_of(evidence))}: the path through "
+                    f"{name}.",
                 )
             )  # fmt: skip
     if found:
@@ -69,7 +71,9 @@ def _lost_terms(evidence, simulation) -> list[Hypothesis]:
         if _close(evidence, [a + b for a, b in zip(terms[i], terms[j])]):
             return [
                 Hypothesis(
-                    "missing_term", 0.95, f"Two terms are left out: the paths through {names[i]} and {names[j]}."
+                    "missing_term",
+                    "two lost paths",
+                    f"Two terms are left out: the paths through {names[i]} and {names[j]}.",
                 )
             ]
     return []
@@ -93,18 +97,21 @@ def _single_uses(evidence, simulation, responses) -> list[Hypothesis]:
                     f"{where(simulation.edges[m][0], sites[place])}. Uses must be added."
                 )
                 if len({site.name for site in sites}) > 1:  # no loop's uses, which one would write over each other
-                    return [Hypothesis("missing_term", 0.955, message)]
+                    return [Hypothesis("missing_term", "one use of many", message)]
                 return [
-                    Hypothesis("overwrite", 0.955, message),
-                    Hypothesis("missing_reduction", 0.6, "The cotangent is not summed over all uses."),
+                    Hypothesis("overwrite", "one use of many", message),
+                    Hypothesis("missing_reduction", "looks alike", "The cotangent is not summed over all uses."),
                 ]
         for count in range(2, len(members) - 1):
             for side, chosen in (("first", members[:count]), ("last", members[-count:])):
                 if _close(evidence, list(np.sum(responses[chosen], axis=0))):
                     return [
-                        Hypothesis("missing_term", 0.95, f"Of {len(members)} uses of a value the {side} {count} are "
-                                   "left out."),
-                    ]  # fmt: skip
+                        Hypothesis(
+                            "missing_term",
+                            "some uses of many",
+                            f"Of {len(members)} uses of a value the {side} {count} are left out.",
+                        )
+                    ]
     return []
 
 
@@ -148,7 +155,7 @@ def _other_faults(evidence, simulation) -> list[Hypothesis]:
     found = []
     for fault, response in zip(faults, responses[evidence.k]):
         if np.isfinite(response).all() and np.any(response) and _close(evidence, -response):
-            found.append(Hypothesis(fault.cause, fault.weight, fault.message))
+            found.append(Hypothesis(fault.cause, fault.ground, fault.message))
     return found
 
 
@@ -169,7 +176,7 @@ def _other_case(evidence, simulation) -> list[Hypothesis]:
                 f"At {count} entries the cotangent is that of the other case ({fault.message[:-1].lower()}), at the "
                 "others it is right: the condition is misplaced."
             )
-            return [Hypothesis("wrong_branch", 0.951, message)]
+            return [Hypothesis("wrong_branch", "the other case", message)]
     return []
 
 
@@ -179,7 +186,7 @@ def _size(expected) -> np.ndarray:
 
 def _repeated_faults(evidence, simulation) -> list[Hypothesis]:
     return [
-        Hypothesis(fault.cause, fault.weight, fault.message)
+        Hypothesis(fault.cause, fault.ground, fault.message)
         for fault, bars in simulation.of_repeated(evidence.until)
         if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
     ]
@@ -187,7 +194,7 @@ def _repeated_faults(evidence, simulation) -> list[Hypothesis]:
 
 def _recomputed(evidence, simulation) -> list[Hypothesis]:
     return [
-        Hypothesis(fault.cause, fault.weight, fault.message)
+        Hypothesis(fault.cause, fault.ground, fault.message)
         for fault, bars in simulation.of_recomputed(evidence.until)
         if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
     ]

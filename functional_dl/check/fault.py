@@ -17,7 +17,7 @@ class Fault:
       site: position of the equation.
       cause, message: what it is.
       push: push(values, tangents) -> tangents of the outputs under the fault, linear in tangents.
-      weight: how much it explains if it fits.
+      ground: its place in PRECEDENCE if it fits.
       kind: what the same fault in other equations of a loop shares; None where they are not looked at together.
     """
 
@@ -25,7 +25,7 @@ class Fault:
     cause: str
     message: str
     push: Callable[..., Any]
-    weight: float
+    ground: str
     kind: Any = None
 
 

@@ -40,7 +40,13 @@ def branches(n: Any, site: Any, values: Any, dependent: set[int]) -> Any:
 
     def add(message, push, cause="wrong_branch"):
         found.append(
-            Fault(n, cause, f"{message} in {where(n, site)}.", push, 0.966 if cause == "mask_missing" else 0.956)
+            Fault(
+                n,
+                cause,
+                f"{message} in {where(n, site)}.",
+                push,
+                "equation's mask" if cause == "mask_missing" else "equation's case",
+            )
         )
 
     if site.name == "select_n" and values[0].dtype == bool and len(values) == 3:
@@ -93,7 +99,7 @@ def _selections(n, site, values):
         found.append(("the entry at the other end is selected",
                       lambda v, d: [jnp.take_along_axis(d[0], place, axis).squeeze(axis)]))  # fmt: skip
         found.append(("the first entry is taken", lambda v, d: [jnp.take(d[0], 0, axis)]))
-    return [Fault(n, "wrong_branch", f"In {where(n, site)} {what}.", push, 0.955) for what, push in found]
+    return [Fault(n, "wrong_branch", f"In {where(n, site)} {what}.", push, "equation's case") for what, push in found]
 
 
 def _reduced(shape, out, site):
@@ -129,4 +135,4 @@ def _windows(n, site, values):
         ("every entry of a window gets an equal part, not the selected one the whole",
          lambda v, d: [total(v, d) / count]),
     ]  # fmt: skip
-    return [Fault(n, "wrong_branch", f"In {where(n, site)} {what}.", push, 0.955) for what, push in found]
+    return [Fault(n, "wrong_branch", f"In {where(n, site)} {what}.", push, "equation's case") for what, push in found]

@@ -35,7 +35,7 @@ def reductions(n: Any, site: Any, values: Any) -> Any:
                 out = site.fun(*filled(v, d))[0]
                 return [out * jnp.asarray(mask, out.dtype)]
 
-            found.append(Fault(n, "missing_reduction", message, push, 0.96))
+            found.append(Fault(n, "missing_reduction", message, push, "equation's reduction"))
     return found
 
 
@@ -58,7 +58,9 @@ def overwrites(n: Any, site: Any, values: Any) -> Any:
             out = site.fun(*[filled(v, d)[0], *v[1:]])[0]
             return [out * jnp.asarray(shaped, out.dtype)]
 
-        found.append(Fault(n, "overwrite", message, push, 0.95 if site.name == "gather" else 0.7))
+        found.append(
+            Fault(n, "overwrite", message, push, "equation's gather" if site.name == "gather" else "equation's overlap")
+        )
     return found
 
 
@@ -90,7 +92,7 @@ def blocks(n: Any, site: Any, values: Any) -> Any:
                         f"In the cotangent of operand {j} of {where(n, site)} the {what} {size} of {length} along axis "
                         f"{axis} count alone: blocks must be added, not written over each other."
                     )
-                    found.append(Fault(n, "overwrite", message, push, 0.94))
+                    found.append(Fault(n, "overwrite", message, push, "equation's block"))
     return found
 
 
@@ -109,7 +111,7 @@ def shifts(n: Any, site: Any, values: Any) -> Any:
                 dots[0] = jnp.roll(filled(v, d)[0], step, axis)
                 return push_forward(site.fun, v, dots)[1]
 
-            found.append(Fault(n, "shifted", message, push, 0.9))
+            found.append(Fault(n, "shifted", message, push, "equation's shift"))
     return found
 
 
@@ -123,14 +125,14 @@ def axes(n: Any, site: Any, values: Any) -> Any:
         out = np.shape(site.fun(*values)[0])
         message = f"In the cotangent of {where(n, site)} a reshape stands where a transpose should."
         reread = lambda v, d: [jnp.reshape(filled(v, d)[0], out)]
-        return [Fault(n, "transpose", message, reread, 0.96, ("reread",))]
+        return [Fault(n, "transpose", message, reread, "equation's transpose", ("reread",))]
     own = (site.params or {}).get("axis", len(shape) - 1)
     found = []
     if site.name == "cumsum":
         message = f"The cotangent of {where(n, site)} is summed in the direction of the sum, not against it."
         same_way = lambda v, d: [jnp.flip(site.fun(jnp.flip(filled(v, d)[0], own))[0], own)]
-        found += [Fault(n, cause, message, same_way, weight, (cause, "same way"))
-                  for cause, weight in (("wrong_point", 0.95), ("transpose", 0.6))]  # fmt: skip
+        grounds = {"not_transposed": "equation's transpose", "wrong_point": "looks alike"}
+        found += [Fault(n, cause, message, same_way, ground, (cause, "same way")) for cause, ground in grounds.items()]
     for axis in range(len(shape)):
         if axis == own or shape[axis] != shape[own]:
             continue
@@ -140,5 +142,5 @@ def axes(n: Any, site: Any, values: Any) -> Any:
             return [jnp.swapaxes(site.fun(turned)[0], axis, own)]
 
         message = f"The cotangent of {where(n, site)} runs along axis {axis} in place of {own}."
-        found.append(Fault(n, "transpose", message, along, 0.955, ("along", axis)))
+        found.append(Fault(n, "transpose", message, along, "equation's axis", ("along", axis)))
     return found

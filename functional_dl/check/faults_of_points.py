@@ -48,7 +48,7 @@ def points(n: Any, site: Any, program: Any, values: Any) -> Any:
         labels = [
             (
                 "wrong_point",
-                0.95,
+                "equation at another value",
                 v,
                 f"the result of {where(made[o], program.steps[made[o]])}" if o in made else "an argument",
                 ("point", j, made[o] - n if o in made else -1 - o),
@@ -56,11 +56,15 @@ def points(n: Any, site: Any, program: Any, values: Any) -> Any:
             for _, o, v in others
         ]
         if np.iscomplexobj(x):
-            labels.append(("missing_conjugate", 0.96, np.conj(x), "its conjugate", ("point", j, "conjugate")))
+            labels.append(
+                ("missing_conjugate", "equation's conjugate", np.conj(x), "its conjugate", ("point", j, "conjugate"))
+            )
         if x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
             cause = "not_transposed" if site.name == "dot_general" else "transpose"
-            labels.append((cause, 0.96, np.swapaxes(x, -1, -2), "its transpose", ("point", j, "transpose")))
-        for cause, weight, z, what, kind in labels:
+            labels.append(
+                (cause, "equation's transpose", np.swapaxes(x, -1, -2), "its transpose", ("point", j, "transpose"))
+            )
+        for cause, ground, z, what, kind in labels:
 
             def push(operands, dots, j=j, z=z):
                 moved = list(operands)
@@ -68,15 +72,23 @@ def points(n: Any, site: Any, program: Any, values: Any) -> Any:
                 return push_forward(site.fun, moved, dots)[1]
 
             message = f"The derivative of {where(n, site)} is evaluated at {what} in place of its operand {j}."
-            found.append(Fault(n, cause, message, push, weight, kind))
+            found.append(Fault(n, cause, message, push, ground, kind))
             if cause in ("transpose", "not_transposed"):  # a saved value that lacks its transpose is a wrong value too
-                found.append(Fault(n, "wrong_point", message, push, 0.6))
+                found.append(Fault(n, "wrong_point", message, push, "looks alike"))
             if site.name in FROM_OUTPUT and cause == "wrong_point":
-                found.append(Fault(n, cause, *_from_output(n, site, z, what), weight, ("output", *kind)))
+                found.append(Fault(n, cause, *_from_output(n, site, z, what), ground, ("output", *kind)))
         if site.name == "conv_general_dilated" and j == 1:
             found.append(_unflipped(n, site, x))
         if site.name in FROM_OUTPUT:
-            found.append(Fault(n, "wrong_point", *_from_output(n, site, x, "its input"), 0.955, ("output", j)))
+            found.append(
+                Fault(
+                    n,
+                    "wrong_point",
+                    *_from_output(n, site, x, "its input"),
+                    "equation's formula given its input",
+                    ("output", j),
+                )
+            )
             found += _of_another(n, site)
     return found
 
@@ -88,7 +100,7 @@ def _of_another(n, site):
     for what, slope in [*others, *SLIPS.get(site.name, ())]:
         push = lambda v, d, slope=slope: [slope(site.fun(*v)[0]) * d[0]]
         message = f"The derivative of {where(n, site)} is {what}, as a formula of the output."
-        found.append(Fault(n, "wrong_point", message, push, 0.95, ("another", what)))
+        found.append(Fault(n, "wrong_point", message, push, "equation at another value", ("another", what)))
     return found
 
 
@@ -103,7 +115,7 @@ def left_out(n: Any, site: Any, values: Any, dependent: set[int]) -> Any:
     if not equations.is_floating(x) or out.shape != x.shape or out.dtype != x.dtype or not _is_elementwise(site, x):
         return []
     message = f"The derivative of {where(n, site)} is left out: its input gets the cotangent of its output."
-    return [Fault(n, "missing_factor", message, lambda v, d: [d[0]], 0.957, ("left out",))]
+    return [Fault(n, "missing_factor", message, lambda v, d: [d[0]], "equation's factor", ("left out",))]
 
 
 def _of_two(n, site, values, dependent):
@@ -111,7 +123,7 @@ def _of_two(n, site, values, dependent):
     found = []
     if site.name == "mul" and site.ins[0] == site.ins[1]:
         message = f"The derivative 2 x of the square {where(n, site)} is left out."
-        return [Fault(n, "missing_factor", message, lambda v, d: [d[0]], 0.957, ("left out",))]
+        return [Fault(n, "missing_factor", message, lambda v, d: [d[0]], "equation's factor", ("left out",))]
     for j in (0, 1):
         other = values[1 - j]
         if not equations.is_floating(values[j]) or site.ins[j] not in dependent or not np.size(other):
@@ -140,7 +152,9 @@ def _of_two(n, site, values, dependent):
             message = f"The cotangent of operand {j} of {where(n, site)} {what} the other operand."
             if mask:
                 message = f"The mask of {where(n, site)} is not applied to the cotangent of its operand {j}."
-            found.append(Fault(n, cause, message, push, 0.966 if mask else 0.957, ("factor", j, what)))
+            found.append(
+                Fault(n, cause, message, push, "equation's mask" if mask else "equation's factor", ("factor", j, what))
+            )
     return found
 
 
@@ -173,7 +187,7 @@ def _unflipped(n, site, kernel):
     message = (
         f"In the cotangent of the input of {where(n, site)} the kernel is not turned round along its spatial axes."
     )
-    return Fault(n, "wrong_point", message, push, 0.95, ("unflipped",))
+    return Fault(n, "wrong_point", message, push, "equation at another value", ("unflipped",))
 
 
 def _from_output(n, site, z, what):
@@ -205,11 +219,11 @@ def solves(n: Any, site: Any, values: Any, program: Any, known: Any) -> Any:
 
     message = f"The adjoint system of {where(n, site)} is solved with the matrix in place of its transpose"
     found = [
-        Fault(n, "transpose", f"{message}.", turned, 0.955),
-        Fault(n, "wrong_point", f"{message}.", turned, 0.94),
+        Fault(n, "transpose", f"{message}.", turned, "equation's transpose"),
+        Fault(n, "wrong_point", f"{message}.", turned, "equation transposed, perhaps"),
     ]
     for j, z in [(j, known[site.ins[j]]) for j in range(consts, len(site.ins))]:
         push = lambda v, d, z=z: [solve(v, right_side(v, d, jnp.asarray(z)))]
         message = f"In the derivative of {where(n, site)} its operand {j} stands for the solution."
-        found.append(Fault(n, "wrong_point", message, push, 0.95))
+        found.append(Fault(n, "wrong_point", message, push, "equation at another value"))
     return found

@@ -44,7 +44,7 @@ def _cut_edges(simulation):
             ("every but the last", members[:-1]),
         ):
             message = f"A term is left out at {what} {name} of its kind: the path through operand {j}."
-            named.append((Fault(0, "missing_term", message, push_forward, 0.95), chosen))
+            named.append((Fault(0, "missing_term", message, push_forward, "edges of a kind"), chosen))
     return _with_groups(simulation, None, named, -1.0)
 
 
@@ -68,7 +68,7 @@ def _truncations(simulation):
                 f"Terms are left out: the paths that pass through operand {j} of {name} more than {kept} time(s), of "
                 f"at most {depth}: the backward pass is truncated."
             )
-            fault = Fault(0, "missing_term", message, push_forward, 0.94)
+            fault = Fault(0, "missing_term", message, push_forward, "truncated")
             found.append((fault, [np.sum(leaf[: kept + 1], axis=0) for leaf in powers]))
     return found
 
@@ -90,7 +90,7 @@ def _same_faults(simulation, until):
             first = members[0]
             message = f"{first.message[:-1]}, and so at {len(members)} equations of its kind."
             places = list(range(len(chosen), len(chosen) + len(members)))
-            named.append((Fault(first.site, first.cause, message, push_forward, 0.94), places))
+            named.append((Fault(first.site, first.cause, message, push_forward, "faults of a kind"), places))
             chosen += members
     return _with_groups(simulation, chosen, named, 1.0)
 

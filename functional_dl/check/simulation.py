@@ -311,7 +311,8 @@ class Simulation:
         return [
             (
                 Fault(n, cause, f"The cotangent is right for a forward pass where {what} in "
-                      f"{where(n, self.program.steps[n])}.", push_forward, 0.966 if cause == "mask_missing" else 0.93),
+                      f"{where(n, self.program.steps[n])}.", push_forward,
+                      "equation's mask" if cause == "mask_missing" else "another forward pass"),
                 [leaf[m] for leaf in found],
             )
             for m, (n, cause, what, _) in enumerate(changes)

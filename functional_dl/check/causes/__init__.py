@@ -24,6 +24,6 @@ def hypotheses(evidence: Evidence) -> list[Hypothesis]:
             fits = test(evidence)
             found += fits if isinstance(fits, list) else [fits] if fits is not None else []
     best: dict[str, Hypothesis] = {}
-    for h in sorted(found, key=lambda h: -h.weight):
+    for h in sorted(found, key=lambda h: h.rank):
         best.setdefault(h.cause, h)
     return list(best.values())

@@ -13,4 +13,4 @@ def test(evidence: Evidence) -> Hypothesis | None:
     found = kinks.at_kink(evidence)
     if found is None or not found.all_bad_are_kinks:
         return None
-    return Hypothesis("kink", 0.995, found.message)
+    return Hypothesis("kink", "outside the subdifferential", found.message)

@@ -24,12 +24,14 @@ def test(evidence: Evidence) -> Hypothesis | None:
             choices.append((f"the saved {names}", lambda cts, moved=moved: evidence.pull_at(moved, cts)))
     for what, guess in choices:
         if evidence.explains([guess(t.cts) for t in evidence.trials]):
-            return Hypothesis("missing_conjugate", 0.97, f"The cotangent is right except for a conjugate of {what}.")
+            return Hypothesis(
+                "missing_conjugate", "a conjugate", f"The cotangent is right except for a conjugate of {what}."
+            )
     if not is_complex(evidence.x) or evidence.x.size == 0:
         return None
     real = all(
         np.all(np.abs(a.real - e.real) <= t) for a, e, t in zip(evidence.actual, evidence.expected, evidence.tolerance)
     )
     if real and all(np.allclose(a.imag, -e.imag, rtol=1e-3) for a, e in zip(evidence.actual, evidence.expected)):
-        return Hypothesis("missing_conjugate", 0.9, "The imaginary part has the wrong sign.")
+        return Hypothesis("missing_conjugate", "sign of the imaginary part", "The imaginary part has the wrong sign.")
     return None

@@ -22,15 +22,19 @@ def test(evidence: Evidence) -> Hypothesis | None:
                                       for e, a in zip(evidence.expected, evidence.actual)]):  # fmt: skip
                 continue
         if mask_values(factor):
-            return Hypothesis("mask_missing", 0.973, f"The cotangent is not multiplied by the mask {what}.")
+            return Hypothesis("mask_missing", "a mask at hand", f"The cotangent is not multiplied by the mask {what}.")
         # a power of x alone may be the slope of another function
-        weight = 0.93 if what.startswith("1 /") or (evidence.elementwise and not what.startswith("args")) else 0.972
-        return Hypothesis("missing_factor", weight, f"The cotangent lacks the factor {what}.")
+        power = what.startswith("1 /") or (evidence.elementwise and not what.startswith("args"))
+        return Hypothesis(
+            "missing_factor",
+            "a power at hand" if power else "a factor at hand",
+            f"The cotangent lacks the factor {what}.",
+        )
     axes = _rows(evidence)
     if axes:
         return Hypothesis(
             "missing_factor",
-            0.78,
+            "a factor a row",
             f"The cotangent is the right one but for a factor that differs from row to row (it does not change along "
             f"axis {', '.join(map(str, axes))}) and is the same for every incoming cotangent.",
         )

@@ -24,7 +24,7 @@ def test(evidence: Evidence) -> list[Hypothesis]:
                 found = Hypothesis("missing_reduction", fits[0], fits[1].format(axis=where))
                 # one index alone is what writing in place of adding leaves too, and what a lost coupling leaves
                 alike = ("scale",) if "mean" in fits[1] else ("overwrite", "missing_term")
-                return [found, *(Hypothesis(cause, 0.55, found.message) for cause in alike)]
+                return [found, *(Hypothesis(cause, "looks alike", found.message) for cause in alike)]
     return []
 
 
@@ -45,7 +45,7 @@ def _mean_of_uses(evidence) -> Hypothesis | None:
             return None
     return Hypothesis(
         "missing_reduction",
-        0.985,
+        "mean of uses",
         f"The cotangent is the mean over the {m} uses of each entry in the output: it should be their sum.",
     )
 
@@ -62,7 +62,7 @@ def _fits(evidence, o, group):
     shape = evidence.outs[o].shape
     for name, index in (("first", 0), ("last", -1)):
         if evidence.explains([evidence.pull(_only(t.cts, o, group, index)) for t in evidence.trials]):
-            return 0.975, (
+            return "one index of an axis", (
                 f"The cotangent is what the {name} index of the output's axis {{axis}} contributes: it should be the "
                 "sum over that axis."
             )
@@ -75,7 +75,7 @@ def _fits(evidence, o, group):
         return None  # the axis is not one along which the argument is repeated, or a factor is lost for all arguments
     # a mean over a broadcast axis, or a factor of 1/n: the argument is smaller than what it is broadcast to
     broadcast = evidence.x.size * count <= evidence.outs[o].size
-    return (0.985 if broadcast else 0.6), (
+    return ("mean of uses" if broadcast else "a mean, perhaps"), (
         f"The cotangent is the mean over the output's axis {{axis}} of length {count}: it should be the sum."
     )
 

@@ -18,7 +18,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
     if _diagonal(evidence):
         return Hypothesis(
             "missing_term",
-            0.94,
+            "the diagonal",
             "The cotangent holds the diagonal of the Jacobian alone: what other entries of the output contribute "
             "through their coupling is left out.",
         )
@@ -27,14 +27,14 @@ def test(evidence: Evidence) -> Hypothesis | None:
         axes = ", ".join(map(str, constant))
         return Hypothesis(
             "missing_term",
-            0.92,
+            "constant along an axis",
             f"What is missing is constant along axis {axes}: the term of a sum or mean over that axis is left out.",
         )
     profile = _proportional(evidence, missing)
     if profile:
         return Hypothesis(
             "missing_term",
-            0.92,
+            "proportional to a value",
             f"What is missing is proportional to {profile[0]} along axis {profile[1]}, with one factor for each row: a "
             "coupling term (an inner product with the cotangent) is left out.",
         )
@@ -42,7 +42,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
     if ranks is not None:
         return Hypothesis(
             "missing_term",
-            0.85,
+            "low rank",
             f"What is missing depends on the cotangent through {ranks[0]} number(s) only, where the derivative has "
             f"rank {ranks[1]}: a coupling term is left out.",
         )

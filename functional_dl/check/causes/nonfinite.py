@@ -13,6 +13,6 @@ def test(evidence: Evidence) -> Hypothesis | None:
     kinds = {("NaN" if np.isnan(v) else "inf") for a in evidence.actual for v in a[~np.isfinite(a)].reshape(-1)[:1000]}
     return Hypothesis(
         "nonfinite",
-        1.0,
+        "not finite",
         f"{count} of {evidence.x.size} entries are {' and '.join(sorted(kinds))}; the right ones are finite.",
     )

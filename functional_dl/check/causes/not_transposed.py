@@ -27,6 +27,6 @@ def test(evidence: Evidence) -> Hypothesis | None:
         return None
     return Hypothesis(
         "not_transposed",
-        0.981,
+        "the Jacobian itself",
         "The cotangent is J ct, the derivative in the direction of the incoming cotangent: it should be J^T ct.",
     )

@@ -41,7 +41,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
     if len(leaves) == 1 and others and not leaves & others:
         return Hypothesis(
             "missing_term",
-            0.965,
+            "only one output",
             f"The cotangent holds only what output {leaves.pop()} contributes: the path through the other output is "
             "left out.",
         )
@@ -49,11 +49,13 @@ def test(evidence: Evidence) -> Hypothesis | None:
         shares = contributions(evidence, tuple(index))
         if shares is not None and (np.abs(shares) > 0).sum() > 1:
             return Hypothesis(
-                "overwrite", 0.6, f"{len(bad)} entries hold the contribution of only one use of the argument."
+                "overwrite",
+                "one use, perhaps",
+                f"{len(bad)} entries hold the contribution of only one use of the argument.",
             )
     return Hypothesis(
         "overwrite",
-        0.965,
+        "one use",
         f"The cotangent is wrong at exactly those {len(bad)} entries that are used more than once, and holds the "
         "contribution of one use there: uses must be added, not written over each other.",
     )
@@ -86,7 +88,7 @@ def _one_window(evidence, bad) -> Hypothesis | None:
     over = ", ".join(str(axis) for axis in axes if axis not in summed[-1])
     return Hypothesis(
         "overwrite",
-        0.93,
+        "one window",
         f"Wrong entries hold what one position along the output's axes {over} contributes: where windows overlap their "
         "contributions must be added, not written over each other.",
     )

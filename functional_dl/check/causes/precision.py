@@ -25,7 +25,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
         return None
     return Hypothesis(
         "precision",
-        0.9,
+        "digits",
         f"The cotangent is right only to {worst:.1g} of its size; {dtype} and this function allow "
         f"{max(float(np.median(t)) for t in evidence.tolerance):.1g} per entry.",
     )

@@ -31,7 +31,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
     if not evidence.explains([c * e for e in evidence.expected]):
         return None
     return Hypothesis(
-        "scale", 0.98, f"The cotangent is {_number(c)} times the right one{name_of(c, sizes_of(evidence))}."
+        "scale", "a multiple", f"The cotangent is {_number(c)} times the right one{name_of(c, sizes_of(evidence))}."
     )
 
 

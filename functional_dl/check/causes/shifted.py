@@ -29,7 +29,7 @@ def _incoming(evidence) -> Hypothesis | None:
                     if evidence.explains([guess(t.cts) for t in evidence.trials]):
                         return Hypothesis(
                             "shifted",
-                            0.96,
+                            "incoming shifted",
                             f"The cotangent is the right one for an incoming cotangent that is {name} by {step:+d} "
                             f"along axis {axis} of the output.",
                         )
@@ -67,7 +67,7 @@ def _result(evidence) -> Hypothesis | None:
                     away = " away from the border" if border else ""
                     return Hypothesis(
                         "shifted",
-                        0.96 if not border else 0.9,
+                        "shifted" if not border else "shifted inside",
                         f"The cotangent is the right one shifted by {step:+d} along axis "
                         f"{', '.join(map(str, group))}{away}.",
                     )

@@ -16,5 +16,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
                 for t in evidence.trials
             )
             both = ", and the other way round" if back else ""
-            return Hypothesis("swapped", 0.97, f"The cotangent is that of {function.paths[other]}{both}.")
+            return Hypothesis(
+                "swapped", "another argument's", f"The cotangent is that of {function.paths[other]}{both}."
+            )
     return None

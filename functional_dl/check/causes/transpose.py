@@ -35,7 +35,7 @@ def _incoming(evidence) -> Hypothesis | None:
             if evidence.explains([guess(t.cts) for t in evidence.trials]):
                 return Hypothesis(
                     "transpose",
-                    0.965,
+                    "incoming axes",
                     f"The cotangent is the right one for an incoming cotangent whose axes are permuted to {order}.",
                 )
     return None
@@ -58,10 +58,12 @@ def _entries(evidence) -> Hypothesis | None:
             continue
         turn = order[0]
         if order == [(i + turn) % n for i in range(n)]:
-            return Hypothesis("shifted", 0.95, f"The cotangent is the right one rolled by {-turn} along axis {axis}.")
+            return Hypothesis(
+                "shifted", "rows rolled", f"The cotangent is the right one rolled by {-turn} along axis {axis}."
+            )
         return Hypothesis(
             "transpose",
-            0.9,
+            "rows in another order",
             f"The cotangent has the right entries in another order along axis {axis}: {order[:12]}"
             f"{'...' if n > 12 else ''} in place of 0, 1, 2, ...: a permutation stands where another should, or its "
             "inverse.",
@@ -91,7 +93,7 @@ def _lines(evidence) -> Hypothesis | None:
         if np.all(found.sum(-1) == 1) and np.all(found.sum(-2) == 1) and not np.all(found == found[:1]):
             return Hypothesis(
                 "transpose",
-                0.975,
+                "lines in another order",
                 f"Each line along axis {axis} has the right entries in another order: a permutation (of a sort, say) "
                 "stands where another should, or its inverse, or none.",
             )
@@ -107,13 +109,15 @@ def _axes(evidence) -> Hypothesis | None:
             continue
         turned = [np.transpose(e, order) for e in evidence.expected]
         if turned[0].shape == evidence.shape and evidence.explains(turned):
-            return Hypothesis("transpose", 0.97, f"The cotangent is the right one with its axes permuted to {order}.")
+            return Hypothesis(
+                "transpose", "axes permuted", f"The cotangent is the right one with its axes permuted to {order}."
+            )
         if turned[0].shape != evidence.shape:
             reread = [t.reshape(evidence.shape) for t in turned]
             if evidence.explains(reread):
                 return Hypothesis(
                     "transpose",
-                    0.97,
+                    "axes permuted",
                     f"The cotangent is the right one with axes permuted to {order} and then reshaped back, which "
                     "mixes its entries: a reshape stands where a transpose should.",
                 )

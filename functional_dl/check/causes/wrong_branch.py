@@ -18,7 +18,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
         # an exchange of two arguments that are nowhere both used looks the same, and is rarer
         return Hypothesis(
             "wrong_branch",
-            0.975,
+            "zeros exchanged",
             f"The cotangent is zero at {int(killed.sum())} entries where it should not be, and not zero at "
             f"{int(alive.sum())} where it should: a mask is inverted.",
         )
@@ -31,10 +31,11 @@ def test(evidence: Evidence) -> Hypothesis | None:
         return None
     what = "zero" if killed[bad].all() else "not zero" if alive[bad].all() else "of another slope"
     clear = min(int(bad.sum()), int((~bad).sum())) >= 3
-    weight = (0.965 if clear else 0.93) if what != "of another slope" or _own_slope(evidence, bad) else 0.7
+    certain = what != "of another slope" or _own_slope(evidence, bad)
+    ground = ("split by a value" if clear else "split of few") if certain else "split of another slope"
     return Hypothesis(
         "wrong_branch",
-        weight,
+        ground,
         f"The cotangent is right at {int((~bad).sum())} entries and {what} at {int(bad.sum())}, exactly where {split}.",
     )
 

@@ -18,7 +18,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
             if evidence.explains(guesses):
                 return Hypothesis(
                     "transpose" if what.startswith("the transpose") else "wrong_point",
-                    0.8 if what.startswith(("-", "zero")) else 0.925,
+                    "zero or negative point" if what.startswith(("-", "zero")) else "another point",
                     f"The cotangent is the right one at {what}.",
                 )
     return _other_slope(evidence)
@@ -58,7 +58,7 @@ def _other_slope(evidence):
         return None
     return Hypothesis(
         "wrong_point",
-        0.55,
+        "another slope",
         "Entry by entry the cotangent is ct times a slope that varies with the value but is not the derivative there: "
         "the formula was given another value (the output for the input, or the other way round).",
     )

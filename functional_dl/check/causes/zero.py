@@ -11,5 +11,7 @@ def test(evidence: Evidence) -> Hypothesis | None:
         return None
     largest = max(float(np.max(np.abs(e), initial=0.0)) for e in evidence.expected)
     return Hypothesis(
-        "zero", 1.0, f"The cotangent is zero everywhere; it should be as large as {largest:.6g}: the argument matters."
+        "zero",
+        "all zero",
+        f"The cotangent is zero everywhere; it should be as large as {largest:.6g}: the argument matters.",
     )
