@@ -229,7 +229,7 @@ def multi_head_attention(fault):
 
 @operation(
     lambda d: (d.normal(6, 8),),
-    not_inverted=Fault("wrong_point", also=("sign", "wrong_branch", "transpose", "unknown"),
+    not_inverted=Fault("not_transposed", also=("sign", "wrong_branch", "transpose", "unknown"),
             note="rotated by the "
             "same angle, not back"),
     positions_from_one=Fault("shifted", also=("wrong_point", "unknown"),

@@ -159,7 +159,9 @@ def lattice(fault):
 def product(fault):
     def fun_vjp(x):
         total = jnp.prod(x)
-        return total, lambda ct: ((total if fault == "repeated" else total / x) * (1 if fault == "ignored" else ct),)
+        return total, lambda ct: (
+            (total * jnp.ones_like(x) if fault == "repeated" else total / x) * (1 if fault == "ignored" else ct),
+        )
 
     return jnp.prod, fun_vjp
 
@@ -180,7 +182,7 @@ def times_constant(fault):
     lambda d: (d.normal(6, 5),),
     ignored_counted=Fault("mask_missing", also=("wrong_branch",), note="pytorch 73205: ignored examples' uniform part"),
     all_tokens=Fault("scale", note="divided by all tokens, not by those that count"),
-    no_smoothing=Fault("missing_term", also=("unknown",), note="Liger-Kernel 198: the smoothed part is left out"),
+    no_smoothing=Fault("missing_term", also=("unknown", "wrong_point"), note="Liger-Kernel 198"),
     no_probabilities=Fault("missing_term", note="the targets alone"),
 )
 def smoothed_cross_entropy(fault):
@@ -511,7 +513,7 @@ def norm_of_sum(fault):
 )
 def triplet(fault):
     def gap(a, p, n):
-        return 0.5 * jnp.sum((a - p) ** 2, -1) - 0.5 * jnp.sum((a - n) ** 2, -1) + 1
+        return 0.5 * jnp.sum((a - p) ** 2, -1) - 0.5 * jnp.sum((a - n) ** 2, -1) - 0.5
 
     def fun(a, p, n):
         return jnp.maximum(gap(a, p, n), 0)

@@ -83,7 +83,7 @@ def _selections(n, site, values):
     """A maximum over axes whose cotangent goes to other entries than the largest."""
     shape = np.shape(values[0])
     # which entry each output comes from, told by the axes along which the output does not change with them
-    out = np.asarray(site.fun(jnp.arange(values[0].size, dtype=jnp.float64).reshape(shape))[0])
+    out = np.asarray(site.fun(jnp.asarray(np.arange(values[0].size).reshape(shape), values[0].dtype))[0])
     axes = _reduced(shape, out, site)
     if axes is None:
         return []

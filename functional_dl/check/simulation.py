@@ -26,8 +26,8 @@ from functional_dl.check.faults import faults_of
 from functional_dl.check.faults_of_branches import changes_of
 from functional_dl.check.function import widen
 from functional_dl.check.local_maps import LocalMaps
-from functional_dl.precision import double
 
+COARSEST = 1e-6  # eps of the dtypes in which faults are simulated
 ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated
 FAULTS = 400  # at most
 CHUNK = 32
@@ -63,7 +63,7 @@ def cancellation(evidence: Evidence) -> list[np.ndarray]:
 def of(evidence: Evidence) -> Any:
     """The simulation of a check, made once for all its arguments."""
     reference = evidence.reference
-    if reference.source != "autodiff" or not reference.function.wide:
+    if reference.source != "autodiff":
         return None
     if "simulation" not in reference.__dict__:
         reference.__dict__["simulation"] = _prepare(evidence)
@@ -73,16 +73,27 @@ def of(evidence: Evidence) -> Any:
 def _prepare(evidence):
     function = evidence.function
     size = sum(x.size for x in function.wide_point) + sum(y.size for y in evidence.outs)
-    if size > ENTRIES:
+    point = function.wide_point if function.wide else [np.asarray(x) for x in function.point]
+    if size > ENTRIES or any(float(jnp.finfo(x.dtype).eps) > COARSEST for x in point):
         return None
     try:
-        with double():
-            program = equations.listing(lambda *active: function.of_active(active), function.wide_point)
+        with function.precision():
+            program = equations.listing(lambda *active: function.of_active(active), point)
             if program is None:
                 return None
-            return Simulation(program, function.wide_point, [t.cts for t in evidence.trials])
+            return Simulation(program, point, [t.cts for t in evidence.trials], function.precision)
     except Exception:  # an equation that cannot be applied on its own
         return None
+
+
+def _dtypes(program, point) -> list[Any]:
+    """Of the program's outputs."""
+
+    def outputs(*args):
+        values = equations.run(program, args)
+        return [values[name] for name in program.outputs]
+
+    return [out.dtype for out in jax.eval_shape(outputs, *point)]
 
 
 class Simulation:
@@ -94,8 +105,9 @@ class Simulation:
     values: dict[Any, Any | np.ndarray]
     edges: list[tuple[int, int]]
 
-    def __init__(self, program: Any, point: Any, cts: Sequence[Any]) -> None:
-        self.program, self.point, self.cts = program, [np.asarray(x) for x in point], cts
+    def __init__(self, program: Any, point: Any, cts: Sequence[Any], precision: Callable[[], Any]) -> None:
+        self.program, self.point, self.precision = program, [np.asarray(x) for x in point], precision
+        self.cts = [[c.astype(d) for c, d in zip(own, _dtypes(program, point))] for own in cts]
         self.values = {
             n: v if jnp.issubdtype(jax.typeof(v).dtype, jax.dtypes.extended) else np.asarray(v)
             for n, v in jit(lambda *args: equations.run(program, args), 0)(*self.point).items()
@@ -124,7 +136,7 @@ class Simulation:
         if not LocalMaps.fits(self.program, self.values):
             return None
         try:
-            with double():
+            with self.precision():
                 return LocalMaps(self.program, self.values, self.cts, self._dependent())
         except Exception:  # an equation that has no derivative on its own
             return None
@@ -149,7 +161,8 @@ class Simulation:
     def _of_faults(self, until):
         if time.monotonic() > until:
             return [], None
-        faults = faults_of(self.program, self.values, self._dependent())[:FAULTS]
+        with self.precision():
+            faults = faults_of(self.program, self.values, self._dependent())[:FAULTS]
         if self.maps is None and len(self.program.steps) > LONG:
             faults = faults[:FEW]
         if self.maps is not None:
@@ -169,14 +182,14 @@ class Simulation:
 
     def _matrix(self, fault: Fault) -> np.ndarray | None:
         if id(fault) not in self._matrices and self.maps is not None:
-            with double():
+            with self.precision():
                 self._matrices[id(fault)] = fault, self.maps.fault(fault)
         return self._matrices[id(fault)][1]
 
     def bars_at(self, faults: list[Fault] | None, w: np.ndarray) -> list[np.ndarray]:
         """The cotangents with w_m of fault m (or of edge m) in place, for every row of w."""
         if self.maps is None:
-            with double():
+            with self.precision():
                 return [widen(leaf) for leaf in jit(jax.vmap(self.bars(faults)), 0)(jnp.asarray(w))]
         if faults is None:
             return self.maps.bars(len(w), {edge: 1 + w[:, m] for m, edge in enumerate(self.edges) if w[:, m].any()}, {})
@@ -209,7 +222,7 @@ class Simulation:
 
         dots = [operands[j] for j in places]
         try:
-            with double():
+            with self.precision():
                 base = jax.eval_shape(lambda d: tangents(lambda v, f: push_forward(site.fun, v, f)[1], d), dots)
                 own = jax.eval_shape(lambda d: tangents(fault.push, d), dots)
         except Exception:  # what it says of itself, nobody asks
@@ -235,7 +248,7 @@ class Simulation:
             start = jnp.zeros(count)
             return jax.jvp(bars, (start,), (direction,))[1]
 
-        with double():
+        with self.precision():
             compiled = jit(jax.vmap(response), 0)
             basis = np.eye(count)
             parts = []
@@ -304,7 +317,7 @@ class Simulation:
             return jax.vmap(pull)(self._stacked_cts())[0]
 
         try:
-            with double():
+            with self.precision():
                 found = [widen(r) for r in jit(jax.vmap(bars), 0)(jnp.eye(len(changes)))]
         except Exception:  # as above
             return []

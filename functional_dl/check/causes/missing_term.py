@@ -15,6 +15,12 @@ def test(evidence: Evidence) -> Hypothesis | None:
     missing = [e - a for a, e in zip(evidence.actual, evidence.expected)]
     if not all(np.isfinite(m).all() for m in missing) or evidence.x.size < 2:
         return None
+    for o in range(len(evidence.outs)) if len(evidence.outs) > 1 else ():
+        rest = [
+            evidence.pull([np.zeros_like(c) if i == o else c for i, c in enumerate(t.cts)]) for t in evidence.trials
+        ]
+        if evidence.explains(rest):
+            return Hypothesis("missing_term", "a lost output", f"The path through output {o} is left out.")
     if _diagonal(evidence):
         return Hypothesis(
             "missing_term",
