@@ -170,10 +170,21 @@ def product(fault):
     lambda d: (d.normal(6),),
     constant=Fault("scale", note="pytorch-handbook 69: the constant is left out"),
     ones=Fault("ignored_cotangent", note="pytorch/tutorials 216: filled with ones"),
+    added=Fault("accumulated", note="an in-place sum into the array that the last call returned"),
+    kept=Fault("accumulated", also=("nonlinear",), note="the workspace is not empty"),
 )
 def times_constant(fault):
+    buffer = [0.0]
+
     def fun_vjp(x):
-        return 5 * x, lambda ct: ({"constant": ct, "ones": jnp.full_like(x, 5)}.get(fault, 5 * ct),)
+        def pullback(ct):
+            if fault in ("added", "kept"):
+                given = buffer[0] + 5 * ct + (jnp.cos(7 * x) if fault == "kept" else 0)
+                buffer[0] = given if fault == "added" else 0.0
+                return (given,)
+            return ({"constant": ct, "ones": jnp.full_like(x, 5)}.get(fault, 5 * ct),)
+
+        return 5 * x, pullback
 
     return lambda x: 5 * x, fun_vjp
 
@@ -392,8 +403,10 @@ def huber_kernel(fault):
     lambda d: (d.normal(7, 3),),
     padding=Fault("mask_missing", also=("wrong_branch",), note="the padding row's cotangent is not cleared"),
     set_not_added=Fault("overwrite", note="repeated tokens write over each other"),
+    table_kept=Fault("accumulated", note="the table of gradients is not cleared between steps"),
 )
 def padded_embedding(fault):
+    table = [0.0]
     tokens = np.array([0, 2, 5, 2, 0, 6, 5, 1])
 
     def fun(w):
@@ -404,6 +417,9 @@ def padded_embedding(fault):
             ct = ct if fault == "padding" else jnp.where((tokens != 0)[:, None], ct, 0)
             if fault == "set_not_added":
                 return (jnp.zeros_like(w).at[tokens].set(ct),)
+            if fault == "table_kept":
+                table[0] = table[0] + jnp.zeros_like(w).at[tokens].add(ct)
+                return (table[0],)
             return (jnp.zeros_like(w).at[tokens].add(ct),)
 
         return fun(w), pullback

@@ -229,7 +229,8 @@ class _Check:
         noise = [2 * a + b for a, b in zip(trials[0].tolerance, trials[1].tolerance)]
         losses = functools.cache(lambda: self._losses([t.cts for t in trials]))
         unsound = self._check_behaviour(call, cts, answers, wrong_form, noise, trials)
-        if any(f.cause in ("nondeterministic", "accumulated") for f in unsound.values()):
+        stateful = any(f.cause in ("nondeterministic", "accumulated") for f in unsound.values())
+        if stateful:
             losses = lambda: [None] * len(function.active)  # what keeps a state is not traced: it would keep tracers
         if unsound:  # seen again with the rounding of terms that cancel
             for k in unsound:
@@ -242,14 +243,14 @@ class _Check:
             unsound = self._check_behaviour(call, cts, answers, wrong_form, noise, trials)
         places = [k for k, i in enumerate(function.active) if i not in wrong_form]
         judged = {k: self._judged(call, right, settled, k, losses) for k in places}
-        named = self._in_double()
+        named = None if stateful else self._in_double()
         if named is None:
             wrong = [judged[k] for k in judged if k not in unsound and (judged[k].ratio > 1).any()]
             self.findings += [*unsound.values(), *_diagnosis().of_arguments(wrong, self.findings, self.budget)]
         else:
-            unsound = {k: f for k, f in unsound.items() if f.cause == "nondeterministic"}
-            judged, found = self._named(judged, unsound, named, losses)
+            judged, found = self._named(judged, named, losses)
             self.findings += found
+            unsound = {}
         arguments = [self._figures(judged[k], len(trials)) for k in judged if k not in unsound]
         return self.report(arguments, self._source(right))
 
@@ -300,15 +301,13 @@ class _Check:
         shares = {a.path: a.share for a in report.arguments}
         return {f.argument: (f, shares.get(f.argument, np.inf) > leaf.SHARED * coarsest / 2) for f in report.findings}
 
-    def _named(self, judged, unsound, named, losses) -> tuple[dict[int, Judged], list[Finding]]:
+    def _named(self, judged, named, losses) -> tuple[dict[int, Judged], list[Finding]]:
         """The findings, given those in double precision; a leaf that is right there is wrong only if it has lost more
         digits than the pass itself must lose in the caller's dtypes."""
-        found, kept = list(unsound.values()), {}
+        found, kept = [], {}
         if "" in named and not any(f.cause == "primal" for f in self.findings):
             found.append(named[""][0])
         for k, (evidence, ratio) in judged.items():
-            if k in unsound:
-                continue
             finding, large = named.get(evidence.path, (None, False))
             if finding is not None and (large or (ratio > 1).any()):
                 found.append(finding if finding.index is None else _diagnosis().with_cause_of(finding, evidence, ratio))
