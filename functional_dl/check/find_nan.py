@@ -18,7 +18,7 @@ from functional_dl.check import equations, mechanisms, mends
 from functional_dl.check.equations import Step
 from functional_dl.check.function import is_inexact, widen
 from functional_dl.check.walk import InnerWalk, Walk
-from functional_dl.jaxprs import Unstructured, frozen
+from functional_dl.jaxprs import Unstructured, frozen, needed, open_jaxpr
 from functional_dl.precision import nan_allowed
 
 _JAX, _HERE = (f"{Path(file).parent}{os.sep}" for file in (str(jax.__file__), __file__))
@@ -298,7 +298,28 @@ class Sweep:
                 bars = self._compiled[kind](own, list(given))
         except (NotImplementedError, ValueError):  # no derivative: a callback, a while_loop that is too long to walk
             return {}
-        return {j: bar for j, bar in zip(places, bars) if bar is not None and bar.dtype != jax.float0}
+        found = {j: bar for j, bar in zip(places, bars) if bar is not None and bar.dtype != jax.float0}
+        if found and not any(np.any(bar) for bar in found.values()) and any(np.any(_floats(ct)) for ct in given):
+            return self._dependent(found, places, lambda given: pulled(own, given), given)
+        return found
+
+    @staticmethod
+    def _dependent(found, places, pulled, given):
+        """Without the operands whose cotangent is zero whatever it is given (stop_gradient, floor): to JAX that is no
+        number, and nothing is multiplied by it."""
+        jaxpr = open_jaxpr(jax.make_jaxpr(pulled)(list(given)))[0]
+        outvars = dict(zip([j for j in places if j in found], jaxpr.outvars)) if len(found) == len(places) else {}
+
+        def reads(var):
+            return any(i is var for i in jaxpr.invars) or any(
+                atom is i for eqn in needed(jaxpr, [var]) for atom in eqn.invars for i in jaxpr.invars
+            )
+
+        return {j: bar for j, bar in found.items() if j not in outvars or reads(outvars[j])}
+
+
+def _floats(ct):
+    return np.zeros(()) if ct.dtype == jax.float0 else ct
 
 
 def _backward_origin(sweep: Sweep, name: int) -> Origin | None:

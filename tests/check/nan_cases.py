@@ -515,5 +515,15 @@ CONTROLS = {
     "integers": (lambda x, n: jnp.sum(x[n]), (Z, np.array([0, 1]))),
     "clip before arccos": (lambda x: jnp.sum(jnp.arccos(jnp.clip(x, -0.9, 0.9))), (Z,)),
     "infinite argument that is not used": (lambda x, y: jnp.sum(x), (Z, np.array(np.inf, F32))),
+    "stopped gradient": (lambda x: jnp.sum(jnp.where(x > 0, lax.stop_gradient(jnp.sqrt(x)), x)), (Z,)),
+    "no slope": (lambda x: jnp.sum(jnp.where(x > 0, jnp.floor(jnp.cbrt(x)), x)), (Z,)),
+    "reciprocal kept back": (lambda x: jnp.sum(jnp.where(x > 0, 1 / jnp.where(x > 0, x, 0), 0)), (Z,)),
+    "logarithm kept back": (lambda x: jnp.sum(jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 0)), 0)), (Z,)),
+    "root kept back in a scan": (
+        lambda x: lax.scan(
+            lambda c, v: (c + jnp.where(v > 0, jnp.sqrt(jnp.where(v > 0, v, 0)), 0), None), jnp.zeros((), F32), x
+        )[0],
+        (Z,),
+    ),
     "where over a constant": (lambda x: jnp.sum(jnp.where(x > 5, np.inf, x)), (Z,)),
 }
