@@ -121,7 +121,7 @@ def strided_convolution(fault):
 
 @operation(
     lambda d: (d.normal(3, 9), d.normal(3)),
-    not_reversed=Fault("wrong_point", 0, also=("transpose", "unknown"),
+    not_reversed=Fault("not_transposed", 0, also=("transpose", "wrong_point"),
             note="the causal filter is applied "
             "forwards, not backwards in time"),
     off_by_one=Fault("shifted", 0),

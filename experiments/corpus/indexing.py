@@ -171,7 +171,7 @@ def edge_pad(fault):
 @operation(
     lambda d: (d.normal(5, 6),),
     variants={"ties": lambda d: (d.pick([0.0, 1.0, 2.0], 4, 6),)},
-    forward_permutation=Fault("transpose", also=("wrong_point", "unknown"),
+    forward_permutation=Fault("not_transposed", also=("transpose", "wrong_point"),
             note="the permutation where "
             "its inverse should be"),
     not_permuted=Fault("transpose", also=("missing_term", "unknown", "wrong_branch"),

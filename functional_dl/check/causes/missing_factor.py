@@ -23,8 +23,13 @@ def test(evidence: Evidence) -> Hypothesis | None:
                 continue
         if mask_values(factor):
             return Hypothesis("mask_missing", "a mask at hand", f"The cotangent is not multiplied by the mask {what}.")
+        if what.startswith("1 /"):
+            held = what.removeprefix("1 / ")
+            return Hypothesis(
+                "wrong_point", "a power at hand", f"The cotangent holds the factor {held} once too often."
+            )
         # a power of x alone may be the slope of another function
-        power = what.startswith("1 /") or (evidence.elementwise and not what.startswith("args"))
+        power = evidence.elementwise and not what.startswith("args")
         return Hypothesis(
             "missing_factor",
             "a power at hand" if power else "a factor at hand",
