@@ -12,11 +12,13 @@ from functional_dl.check.fault import Fault, filled, where
 
 def changes_of(site: Any, values: Any, dependent: set[int]) -> Any:
     """Other forward equations that a backward pass may have computed: masks inverted, left out, turned or moved."""
-    if site.name != "select_n" or values[0].dtype != bool or len(values) != 3:
+    if site.name != "select_n" or not _chooses(site, values, dependent):
         return []
     condition = values[0]
     found = [("wrong_branch", "the condition is inverted", lambda c, *v: site.fun(jnp.logical_not(c), *v))]
     for case, name in ((0, "first"), (1, "second")):
+        if site.ins[1 + case] not in dependent:
+            continue
         mask = site.ins[0] not in dependent and site.ins[1 + case] in dependent and site.ins[2 - case] not in dependent
         what = "the mask is left out" if mask else f"the condition is left out (the {name} case)"
         found.append(("mask_missing" if mask else "wrong_branch", what, lambda c, *v, case=case: [v[case]]))
@@ -34,6 +36,15 @@ def changes_of(site: Any, values: Any, dependent: set[int]) -> Any:
     return found
 
 
+def _chooses(site, values, dependent) -> bool:
+    """Whether a select_n is one between two cases that somebody may have got wrong: a condition that is the same
+    everywhere, whatever the inputs, is a safeguard of a library's."""
+    condition = values[0]
+    if condition.dtype != bool or len(values) != 3:
+        return False
+    return site.ins[0] in dependent or 0 < np.count_nonzero(condition) < condition.size
+
+
 def branches(n: Any, site: Any, values: Any, dependent: set[int]) -> Any:
     """Masks: inverted, or left out.  A condition that does not depend on the inputs is a mask of the data's."""
     found = []
@@ -49,10 +60,12 @@ def branches(n: Any, site: Any, values: Any, dependent: set[int]) -> Any:
             )
         )
 
-    if site.name == "select_n" and values[0].dtype == bool and len(values) == 3:
+    if site.name == "select_n" and _chooses(site, values, dependent):
         add("The condition is inverted", lambda v, d: site.fun(jnp.logical_not(v[0]), *filled(v, d)[1:]))
         given = site.ins[0] not in dependent
         for case, name in ((1, "first"), (2, "second")):
+            if site.ins[case] not in dependent:
+                continue  # a constant: to let it pass is to lose the path, which is tried by itself
             mask = given and site.ins[case] in dependent and site.ins[3 - case] not in dependent
             what = "The mask is not applied to the cotangent" if mask else (
                 f"The condition is left out, the {name} case always passes")  # fmt: skip
