@@ -57,18 +57,18 @@ def _relative_error(evidence: Evidence) -> float:
 
 
 def with_cause_of(finding: Finding, evidence: Evidence, ratio: np.ndarray) -> Finding:
-    """The cause that was found in double precision, with the numbers of the evidence."""
+    """The cause that was found in float32, with the numbers of the evidence."""
     return _finding(finding.cause, finding.message, finding.candidates, evidence, ratio)
 
 
 def of_digits(evidence: Evidence, ratio: np.ndarray) -> Finding:
-    """Of a pass that is right in double precision."""
+    """Of a pass that is right in float32."""
     found = nonfinite.test(evidence)
     if found is not None:
         return _finding(found.cause, found.message, ("nonfinite", *ALIKE["nonfinite"]), evidence, ratio)
     message = (
         f"The cotangent is off by {_relative_error(evidence):.2g} of its size; the same backward pass is right in "
-        "double precision: digits are lost on the way."
+        "float32: digits are lost on the way."
     )
     return _finding("precision", message, ("precision", *ALIKE["precision"]), evidence, ratio)
 

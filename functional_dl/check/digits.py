@@ -1,4 +1,4 @@
-"""What a backward pass itself must lose in a dtype of few bits: its own program in double precision, rounded at random.
+"""What a backward pass itself must lose: its own program, in float32 at least, rounded at random.
 
 Every result of an equation is multiplied by 1 + u r, with u a rounding of the caller's dtype and r between -1 and 1.
 What the cotangents change by over several such runs is what rounding does to this way of writing the pass: terms that
@@ -17,8 +17,8 @@ from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.check import equations
 from functional_dl.check.compiling import jit
-from functional_dl.check.function import Function, widen
-from functional_dl.precision import double
+from functional_dl.check.function import Function, own_copy, widen
+from functional_dl.precision import nan_allowed
 
 RUNS = 8
 SIGMAS = 6.0  # times the root mean square over the runs: what is allowed
@@ -36,10 +36,14 @@ def losses(
     kinds = [jnp.finfo(x.dtype) for x in [*function.point, *[function.outs[i] for i in function.out_active]]]
     coarsest = max(kinds, key=lambda kind: float(kind.eps))
     unit = float(coarsest.eps) / 2, float(coarsest.smallest_subnormal) / 2
-    point = [np.asarray(x) for x in function.wide_point]
+    point = [_fine(np.asarray(x)) for x in function.point]
+    fixed = [x if i in function.active else own_copy(x) for i, x in enumerate(function.leaves)]
+
+    def own_dtypes(cts):
+        return [np.asarray(c).astype(function.outs[i].dtype) for c, i in zip(cts, function.out_active)]
 
     def pulled(*values):
-        leaves = list(function.leaves)
+        leaves = list(fixed)
         for i, x in zip(function.active, values):
             leaves[i] = x
         _, pullback = fun_vjp(*tree_unflatten(function.tree, leaves))
@@ -54,17 +58,17 @@ def losses(
             own = tree_flatten(primal)[0]
             found += [None] * len(own) if bar is None else tree_flatten(bar, is_leaf=lambda x: x is None)[0]
         active = [found[i] for i in function.active]
-        return [jnp.zeros(x.shape) if bar is None else bar for bar, x in zip(active, point)]
+        return [jnp.zeros(x.shape, x.dtype) if bar is None else bar for bar, x in zip(active, point)]
 
     try:
-        with double():
-            program = equations.listing(pulled, [*point, *[widen(c) for c in cts[0]]])
+        with nan_allowed():
+            program = equations.listing(pulled, [*point, *[_fine(c) for c in own_dtypes(cts[0])]])
             if program is None:
                 return nothing
             run = jit(lambda args, phases, apart: _rounded(program, args, phases, apart, unit), function.entries)
             spread = []
             for own in cts:
-                args = [*point, *[widen(c) for c in own]]
+                args = [*point, *[_fine(c) for c in own_dtypes(own)]]
                 right = [widen(bar) for bar in run(args, np.full(len(program.steps), np.nan), 0.0)]
                 squares = [np.zeros(bar.shape) for bar in right]
                 for n in range(RUNS):  # every second time all entries of an array alike: equal numbers are rounded so
@@ -76,8 +80,13 @@ def losses(
     return [[own[k] for own in spread] for k in range(len(point))]
 
 
+def _fine(x: np.ndarray) -> np.ndarray:
+    """x in float32, if its dtype is coarser."""
+    return x.astype(np.float32) if jnp.finfo(x.dtype).bits < 32 else x
+
+
 def _rounded(program, args, phases, apart, unit):
-    """The outputs with every result of double precision rounded at random; phases of NaN round nothing."""
+    """The outputs with every result rounded at random; phases of NaN round nothing."""
 
     def apply(n, step, values):
         outs = step.fun(*values)
@@ -88,7 +97,7 @@ def _rounded(program, args, phases, apart, unit):
 
 
 def _moved(y, phase, apart, unit, n):
-    if not hasattr(y, "dtype") or y.dtype not in (jnp.float64, jnp.complex128):
+    if not hasattr(y, "dtype") or not jnp.issubdtype(y.dtype, jnp.inexact) or jnp.finfo(y.dtype).bits < 32:
         return y
     angles = np.random.default_rng(n).uniform(0, 2 * np.pi, np.shape(y))
     relative, absolute = unit

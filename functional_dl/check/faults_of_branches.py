@@ -42,7 +42,7 @@ def _chooses(site, values, dependent) -> bool:
     condition = values[0]
     if condition.dtype != bool or len(values) != 3:
         return False
-    return site.ins[0] in dependent or 0 < np.count_nonzero(condition) < condition.size
+    return site.ins[0] in dependent or bool(0 < np.count_nonzero(condition) < condition.size)
 
 
 def branches(n: Any, site: Any, values: Any, dependent: set[int]) -> Any:

@@ -45,6 +45,11 @@ def concrete(x: Any) -> Any:
         raise TypeError(f"check: expected an array, got {x!r} of type {type(x).__name__}") from error
 
 
+def own_copy(x: Any) -> Any:
+    """A copy of an array of NumPy's, which JAX takes for what it became under other flags while a trace holds it."""
+    return np.array(x) if isinstance(x, np.ndarray) else x
+
+
 class Function:
     """fun at primals.
 
@@ -76,7 +81,7 @@ class Function:
         self.fun, self.primals = fun, tuple(primals)
         with_paths, self.tree = tree_flatten_with_path(self.primals)
         self.paths = [_name(path) for path, _ in with_paths]
-        self.leaves = [concrete(leaf) for _, leaf in with_paths]
+        self.leaves = [own_copy(concrete(leaf)) for _, leaf in with_paths]
         self.active = [i for i, leaf in enumerate(self.leaves) if is_inexact(leaf)]
         out = fun(*self.primals)
         outs, self.out_tree = tree_flatten(out)

@@ -19,7 +19,7 @@ from functional_dl.check.evidence import Evidence
 
 COARSE = 1e-4  # eps from which a leaf is looked at as a whole: in finer dtypes an entry's tolerance is small by itself
 SHARED = 4.0  # roundings that all entries of a leaf may have in common, such as that of a factor
-OWN_DIGITS = 0.1  # eps, below which what a pass is off by in double precision is of no account
+OWN_DIGITS = 0.1  # eps, below which what a pass is off by in float32 is of no account
 SINGLE = 12.0  # of a single entry besides, where there are few
 OWN = 4.0  # times what JAX's pullback loses itself
 SIGMAS = 6.0

@@ -24,7 +24,6 @@ from functional_dl.check.function import Function, is_complex, pairing, widen
 
 # C of the formula above: a right pullback may be written in many ways, each with a few dozen roundings
 ROUNDINGS = {"float64": 1000.0, "float32": 200.0, "float16": 30.0, "bfloat16": 12.0}
-IN_SINGLE = ROUNDINGS["float32"] * float(np.finfo(np.float32).eps)  # what a pullback in float32 may lose
 SIGNS = 6  # random signs, from which sqrt(sum_j (J_ji ct_j)^2) is estimated
 PROBES = 4  # of the primals rounded another way, in double precision
 SAFETY = 64.0  # times what these change
@@ -72,14 +71,13 @@ class Reference:
       source: "autodiff", "numeric", or "" where the function is too large for either to be had.
       disagreement: a sentence, where JAX's derivative of fun and its values do not agree.
       jacobian: (J^T, error) in real entries, where the source is numeric.
-      unit: what a pullback may lose at least, relative to the terms of an entry.
     """
 
     source: str
     disagreement: str
 
-    def __init__(self, function: Function, rng: np.random.Generator, unit: float = 0.0) -> None:
-        self.function, self.unit = function, unit
+    def __init__(self, function: Function, rng: np.random.Generator) -> None:
+        self.function = function
         self.rng = rng
         self.source, self.disagreement = "", ""
         self.jacobian: Any = None
@@ -186,7 +184,7 @@ class Reference:
             size = np.where(np.isfinite(size), size, 0.0)  # of the finite entries alone
             # an estimate from a few signs may be low in single entries: a part of the leaf's typical size is added
             typical = float(np.sqrt(np.sum(size**2) / max(np.count_nonzero(np.isfinite(e)), 1)))
-            unit = max(ROUNDINGS.get(dtype_name(x), 4.0) * eps(x), self.unit)
+            unit = ROUNDINGS.get(dtype_name(x), 4.0) * eps(x)
             allowed = unit * (size + 0.03 * typical) + float(jnp.finfo(x.dtype).tiny) + own
             if low is not None and self.source == "autodiff":
                 with np.errstate(invalid="ignore"):

@@ -13,10 +13,10 @@ from jax.tree_util import tree_flatten, tree_flatten_with_path, tree_structure, 
 from functional_dl.aliases import Array, PyTree
 from functional_dl.check import digits, kinks, leaf, reference, simulation
 from functional_dl.check.evidence import Evidence, Trial
-from functional_dl.check.function import Function, is_inexact, widen
+from functional_dl.check.function import Function, is_inexact, own_copy, widen
 from functional_dl.check.reference import Reference, positive_like, random_like
 from functional_dl.check.report import ALIKE, Argument, Finding, GradientMismatch, Report
-from functional_dl.precision import double
+from functional_dl.precision import double, nan_allowed
 
 TRIALS = 3
 NEARBY = 0.1  # of the size of x: where else the size of a cotangent is looked at
@@ -132,7 +132,8 @@ def _refuse_state(function: Function) -> None:
         a, b = widen(before), widen(after)
         with np.errstate(invalid="ignore"):
             off = np.abs(a - b)[np.isfinite(a)]
-        if a.shape != b.shape or np.any(~(off <= 1e3 * reference.eps(before) * np.max(np.abs(a[np.isfinite(a)])))):
+        size = np.max(np.abs(a[np.isfinite(a)]), initial=0.0)
+        if a.shape != b.shape or np.any(~(off <= 1e3 * reference.eps(before) * size)):
             raise ValueError(
                 f"fun: two calls at the same primals differ, {path} by up to {np.max(off, initial=0.0):.3g}: it keeps "
                 "a state or draws random numbers; make what changes an argument"
@@ -167,7 +168,6 @@ class _Check:
     """One run of check_vjp.
 
     Attributes:
-      unit: what a pullback may lose at least, relative to the terms of an entry.
       budget: seconds that the search for causes may take.
       least: how far off a leaf must be as a whole, relative to its size.
     """
@@ -180,11 +180,10 @@ class _Check:
         name: str,
         rng: np.random.Generator,
         budget: float,
-        unit: float = 0.0,
         least: float = 0.0,
     ) -> None:
         self.function, self.fun_vjp, self.name, self.rng, self.budget = function, fun_vjp, name, rng, budget
-        self.given_ct, self.unit, self.least = ct, unit, least
+        self.given_ct, self.least = ct, least
         self.findings: list[Finding] = []
         self.notes: list[str] = []
         self.comparisons = 0
@@ -209,7 +208,7 @@ class _Check:
             return self.report()
         call = functools.partial(self.call, pullback)
         answers = [call(c) for c in cts]
-        right = Reference(self.function, self.rng, self.unit)
+        right = Reference(self.function, self.rng)
         if right.disagreement:
             self.notes.append(right.disagreement)
         if not right.source:
@@ -243,7 +242,7 @@ class _Check:
             unsound = self._check_behaviour(call, cts, answers, wrong_form, noise, trials)
         places = [k for k, i in enumerate(function.active) if i not in wrong_form]
         judged = {k: self._judged(call, right, settled, k, losses) for k in places}
-        named = None if stateful else self._in_double()
+        named = None if stateful else self._in_single()
         if named is None:
             wrong = [judged[k] for k in judged if k not in unsound and (judged[k].ratio > 1).any()]
             self.findings += [*unsound.values(), *_diagnosis().of_arguments(wrong, self.findings, self.budget)]
@@ -267,34 +266,34 @@ class _Check:
         share = leaf.relative(evidence)
         return Argument(evidence.path, evidence.shape, dtype, worst, int((ratio > 1).sum()), share, ratio)
 
-    # --- dtypes of few bits: the same pass in double precision
+    # --- dtypes of few bits: the same pass in float32
 
-    def _in_double(self) -> dict[str, tuple[Finding, bool]] | None:
-        """What a check of the same pass finds in double precision, by argument: there a fault is far above rounding,
-        and few faults look alike.
+    def _in_single(self) -> dict[str, tuple[Finding, bool]] | None:
+        """What a check of the same pass in float32 finds, by argument: there a fault is far above rounding, and few
+        faults look alike.
 
-        The pass may compute in float32 inside and is held to that.  With each finding stands whether it is more than a
-        few roundings in the caller's dtypes; what is less than a part of one is no fault at all.  None where the
-        caller's dtypes are fine enough, or where the pass is written for them alone.
+        With each finding stands whether it is more than a few roundings in the caller's dtypes; what is less than a
+        part of one is no fault at all.  None where the caller's dtypes are fine enough, or where the pass is written
+        for them alone.  Under the caller's flags: a pass that was traced with others might not run again (see
+        Function).
         """
         function = self.function
         coarsest = max(map(reference.eps, [*function.point, *self._outs()]))
-        if not function.wide or not function.traceable or coarsest < leaf.COARSE:
+        if not function.traceable or coarsest < leaf.COARSE:
             return None
-        leaves = list(function.leaves)
+        leaves = [own_copy(x) for x in function.leaves]
         try:
-            with double():
-                for i, x in zip(function.active, function.wide_point):
-                    leaves[i] = jnp.asarray(x)
+            with nan_allowed():
+                for i, x in zip(function.active, function.point):
+                    leaves[i] = x if reference.eps(x) < leaf.COARSE else jnp.asarray(x).astype(jnp.float32)
                 again = Function(function.fun, tree_unflatten(function.tree, leaves))
-                if any(reference.eps(again.outs[i]) > 1e-15 for i in again.out_active):
+                if any(reference.eps(again.outs[i]) > leaf.COARSE for i in again.out_active):
                     return None
                 least = leaf.OWN_DIGITS * coarsest
-                inner = _Check(again, self.fun_vjp, None, self.name, self.rng, self.budget, reference.IN_SINGLE, least)
-                report = inner.run()
+                report = _Check(again, self.fun_vjp, None, self.name, self.rng, self.budget, least).run()
         except Exception:  # the pass is written for the caller's dtypes
             return None
-        if report.reference != _SOURCES["autodiff"] or any(f.index is None for f in report.findings if not f.argument):
+        if "JAX" not in report.reference or any(f.index is None for f in report.findings if not f.argument):
             return None
         if any(f.cause in ("structure", "dtype") for f in report.findings):
             return None
@@ -302,7 +301,7 @@ class _Check:
         return {f.argument: (f, shares.get(f.argument, np.inf) > leaf.SHARED * coarsest / 2) for f in report.findings}
 
     def _named(self, judged, named, losses) -> tuple[dict[int, Judged], list[Finding]]:
-        """The findings, given those in double precision; a leaf that is right there is wrong only if it has lost more
+        """The findings, given those in float32; a leaf that is right there is wrong only if it has lost more
         digits than the pass itself must lose in the caller's dtypes."""
         found, kept = [], {}
         if "" in named and not any(f.cause == "primal" for f in self.findings):
@@ -383,7 +382,7 @@ class _Check:
 
     def _lost(self, x) -> float:
         """What a pullback in the dtype of x may lose, relative to the terms of an entry."""
-        return max(reference.ROUNDINGS.get(reference.dtype_name(x), 4.0) * reference.eps(x), self.unit)
+        return reference.ROUNDINGS.get(reference.dtype_name(x), 4.0) * reference.eps(x)
 
     def _forward(self):
         answer = self.fun_vjp(*self.function.primals)

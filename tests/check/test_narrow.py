@@ -111,7 +111,7 @@ def test_right_passes_pass(name):
     assert report.passed, str(report)
 
 
-def test_the_cause_is_that_of_the_same_pass_in_double_precision():
+def test_the_cause_is_that_of_the_same_pass_in_float32():
     def wrong(x, g):
         out, pullback = norm_vjp(x, g)
         return out, lambda ct: (pullback(ct)[0] + (ct * g).mean(-1, keepdims=True) / 2, pullback(ct)[1])
@@ -119,3 +119,12 @@ def test_the_cause_is_that_of_the_same_pass_in_double_precision():
     args = [jnp.asarray(x, jnp.bfloat16) for x in (drawn(5, 16), drawn(16))]
     [finding] = check.check_vjp(lambda *args: norm_vjp(*args)[0], wrong, *args).findings
     assert (finding.argument, finding.cause) == ("args[0]", "missing_term")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_integers_of_numpy_stay_as_they_are(dtype):
+    """Traced with x64 on, an int64 array would be int64 to the next call too."""
+    x, places = jnp.asarray([1.5, 2.5], dtype), np.array([0, 0, 1])
+    set_not_added = lambda x, i: (jnp.sum(x[i]), lambda ct: (jnp.zeros_like(x).at[i].set(ct), None))
+    report = check.check_vjp(lambda x, i: jnp.sum(x[i]), set_not_added, x, places)
+    assert [f.cause for f in report.findings] == ["overwrite"], str(report)
