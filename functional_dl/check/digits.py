@@ -35,7 +35,7 @@ def losses(
     nothing: list[list[np.ndarray] | None] = [None] * len(function.active)
     kinds = [jnp.finfo(x.dtype) for x in [*function.point, *[function.outs[i] for i in function.out_active]]]
     coarsest = max(kinds, key=lambda kind: float(kind.eps))
-    unit = float(coarsest.eps) / 2, float(coarsest.smallest_subnormal) / 2
+    unit = float(coarsest.eps), float(coarsest.smallest_subnormal) / 2  # less than eps is lost in the dtype itself
     point = [_fine(np.asarray(x)) for x in function.point]
     fixed = [x if i in function.active else own_copy(x) for i, x in enumerate(function.leaves)]
 

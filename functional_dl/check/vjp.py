@@ -698,8 +698,11 @@ def _left_behind(trials: Sequence[Trial] | None, k: int, x: np.ndarray, noise: S
     more = actual - expected
 
     def same(a, b):
-        return bool(np.all(np.abs(a - b) <= allowed[1:] + allowed[:-1]))
+        """Whether a is b, which is more than rounding."""
+        limit = allowed[1:] + allowed[:-1]
+        return bool(np.all(np.abs(a - b) <= limit) and np.all(np.any(np.abs(b) > 3 * limit, axis=within)))
 
+    within = tuple(range(1, actual.ndim))
     if not np.any(np.abs(more) > allowed):
         return ""
     if same(more[1:], actual[:-1]):
