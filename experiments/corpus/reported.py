@@ -3,6 +3,8 @@
 Each note says where: a repository and the number of its issue or pull request.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -352,7 +354,7 @@ def dice(fault):
     def fun_vjp(p):
         t = np.asarray(target, p.dtype)
         top, bottom = jnp.sum(p * t), jnp.sum(p * p) + t.sum()
-        inner = {"linear": 1, "no_divisor": 0}.get(fault, 2 * p)
+        inner = 1 if fault == "linear" else 0 if fault == "no_divisor" else 2 * p
         return fun(p), lambda ct: (ct * (-2 * t / bottom + 2 * top * inner / bottom**2),)
 
     return fun, fun_vjp
@@ -406,7 +408,7 @@ def huber_kernel(fault):
     table_kept=Fault("accumulated", note="the table of gradients is not cleared between steps"),
 )
 def padded_embedding(fault):
-    table = [0.0]
+    table: list[Any] = [0.0]
     tokens = np.array([0, 2, 5, 2, 0, 6, 5, 1])
 
     def fun(w):

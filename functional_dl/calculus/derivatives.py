@@ -1,7 +1,7 @@
 """The derivative from its definition, lim (f(x + h) - f(x)) / h, with an error that is not understated."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,8 @@ def _derivative(f, x, method, direction, order) -> Estimate:
         raise ValueError(f"x: expected one real number, got shape {jnp.shape(x)} of dtype {jnp.result_type(x)}")
     known = arguments.concrete(x) is not None
     # numbers need no compiling but that of f
-    xp, x = (np, np.asarray(x)) if known else (jnp, x)
+    xp: Any = np if known else jnp
+    x = cast(Any, np.asarray(x) if known else x)
     values = _evaluator(f, x)
     if method == "complex_step":
         return _complex_step(f, values, x, xp)
@@ -184,7 +185,7 @@ def _check_real(out) -> None:
         raise ValueError(f"f: expected real numbers as its value, got {out}")
 
 
-def _called(f, x: float) -> Array:
+def _called(f, x: float) -> np.ndarray:
     try:
         with np.errstate(all="ignore"):
             value = np.asarray(f(x))
@@ -217,7 +218,7 @@ def _complex_step(f, values, x, xp) -> Estimate:
         raise ValueError(f"f: method='complex_step' is for functions that take complex numbers: {error}") from error
     if not jnp.iscomplexobj(outs):
         raise ValueError("f: method='complex_step' needs complex values, and f returned real ones")
-    x, outs, h = (np.asarray(x), np.asarray(outs), np.asarray(h)) if xp is np else (x, outs, h)
+    x, outs, h = map(xp.asarray, (x, outs, h))
     slopes = xp.imag(outs) / h
     value = slopes[0]
     eps = float(jnp.finfo(x.dtype).eps)

@@ -190,7 +190,7 @@ def _slow(quotients: Array, rounding: Array, xp: Any) -> Array:
     return xp.any(run & (start + RUN == last[None]), axis=0)
 
 
-def _greatest_so_far(x: Array, xp: Any) -> Array:
+def _greatest_so_far(x: Any, xp: Any) -> Any:
     return np.maximum.accumulate(x, axis=0) if xp is np else jax.lax.cummax(x, axis=0)
 
 

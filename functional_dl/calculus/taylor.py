@@ -77,7 +77,8 @@ def _taylor(f, x0, order, side):
     if not may_need_more or not concrete:
         extra = TRACED_EXTRA if may_need_more else 0
         return tree_map(lambda c: c[: order + 1], series_of(f, x0, order + extra, side))
-    found, tree = None, None
+    found: list[Any] = []
+    tree: Any = None
     for extra in (0, *EXTRA):
         found, tree, undecided = _coefficients(f, x0, order + extra, side)
         found = [c[: order + 1] for c in found]

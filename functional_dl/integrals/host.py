@@ -46,11 +46,11 @@ class Sampler:
 
     def _with(self, pattern: np.ndarray, x: Any) -> np.ndarray:
         out = np.empty((len(x), self.size))
-        pattern = jnp.asarray(pattern)
+        signs = jnp.asarray(pattern)
         for start in range(0, len(x), self.batch):
             part = x[start : start + self.batch]
             padded = np.pad(part, (0, self.batch - len(part)), mode="edge")
-            out[start : start + len(part)] = np.asarray(self.fun(pattern, jnp.asarray(padded)))[: len(part)]
+            out[start : start + len(part)] = np.asarray(self.fun(signs, jnp.asarray(padded)))[: len(part)]
         return out
 
 
