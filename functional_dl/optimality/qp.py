@@ -16,14 +16,16 @@ prove it:
 Source: Mehrotra 1992; Nocedal and Wright 2006, section 16.6; Boyd and Vandenberghe 2004, section 5.8.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality import batched_while_loop, mehrotra
+from functional_dl.optimality import batched_while_loop, equilibrate, mehrotra
 from functional_dl.optimality.measures import largest, reachable
 from functional_dl.optimality.mehrotra import CONVERGED, INFEASIBLE, STUCK, UNBOUNDED
 
@@ -88,9 +90,21 @@ def solve(
     Numerics: a verdict of infeasible or unbounded holds for solutions of less than 1 / (4 sqrt(eps)) of the data's size
       (2e7 in float64, 700 in float32).  A P that is not semidefinite is not detected.
     """
-    program, back = _scaled(data(P, q, A, b, G, h, lower, upper), tolerance)
-    end = batched_while_loop.run(mehrotra.start, mehrotra.iterate, mehrotra.unfinished, max_iterations)(program)
-    return _solution(program, back, end)
+    return _solved(data(P, q, A, b, G, h, lower, upper), tolerance, max_iterations)
+
+
+@partial(jax.jit, static_argnames="max_iterations")
+def _solved(data, tolerance, max_iterations):
+    """One compiled program for each structure of the data."""
+    program, units = _scaled(data, tolerance)
+    end = batched_while_loop.run(mehrotra.start, mehrotra.iterate, mehrotra.quick, max_iterations)(program)
+    for begin, step, again, limit in (
+        (_from_last, mehrotra.iterate_apart, mehrotra.unfinished, max_iterations),
+        (_from_last, mehrotra.sharpened, mehrotra.unproved, 1),
+    ):
+        go = lambda carry, state, step=step: step(carry[0], state)
+        end = batched_while_loop.run(begin, go, again, limit)((program, end))
+    return _solution(data, program, units, end)
 
 
 def data(
@@ -127,43 +141,53 @@ def data(
     return P, q, A, b, G, h, *bounds
 
 
-class _Back(NamedTuple):
-    """The solution in the caller's units: the objective is divided by `scale`, rows by `rows_a`, `rows_g`."""
-
-    scale: Array
-    rows_a: Array
-    rows_g: Array
+def _from_last(carry):
+    """The state that the loop before ended with, its patience renewed."""
+    return carry[1]._replace(waited=jnp.where(carry[1].waited < mehrotra.PATIENCE, 0, mehrotra.PATIENCE))
 
 
 def _scaled(data, tolerance):
-    """The Program with rows of length 1 and an objective whose greatest coefficient is 1."""
+    """The Program in units of its own, and these."""
     P, q, A, b, G, h, lower, upper = data
-    norms = lambda rows: (lambda r: jnp.where(r > 0, r, 1.0))(jnp.linalg.norm(rows, axis=1))
-    largest_entry = jnp.maximum(largest(P), largest(q))
-    back = _Back(jnp.where(largest_entry > 0, largest_entry, 1.0), norms(A), norms(G))
-    P, G, A = P / back.scale, G / back.rows_g[:, None], A / back.rows_a[:, None]
-    limit = jnp.concatenate([h / back.rows_g, -lower, upper])
+    P = P / 2 + P.T / 2
+    finite = lambda limit: jnp.where(jnp.isfinite(limit), jnp.abs(limit), 0.0)
+    bounds = [finite(bound) for bound in (lower, upper) if bound.size]
+    of_x, of_a, of_g = equilibrate.of_matrices(P, A, G, sum(bounds, jnp.zeros_like(q)))
+    P, q, A, G, b = P * of_x[:, None] * of_x, q * of_x, A * of_x / of_a[:, None], G * of_x / of_g[:, None], b / of_a
+    below, above = (bound / of_x if bound.size else bound for bound in (lower, upper))
+    limit = jnp.concatenate([h / of_g, -below, above])
     present = jnp.where(jnp.isfinite(limit), 1.0, 0.0).astype(q.dtype)
+    limit = jnp.where(present > 0, limit, 0.0)
+    sigma = equilibrate.natural_size(P, q, b, limit, present)
+    P = P * sigma
+    cost = equilibrate.power_of_two(jnp.maximum(largest(P), largest(q)))
+    P, A_T = P / cost, A.T
     program = mehrotra.Program(
-        P, q / back.scale, A, b / back.rows_a, G, P + A.T @ A, G.T, jnp.where(present > 0, limit, 0.0), present,
-        lower, upper, jnp.minimum(1.0, 1 / back.scale), reachable(tolerance, q),
+        P, q / cost, A, b / sigma, G, P + A_T @ A, G.T, limit / sigma, present, lower, upper,
+        reachable(tolerance, q),
     )  # fmt: skip
-    return program, back
+    return program, equilibrate.Units(of_x, of_a, of_g, sigma, cost)
 
 
-def _solution(program, back, end) -> QPSolution:
-    x, y, z, s = end.best
-    violation, _ = mehrotra.measure(program, *end.best)
-    objective = (x @ (program.P @ x) / 2 + program.q @ x) * back.scale
+def _solution(data, program, units, end) -> QPSolution:
     infeasible, unbounded = end.status == INFEASIBLE, end.status == UNBOUNDED
+    of_x, of_a, of_g, sigma, cost = units
+    point = end.best
+    x, y, z = point.x, jnp.where(infeasible, end.proof[0], point.y), jnp.where(infeasible, end.proof[1], point.z)
+    violation, _, _ = mehrotra.measure(program, point, mehrotra.multiply(program, point))
+    objective = (x @ (program.P @ x) / 2 + program.q @ x) * cost * sigma
     objective = jnp.where(infeasible, jnp.inf, jnp.where(unbounded, -jnp.inf, objective))
-    proof, fall = -(program.b @ y + program.limit @ z), -(program.q @ x)
-    # multipliers times the objective's scale; a proof by its own measure
-    unit = jnp.where(infeasible, 1 / jnp.where(infeasible, proof, 1.0), back.scale)
-    x = jnp.where(unbounded, x / jnp.where(unbounded, fall * back.scale, 1.0), x)
+    # proofs by their own measure: b . y + ... = -1, q . x = -1, in the caller's units
+    proof, fall = -(program.b @ y + program.limit @ z) * sigma, -(program.q @ end.ray[0]) * cost
+    unit = jnp.where(infeasible, 1 / jnp.where(infeasible, proof, 1.0), cost)
     of_rows, of_low, of_high = program.split(z * unit)
-    full = lambda bound: bound if bound.size else jnp.zeros_like(x)
+    ray = end.ray[0] / jnp.where(unbounded, fall, 1.0)
+    lower, upper = data[6:]
+    found = x * sigma * of_x
+    found = jnp.maximum(found, lower) if lower.size else found
+    found = jnp.minimum(found, upper) if upper.size else found
+    full = lambda bound: bound / of_x if bound.size else jnp.zeros_like(x)
     return QPSolution(
-        x, y * unit / back.rows_a, of_rows / back.rows_g, full(of_low), full(of_high), objective,
-        (s @ z) * back.scale, violation, end.status, end.iterations,
+        jnp.where(unbounded, ray * of_x, found), y * unit / of_a, of_rows / of_g, full(of_low), full(of_high),
+        objective, (point.s @ point.z) * cost * sigma, violation, end.status, end.iterations,
     )  # fmt: skip

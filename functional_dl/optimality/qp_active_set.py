@@ -64,7 +64,7 @@ def _solver(P, B, free, held):
     none = jnp.zeros(0, P.dtype)
     program = mehrotra.Program(
         curve, jnp.zeros_like(free), rows, jnp.zeros_like(held), jnp.zeros((0, len(P)), P.dtype), curve + rows.T @ rows,
-        jnp.zeros((len(P), 0), P.dtype), none, none, none, none, scale, scale,
+        jnp.zeros((len(P), 0), P.dtype), none, none, none, none, scale,
     )  # fmt: skip
     unit = jnp.where(free > 0, scale, 1.0)
 
