@@ -28,6 +28,20 @@ def inverse_factor(K: Array) -> Array:
     return _by_lapack(K)
 
 
+def compact_inverse_factor(K: Array) -> Array:
+    """The same by a loop over columns: slower, and compiled in a moment; for what few elements of a batch need."""
+    after = jnp.arange(len(K))
+
+    def column(k, carry):
+        K, M = carry
+        row, unit = K[k] / jnp.sqrt(K[k, k]), M[k] / jnp.sqrt(K[k, k])
+        below = jnp.where(after > k, row, 0.0)[:, None]
+        return K - below * row[None], M.at[k].set(unit) - below * unit[None]
+
+    unit = jnp.where(jnp.isnan(K), K, jnp.eye(len(K), dtype=K.dtype))  # varies over devices as K does
+    return lax.fori_loop(0, len(K), column, (K, unit))[1] if len(K) else K
+
+
 def _by_lapack(K):
     if len(K) == 0:
         return K

@@ -6,7 +6,8 @@ becomes the program of w with x = sigma D w, rows of A D and G D of length 1, an
 
     sigma D P D / c,    D q / c,    A D / a,    b / (a sigma),    G D / g,    h / (g sigma),    lower / (sigma D), ...
 
-D: passes of Ruiz over the columns of [P; A; G], of which the first takes 1 / sqrt(P_jj).  sigma, the size of x: that of
+D: 1 / sqrt(P_jj), or, where that is 0, such that entries of rows and columns of [A; G] have the geometric mean 1; then
+passes of Ruiz over the columns of [P; A; G].  sigma, the size of x: that of
 the limits which x = 0 violates, or of the unconstrained minimum and of the other limits, the smaller of the two, where
 that is more.  c makes the objective's greatest coefficient 1.  Units are powers of two: the change of units is exact.
 Multipliers of rows are c / a, c / g times those found, of bounds c / D.
@@ -20,7 +21,8 @@ import jax.numpy as jnp
 from functional_dl.aliases import Array
 from functional_dl.optimality.measures import largest
 
-PASSES = 5
+PASSES = 2
+MEANS = 6
 ENDLESS = 1e30  # bounds from here on are as good as none where sizes are compared
 
 
@@ -40,19 +42,38 @@ def power_of_two(size: Array) -> Array:
     return jnp.where(usable, jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1]), 1.0)
 
 
-def of_matrices(P: Array, A: Array, G: Array, bounds: Array) -> tuple[Array, Array, Array]:
-    """(D, a, g); `bounds` (n,) is the size of a variable that is in no row."""
-    d = 1 / jnp.sqrt(_or_one(jnp.diag(P)))
-    P, A, G = jnp.abs(P), jnp.abs(A), jnp.abs(G)
+def of_matrices(P: Array, q: Array, A: Array, G: Array) -> tuple[Array, Array, Array]:
+    """(D, a, g)."""
+    P, B = jnp.abs(P), jnp.abs(jnp.concatenate([A, G]))
+    P = P / _or_one(jnp.max(P, initial=0.0))  # the units of the objective must not count against those of the rows
+    curved = jnp.diag(P) > 0
+    d = jnp.where(curved, 1 / jnp.sqrt(_or_one(jnp.diag(P))), jnp.exp2(_by_means(B, curved, jnp.diag(P))))
     for _ in range(PASSES):
-        of_a, of_g = (_or_one(jnp.max(rows * d, axis=1, initial=0.0)) for rows in (A, G))
-        curved = P * d * d[:, None]
-        curved = jnp.max(curved, axis=0, initial=0.0) / _or_one(jnp.max(curved, initial=0.0))
-        in_a, in_g = ((jnp.max(rows * d / of[:, None], axis=0, initial=0.0)) for rows, of in ((A, of_a), (G, of_g)))
-        d = d / jnp.sqrt(_or_one(jnp.maximum(curved, jnp.maximum(in_a, in_g))))
-    alone = (jnp.max(P, axis=0, initial=0.0) + jnp.max(A, axis=0, initial=0.0) + jnp.max(G, axis=0, initial=0.0)) == 0
-    d = power_of_two(jnp.where(alone, _or_one(bounds), d))
-    return d, *(power_of_two(jnp.linalg.norm(rows * d, axis=1)) for rows in (A, G))
+        curved, rows = P * d[None], B * d[None]
+        curved = jnp.max(curved, axis=1, initial=0.0) * d
+        curved = curved / _or_one(jnp.max(curved, initial=0.0))
+        rows = rows / _or_one(jnp.max(rows, axis=1, initial=0.0))[:, None]
+        d = d / jnp.sqrt(_or_one(jnp.maximum(curved, jnp.max(rows, axis=0, initial=0.0))))
+    # a variable in no row counts by what it can do to the objective
+    alone = jnp.maximum(jnp.max(P, axis=0, initial=0.0), jnp.max(B, axis=0, initial=0.0)) == 0
+    usual = _or_one(jnp.max(jnp.where(alone, 0.0, jnp.abs(q) * d), initial=0.0))
+    d = power_of_two(jnp.where(alone, usual / _or_one(jnp.abs(q)), d))
+    return d, *(power_of_two(jnp.linalg.norm(rows * d[None], axis=1)) for rows in (A, G))
+
+
+def _by_means(B, known, diagonal):
+    """log2 of D with which the nonzero entries of each row of B, and of each column where D is not known, have the
+    geometric mean 1."""
+    there = jnp.where(B > 0, 1.0, 0.0).astype(B.dtype)
+    logs = jnp.where(B > 0, jnp.log2(_or_one(B)), 0.0)
+    in_row, in_column = _or_one(jnp.sum(there, axis=1)), _or_one(jnp.sum(there, axis=0))
+    of_rows, of_columns = jnp.sum(logs, axis=1), jnp.sum(logs, axis=0)
+    fixed = -jnp.log2(_or_one(diagonal)) / 2
+    d = jnp.where(known, fixed, 0.0)
+    for _ in range(MEANS):
+        row = (of_rows + there @ d) / in_row
+        d = jnp.where(known, fixed, (there.T @ row - of_columns) / in_column)
+    return d
 
 
 def natural_size(P: Array, q: Array, b: Array, limit: Array, present: Array) -> Array:
@@ -63,7 +84,8 @@ def natural_size(P: Array, q: Array, b: Array, limit: Array, present: Array) -> 
     usual = jnp.where(jnp.sum(room) > 0, usual, jnp.inf)
     curved, pulled = largest(P), largest(q)
     free = jnp.where(pulled > 0, jnp.where(curved > 0, pulled / _or_one(curved), jnp.inf), 0.0)
-    size = jnp.maximum(needed, jnp.minimum(usual, free))
+    other = jnp.minimum(usual, free)
+    size = jnp.maximum(needed, jnp.where(jnp.isfinite(other), other, 0.0))
     return power_of_two(jnp.where(size > 0, size, usual))
 
 

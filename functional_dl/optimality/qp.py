@@ -7,12 +7,13 @@ With multipliers y of the equalities and z, z_lower, z_upper >= 0 of the inequal
     P x + q + A' y + G' z - z_lower + z_upper = 0,
     z . (h - G x) = z_lower . (x - lower) = z_upper . (upper - x) = 0.
 
-A problem without solution makes the iterates of the interior point method (mehrotra.py) diverge, and their directions
-prove it:
+A program without solution makes the iterates of the interior point method (mehrotra.py) diverge, and their directions,
+sharpened (doubtful.py), prove it:
 
     A' y + G' z - z_lower + z_upper = 0,  b . y + h . z - lower . z_lower + upper . z_upper < 0   (nothing is feasible)
     P x = 0,  A x = 0,  G x <= 0,  q . x < 0                             (a ray along which the objective falls)
 
+The program is solved in units of its own (equilibrate.py): those of x, of rows and of the objective do not matter.
 Source: Mehrotra 1992; Nocedal and Wright 2006, section 16.6; Boyd and Vandenberghe 2004, section 5.8.
 """
 
@@ -21,11 +22,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality import batched_while_loop, equilibrate, mehrotra
+from functional_dl.optimality import batched_while_loop, doubtful, equilibrate, mehrotra
+from functional_dl.optimality.cholesky import compact_inverse_factor
 from functional_dl.optimality.measures import largest, reachable
 from functional_dl.optimality.mehrotra import CONVERGED, INFEASIBLE, STUCK, UNBOUNDED
 
@@ -44,10 +47,11 @@ class QPSolution(NamedTuple):
         there is no bound.
       objective: infinite where there is no optimum, -infinite where it is unbounded.
       gap: sum of slack times multiplier, which bounds objective - optimum where the conditions hold exactly.
-      residual: the greatest violation of the linear conditions, relative to the data (rows of A and G of length 1).
+      residual: the greatest violation of the linear conditions, each relative to the terms that it is the sum of.
       status: qp.CONVERGED; qp.INFEASIBLE: the multipliers are the proof, with b . y + h . z - lower . z_lower +
         upper . z_upper = -1; qp.UNBOUNDED: x is a ray with q . x = -1 along which the objective falls from every
-        feasible point; qp.STUCK: the best iterate, with its gap and residual.
+        feasible point; qp.STUCK: the best iterate, with its gap and residual;
+        also where P is not semidefinite.
       iterations.
     """
 
@@ -78,17 +82,20 @@ def solve(
     """minimise x' P x / 2 + q . x subject to A x = b, G x <= h, lower <= x <= upper.
 
     Args:
-      P: symmetric, positive semidefinite (zeros for a linear program); q; A, b; G, h: None for no such constraint.
+      P: positive semidefinite (zeros for a linear program); its symmetric part (P + P') / 2 counts, as in x' P x, so a
+        triangle alone is another program; q; A, b; G, h: None for no such constraint.
       lower, upper: bounds of x, a number or one for each entry; they cost less than rows of G.  Infinite values in h
         and the bounds stand for no such row.
-      tolerance: of the relative residual, and of the gap over 1 + |objective|; float32 reaches 8e-6.
+      tolerance: of the residual, and of the gap over the objective's size, |objective| or a thousandth of the sum of
+        its terms' absolute values; float32 reaches 8e-6.
     Returns:
       QPSolution.  Runs under jit and vmap: a batch of programs of one size is one call, and programs that have
       finished cost little.
     Raises:
-      ValueError: shapes that do not fit, or one of the pairs A, b and G, h without the other.
-    Numerics: a verdict of infeasible or unbounded holds for solutions of less than 1 / (4 sqrt(eps)) of the data's size
-      (2e7 in float64, 700 in float32).  A P that is not semidefinite is not detected.
+      ValueError: shapes that do not fit, one of the pairs A, b and G, h without the other, lower inf, upper or h -inf.
+    Numerics: a verdict of infeasible or unbounded is a proof that no solution is smaller than 1e10 times the program's
+      natural size (3e5 in float32), which is that of the limits or of the unconstrained minimum; rounding of the data
+      cannot be told from the data.  x errs by about the root of the tolerance where a bound is only just active.
     """
     return _solved(data(P, q, A, b, G, h, lower, upper), tolerance, max_iterations)
 
@@ -98,12 +105,11 @@ def _solved(data, tolerance, max_iterations):
     """One compiled program for each structure of the data."""
     program, units = _scaled(data, tolerance)
     end = batched_while_loop.run(mehrotra.start, mehrotra.iterate, mehrotra.quick, max_iterations)(program)
-    for begin, step, again, limit in (
-        (_from_last, mehrotra.iterate_apart, mehrotra.unfinished, max_iterations),
-        (_from_last, mehrotra.sharpened, mehrotra.unproved, 1),
-    ):
-        go = lambda carry, state, step=step: step(carry[0], state)
-        end = batched_while_loop.run(begin, go, again, limit)((program, end))
+    run = batched_while_loop.run(doubtful.start, doubtful.iterate, doubtful.unfinished, max_iterations)
+    end = run((program, end))
+    end = batched_while_loop.run(doubtful.again, doubtful.sharpened, doubtful.unproved, 1)((program, end))
+    state = end.state._replace(status=jnp.where(_convex(program.P), end.state.status, STUCK))
+    end = end._replace(state=state)
     return _solution(data, program, units, end)
 
 
@@ -135,28 +141,32 @@ def data(
         if bound is not None:
             expected[name] = value, (n,)
         bounds.append(value)
+    for name, value, end in (("lower", lower, "inf"), ("upper", upper, "-inf"), ("h", h, "-inf")):
+        known = arguments.concrete(value) if value is not None else None
+        if known is not None and np.any(known == float(end)):
+            raise ValueError(f"{name}: expected no {end}, which nothing satisfies, got one")
     for name, (value, shape) in expected.items():
         if value.shape != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
     return P, q, A, b, G, h, *bounds
 
 
-def _from_last(carry):
-    """The state that the loop before ended with, its patience renewed."""
-    return carry[1]._replace(waited=jnp.where(carry[1].waited < mehrotra.PATIENCE, 0, mehrotra.PATIENCE))
+def _convex(P):
+    """Whether P has no eigenvalue that is negative beyond rounding: then P plus that has a Cholesky factor."""
+    rounding = 16 * len(P) * jnp.finfo(P.dtype).eps * largest(P)
+    return jnp.all(jnp.isfinite(compact_inverse_factor(P + mehrotra.or_one(rounding) * jnp.eye(len(P), dtype=P.dtype))))
 
 
 def _scaled(data, tolerance):
     """The Program in units of its own, and these."""
     P, q, A, b, G, h, lower, upper = data
     P = P / 2 + P.T / 2
-    finite = lambda limit: jnp.where(jnp.isfinite(limit), jnp.abs(limit), 0.0)
-    bounds = [finite(bound) for bound in (lower, upper) if bound.size]
-    of_x, of_a, of_g = equilibrate.of_matrices(P, A, G, sum(bounds, jnp.zeros_like(q)))
-    P, q, A, G, b = P * of_x[:, None] * of_x, q * of_x, A * of_x / of_a[:, None], G * of_x / of_g[:, None], b / of_a
+    of_x, of_a, of_g = equilibrate.of_matrices(P, q, A, G)
+    P, q, b = P * of_x[:, None] * of_x[None], q * of_x, b / of_a
+    A, G = A * of_x[None] / of_a[:, None], G * of_x[None] / of_g[:, None]
     below, above = (bound / of_x if bound.size else bound for bound in (lower, upper))
     limit = jnp.concatenate([h / of_g, -below, above])
-    present = jnp.where(jnp.isfinite(limit), 1.0, 0.0).astype(q.dtype)
+    present = jnp.where(limit == jnp.inf, 0.0, 1.0).astype(q.dtype)
     limit = jnp.where(present > 0, limit, 0.0)
     sigma = equilibrate.natural_size(P, q, b, limit, present)
     P = P * sigma
@@ -170,18 +180,19 @@ def _scaled(data, tolerance):
 
 
 def _solution(data, program, units, end) -> QPSolution:
+    (ray, _), (proof_y, proof_z, _), end = end.ray, end.proof, end.state
     infeasible, unbounded = end.status == INFEASIBLE, end.status == UNBOUNDED
     of_x, of_a, of_g, sigma, cost = units
     point = end.best
-    x, y, z = point.x, jnp.where(infeasible, end.proof[0], point.y), jnp.where(infeasible, end.proof[1], point.z)
+    x, y, z = point.x, jnp.where(infeasible, proof_y, point.y), jnp.where(infeasible, proof_z, point.z)
     violation, _, _ = mehrotra.measure(program, point, mehrotra.multiply(program, point))
     objective = (x @ (program.P @ x) / 2 + program.q @ x) * cost * sigma
     objective = jnp.where(infeasible, jnp.inf, jnp.where(unbounded, -jnp.inf, objective))
     # proofs by their own measure: b . y + ... = -1, q . x = -1, in the caller's units
-    proof, fall = -(program.b @ y + program.limit @ z) * sigma, -(program.q @ end.ray[0]) * cost
+    proof, fall = -(program.b @ y + program.limit @ z) * sigma, -(program.q @ ray) * cost
     unit = jnp.where(infeasible, 1 / jnp.where(infeasible, proof, 1.0), cost)
     of_rows, of_low, of_high = program.split(z * unit)
-    ray = end.ray[0] / jnp.where(unbounded, fall, 1.0)
+    ray = ray / jnp.where(unbounded, fall, 1.0)
     lower, upper = data[6:]
     found = x * sigma * of_x
     found = jnp.maximum(found, lower) if lower.size else found

@@ -14,6 +14,7 @@ Source: Hintermueller, Ito, Kunisch 2003 (the primal-dual active set method is a
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from functional_dl.aliases import Array
@@ -52,6 +53,16 @@ def on_active_set(
     moved = lax.custom_linear_solve(system, right, _solver(P, B, free, held), symmetric=True)
     x, y, z, _ = jnp.split(moved, [len(P), len(P) + len(A), len(P) + len(A) + len(G)])
     return x, y, z
+
+
+def determined(data: tuple[Array, ...], side: Array, strong: Array) -> Array:
+    """Whether the active constraints and P fix x: the solve finds a known dx (with dnu = 0) from what K makes of it."""
+    data, side, strong = lax.stop_gradient((data, side, strong))
+    P, _, A, _, G, *_ = data
+    known = jnp.asarray(1 + np.modf(np.arange(1, len(P) + 1) * 0.6180339887498949)[0], P.dtype)
+    known = jnp.where(side == 0, known / jnp.sqrt(mehrotra.or_one(jnp.diag(P))), 0.0)
+    found, _, _ = on_active_set(data, side, strong, P @ known, jnp.concatenate([A @ known, G @ known]))
+    return jnp.all(jnp.abs(found - known) <= 0.1 * jnp.abs(known))
 
 
 def _solver(P, B, free, held):

@@ -62,8 +62,9 @@ def solution(
     Raises:
       ValueError: shapes that do not fit, or one of the pairs A, b and G, h without the other.
     Kinks: where an inequality is active with multiplier 0, x has one-sided derivatives only; the one given treats it as
-      inactive.  Where active rows depend on each other, the derivative is right along changes of the data that keep
-      them consistent.
+      inactive.  Where the solution is not unique (an edge of optimal points of a linear program), it has no derivative,
+      and nan is given.  Where active rows depend on each other, the derivative is right along changes of the data that
+      keep them consistent.
     Numerics: the interior point method's result is polished by Newton's method on the active set, so x is exact to
       rounding (times the condition of the program), not to the method's tolerance.
     """
@@ -189,4 +190,5 @@ def _solved_jvp(primals, tangents):
     gradient = P_dot @ x + q_dot + A_dot.T @ y + G_dot.T @ z + P @ of_bounds
     rows = jnp.concatenate([A_dot @ x - b_dot + A @ of_bounds, G_dot @ x - h_dot + G @ of_bounds])
     x_dot, y_dot, z_dot = qp_active_set.on_active_set(data, side, strong, -gradient, -rows)
-    return end, (of_bounds + x_dot, y_dot, z_dot, jnp.zeros_like(side), jnp.zeros_like(strong))
+    one = jnp.where(qp_active_set.determined(data, side, strong), 1.0, jnp.nan).astype(x.dtype)
+    return end, (one * (of_bounds + x_dot), y_dot, z_dot, jnp.zeros_like(side), jnp.zeros_like(strong))
