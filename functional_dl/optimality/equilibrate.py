@@ -42,28 +42,29 @@ def power_of_two(size: Array) -> Array:
     return jnp.where(usable, jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1]), 1.0)
 
 
-def of_matrices(P: Array, q: Array, A: Array, G: Array) -> tuple[Array, Array, Array]:
-    """(D, a, g)."""
+def of_matrices(P: Array, q: Array, A: Array, G: Array, bounds: Array) -> tuple[Array, Array, Array]:
+    """(D, a, g); `bounds` (n,) are sizes of the variables' finite bounds, 0 where there is none."""
     P, B = jnp.abs(P), jnp.abs(jnp.concatenate([A, G]))
     P = P / _or_one(jnp.max(P, initial=0.0))  # the units of the objective must not count against those of the rows
     curved = jnp.diag(P) > 0
-    d = jnp.where(curved, 1 / jnp.sqrt(_or_one(jnp.diag(P))), jnp.exp2(_by_means(B, curved, jnp.diag(P))))
+    d = jnp.where(curved, 1 / jnp.sqrt(_or_one(jnp.diag(P))), jnp.exp2(_by_means(B, q, curved, jnp.diag(P))))
     for _ in range(PASSES):
         curved, rows = P * d[None], B * d[None]
         curved = jnp.max(curved, axis=1, initial=0.0) * d
         curved = curved / _or_one(jnp.max(curved, initial=0.0))
         rows = rows / _or_one(jnp.max(rows, axis=1, initial=0.0))[:, None]
         d = d / jnp.sqrt(_or_one(jnp.maximum(curved, jnp.max(rows, axis=0, initial=0.0))))
-    # a variable in no row counts by what it can do to the objective
-    alone = jnp.maximum(jnp.max(P, axis=0, initial=0.0), jnp.max(B, axis=0, initial=0.0)) == 0
-    usual = _or_one(jnp.max(jnp.where(alone, 0.0, jnp.abs(q) * d), initial=0.0))
-    d = power_of_two(jnp.where(alone, usual / _or_one(jnp.abs(q)), d))
+    # a variable that is in nothing is no larger beside its bounds than the others are
+    alone = jnp.maximum(jnp.max(P, axis=0, initial=0.0), jnp.max(B, axis=0, initial=0.0)) + jnp.abs(q) == 0
+    usual = _or_one(jnp.max(jnp.where(alone | (bounds == 0), 0.0, d / _or_one(bounds)), initial=0.0))
+    d = power_of_two(jnp.where(alone, _or_one(bounds) * usual, d))
     return d, *(power_of_two(jnp.linalg.norm(rows * d[None], axis=1)) for rows in (A, G))
 
 
-def _by_means(B, known, diagonal):
-    """log2 of D with which the nonzero entries of each row of B, and of each column where D is not known, have the
-    geometric mean 1."""
+def _by_means(B, q, known, diagonal):
+    """log2 of D with which the nonzero entries of each row of [B; q'], and of each column where D is not known, have
+    the geometric mean 1.  q ties together variables that share no row."""
+    B = jnp.concatenate([B, jnp.abs(q)[None]])
     there = jnp.where(B > 0, 1.0, 0.0).astype(B.dtype)
     logs = jnp.where(B > 0, jnp.log2(_or_one(B)), 0.0)
     in_row, in_column = _or_one(jnp.sum(there, axis=1)), _or_one(jnp.sum(there, axis=0))

@@ -57,14 +57,15 @@ def box(x: Float[Array, "*batch n"], lower: ArrayLike, upper: ArrayLike) -> Floa
 def hyperplane(x: Float[Array, "*batch n"], normal: Float[Array, " n"], offset: ArrayLike) -> Float[Array, "*batch n"]:
     """{z: a . z = b}.  z - x + lam a = 0 and a . z = b  =>  lam = (a . x - b) / |a|^2, z = x - lam a."""
     x, normal, offset = _plane(x, normal, offset)
-    excess = (x @ normal - offset) / jnp.sum(normal**2)
-    return x - excess[..., None] * _spread(normal, x)
+    normal, offset = _unit(normal, offset)
+    return x - (x @ normal - offset)[..., None] * _spread(normal, x)
 
 
 def half_space(x: Float[Array, "*batch n"], normal: Float[Array, " n"], offset: ArrayLike) -> Float[Array, "*batch n"]:
     """{z: a . z <= b}.  As `hyperplane` with mu = max(a . x - b, 0) / |a|^2: a point inside stays (mu = 0)."""
     x, normal, offset = _plane(x, normal, offset)
-    excess = jnp.maximum(x @ normal - offset, jnp.zeros((), x.dtype)) / jnp.sum(normal**2)
+    normal, offset = _unit(normal, offset)
+    excess = jnp.maximum(x @ normal - offset, jnp.zeros((), x.dtype))
     return x - excess[..., None] * _spread(normal, x)
 
 
@@ -101,6 +102,8 @@ def simplex(x: Float[Array, "*batch n"], total: ArrayLike = 1.0) -> Float[Array,
     """
     x = arguments.real("x", x)
     total = _positive("total", total, x)
+    # entries far below the greatest would lose s to rounding in sums of it: the projection is that of x - max x
+    x = x - jnp.max(x, -1, keepdims=True)
     return jnp.maximum(x - _threshold(x, total)[..., None], jnp.zeros((), x.dtype))
 
 
@@ -110,18 +113,21 @@ def l1_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array
     x = arguments.real("x", x)
     radius = _positive("radius", radius, x)
     size = jnp.abs(x)
-    mu = jnp.where(jnp.sum(size, -1) <= radius, jnp.zeros((), x.dtype), _threshold(size, radius))
-    return jnp.sign(x) * jnp.maximum(size - mu[..., None], jnp.zeros((), x.dtype))
+    top = jnp.max(size, -1, keepdims=True, initial=0.0)
+    within = jnp.sum(size / _or_one(top), -1) <= radius / _or_one(top)[..., 0]
+    shrunk = jnp.maximum(size - top - _threshold(size - top, radius)[..., None], jnp.zeros((), x.dtype))
+    return jnp.where(within[..., None], x, jnp.sign(x) * shrunk)
 
 
 def l2_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array, "*batch n"]:
     """{z: |z|_2 <= r}.  z - x + mu z / |z| = 0  =>  z is parallel to x: z = x min(1, r / |x|)."""
     x = arguments.real("x", x)
     radius = _positive("radius", radius, x)
-    square = jnp.sum(x**2, -1, keepdims=True)
-    outside = square > radius**2
-    length = jnp.sqrt(jnp.where(outside, square, jnp.ones((), x.dtype)))  # no root of 0 to differentiate
-    return jnp.where(outside, x * (radius / length), x)
+    top = _or_one(jnp.max(jnp.abs(x), -1, keepdims=True, initial=0.0))  # squares of x / top neither overflow nor vanish
+    unit = x / top
+    square = jnp.sum(unit**2, -1, keepdims=True)
+    length = jnp.sqrt(jnp.where(square > 0, square, jnp.ones((), x.dtype)))  # no root of 0 to differentiate
+    return jnp.where(length > radius / top, unit * (radius / length), x)
 
 
 def linf_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array, "*batch n"]:
@@ -141,13 +147,25 @@ def second_order_cone(x: Float[Array, "*batch n"], t: Float[Array, "*batch"]) ->
     x, t = arguments.real("x", x), arguments.real("t", t)
     if x.shape[:-1] != t.shape:
         raise ValueError(f"x, t: expected t of shape {x.shape[:-1]}, got {t.shape}")
-    square = jnp.sum(x**2, -1)
-    length = jnp.sqrt(jnp.where(square > 0, square, jnp.ones((), x.dtype)))
+    top = _or_one(jnp.max(jnp.abs(x), -1, initial=0.0))
+    square = jnp.sum((x / top[..., None]) ** 2, -1)
+    length = top * jnp.sqrt(jnp.where(square > 0, square, jnp.ones((), x.dtype)))
     length = jnp.where(square > 0, length, jnp.zeros((), x.dtype))
     inside, polar = length <= t, length <= -t
     share = (1 + t / jnp.where(length > 0, length, jnp.ones((), x.dtype))) / 2
     z = jnp.where(inside[..., None], x, jnp.where(polar[..., None], jnp.zeros((), x.dtype), share[..., None] * x))
     return z, jnp.where(inside, t, jnp.where(polar, jnp.zeros((), x.dtype), share * length))
+
+
+def _or_one(top):
+    return jnp.where(top > 0, top, jnp.ones((), top.dtype))
+
+
+def _unit(normal, offset):
+    """The plane with a normal of length 1, whose squares neither overflow nor vanish on the way."""
+    top = jnp.max(jnp.abs(normal))
+    length = jnp.sqrt(jnp.sum((normal / top) ** 2))
+    return normal / top / length, offset / top / length
 
 
 def _threshold(x, total):

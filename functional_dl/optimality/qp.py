@@ -161,7 +161,8 @@ def _scaled(data, tolerance):
     """The Program in units of its own, and these."""
     P, q, A, b, G, h, lower, upper = data
     P = P / 2 + P.T / 2
-    of_x, of_a, of_g = equilibrate.of_matrices(P, q, A, G)
+    sizes = [jnp.where(jnp.isfinite(bound), jnp.abs(bound), 0.0) for bound in (lower, upper) if bound.size]
+    of_x, of_a, of_g = equilibrate.of_matrices(P, q, A, G, sum(sizes, jnp.zeros_like(q)))
     P, q, b = P * of_x[:, None] * of_x[None], q * of_x, b / of_a
     A, G = A * of_x[None] / of_a[:, None], G * of_x[None] / of_g[:, None]
     below, above = (bound / of_x if bound.size else bound for bound in (lower, upper))

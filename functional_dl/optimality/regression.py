@@ -41,7 +41,8 @@ class LinearFit(NamedTuple):
     Fields:
       weights, bias.
       primal_value, dual_value, gap: P, D and P - D >= 0, which bounds how far P is from its optimum.
-      iterations, converged: gap <= tolerance (1 + P).
+      iterations, converged: gap <= tolerance P(0, mean of y), the value where every weight is 0: whatever y is
+        counted in.  False where a value is not finite.
     """
 
     weights: Array
@@ -88,7 +89,7 @@ def lasso(
     centred, target = x - x.mean(0, keepdims=True), y - y.mean()
     gram, moment = centred.T @ centred / n, centred.T @ target / n
     diagonal = jnp.diag(gram)
-    limit = reachable(tolerance, x)
+    limit, unit = reachable(tolerance, x), target @ target / (2 * n)
 
     def sweep(w):
         def visit(j, w):
@@ -110,11 +111,11 @@ def lasso(
     def unfinished(state):
         k, w = state
         primal, dual = values(w)
-        return (k < sweeps) & (primal - dual > limit * (1 + primal))
+        return (k < sweeps) & (primal - dual > limit * unit)
 
     k, w = lax.while_loop(unfinished, lambda s: (s[0] + 1, sweep(s[1])), (jnp.zeros((), int), jnp.zeros_like(moment)))
     primal, dual = values(w)
-    return _fit(w, y.mean() - x.mean(0) @ w, primal, dual, k, limit)
+    return _fit(w, y.mean() - x.mean(0) @ w, primal, dual, k, limit * unit)
 
 
 def ridge(x: Float[Array, "n features"], y: Float[Array, " n"], strength: ArrayLike) -> LinearFit:
@@ -135,7 +136,7 @@ def ridge(x: Float[Array, "n features"], y: Float[Array, " n"], strength: ArrayL
     primal = residual @ residual / (2 * n) + strength * (w @ w)
     pull = centred.T @ residual / n
     dual = target @ residual / n - residual @ residual / (2 * n) - pull @ pull / (4 * strength)
-    return _fit(w, y.mean() - x.mean(0) @ w, primal, dual, jnp.ones((), int), reachable(1e-10, x))
+    return _fit(w, y.mean() - x.mean(0) @ w, primal, dual, jnp.ones((), int), reachable(1e-10, x) * (target @ target) / (2 * n))
 
 
 def logistic(
@@ -159,6 +160,8 @@ def logistic(
     if labels is not None and set(labels.tolist()) != {-1.0, 1.0}:
         raise ValueError(f"y: expected the labels -1 and 1, both of them, got {sorted(set(labels.tolist()))[:5]}")
     n, limit = len(y), reachable(tolerance, x)
+    share = jnp.mean(jnp.where(y > 0, jnp.ones((), x.dtype), 0))
+    unit = -xlogy(share, share) - xlogy(1 - share, 1 - share)  # the loss where every weight is 0
     rows = jnp.concatenate([x, jnp.ones((n, 1), x.dtype)], axis=1)
     ridge_part = 2 * strength * jnp.ones((rows.shape[1],), x.dtype).at[-1].set(0)
 
@@ -179,7 +182,7 @@ def logistic(
         )  # fmt: skip
         v = v + length * move
         primal, dual = values(v)
-        return k + 1, v, primal - dual <= limit * (1 + primal)
+        return k + 1, v, primal - dual <= limit * unit
 
     def values(v):
         p = jax.nn.sigmoid(-y * (rows @ v))
@@ -191,7 +194,7 @@ def logistic(
     start = (jnp.zeros((), int), jnp.zeros((rows.shape[1],), x.dtype), jnp.zeros((), bool))
     k, v, _ = lax.while_loop(lambda state: (state[0] < steps) & ~state[2], step, start)
     primal, dual = values(v)
-    return _fit(v[:-1], v[-1], primal, dual, k, limit)
+    return _fit(v[:-1], v[-1], primal, dual, k, limit * unit)
 
 
 def _balanced(p, y):
@@ -203,13 +206,15 @@ def _balanced(p, y):
 
 def _fit(w, b, primal, dual, k, limit) -> LinearFit:
     gap = primal - dual
-    return LinearFit(w, b, primal, dual, gap, k, gap <= limit * (1 + primal))
+    return LinearFit(w, b, primal, dual, gap, k, gap <= limit)
 
 
 def _data(x, y, strength, positive: bool = False):
     x, y, strength = arguments.real("x", x), arguments.real("y", y), arguments.real("strength", strength)
     if x.ndim != 2 or y.shape != x.shape[:1]:
         raise ValueError(f"x, y: expected shapes (n, features) and (n,), got {x.shape} and {y.shape}")
+    if not x.size:
+        raise ValueError(f"x: expected at least one example and one feature, got shape {x.shape}")
     known = arguments.concrete(strength)
     if strength.ndim or (known is not None and not (known > 0 if positive else known >= 0)):
         raise ValueError(f"strength: expected a number {'> 0' if positive else '>= 0'}, got {strength}")

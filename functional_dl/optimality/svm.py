@@ -303,6 +303,8 @@ def _data(x, y, c):
     x, y = arguments.real("x", x), arguments.real("y", y)
     if x.ndim != 2 or y.shape != x.shape[:1]:
         raise ValueError(f"x, y: expected shapes (n, features) and (n,), got {x.shape} and {y.shape}")
+    if not x.size:
+        raise ValueError(f"x: expected at least one example and one feature, got shape {x.shape}")
     labels = arguments.concrete(y)
     if labels is not None and set(labels.tolist()) != {-1.0, 1.0}:
         raise ValueError(f"y: expected the labels -1 and 1, both of them, got {sorted(set(labels.tolist()))[:5]}")

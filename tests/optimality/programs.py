@@ -89,28 +89,6 @@ def badly_scaled(seed) -> tuple[Quadratic, np.ndarray]:
     return Quadratic(P * cost, q * cost, A, b, G, h, lower, upper), x * size * units
 
 
-def badly_scaled(seed) -> tuple[Quadratic, np.ndarray]:
-    """A program, and a solution of it: P of condition up to 1e8 or singular, x of size 1e-6 to 1e8, and variables, rows
-    and objective in units up to 1e3 apart.  q makes the conditions of Karush, Kuhn and Tucker hold."""
-    rng = np.random.default_rng(seed)
-    size, far = 10 ** rng.uniform(-6, 8), rng.integers(0, 4)
-    root = np.linalg.qr(rng.normal(size=(N, N)))[0] * np.logspace(0, -rng.uniform(0, 4), N)
-    root = root * (rng.random(N) < rng.choice([0, 0.7, 1], p=[0.1, 0.2, 0.7]))
-    P, A, G = root @ root.T, rng.normal(size=(EQUALITIES, N)), rng.normal(size=(INEQUALITIES, N))
-    x, kind = rng.normal(size=N), rng.random(N)
-    low, high, row = kind < 0.2, kind > 0.8, rng.random(INEQUALITIES) < 0.4
-    room = lambda held, n: np.where(held, 0, rng.exponential(size=n))
-    h, lower, upper = G @ x + room(row, INEQUALITIES), x - room(low, N), x + room(high, N)
-    lower, upper = np.where((kind > 0.4) & ~low, -INF, lower), np.where((kind < 0.6) & ~high, INF, upper)
-    pull = np.where(low, -1, np.where(high, 1, 0)) * rng.exponential(size=N)
-    q = -(P @ x + A.T @ rng.normal(size=EQUALITIES) + G.T @ (row * rng.exponential(size=INEQUALITIES)) + pull)
-    units, of_a, of_g, cost = (10 ** rng.uniform(-far, far, n) for n in (N, EQUALITIES, INEQUALITIES, 1))
-    found = Quadratic(P, q * size, A, A @ x * size, G, h * size, lower * size, upper * size)
-    P, q, A, b, G, h, lower, upper = rescaled(found, 1 / units)
-    A, b, G, h = A * of_a[:, None], b * of_a, G * of_g[:, None], h * of_g
-    return Quadratic(P * cost, q * cost, A, b, G, h, lower, upper), x * size * units
-
-
 EYE, ONES = np.eye(N), np.ones(N)
 RETURNS = np.array([0.03, 0.05, 0.08, 0.02, 0.11, 0.07])
 SPREAD = np.random.default_rng(7).normal(size=(N, N)) / 5

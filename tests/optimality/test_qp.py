@@ -17,7 +17,6 @@ from tests.optimality.programs import SOLVED, UNSOLVED, Known, Quadratic, badly_
 
 EVERY = {known.name: known for known in SOLVED + UNSOLVED}
 SCALED = [badly_scaled(seed) for seed in range(300)]
-SCALED = [badly_scaled(seed) for seed in range(300)]
 CLARABEL = {"solved": "Solved", "infeasible": "PrimalInfeasible", "unbounded": "DualInfeasible"}
 
 
@@ -104,65 +103,7 @@ def _terms(known: Quadratic, x):
 
 @pytest.mark.parametrize(("dtype", "share", "tolerance"), [("float64", 1, 1e-7), ("float32", 0.98, 1e-3)])
 def test_badly_scaled_programs(dtype, share, tolerance):
-    """Solved, and what is called solved is: feasible row by row, and with the objective of the solution that is known."""
-    right = 0
-    for seed, (known, x) in enumerate(SCALED):
-        found = solved(dtype)[seed]
-        assert found.status in (qp.CONVERGED, qp.STUCK), seed
-        if found.status == qp.CONVERGED:
-            right += 1
-            P, q, A, b, G, h, lower, upper = (np.asarray(part, dtype).astype(float) for part in known)
-            here = np.asarray(found.x, float)
-            objective = lambda x: x @ (P @ x) / 2 + q @ x
-            assert abs(objective(here) - objective(x)) <= tolerance * (_terms(known, x) + _terms(known, here)), seed
-            assert np.all(np.abs(A @ here - b) <= tolerance * (np.abs(A) @ np.abs(here) + np.abs(b))), seed
-            limit = np.where(np.isfinite(h), h, 0)
-            assert np.all(G @ here <= h + tolerance * (np.abs(G) @ np.abs(here) + np.abs(limit))), seed
-            assert np.all((here >= lower) & (here <= upper)), seed
-    assert right >= share * len(SCALED)
-
-
-@pytest.mark.parametrize("way", UNITS)
-def test_units_do_not_matter(way):
-    """The same verdict, and the same point to the tolerance, whatever x, rows and the objective are counted in."""
-    back = {"all variables": 2.0**40, "variables": BY}.get(way, 1.0)
-    for name, known in EVERY.items():
-        for dtype, tolerance in (("float64", 1e-6), ("float32", 3e-3)):
-            found, before = solved(dtype)[name, way], solved(dtype)[name]
-            if dtype == "float64":
-                assert found.status == before.status, name
-            else:
-                assert qp.STUCK in (found.status, before.status) or found.status == before.status, name
-            if known.status == "solved" and found.status == before.status == qp.CONVERGED:
-                here, there = (float(_terms(known.program, x) + 1e-9) for x in (found.x * back, before.x))
-                value = lambda x: x @ (known.program.P @ x) / 2 + known.program.q @ x
-                off = abs(value(found.x * back) - value(before.x))
-                assert off <= tolerance * (here + there), name
-
-
-def test_examples_of_the_bug_reports():
-    """Bounds active at sizes from 1e-12 to 1e12, a triangle for P, P not semidefinite: in both precisions."""
-    sizes = 10.0 ** np.arange(-12, 13, 3)
-    for dtype in (jnp.float64, jnp.float32):
-        pull = jnp.asarray(np.stack([-sizes, 2 * sizes], axis=1), dtype)
-        bounded = lambda P: jax.vmap(lambda q: qp.solve(P, q, lower=jnp.zeros(2, dtype)))
-        square, upper, saddle = (jnp.asarray(P, dtype) for P in ([[1, 0], [0, 1]], [[1, 1], [0, 1]], [[1, 0], [0, -1]]))
-        ours = jax.jit(lambda q: jax.vmap(lambda P: bounded(P)(q))(jnp.stack([square, upper, saddle])))(pull)
-        status = np.asarray(ours.status)
-        np.testing.assert_array_equal(status[:2], qp.CONVERGED)
-        np.testing.assert_array_equal(status[2], qp.STUCK)
-        x = np.asarray(ours.x, float)[:2] / sizes[None, :, None]
-        np.testing.assert_allclose(x[..., 0], 1, atol=2e-6 if dtype == jnp.float64 else 1e-3)
-        np.testing.assert_allclose(x[..., 1], 0, atol=2e-6 if dtype == jnp.float64 else 2e-2)
-
-
-def _terms(known: Quadratic, x):
-    return np.abs(x) @ (np.abs(known.P @ x) / 2 + np.abs(known.q))
-
-
-@pytest.mark.parametrize(("dtype", "share", "tolerance"), [("float64", 1, 1e-7), ("float32", 0.98, 1e-3)])
-def test_badly_scaled_programs(dtype, share, tolerance):
-    """Solved, and what is called solved is: feasible row by row, and with the objective of the solution that is known."""
+    """Solved, and what is called solved is: feasible row by row, with the objective of the solution that is known."""
     right = 0
     for seed, (known, x) in enumerate(SCALED):
         found = solved(dtype)[seed]
@@ -349,8 +290,6 @@ def test_elements_run_as_long_as_each_of_them_wants():
         ({"G": jnp.ones((1, 3)), "h": jnp.ones(1)}, "G: expected shape"),
         ({"lower": jnp.ones(3)}, "lower: expected shape"),
         ({"q": jnp.ones((2, 2))}, "q: expected shape"),
-        ({"lower": jnp.inf}, "lower: expected no inf"),
-        ({"upper": -jnp.inf}, "upper: expected no -inf"),
         ({"lower": jnp.inf}, "lower: expected no inf"),
         ({"upper": -jnp.inf}, "upper: expected no -inf"),
     ],
