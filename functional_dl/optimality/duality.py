@@ -70,16 +70,18 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
 
     def size(x):
         parts = jax.grad(flat.objective)(x), lam @ jax.jacrev(flat.equalities)(x), mu @ jax.jacrev(flat.inequalities)(x)
-        return 1 + sum(largest(part) for part in parts)
+        return sum(largest(part) for part in parts)
+
+    usual, first = size(flat.x0), lagrangian(flat.x0)  # relative to the start, whatever the objective is counted in
 
     def model(x):
         """Value, gradient, spectrum, and whether x is a minimum of second order within rounding."""
         value, gradient = jax.value_and_grad(lagrangian)(x)
         hessian = jax.hessian(lagrangian)(x)
         values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(hessian), hessian, 0.0))
-        flat_enough = largest(gradient) <= STATIONARY * size(x)
+        flat_enough = largest(gradient) <= STATIONARY * jnp.maximum(size(x), usual)
         # A gradient that vanishes only as x grows (log x) is told from one that vanishes at a point by gradient . x.
-        settled = flat_enough & (jnp.sum(jnp.abs(gradient * x)) <= 1e-9 * (1 + jnp.abs(value)))
+        settled = flat_enough & (jnp.sum(jnp.abs(gradient * x)) <= 1e-9 * (jnp.abs(value) + jnp.abs(value - first)))
         bent = values[0] < -1e-8 * (largest(values) + jnp.finfo(x.dtype).tiny)
         return value, gradient, values, vectors, settled, bent
 
@@ -104,7 +106,7 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
     x, _, done, _ = lax.while_loop(going, body, start)
     value, gradient, _, _, _, bent = model(x)
     # Rounding may stop the descent a little above the tolerance.
-    stalled = (largest(gradient) <= 1e4 * STATIONARY * size(x)) & ~bent & (largest(x) < jnp.sqrt(FAR))
+    stalled = (largest(gradient) <= 1e4 * STATIONARY * jnp.maximum(size(x), usual)) & ~bent & (largest(x) < jnp.sqrt(FAR))
     fell = (value <= -FAR) | (largest(x) >= FAR)
     return x, jnp.where(done, 0, jnp.where(fell, 1, jnp.where(stalled, 0, 2)))
 

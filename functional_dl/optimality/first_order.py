@@ -25,7 +25,7 @@ class FirstOrder(NamedTuple):
       value: f(x) (+ g(x) where g was given).
       residual: |x - prox(x - s grad f(x), s)| / s, the norm of the gradient mapping: 0 at the solutions of a convex
         problem and nowhere else.
-      iterations; converged: residual <= tolerance (1 + |grad f(x0)|).
+      iterations; converged: residual <= tolerance times the greater of |grad f(x0)| and x0's own residual.
     """
 
     x: PyTree
@@ -63,8 +63,7 @@ def proximal_gradient(
     """
     value_and_grad = jax.value_and_grad(f)
     gradient_norm = tree.norm(jax.grad(f)(x0))
-    limit = tolerance * (1 + gradient_norm)
-    eps = jnp.finfo(gradient_norm.dtype).eps
+    eps, tiny = jnp.finfo(gradient_norm.dtype).eps, jnp.finfo(gradient_norm.dtype).tiny
 
     def attempt(y, value, gradient, s):
         z = prox(tree.add_scaled(y, -s, gradient), s)
@@ -81,7 +80,7 @@ def proximal_gradient(
             return (s, *attempt(y, value, gradient, s))
 
         s, z, _ = lax.while_loop(
-            lambda state: ~state[2] & (state[0] > 1e-20), shorten, (s, *attempt(y, value, gradient, s))
+            lambda state: ~state[2] & (state[0] > 1e3 * tiny), shorten, (s, *attempt(y, value, gradient, s))
         )
         return z, s
 
@@ -97,6 +96,9 @@ def proximal_gradient(
         return k + 1, z, tree.add_scaled(z, pace, move), t_next, s * 1.25, residual
 
     one = jnp.ones_like(gradient_norm)
+    first, s = line_search(x0, first_step * one)
+    # relative to the start: what x and f are counted in does not matter
+    limit = tolerance * jnp.maximum(gradient_norm, tree.norm(tree.subtract(x0, first)) / s)
     start = (jnp.zeros((), int), x0, x0, one, first_step * one, jnp.full_like(gradient_norm, jnp.inf))
     k, x, _, _, s, _ = lax.while_loop(lambda state: (state[0] < steps) & ~(state[5] <= limit), body, start)
     z, s = line_search(x, s)

@@ -73,8 +73,9 @@ class SVM:
       alpha: the dual variables, shape (n,), in [0, C].
       bias: b.
       dual_value, primal_value, gap: the two objectives and their difference, which bounds the error of both.
-      support: where alpha is not at 0, shape (n,), bool.
-      iterations, converged: of the interior point method; converged means gap <= tolerance (1 + dual_value).
+      support: where alpha is not at 0, shape (n,), bool: alpha_i k(x_i, x_i), by which alpha_i moves the margin of its
+        own example, outweighs what that margin has beyond 1, whatever C.
+      iterations, converged: of the interior point method; converged means gap <= tolerance |dual_value|.
       x, y: the training data.
       kernel: (a, b) -> matrix of k(a_i, b_j).
     """
@@ -138,12 +139,13 @@ def fit_dual(
       y: labels, -1 or 1, shape (n,); both must occur.
       c: C > 0, the penalty on a unit of violation; may be traced.
       kernel: "linear", "rbf", "polynomial", or a function (a, b) -> matrix of k(a_i, b_j), positive semidefinite.
-      tolerance: of the gap, relative to 1 + the dual value.
+      tolerance: of the gap, relative to the dual value.
       iterations: the largest number that is made.
     Returns:
       SVM.  Runs under jit and vmap (over c, or over data of one shape).
     Raises:
-      ValueError: shapes do not fit, labels are not -1 and 1, or c <= 0 (where concrete).
+      ValueError: shapes do not fit, labels are not -1 and 1, c <= 0, or the kernel's matrix is not symmetric and
+      positive semidefinite (where concrete; else converged is False).
     Numerics: one Cholesky decomposition of an (n, n) matrix per iteration; about 15 iterations.
     """
     x, y, c = _data(x, y, c)
@@ -151,6 +153,7 @@ def fit_dual(
     matrix = kernel(x, x)
     if matrix.shape != (len(x), len(x)):
         raise ValueError(f"kernel: expected values of shape ({len(x)}, {len(x)}), got {matrix.shape}")
+    sound = True if kernel in (linear, rbf) else _semidefinite(matrix)
     q = matrix * y[:, None] * y[None]
 
     def decompose(diagonal):
@@ -165,7 +168,7 @@ def fit_dual(
         return solve
 
     alpha, k = _interior_point(lambda a: q @ a, decompose, y, c, tolerance, iterations)
-    return _machine(alpha, k, matrix @ (alpha * y), x, y, c, kernel, tolerance)
+    return _machine(alpha, k, matrix @ (alpha * y), jnp.diag(matrix), x, y, c, kernel, tolerance, sound)
 
 
 def fit_primal(
@@ -197,15 +200,16 @@ def fit_primal(
         return solve
 
     alpha, k = _interior_point(lambda a: z @ (z.T @ a), decompose, y, c, tolerance, iterations)
-    return _machine(alpha, k, x @ (z.T @ alpha), x, y, c, linear, tolerance)
+    return _machine(alpha, k, x @ (z.T @ alpha), jnp.sum(x**2, -1), x, y, c, linear, tolerance)
 
 
-def _machine(alpha, k, scores, x, y, c, kernel, tolerance) -> SVM:
+def _machine(alpha, k, scores, diagonal, x, y, c, kernel, tolerance, sound=True) -> SVM:
     bias = _best_bias(scores, y)
     quadratic = jnp.sum(alpha * y * scores)
     dual = jnp.sum(alpha) - quadratic / 2
     primal = quadratic / 2 + c * jnp.sum(jnp.maximum(1 - y * (scores + bias), jnp.zeros((), x.dtype)))
-    support = alpha > 1e-6 * c
+    own = diagonal + 1e-3 * jnp.mean(diagonal)  # an example at 0 has none
+    support = alpha * own > jnp.maximum(y * (scores + bias) - 1, jnp.zeros((), x.dtype))
     gap = primal - dual
     return SVM(
         alpha,
@@ -215,11 +219,25 @@ def _machine(alpha, k, scores, x, y, c, kernel, tolerance) -> SVM:
         gap,
         support,
         k,
-        gap <= reachable(tolerance, dual) * (1 + jnp.abs(dual)),
+        (gap <= reachable(tolerance, dual) * jnp.abs(dual)) & sound,
         x,
         y,
         kernel,
     )
+
+
+def _semidefinite(matrix):
+    """Whether the matrix has no eigenvalue that is negative beyond rounding.  Raises ValueError where that is known."""
+    eps, size = jnp.finfo(matrix.dtype).eps, jnp.max(jnp.abs(matrix))
+    least = jnp.linalg.eigvalsh((matrix + matrix.T) / 2)[0]
+    skew = jnp.max(jnp.abs(matrix - matrix.T))
+    sound = (least >= -64 * len(matrix) * eps * size) & (skew <= 64 * eps * size)
+    if arguments.concrete(sound) is not None and not sound:
+        raise ValueError(
+            "kernel: expected a symmetric, positive semidefinite matrix of values, got one with the least eigenvalue "
+            f"{float(least):.3g} beside entries up to {float(size):.3g}, symmetric to {float(skew):.3g}"
+        )
+    return sound
 
 
 def _best_bias(scores, y):
@@ -287,8 +305,8 @@ def _interior_point(product, decompose, y, c, tolerance, iterations):
         alpha = state[0]
         objective = jnp.abs(jnp.sum(alpha) - alpha @ product(alpha) / 2)
         reached = reachable(tolerance, y) / 8
-        small = (jnp.max(jnp.abs(dual)) <= 10 * reached) & (jnp.abs(primal) <= reached * c)
-        return (2 * n * complementarity(state) <= reached * (1 + objective)) & small
+        small = (jnp.max(jnp.abs(dual)) <= 10 * reached) & (jnp.abs(primal) <= reached * jnp.max(alpha))
+        return (2 * n * complementarity(state) <= reached * objective) & small
 
     half = jnp.full((n,), 0.5, dtype) * c
     multiplier = jnp.full((n,), 1.0, dtype) + jnp.max(jnp.abs(product(half) - 1))
