@@ -97,9 +97,12 @@ def certify_flat(
             beyond = np.any(g > 0.1 * np.linalg.norm(np.asarray(at) - np.asarray(x)))
             return np.inf if beyond or not np.isfinite(f) else float(f + lam @ h + mu @ g)
 
-        if _keeps_decreasing(
-            lagrangian, x, gradient + lam @ dh + mu @ dg, curvature, np.concatenate([dh, dg[strong | weak]])
-        ):
+        def slope(at):
+            _, gradient, _, dh, _, dg = (np.asarray(v, float) for v in values(at))
+            return gradient + lam @ dh + mu @ dg
+
+        held, cut = np.concatenate([dh, dg[strong | weak]]), np.sqrt(tolerance) * 1e-2
+        if _keeps_decreasing(lagrangian, slope, x, gradient + lam @ dh + mu @ dg, curvature, held, cut):
             second = "not a minimum"
     passed = finite and not failed and not limit and second != "not a minimum"
     reason = LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance)
@@ -124,17 +127,27 @@ def evaluate(flat: Any) -> Any:
     return jax.jit(values), jax.jit(lambda x, lam, mu: residuals(flat, x, lam, mu)), jax.jit(jax.hessian(lagrangian))
 
 
-def _keeps_decreasing(lagrangian, x, gradient, hessian, held):
-    """Whether the Lagrangian keeps decreasing along an eigenvector of the reduced Hessian."""
+def _keeps_decreasing(lagrangian, slope, x, gradient, hessian, held, cut):
+    """Whether the Lagrangian keeps decreasing along an eigenvector of the reduced Hessian, or along a valley."""
     basis = _null(held, hessian.shape[0])
     if basis.shape[1] == 0:
         return False
     values, vectors = np.linalg.eigh(basis.T @ hessian @ basis)
-    here, size = lagrangian(x), np.max(np.abs(hessian), initial=1.0)
+    here, size = lagrangian(x), np.max(np.abs(hessian), initial=0.0)
+    eps = float(np.finfo(x.dtype).eps)
+    curved = values > max(cut * size, 0.0)
+    clear = (basis @ vectors)[:, curved]
+
+    def bend(step):
+        """Newton's step from there, in the directions of clearly positive curvature."""
+        at = slope(x + jax.numpy.asarray(step, x.dtype)) - gradient
+        corrected = step - clear @ ((clear.T @ at) / values[curved])
+        return corrected if np.all(np.isfinite(corrected)) else step
+
     change = lambda step: lagrangian(x + jax.numpy.asarray(step, x.dtype)) - here
     reach = float(np.linalg.norm(x))
     return any(
-        falls_along(change, here, vector, value, gradient @ vector, size, reach)
+        falls_along(change, here, vector, value, gradient @ vector, size, reach, cut * size, bend, eps)
         for value, vector in zip(values, (basis @ vectors).T, strict=True)
     )
 

@@ -30,14 +30,14 @@ def start(carry: tuple[Program, State]) -> Doubtful:
     program, state = carry
     x, y, z, _ = state.best
     infeasible, unbounded = mehrotra.ratios(program, state.point, state.products)
-    ended = state.status != STUCK
-    last = lambda now, best: jnp.where(ended, now, best)
     waited = jnp.where(state.waited < PATIENCE, 0, PATIENCE)
-    point = state.point
+    # the last point where it says something, else the best one
+    point, pick = state.point, jnp.where
+    falling, closing = jnp.isfinite(unbounded), jnp.isfinite(infeasible)
     return Doubtful(
         state._replace(waited=waited),
-        (last(point.x, x), jnp.where(ended, unbounded, jnp.inf)),
-        (last(point.y, y), last(point.z, z), jnp.where(ended, infeasible, jnp.inf)),
+        (pick(falling, point.x, x), pick(falling, unbounded, jnp.inf)),
+        (pick(closing, point.y, y), pick(closing, point.z, z), pick(closing, infeasible, jnp.inf)),
     )
 
 

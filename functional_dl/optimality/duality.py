@@ -106,7 +106,9 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
     x, _, done, _ = lax.while_loop(going, body, start)
     value, gradient, _, _, _, bent = model(x)
     # Rounding may stop the descent a little above the tolerance.
-    stalled = (largest(gradient) <= 1e4 * STATIONARY * jnp.maximum(size(x), usual)) & ~bent & (largest(x) < jnp.sqrt(FAR))
+    stalled = (
+        (largest(gradient) <= 1e4 * STATIONARY * jnp.maximum(size(x), usual)) & ~bent & (largest(x) < jnp.sqrt(FAR))
+    )
     fell = (value <= -FAR) | (largest(x) >= FAR)
     return x, jnp.where(done, 0, jnp.where(fell, 1, jnp.where(stalled, 0, 2)))
 

@@ -258,7 +258,7 @@ def _judged(program: Program, state: State, point: Point) -> State:
     error = jnp.maximum(violation, gap)
     sound = jnp.isfinite(error)
     status = verdict(*ratios(program, point, products))
-    status = jnp.where(error <= program.tolerance, CONVERGED, jnp.where(sound, status, STUCK))
+    status = jnp.where(error <= program.tolerance, CONVERGED, status)
     better = error < 0.9 * state.error
     best = Point(*(jnp.where(better, new, old) for new, old in zip(point, state.best, strict=True)))
     waited = jnp.where(sound, jnp.where(better, 0, state.waited + 1), PATIENCE)

@@ -138,6 +138,26 @@ def flatten(problem: Problem, x0: PyTree) -> FlatProblem:
     )
 
 
+def rescaled(flat: FlatProblem, units: tuple[int, tuple[int, ...], tuple[int, ...]]) -> FlatProblem:
+    """The same problem with the objective, the equalities and the general inequalities times powers of two.
+
+    Args:
+      units: exponents of 2.  Multipliers still come out as those of the functions as given.
+    """
+    of_f, of_h, of_g = (np.ldexp(1.0, np.asarray(unit, int)) for unit in units)
+    bounds = sum(side.size for side in flat.bounded())
+    of_all = np.concatenate([of_g, np.ones(bounds)])
+    times = lambda factor, value: jnp.asarray(factor, value.dtype) * value
+    return flat._replace(
+        objective=lambda v: times(of_f, flat.objective(v)),
+        equalities=lambda v: times(of_h, flat.equalities(v)),
+        inequalities=lambda v: times(of_all, flat.inequalities(v)),
+        general=lambda v: times(of_g, flat.general(v)),
+        unpack_equality=lambda y: flat.unpack_equality(times(of_h / of_f, y)),
+        unpack_inequality=lambda y: flat.unpack_inequality(times(of_all / of_f, y)),
+    )
+
+
 def _inside(lower, upper):
     """Clip between the bounds, moved inwards by a hundredth: of their size, of their distance if that is less."""
     with np.errstate(invalid="ignore"):

@@ -136,7 +136,9 @@ def ridge(x: Float[Array, "n features"], y: Float[Array, " n"], strength: ArrayL
     primal = residual @ residual / (2 * n) + strength * (w @ w)
     pull = centred.T @ residual / n
     dual = target @ residual / n - residual @ residual / (2 * n) - pull @ pull / (4 * strength)
-    return _fit(w, y.mean() - x.mean(0) @ w, primal, dual, jnp.ones((), int), reachable(1e-10, x) * (target @ target) / (2 * n))
+    return _fit(
+        w, y.mean() - x.mean(0) @ w, primal, dual, jnp.ones((), int), reachable(1e-10, x) * (target @ target) / (2 * n)
+    )
 
 
 def logistic(

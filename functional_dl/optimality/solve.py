@@ -12,7 +12,7 @@ from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
 from functional_dl.optimality.certificate import certify_flat, evaluate
 from functional_dl.optimality.measures import aside
-from functional_dl.optimality.problem import Problem, flatten, point
+from functional_dl.optimality.problem import Problem, flatten, point, rescaled
 from functional_dl.optimality.restoration import restore
 from functional_dl.optimality.verdict import Certificate
 
@@ -23,6 +23,7 @@ METHODS = {
     "augmented_lagrangian": augmented_lagrangian.minimise,
 }
 KEPT = 32  # problems whose programs are kept: each takes some 450 memory maps, of which a process has 65,530
+USUAL = -4, 20  # log2 of the gradients at the start that are left as they are
 FAR = 1e10  # an iterate or objective beyond it, along feasible points that descend, is called unbounded
 
 
@@ -72,22 +73,24 @@ def solve(
       stationary point of the violation |h|^2 + |(g)+|^2 that is not 0: a proof for convex constraints, local otherwise.
     Raises:
       ValueError: unknown method; tolerance, max_iterations or starts not positive; and as Problem does.
-    Numerics: tolerances below 1e-5 need float64.
+    Numerics: tolerances below 1e-5 need float64.  The objective and each constraint count relative to their
+      gradients at x0, where these are below 1/16 or above 1e6: the certificate's residuals are those of the
+      functions so scaled.
     Source: see interior_point, sqp and augmented_lagrangian.
     """
     minimise = arguments.lookup("method", method, METHODS)
     arguments.positive("tolerance", tolerance)
     max_iterations = arguments.integer("max_iterations", max_iterations)
-    programs = _programs(problem, x0, minimise)
+    programs, unit = _programs(problem, x0, minimise)
     flat, run, _, compiled = programs
     starts = arguments.integer("starts", (1 if flat.large else 4) if starts is None else starts)
     begin = flatten(problem, x0).x0
-    found = _search(programs, begin, tolerance, max_iterations)
+    found = _search(programs, begin, tolerance, max_iterations, unit)
     iterations = found.iterations
     for k in range(1, 1 if found.reason.startswith("unbounded") else starts):
         start = flat.inside(_elsewhere(flat, begin, k))
         if not found.reason.startswith("converged"):
-            again = _search(programs, start, tolerance, max_iterations)
+            again = _search(programs, start, tolerance, max_iterations, unit)
             iterations += again.iterations
             found = again if again.reason.startswith(("converged", "unbounded")) else found
             continue
@@ -97,11 +100,12 @@ def solve(
         if certificate.passed and _lower(flat, end.x, found.x):
             found = SearchResult(end.x, certificate, f"converged: {certificate.reason}", 0)
     x, certificate, reason, _ = found
+    certificate = certificate._replace(gap=certificate.gap / unit)
     return Solution(
         flat.unflatten(x),
         certificate.eq_multipliers,
         certificate.ineq_multipliers,
-        flat.objective(x),
+        flat.objective(x) / jnp.asarray(unit, x.dtype),
         reason.startswith("converged"),
         reason,
         iterations,
@@ -118,7 +122,7 @@ class SearchResult(NamedTuple):
     iterations: int
 
 
-def _search(programs, begin, tolerance, max_iterations) -> SearchResult:
+def _search(programs, begin, tolerance, max_iterations, unit) -> SearchResult:
     """Up to three runs: from the start, from the nearest feasible point to where that ended, and from beside it."""
     flat, run, back, compiled = programs
     start = flat.inside(begin)
@@ -135,7 +139,7 @@ def _search(programs, begin, tolerance, max_iterations) -> SearchResult:
         reason = f"stuck: {certificate.reason}"
         if _unbounded(flat, end.x, start, certificate):
             best = end.x, certificate
-            value = float(flat.objective(end.x))
+            value = float(flat.objective(end.x)) / unit
             reason = f"unbounded: the objective is {value:.3g} at a feasible point and keeps decreasing"
             break
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else _towards(flat, start, end.x)
@@ -147,7 +151,7 @@ def _search(programs, begin, tolerance, max_iterations) -> SearchResult:
         lowest = _march(flat, back, start, nearest)
         if lowest is not None:
             best = lowest, _certificate(flat, end._replace(x=lowest), tolerance, compiled)
-            value = float(flat.objective(lowest))
+            value = float(flat.objective(lowest)) / unit
             reason = f"unbounded: along feasible points the objective falls to {value:.3g} and keeps decreasing"
             break
         start = nearest if attempt == 0 else aside(nearest, 1e-2)
@@ -196,14 +200,42 @@ def _lower(flat, x, than):
 
 
 def _programs(problem, x0, minimise):
-    """The compiled programs of a problem; kept for each structure of x and each method."""
+    """The compiled programs of a problem, kept for each structure of x and each method, and the objective's factor.
+
+    Tolerances are absolute where gradients are of size 1: functions whose gradients at the start are far from that are
+    counted in other units.
+    """
     leaves, structure = jax.tree.flatten(point(x0))
-    return _compile(problem, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves), minimise)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    programs = _compile(problem, structure, shapes, minimise, None)
+    flat, _, _, compiled = programs
+    if flat.large:
+        return programs, 1.0
+    start = flat.inside(flatten(problem, x0).x0)
+    _, gradient, _, of_h, _, of_g = (np.asarray(v, float) for v in compiled[0](start))
+    bounds = sum(side.size for side in flat.bounded())
+    units = (
+        _exponent(gradient),
+        tuple(_exponent(row) for row in of_h),
+        tuple(_exponent(row) for row in of_g[: len(of_g) - bounds]),
+    )
+    if not any((units[0], *units[1], *units[2])):
+        return programs, 1.0
+    return _compile(problem, structure, shapes, minimise, units), float(np.ldexp(1.0, units[0]))
+
+
+def _exponent(gradient):
+    """The power of two that brings the gradient's greatest entry to about 1, 0 where it is usual, 0 or not finite."""
+    size = np.max(np.abs(gradient), initial=0.0)
+    if not (np.isfinite(size) and size > 0) or USUAL[0] <= np.log2(size) <= USUAL[1]:
+        return 0
+    return int(np.clip(-np.round(np.log2(size)), -100, 100))
 
 
 @lru_cache(maxsize=KEPT)
-def _compile(problem, structure, shapes, minimise):
+def _compile(problem, structure, shapes, minimise, units):
     flat = flatten(problem, jax.tree.unflatten(structure, [jnp.zeros(shape, dtype) for shape, dtype in shapes]))
+    flat = flat if units is None else rescaled(flat, units)
     run = jax.jit(lambda x, tolerance, limit: minimise(flat, x, jnp.asarray(tolerance, x.dtype), limit))
     return flat, run, jax.jit(lambda x: restore(flat, x)), evaluate(flat)
 

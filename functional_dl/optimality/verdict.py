@@ -10,7 +10,7 @@ from functional_dl.aliases import Array, PyTree
 from functional_dl.optimality.kkt import KKTResiduals
 
 BEYOND = 32.0  # times the step to the model's minimum
-NEAR = np.array([1e-2, 1e-3, 1e-4])  # distances, relative to x, at which flat directions are tried
+NEAR = np.array([1e-1, 1e-2, 1e-3])  # distances, relative to x, at which flat directions are tried
 LEVEL = 1e-7  # a curvature below this share of the Hessian counts as zero
 CONDITIONS = {
     "stationarity": "the gradient of the Lagrangian is not zero",
@@ -114,7 +114,9 @@ def explain(found: KKTResiduals, failed: list[Any], second: str, finite: bool, t
             "a KKT point, but the Lagrangian falls along a feasible direction: a saddle, a maximum, an inflection, "
             "or an infimum that is not attained"
         )
-    return f"a KKT point to {tolerance:g}; second order: {second}"
+    if second == "strict minimum":
+        return f"a KKT point to {tolerance:g}; second order: {second}"
+    return f"a KKT point to {tolerance:g}; stationary, second order undecided ({second})"
 
 
 def falls_along(
@@ -125,6 +127,9 @@ def falls_along(
     along: Any,
     size: Array,
     reach: Any,
+    cut: float = 0.0,
+    bend: Callable[..., Any] = lambda step: step,
+    eps: float = float(np.finfo(float).eps),
 ) -> bool:
     """Whether the Lagrangian falls where its quadratic model says that it does not.
 
@@ -134,16 +139,20 @@ def falls_along(
 
     Args:
       change: step -> L(x + step) - L(x); here: L(x); vector: a unit direction; value, along: curvature and slope there;
-      size: of the Hessian; reach: of x.
+      size: of the Hessian; reach: of x; cut: a curvature up to it is not clearly positive; eps: of the values' dtype;
+      bend: a step along a flat direction -> the same, moved to the bottom of the valley that it may lie in.
     """
-    eps = 1e3 * np.finfo(float).eps
+    eps = 1e3 * eps
     if 0 < value < 1e-2 * size:
         model = along**2 / value
         if change(-BEYOND * along / value * vector) < min(-model / 4, -eps * abs(here)):
             return True
-    if abs(value) <= LEVEL * size:
+    if value <= max(LEVEL * size, cut):
         for side in (-1, 1):
             steps = NEAR * (1 + reach)
-            if all(change(side * r * vector) < -10 * abs(along) * r - eps * (1 + abs(here)) for r in steps):
-                return True
+            for way in (lambda step: step, bend):
+                changes = np.array([change(way(side * r * vector)) for r in steps])
+                noise = eps * max(abs(here), float(np.max(np.abs(changes))))
+                if np.all(changes < -10 * abs(along) * steps - noise):
+                    return True
     return False
