@@ -90,3 +90,27 @@ def test_bad_input():
         kkt_residuals(Problem(lambda x: x), jnp.ones(2))
     with pytest.raises(ValueError, match="tolerance"):
         certify(TEXTBOOK, jnp.array(1.0), tolerance=-1.0)
+
+
+@pytest.mark.parametrize("steep", [1.0, 1e5, 3e5, 1e6, 1e8])
+def test_a_saddle_however_steep_its_other_side(steep):
+    certificate = certify(Problem(lambda v: steep * v[0] ** 2 - v[1] ** 2), jnp.zeros(2))
+    assert certificate.second_order == "not a minimum"
+    assert not certificate.passed
+
+
+@pytest.mark.parametrize(
+    ("function", "second"),
+    [
+        (lambda v: -(v[0] ** 4) + v[1] ** 2, "not a minimum"),
+        (lambda v: v[0] ** 3 + v[1] ** 2, "not a minimum"),
+        (lambda v: (v[1] - v[0] ** 2) * (v[1] - 3 * v[0] ** 2), "not a minimum"),  # Peano: a minimum on every line
+        (lambda v: 1e-9 * (v[1] - v[0] ** 2) * (v[1] - 3 * v[0] ** 2), "not a minimum"),
+        (lambda v: v[0] ** 4 + v[1] ** 2, "necessary"),
+        (lambda v: (v[1] - v[0] ** 2) ** 2, "necessary"),
+    ],
+)
+def test_where_curvature_decides_nothing_steps_are_tried(function, second):
+    certificate = certify(Problem(function), jnp.zeros(2))
+    assert certificate.second_order == second
+    assert second == "not a minimum" or "stationary, second order undecided" in certificate.reason

@@ -64,3 +64,19 @@ def test_trees():
 def test_what_has_no_minimum_does_not_converge():
     found = first_order.proximal_gradient(lambda w: -jnp.sum(w), lambda w, s: w, jnp.zeros(2), steps=50)
     assert not found.converged
+
+
+def test_units_do_not_matter():
+    """f times 2^k, or x in other units: the same point, with as much claimed."""
+
+    def both(k):
+        unit = 2.0**k
+        of_f = first_order.proximal_gradient(lambda x: unit * jnp.sum((x - 5) ** 2), lambda x, s: x, jnp.zeros(2))
+        of_x = first_order.projected_gradient(
+            lambda x: jnp.sum((x / unit - 5) ** 2), projections.nonnegative, jnp.zeros(2)
+        )
+        return of_f.x, of_f.converged, of_x.x / unit, of_x.converged
+
+    for x, converged, y, too in zip(*jax.jit(jax.vmap(both))(jnp.array([-40.0, -20, 0, 20, 40])), strict=True):
+        assert converged & too
+        np.testing.assert_allclose([x, y], 5, rtol=1e-6)

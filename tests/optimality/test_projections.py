@@ -97,3 +97,29 @@ def test_bad_input():
         P.second_order_cone(x, jnp.ones(2))
     with pytest.raises(TypeError, match="real"):
         P.simplex(jnp.ones(3, complex))
+
+
+def test_sizes_whose_squares_overflow_or_vanish():
+    """In float32, which has squares up to 3e38 and from 1e-38: each set and vector scaled together, by 2^k."""
+    x = np.array([3.0, -4, 1, 2], np.float32)
+
+    def all_of(k):
+        unit = jnp.exp2(k).astype(jnp.float32)
+        z, s = P.second_order_cone(unit * x[:3], unit * x[3] / 4)
+        found = [
+            P.l2_ball(unit * x, 1.5 * unit), P.l1_ball(unit * x, 1.5 * unit), P.linf_ball(unit * x, 1.5 * unit),
+            P.simplex(unit * x, 1.5 * unit), P.hyperplane(x, unit * x, 0 * unit), P.half_space(x, unit * x, 0 * unit),
+            jnp.append(z, s),
+        ]  # fmt: skip
+        scales = jnp.stack([unit] * 4 + [jnp.ones_like(unit)] * 2 + [unit])
+        return jnp.stack(found) / scales[:, None]
+
+    found = np.asarray(jax.jit(jax.vmap(all_of))(jnp.array([-80.0, -40, 0, 40, 80, 100], jnp.float32)))
+    np.testing.assert_allclose(found, np.broadcast_to(found[2], found.shape), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found[:, 0], axis=1), 1.5, rtol=1e-6)
+
+
+def test_the_simplex_far_from_the_origin():
+    """A constant added to all entries changes nothing, however large: its sum is not taken."""
+    x = np.array([2.0**23, 2.0**23 - 1, 2.0**23 - 8], np.float32)
+    np.testing.assert_array_equal(P.simplex(jnp.asarray(x), np.float32(3)), [2, 1, 0])

@@ -79,3 +79,28 @@ def test_bad_input():
         regression.ridge(x, y[1:], 1.0)
     with pytest.raises(ValueError, match="labels -1 and 1"):
         regression.logistic(x, y, 1.0)
+
+
+def test_units_of_the_data_do_not_matter():
+    """y, or x, times 2^k: the same model in other units, and no claim that rests on an absolute size."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(30, 4))
+    y = x @ [1.0, -2.0, 0.5, 0.0] + 0.1 * rng.normal(size=30)
+
+    def fits(k):
+        unit = 2.0**k
+        of_y = regression.lasso(x, y * unit, 0.1 * unit), regression.ridge(x, y * unit, 0.1)
+        of_x = regression.lasso(x * unit, y, 0.1 * unit)
+        weights = jnp.stack([of_y[0].weights / unit, of_y[1].weights / unit, of_x.weights * unit])
+        return weights, jnp.stack([fit.converged for fit in (*of_y, of_x)])
+
+    weights, converged = jax.jit(jax.vmap(fits))(jnp.array([-40.0, -20, 0, 20, 40]))
+    assert np.all(converged)
+    np.testing.assert_allclose(weights, np.broadcast_to(weights[2][None], weights.shape), rtol=1e-12)
+    assert np.all(np.abs(weights[:, 0, :2]) > 0.5)
+
+
+def test_empty_data_are_refused():
+    for fit in (regression.lasso, regression.ridge, regression.logistic):
+        with pytest.raises(ValueError, match="x: expected at least one example"):
+            fit(jnp.zeros((0, 2)), jnp.zeros(0), 0.1)

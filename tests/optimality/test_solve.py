@@ -119,3 +119,28 @@ def test_multipliers_are_sensitivities():
     solution = solve(Problem(lambda x: x[0] ** 2 + 2 * x[1] ** 2, lambda x: x[0] + x[1] - 3), jnp.zeros(2))
     np.testing.assert_allclose(solution.eq_multipliers, -4.0, rtol=1e-8)
     assert certify(Problem(lambda x: x[0] ** 2), jax.tree.map(jnp.zeros_like, solution.x)).passed
+
+
+SMALL = {
+    "minimum": (Problem(lambda x: 1e-9 * (x - 5.0) ** 2), 5.0),
+    "unbounded": (Problem(lambda x: 1e-9 * x), None),
+    "equality": (Problem(lambda x: x**2, equalities=lambda x: 1e-9 * (x - 1.0)), 1.0),
+    "large": (Problem(lambda x: 1e12 * (x - 5.0) ** 2, inequalities=lambda x: 1e9 * (x - 3.0)), 3.0),
+}
+
+
+@pytest.mark.parametrize("method", ["interior_point", "sqp"])
+@pytest.mark.parametrize("name", SMALL)
+def test_units_of_objective_and_constraints(name, method):
+    """From 0, where each gradient is small or great: relative to it, not to 1, the conditions are far from holding."""
+    problem, x = SMALL[name]
+    found = solve(problem, jnp.zeros(()), method=method, starts=1)
+    if x is None:
+        assert found.reason.startswith("unbounded")
+        assert not found.converged
+    else:
+        assert found.converged, found.reason
+        np.testing.assert_allclose(found.x, x, atol=1e-6)
+    if name == "large":  # 2e12 (3 - 5) + 1e9 mu = 0
+        np.testing.assert_allclose(found.ineq_multipliers, 4000, rtol=1e-6)
+        np.testing.assert_allclose(found.objective, 4e12, rtol=1e-6)

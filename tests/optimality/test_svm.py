@@ -91,3 +91,27 @@ def test_bad_input():
         svm.fit_dual(x, y, 1.0, "sigmoid")
     with pytest.raises(ValueError, match=r"x: expected shape \(m, 4\)"):
         svm.fit_dual(x, y, 1.0).decision(x[:, :3])
+
+
+def test_support_vectors_at_any_penalty():
+    """Those whose examples are within the margin or on it, whether C is 1e-6 or 1e8."""
+    x, y = data("iris")
+    separated = []
+    for c in (1e-6, 1.0, 1e4, 1e8):
+        machine = svm.fit_dual(x, y, c)
+        margins, support = np.asarray(y * machine.decision(x)), np.asarray(machine.support)
+        assert np.all(margins[support] <= 1 + 1e-4)
+        assert np.all(support[margins < 1 - 1e-4])
+        separated.append(support.sum())
+    assert separated[2] == separated[3] > 0
+
+
+def test_a_kernel_that_is_not_semidefinite_is_refused():
+    """-x . z, and one that is not symmetric; under jit no machine is called converged."""
+    x, y = data("iris")
+    for kernel in (lambda a, b: -(a @ b.T), lambda a, b: (a + 1) @ (b - 1).T):
+        with pytest.raises(ValueError, match="kernel: expected a symmetric, positive semidefinite"):
+            svm.fit_dual(x, y, kernel=kernel)
+    assert not jax.jit(lambda x: svm.fit_dual(x, y, kernel=lambda a, b: -(a @ b.T), iterations=20).converged)(x)
+    with pytest.raises(ValueError, match="x: expected at least one example"):
+        svm.fit_primal(jnp.zeros((0, 2)), jnp.zeros(0))
