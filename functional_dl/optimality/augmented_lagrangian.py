@@ -13,6 +13,7 @@ curvatures of psi are far apart.
 Source: Nocedal and Wright 2006, section 17.4; Andreani, Birgin, Martinez and Schuverdt 2007.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,11 +22,9 @@ import numpy as np
 import optax
 from jax import lax
 
-from functional_dl.aliases import Array
-from functional_dl.optimality import truncated
-from functional_dl.optimality.active_set import polish
+from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import largest
-from functional_dl.optimality.scaled import Scaled, scale
+from functional_dl.optimality.scaled import Scaled, kkt_error, scale
 from functional_dl.optimality.sqp import SolverResult
 
 MEMORY = 10
@@ -36,6 +35,9 @@ PRODUCTS = 20  # Hessian products that count as one step
 SMALL = 200  # n + p + m, up to which the result is polished
 ROUGH = 1e-5  # where that begins
 MOST = 1e8  # of multipliers
+POLISHING = 20  # steps of Newton's method
+REMAINS = 1e-4  # of the gradient, that the residual of a truncated Newton step may keep
+LONGEST = 5000  # products in one
 
 
 class State(NamedTuple):
@@ -102,7 +104,7 @@ def minimise(flat: Any, x0: Any, tolerance: Any, limit: Any) -> SolverResult:
     y = jnp.concatenate([end.lam, end.mu, of_lower[below], of_upper[above]])
     x, error = end.x, end.error
     if small:
-        x, y, error = polish(scaled, x, y, tolerance)
+        x, y, error = _polish(scaled, x, y, tolerance)
     lam, mu = scaled.unscale(y)
     return SolverResult(x, lam, mu, error, end.iterations)
 
@@ -179,7 +181,7 @@ def _descend(parts: Parts, state: State) -> State:
 def _newton(parts: Parts, state: State, free):
     """The truncated Newton direction of psi, and its products."""
     gradient_of = jax.grad(lambda x: parts.psi(x, state.lam, state.mu, state.rho))
-    return truncated.direction(jax.linearize(gradient_of, state.x)[1], state.gradient, free)
+    return _truncated(jax.linearize(gradient_of, state.x)[1], state.gradient, free)
 
 
 def _update(parts: Parts, state: State, tolerance) -> State:
@@ -217,3 +219,88 @@ def _bound_multipliers(parts: Parts, state: State):
     of_upper = jnp.where(state.x >= parts.upper, jnp.maximum(-state.gradient, 0), zero)
     # rows of bounds are not scaled, for their gradients are 1
     return of_lower, of_upper
+
+
+def _truncated(product: Callable[[Array], Array], gradient: Array, free: Array) -> tuple[Array, Array]:
+    """H d = -gradient on the free variables by conjugate gradients from products with H: d, 0 where free is 0,
+    and how many products it took.
+
+    It ends where the residual is small, after LONGEST products, or where a direction has no positive curvature: with
+    what was found before it, which descends.
+    Source: Nocedal and Wright 2006, algorithm 7.1.
+    """
+    begin = -free * gradient
+    square = begin @ begin
+
+    def body(carry):
+        d, r, p, rr, count, _ = carry
+        turned = free * product(p)
+        bend = p @ turned
+        straight = bend > 10 * jnp.finfo(p.dtype).eps * (p @ p)
+        step = jnp.where(straight, rr / jnp.where(straight, bend, 1), jnp.where(count == 0, 1.0, 0.0)).astype(p.dtype)
+        d, r = d + step * p, r - step * turned
+        after = r @ r
+        p = r + after / jnp.maximum(rr, jnp.finfo(p.dtype).tiny) * p
+        return d, r, p, after, count + 1, straight
+
+    def going(carry):
+        return (carry[3] > REMAINS**2 * square) & (carry[4] < LONGEST) & carry[5]
+
+    start = jnp.zeros_like(begin), begin, begin, square, jnp.zeros((), int), jnp.ones((), bool)
+    d, _, _, _, count, _ = lax.while_loop(going, body, start)
+    return d, count
+
+
+def _polish(scaled: Scaled, x: Array, y: Array, tolerance: Any) -> tuple[Array, Array, Scalar]:
+    """(x, y, KKT error) no worse than what came, by Newton's method on the KKT conditions written as equations:
+
+        grad L = 0,    h = 0,    min(mu_i, -g_i) = 0:    g_i = 0 where mu_i + g_i > 0 (active), mu_i = 0 elsewhere.
+
+    The active set is guessed anew at each step (a semismooth Newton method); a step is halved until the greatest
+    residual falls, and the point with the least KKT error is kept.  Where constraints repeat each other, the step is
+    the least-norm one.
+    Source: Hintermueller, Ito and Kunisch 2003.
+    """
+    n, p, k = x.size, scaled.p, y.size
+    equality = jnp.arange(k) < p
+
+    def conditions(x, y):
+        values, jacobian = scaled.values_and_jacobian(x)
+        active = equality | (y + values[1:] > 0)
+        residual = jnp.concatenate([jacobian[0] + y @ jacobian[1:], jnp.where(active, values[1:], y)])
+        return residual, active, values, jacobian
+
+    def size(x, y):
+        residual = conditions(x, y)[0]
+        return jnp.where(jnp.all(jnp.isfinite(residual)), jnp.linalg.norm(residual), jnp.inf)
+
+    def error(x, y):
+        found = kkt_error(scaled, *scaled.values_and_jacobian(x), y)
+        return jnp.where(jnp.isfinite(found), found, jnp.inf)
+
+    def body(carry):
+        x, y, best, count = carry
+        residual, active, _, jacobian = conditions(x, y)
+        rows = jnp.where(active[:, None], jacobian[1:], 0.0)
+        low = jnp.concatenate([rows, jnp.diag(jnp.where(active, 0.0, 1.0)).astype(x.dtype)], axis=1)
+        matrix = jnp.concatenate([jnp.concatenate([scaled.lagrangian_hessian(x, y), jacobian[1:].T], axis=1), low])
+        sound = jnp.all(jnp.isfinite(matrix)) & jnp.all(jnp.isfinite(residual))
+        matrix, right = jnp.where(sound, matrix, 0.0), jnp.where(sound, residual, 0.0)
+        move = -jnp.linalg.pinv(matrix, rtol=1e-11) @ right
+        now = jnp.linalg.norm(right)
+
+        def unfit(carry):
+            step, halves = carry
+            return (size(x + step * move[:n], y + step * move[n:]) > (1 - 1e-4 * step) * now) & (halves < 12)
+
+        step, _ = lax.while_loop(unfit, lambda c: (c[0] / 2, c[1] + 1), (jnp.ones((), x.dtype), jnp.zeros((), int)))
+        x, y = x + step * move[:n], y + step * move[n:]
+        cut = jnp.where(equality, y, jnp.maximum(y, 0))
+        found = error(x, cut)
+        better = found < best[2]
+        best = jnp.where(better, x, best[0]), jnp.where(better, cut, best[1]), jnp.where(better, found, best[2])
+        return x, y, best, jnp.where(sound, count + 1, POLISHING)
+
+    begin = x, y, (x, y, error(x, y)), jnp.zeros((), int)
+    _, _, best, _ = lax.while_loop(lambda c: (c[2][2] > tolerance) & (c[3] < POLISHING), body, begin)
+    return best

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -46,12 +47,12 @@ def iterate(carry: tuple[Program, State], now: Doubtful) -> Doubtful:
     program = carry[0]
     state = mehrotra.iterate(program, now.state, _newton)
     infeasible, unbounded = mehrotra.ratios(program, state.point, state.products)
-    pick = lambda chosen, new, old: tuple(jnp.where(chosen, a, b) for a, b in zip(new, old, strict=True))
+    nearer = lambda chosen, new, old: jax.tree.map(lambda a, b: jnp.where(chosen, a, b), new, old)
     x, y, z, _ = state.point
     return Doubtful(
         state,
-        pick(unbounded < now.ray[-1], (x, unbounded), now.ray),
-        pick(infeasible < now.proof[-1], (y, z, infeasible), now.proof),
+        nearer(unbounded < now.ray[-1], (x, unbounded), now.ray),
+        nearer(infeasible < now.proof[-1], (y, z, infeasible), now.proof),
     )
 
 

@@ -58,7 +58,8 @@ def of_matrices(P: Array, q: Array, A: Array, G: Array, bounds: Array) -> tuple[
     alone = jnp.maximum(jnp.max(P, axis=0, initial=0.0), jnp.max(B, axis=0, initial=0.0)) + jnp.abs(q) == 0
     usual = _or_one(jnp.max(jnp.where(alone | (bounds == 0), 0.0, d / _or_one(bounds)), initial=0.0))
     d = power_of_two(jnp.where(alone, _or_one(bounds) * usual, d))
-    return d, *(power_of_two(jnp.linalg.norm(rows * d[None], axis=1)) for rows in (A, G))
+    of_a, of_g = (power_of_two(jnp.linalg.norm(rows * d[None], axis=1)) for rows in (A, G))
+    return d, of_a, of_g
 
 
 def _by_means(B, q, known, diagonal):

@@ -212,8 +212,9 @@ def iterate(program: Program, state: State, newton: Callable[..., Any] | None = 
     """One iteration; `newton(program, point, residuals)` gives what solves Newton's equations, center -> step."""
     x, y, z, s = state.point
     count = jnp.maximum(jnp.sum(program.present), 1)
-    newton = (newton or _newton)(program, state.point, residuals(program, state.point, state.products))
-    _, _, dz, ds = newton(s * z, refined=False)
+    errors = residuals(program, state.point, state.products)
+    step = (_newton if newton is None else newton)(program, state.point, errors)
+    _, _, dz, ds = step(s * z, refined=False)
     reach = jnp.minimum(longest_step(s, ds), longest_step(z, dz))
     mean = s @ z / count
     after = (s + reach * ds) @ (z + reach * dz) / count
@@ -222,7 +223,7 @@ def iterate(program: Program, state: State, newton: Callable[..., Any] | None = 
     target, second = jnp.where(careful, jnp.maximum(target, mean / 2), target), jnp.where(careful, 0.0, ds * dz)
     # below the tolerance nothing is gained, and rounding grows with z / s
     target = jnp.maximum(target, ENOUGH * program.tolerance * state.unit / count)
-    dx, dy, dz, ds = newton(program.present * (s * z + second - target))
+    dx, dy, dz, ds = step(program.present * (s * z + second - target))
     furthest = jnp.minimum(longest_step(s, ds, 2.0), longest_step(z, dz, 2.0))
     reach = jnp.minimum(1.0, jnp.where(careful, 0.8, jnp.clip(1 - mean, 0.99, 1 - 1e-6)) * furthest)
     new = Point(x + reach * dx, y + reach * dy, z + reach * dz, s + reach * ds)
