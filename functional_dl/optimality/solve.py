@@ -23,7 +23,7 @@ METHODS = {
     "augmented_lagrangian": augmented_lagrangian.minimise,
 }
 KEPT = 32  # problems whose programs are kept: each takes some 450 memory maps, of which a process has 65,530
-USUAL = -4, 20  # log2 of the gradients at the start that are left as they are
+USUAL = -4, 40  # log2 of the gradients at the start that are left as they are
 FAR = 1e10  # an iterate or objective beyond it, along feasible points that descend, is called unbounded
 
 
@@ -74,7 +74,7 @@ def solve(
     Raises:
       ValueError: unknown method; tolerance, max_iterations or starts not positive; and as Problem does.
     Numerics: tolerances below 1e-5 need float64.  The objective and each constraint count relative to their
-      gradients at x0, where these are below 1/16 or above 1e6: the certificate's residuals are those of the
+      gradients at x0, where these are below 1/16 or above 1e12: the certificate's residuals are those of the
       functions so scaled.
     Source: see interior_point, sqp and augmented_lagrangian.
     """
