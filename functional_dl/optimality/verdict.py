@@ -143,7 +143,7 @@ def falls_along(
       bend: a step along a flat direction -> the same, moved to the bottom of the valley that it may lie in.
     """
     eps = 1e3 * eps
-    if 0 < value < 1e-2 * size:
+    if value > 0:
         model = along**2 / value
         if change(-BEYOND * along / value * vector) < min(-model / 4, -eps * abs(here)):
             return True
