@@ -50,8 +50,13 @@ def test_degenerate(name):
     assert not false, solution.reason
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("case", DEGENERATE, ids=lambda case: case.name)
+def _sampled(case):
+    """In every run those without a minimum, where a slope dies away; all in the campaign."""
+    marks = () if case.name in ("down a cubic", "exp(-x)", "1/x") else (pytest.mark.campaign,)
+    return pytest.param(case, marks=marks, id=case.name)
+
+
+@pytest.mark.parametrize("case", [_sampled(case) for case in DEGENERATE])
 def test_every_degenerate_case(case):
     right, false, solution = judge_degenerate(case)
     assert right, (solution.objective, solution.reason)
