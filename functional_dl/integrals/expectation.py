@@ -216,15 +216,8 @@ def _jumps_along(path: Callable[..., Any], theta: Any, keys: Array) -> Array:
 
         def step(site, index):
             low, high, before = s[index], s[index + 1], m[index, site]
-
-            def halve(_, ends):
-                low, high = ends
-                middle = (low + high) / 2
-                same = margins(key, middle)[site] * before > 0
-                return jnp.where(same, middle, low), jnp.where(same, high, middle)
-
             wide = jnp.abs(value(key, high) - value(key, low))
-            low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
+            low, high = jumps.bisected(lambda at: margins(key, at)[site] * before > 0, low, high, BISECTIONS)
             return jnp.abs(value(key, high) - value(key, low)), wide
 
         narrow, wide = jax.vmap(step)(jnp.arange(m.shape[1]), index)

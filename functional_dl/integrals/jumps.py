@@ -181,6 +181,18 @@ def _dips(margins: Callable[..., Any], x: Array, m: Array) -> Array:
     return jax.vmap(least)(place, site)
 
 
+def bisected(same: Callable[[Array], Array], low: Array, high: Array, rounds: int = BISECTIONS) -> tuple[Array, Array]:
+    """The two ends between which `same` (place -> whether it is on the side of `low`) ends, after halvings."""
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low + high) / 2
+        below = same(middle)
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    return jax.lax.fori_loop(0, rounds, halve, (low, high))
+
+
 def margins(jaxpr: Any, moving: Sequence[bool], inputs: Sequence[Any]) -> Array:
     """The margins of the moving sites, as one vector."""
     machine = _Sites(moving)
@@ -243,15 +255,8 @@ def _total(jaxpr, moving, flat, still, a, b):
     size_of = jnp.max(jnp.where(jnp.isfinite(m), jnp.abs(m), 0.0), axis=0)
 
     def found(place, site):
-        low, high, before = x[place], x[place + 1], m[place, site]
-
-        def halve(_, ends):
-            low, high = ends
-            middle = (low + high) / 2
-            same = margins_of(middle, still)[site] * before > 0
-            return jnp.where(same, middle, low), jnp.where(same, high, middle)
-
-        low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
+        before = m[place, site]
+        low, high = bisected(lambda at: margins_of(at, still)[site] * before > 0, x[place], x[place + 1])
         at_ends = jnp.maximum(jnp.abs(margins_of(low, still)[site]), jnp.abs(margins_of(high, still)[site]))
         return (low + high) / 2, at_ends <= SMALL * size_of[site]
 

@@ -71,7 +71,7 @@ def unproved(now: Doubtful) -> Array:
     return now.state.status == STUCK
 
 
-def sharpened(carry: tuple[Program, Doubtful], now: Doubtful) -> Doubtful:
+def improved(carry: tuple[Program, Doubtful], now: Doubtful) -> Doubtful:
     """It with its two nearest proofs brought nearer, and the verdict if one of them holds.
 
     A ray x: proximal steps on  x' P x + |A x|^2 + |E_v x|^2  keep what costs nothing.  E_v: rows that x leaves through,

@@ -8,7 +8,7 @@ With multipliers y of the equalities and z, z_lower, z_upper >= 0 of the inequal
     z . (h - G x) = z_lower . (x - lower) = z_upper . (upper - x) = 0.
 
 A program without solution makes the iterates of the interior point method (mehrotra.py) diverge, and their directions,
-sharpened (doubtful.py), prove it:
+improved (doubtful.py), prove it:
 
     A' y + G' z - z_lower + z_upper = 0,  b . y + h . z - lower . z_lower + upper . z_upper < 0   (nothing is feasible)
     P x = 0,  A x = 0,  G x <= 0,  q . x < 0                             (a ray along which the objective falls)
@@ -107,7 +107,7 @@ def _solved(data, tolerance, max_iterations):
     end = batched_while_loop.run(mehrotra.start, mehrotra.iterate, mehrotra.quick, max_iterations)(program)
     run = batched_while_loop.run(doubtful.start, doubtful.iterate, doubtful.unfinished, max_iterations)
     end = run((program, end))
-    end = batched_while_loop.run(doubtful.again, doubtful.sharpened, doubtful.unproved, 1)((program, end))
+    end = batched_while_loop.run(doubtful.again, doubtful.improved, doubtful.unproved, 1)((program, end))
     state = end.state._replace(status=jnp.where(_convex(program.P), end.state.status, STUCK))
     end = end._replace(state=state)
     return _solution(data, program, units, end)
