@@ -38,7 +38,7 @@ CLAIM = (
 )
 SUITE = False  # about the machine, and minutes long
 LEAST = {"perceptron": 2.0, "convolutional": 1.0, "LSTM": 1.0, "transformer": 1.0}
-SHARE = {"perceptron": 1.0, "convolutional": 0.05, "LSTM": 0.1, "transformer": 0.01}  # for runs of about a second
+SHARE = {"perceptron": 1.0, "convolutional": 0.1, "LSTM": 0.2, "transformer": 0.01}  # for runs of some seconds
 COLOURS = {"fit": style.BLUE, "loop, own layers": style.GREEN, "loop, Flax": style.RED}
 
 
@@ -48,7 +48,7 @@ class Config:
 
     batch_size: int = 32
     """Digits a step."""
-    steps: int = 4000
+    steps: int = 30000
     """Steps of a run of the perceptron; the others take the share of `SHARE`."""
     turns: int = 7
     """Runs of each contender, in turns."""

@@ -95,7 +95,7 @@ def point_values(box: Box) -> Callable[..., Any]:
         for start in range(0, len(points), chunk):
             part = points[start : start + chunk]
             padded = np.pad(part, ((0, chunk - len(part)), (0, 0)), mode="edge")
-            out[start : start + len(part)] = np.asarray(compiled(jnp.asarray(kinds), jnp.asarray(padded)))[: len(part)]
+            out[start : start + len(part)] = np.asarray(compiled(kinds, padded))[: len(part)]
         return out
 
     return values
@@ -127,7 +127,7 @@ def tensor_sum(box: Box) -> Callable[..., Any]:
         pad = lambda x: np.pad(x, (0, MOST - len(x)), mode="edge")
         nodes, weights = np.stack([pad(a.nodes) for a in axes]), np.stack([pad(a.weights) for a in axes])
         kinds = np.array([axis.kind for axis in axes], np.int64)
-        found = total(*map(jnp.asarray, (kinds, nodes, weights, counts, strides)))
+        found = total(kinds, nodes, weights, counts, strides)
         return tuple(np.asarray(x) for x in found)
 
     return run

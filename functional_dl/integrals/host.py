@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.integrals import core, rounding, rules, substitution
@@ -46,11 +45,10 @@ class Sampler:
 
     def _with(self, pattern: np.ndarray, x: Any) -> np.ndarray:
         out = np.empty((len(x), self.size))
-        signs = jnp.asarray(pattern)
         for start in range(0, len(x), self.batch):
             part = x[start : start + self.batch]
             padded = np.pad(part, (0, self.batch - len(part)), mode="edge")
-            out[start : start + len(part)] = np.asarray(self.fun(signs, jnp.asarray(padded)))[: len(part)]
+            out[start : start + len(part)] = np.asarray(self.fun(pattern, padded))[: len(part)]
         return out
 
 

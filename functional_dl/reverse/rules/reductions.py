@@ -1,6 +1,5 @@
 """Reductions over axes: sum, product, maximum, minimum."""
 
-from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -36,6 +35,30 @@ def reduce_sum_vjp(ct, out, x, *, axes, **_):
     return (expand(ct, x, axes),)
 
 
+def _product_tree(x: Array, axes: tuple[int, ...]) -> tuple[list[Array], Array]:
+    """The factors of each product, in the last axis, and the products of their pairs, of pairs of those, ...; the root.
+
+    A level of the tree is a reduction over an axis of length 2.  As a multiplication of two halves XLA would fuse it
+    into each of its readers, and compute it again in each: n log n multiplications.  A reduction it computes once.
+    """
+    kept = [i for i in range(x.ndim) if i not in axes]
+    lead = tuple(x.shape[i] for i in kept)
+    factors = lax.reshape(lax.transpose(x, [*kept, *axes]), (*lead, prod(x.shape[i] for i in axes)))
+    axis = len(lead)
+    levels = []
+    while factors.shape[-1] > 1:
+        factors = _padded(factors, factors.shape[-1] % 2)
+        levels.append(factors)
+        half = factors.shape[-1] // 2
+        factors = lax.reduce_prod(lax.reshape(factors, (*lead, 2, half)), (axis,))
+    return levels, lax.reduce_prod(factors, (axis,))
+
+
+def reduce_prod_value(x, *, axes, **_):
+    """y is the root of the tree that its derivative forms too: together n - 1 multiplications."""
+    return _product_tree(x, axes)[1]
+
+
 @vjp_rule(
     reduce_prod_p,
     Probe(lambda x: lax.reduce_prod(x, (0,)), shapes=((5,),), dtypes=ALL),
@@ -45,51 +68,39 @@ def reduce_sum_vjp(ct, out, x, *, axes, **_):
     Probe(lambda x: lax.reduce_prod(x, (1,)), shapes=((3, 0),)),
     reads="x",
     latex=(along_axes(r"\prod"), r"<c> \odot \textstyle\prod_{j \ne i} <x>_j"),
+    value=reduce_prod_value,
 )
 def reduce_prod_vjp(ct, out, x, *, axes, **_):
     """y = prod_i x_i  =>  x_i_bar = y_bar prod_{j != i} x_j, without a division, so that zeros are no exception.
 
     The products without one factor come from a tree of pairs: with p = l r at a node, l_bar = r p_bar and
-    r_bar = l p_bar, from the root (p_bar = y_bar) to the leaves.  That costs 3 n multiplications.
-
-    A level of the tree is a reduction over an axis of length 2.  As a multiplication of two halves XLA would fuse it
-    into each of its readers, and compute it again in each: n log n multiplications.  A reduction it computes once.
+    r_bar = l p_bar, from the root (p_bar = y_bar) to the leaves.  With the tree that costs 3 n multiplications.
     """
-    kept = [i for i in range(x.ndim) if i not in axes]
-    order = [*kept, *axes]
+    levels, _ = _product_tree(x, axes)
+    axis = x.ndim - len(axes)
+    order = [*(i for i in range(x.ndim) if i not in axes), *axes]
     moved = [x.shape[i] for i in order]
-    lead = tuple(moved[: len(kept)])
-    factors = lax.reshape(lax.transpose(x, order), (*lead, prod(moved[len(kept) :])))
-    if factors.shape[-1] == 0:
+    if x.size == 0:
         return (zeros_like(x),)
-    axis = len(lead)
-    levels = []
-    while factors.shape[-1] > 1:
-        levels.append(factors)
-        if factors.shape[-1] == 2:
-            break
-        half = factors.shape[-1] // 2
-        pairs, *single = _cut(factors, axis, 0, 2 * half, factors.shape[-1])
-        products = lax.reduce_prod(lax.reshape(pairs, (*lead, 2, half)), (axis,))
-        factors = _joined([products, *single], axis)
-    bar = lax.reshape(ct, (*lead, 1))
+    bar = lax.reshape(ct, (*moved[:axis], 1))
     for factors in reversed(levels):
         half = factors.shape[-1] // 2
-        left, right, *_ = _cut(factors, axis, 0, half, 2 * half)
-        pairs_bar, *single_bar = _cut(bar, axis, 0, half, bar.shape[-1])
-        bar = _joined([lax.mul(pairs_bar, right), lax.mul(pairs_bar, left), *single_bar], axis)
+        bar = _first(bar, half)  # without that of a 1 that was put in
+        left, right = lax.split(factors, (half, half), axis)
+        bar = lax.concatenate([lax.mul(bar, right), lax.mul(bar, left)], axis)
+    bar = _first(bar, prod(moved[axis:]))
     inverse = sorted(range(x.ndim), key=order.__getitem__)
     return (lax.transpose(lax.reshape(bar, moved), inverse),)
 
 
-def _cut(x, axis, *places):
-    """The parts of x between these places along an axis, without those that are empty."""
-    spans = [(a, b) for a, b in pairwise(places) if a < b]
-    return [x if (a, b) == (0, x.shape[axis]) else lax.slice_in_dim(x, a, b, axis=axis) for a, b in spans]
+def _first(x, count):
+    """The first entries of the last axis."""
+    return x if count == x.shape[-1] else lax.slice_in_dim(x, 0, count, axis=-1)
 
 
-def _joined(parts, axis):
-    return parts[0] if len(parts) == 1 else lax.concatenate(parts, axis)
+def _padded(x, count):
+    """With so many ones at the end of the last axis."""
+    return lax.pad(x, x.dtype.type(1), [(0, 0, 0)] * (x.ndim - 1) + [(0, count, 0)]) if count else x
 
 
 def _chosen_bar(ct, out, x, axes):
