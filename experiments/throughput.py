@@ -78,7 +78,7 @@ def run(config: Config) -> Result:
         seconds[task], samples[task] = _in_turns(trained, config.turns), steps * config.batch_size
     against = FLAX if FLAX in rivals else OWN
     ratios = {task: _ratio(by[against], by[FIT]) for task, by in seconds.items()}
-    peak = lambda *of: f"{_peak(*of, config.batch_size):.0f}" if config.memory else "not measured"
+    peak = lambda name, task: f"{_peak(name, task, config.batch_size):.0f}" if config.memory else "not measured"
     bar = _bar(config)
     checks = [
         Check(f"{task}: at least {least:g} times the samples of the {against}", _said(*ratios[task][0]),

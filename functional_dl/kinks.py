@@ -1,8 +1,15 @@
 """Points where a function has no derivative, and the convention that stands in for it there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
-__all__ = ["Kink"]
+import jax.numpy as jnp
+import numpy as np
+
+from functional_dl.aliases import Array
+
+__all__ = ["Kink", "first_unbeaten"]
 
 
 def __dir__() -> list[str]:  # what dir() and completion show
@@ -39,3 +46,19 @@ class Kink:
             taken = getattr(self, name)
             if taken is not None and not low <= taken <= high:
                 raise ValueError(f"{name}: expected a value in Clarke's [{low:g}, {high:g}], got {taken:g}")
+
+
+def first_unbeaten(beaten: Array, axes: Sequence[int]) -> Array:
+    """Booleans of the same shape: the first entry along these axes, in row-major order, that is not beaten.
+
+    An extremum has as many derivatives as entries that tie; libraries give it to the first of a window.
+
+    Args:
+      beaten: booleans, x < y for the largest entries y of x.  Where y is NaN nothing is beaten.
+      axes: different axes.
+    """
+    lengths = [beaten.shape[axis] for axis in sorted(axes)]
+    places = np.arange(prod(lengths), dtype=np.int32)
+    shape = [n if i in axes else 1 for i, n in enumerate(beaten.shape)]
+    at = jnp.where(beaten, places.size, places.reshape(shape))
+    return at == jnp.min(at, tuple(axes), keepdims=True)

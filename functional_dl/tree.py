@@ -63,7 +63,7 @@ def vdot(x: PyTree, y: PyTree) -> Array:
 
 def norm(x: PyTree) -> Array:
     """Euclidean norm over all leaves, safe from overflow: the largest modulus is factored out first."""
-    leaves = [jnp.ravel(leaf) for leaf in tree_leaves(x) if jnp.size(leaf)]
+    leaves = [leaf for leaf in tree_leaves(x) if jnp.size(leaf)]
     if not leaves:
         return jnp.zeros(())
     largest = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]).max()

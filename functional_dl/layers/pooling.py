@@ -1,7 +1,9 @@
 """Pooling: the largest or the mean entry of each window."""
 
+import functools
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -9,6 +11,7 @@ from jaxtyping import Float
 
 from functional_dl.aliases import Array
 from functional_dl.arguments import real
+from functional_dl.kinks import first_unbeaten
 from functional_dl.layers.windows import Padding, check_fits, pads, per_axis, window_of
 
 
@@ -35,6 +38,8 @@ def max_pool(
     Source: Goodfellow, Bengio, Courville 2016, section 9.3.
     """
     x, window, strides, padded = _prepared(x, window, stride, padding)
+    if _apart(x, window, strides, padded):
+        return _largest(*_cut(x, window))
     return lax.reduce_window(x, x.dtype.type(-np.inf), lax.max, window, strides, padded)
 
 
@@ -57,6 +62,9 @@ def average_pool(
     Source: Goodfellow, Bengio, Courville 2016, section 9.3.
     """
     x, window, strides, padded = _prepared(x, window, stride, padding)
+    if _apart(x, window, strides, padded):
+        axes, windows = _cut(x, window)
+        return jnp.mean(windows, axes)
     zero = x.dtype.type(0)  # a number that is known while tracing: by it lax tells a sum of windows
     total = lax.reduce_window(x, zero, lax.add, window, strides, padded)
     if count_padding or not any(low or high for low, high in padded):
@@ -99,3 +107,31 @@ def _prepared(x, window, stride, padding):
     check_fits("x", space, window, padded)
     before = (1,) * (x.ndim - rank - 1)
     return x, (*before, *window, 1), (*before, *strides, 1), (*((0, 0) for _ in before), *padded, (0, 0))
+
+
+def _apart(x, window, strides, padded):
+    """Whether the windows are blocks of x: then their axes are cut in two, and XLA has no windows to search."""
+    return x.size and window == strides and not any(low or high for low, high in padded)
+
+
+def _cut(x, window):
+    """The axes of places inside the windows, and x with each axis that is cut as (windows, places)."""
+    whole = [n // w * w for n, w in zip(x.shape, window)]
+    x = x if tuple(whole) == x.shape else lax.slice(x, (0,) * x.ndim, whole)
+    cut = [axis for axis, w in enumerate(window) if w > 1]
+    for axis in reversed(cut):  # one at a time, as arrays can be reshaped that are split over devices
+        x = x.reshape(*x.shape[:axis], -1, window[axis], *x.shape[axis + 1 :])
+    return tuple(axis + 1 + k for k, axis in enumerate(cut)), x
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _largest(axes, x):
+    return jnp.max(x, axes)
+
+
+@_largest.defjvp
+def _largest_jvp(axes, primals, tangents):
+    (x,), (x_dot,) = primals, tangents
+    y = jnp.max(x, axes, keepdims=True)
+    chosen = first_unbeaten(x < y, axes)
+    return jnp.squeeze(y, axes), jnp.sum(jnp.where(chosen, x_dot, jnp.zeros_like(x_dot)), axes)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from functional_dl import layers, reverse
 
@@ -94,6 +95,26 @@ def test_pooling():
         _close(layers.average_pool(x, window, stride, padding, count_padding=True), counted)
         _close(layers.max_pool(x[0], window, stride, padding), np.nanmax(cut, (3, 4))[0])
     _close(layers.global_average_pool(x), x.mean((1, 2)))
+
+
+def test_windows_side_by_side_have_the_gradient_of_windows_that_slide():
+    """Where entries tie, too: the first of a window; and nothing goes to what no window covers."""
+    x = np.array([[2, 2, 1, 0, 5], [0, 2, 3, 3, 5], [1, 1, 4, 0, 5], [1, 1, 0, 4, 5], [9, 9, 9, 9, 9]], np.float64)
+    x, weights = x[None, :, :, None], np.arange(1.0, 5).reshape(1, 2, 2, 1)
+    slide = lambda x, *of: lax.reduce_window(x, *of, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    pairs = {
+        "max": (lambda x: layers.max_pool(x, (2, 2)), lambda x: slide(x, -np.inf, lax.max)),
+        "mean": (lambda x: layers.average_pool(x, (2, 2)), lambda x: slide(x, 0.0, lax.add) / 4),
+    }
+
+    @jax.jit
+    def both(x):
+        found = lambda f: (jax.value_and_grad(lambda x: jnp.sum(weights * f(x)))(x), jax.jvp(f, (x,), (x,)))
+        return {name: [jax.tree.leaves(found(f)) for f in pair] for name, pair in pairs.items()}
+
+    for name, (ours, plain) in both(x).items():
+        for a, b in zip(ours, plain):
+            np.testing.assert_allclose(a, b, rtol=1e-14, err_msg=name)
 
 
 def test_normalisations():

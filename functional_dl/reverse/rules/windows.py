@@ -24,6 +24,7 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.aliases import Array
+from functional_dl.kinks import first_unbeaten
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, unsupported, vjp_rule
 from functional_dl.reverse.rules.algebra import number, zeros_like
 
@@ -72,6 +73,59 @@ def _dilated_probes(fun, initial):
     )
 
 
+def _are_blocks(x, window_dimensions, window_strides, padding, base_dilation, window_dilation, **_):
+    """Whether the windows lie side by side: then each axis is cut in two, (windows, places), and none is searched."""
+    one = (1,) * x.ndim
+    return (
+        tuple(base_dilation) == one == tuple(window_dilation)
+        and tuple(window_dimensions) == tuple(window_strides)
+        and not any(low or high for low, high in padding)
+        and all(n >= w > 0 for n, w in zip(x.shape, window_dimensions))
+    )
+
+
+def _places(window):
+    """The axes of places inside the windows, where each axis that windows cut is (windows, places)."""
+    cut = [axis for axis, w in enumerate(window) if w > 1]
+    return cut, tuple(axis + 1 + k for k, axis in enumerate(cut))
+
+
+def _blocks(x, window):
+    """x with each axis that windows cut as (windows, places)."""
+    whole = tuple(n // w * w for n, w in zip(x.shape, window))
+    x = x if whole == x.shape else lax.slice(x, (0,) * x.ndim, whole)
+    for axis in reversed(_places(window)[0]):  # one at a time, as arrays can be reshaped that are split over devices
+        x = lax.reshape(x, (*x.shape[:axis], whole[axis] // window[axis], window[axis], *x.shape[axis + 1 :]))
+    return x
+
+
+def _from_blocks(blocks, x, window):
+    """The transpose of `_blocks`."""
+    for axis in _places(window)[0]:
+        windows, places, *rest = blocks.shape[axis:]
+        blocks = lax.reshape(blocks, (*blocks.shape[:axis], windows * places, *rest))
+    return lax.pad(blocks, number(0, blocks), [(0, n - m, 0) for n, m in zip(x.shape, blocks.shape)])
+
+
+def _over(y, window):
+    """y, an entry a window, for all places of it."""
+    cut, places = _places(window)
+    shape = [m for axis, n in enumerate(y.shape) for m in ((n, window[axis]) if axis in cut else (n,))]
+    return lax.broadcast_in_dim(y, shape, [i for i in range(len(shape)) if i not in places])
+
+
+def _over_blocks(primitive, reduce):
+    """The reduction, over axes where windows are blocks of x."""
+
+    def value(x, **params):
+        if not _are_blocks(x, **params):
+            return primitive.bind(x, **params)
+        window = params["window_dimensions"]
+        return reduce(_blocks(x, window), _places(window)[1])
+
+    return value
+
+
 @vjp_rule(
     reduce_window_sum_p,
     *_probes(lax.add, 0, ALL),
@@ -80,13 +134,18 @@ def _dilated_probes(fun, initial):
     _probe(lax.add, 0, (0,), (2,), padding=[(1, 2)]),
     reads="",
     latex=(r"\textstyle\sum_{\text{window}} <x>", r"\textstyle\sum_{\text{windows over it}} <c>"),
+    value=_over_blocks(reduce_window_sum_p, lax.reduce_sum),
 )
-def reduce_window_sum_vjp(
-    ct, out, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation, **_
-):
+def reduce_window_sum_vjp(ct, out, x, **params):
     """y_o = sum_k z_{o s + k t}  =>  x_i_bar = sum_k y_o_bar over the o with o s + k t = i b + low:
     a sum over windows of y_bar with the two strides exchanged, the entries of y_bar being s apart and windows b apart.
+    Where windows are blocks of x, each y_o_bar goes to all of its block.
     """
+    window_dimensions, window_strides, padding, base_dilation, window_dilation = (
+        params[name] for name in ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+    )
+    if _are_blocks(x, **params):
+        return (_from_blocks(_over(ct, window_dimensions), x, window_dimensions),)
     reach = [(w - 1) * t for w, t in zip(window_dimensions, window_dilation)]
     widths = []
     for m, n, s, b, r, (low, _high) in zip(ct.shape, x.shape, window_strides, base_dilation, reach, padding):
@@ -113,6 +172,12 @@ def reduce_window_sum_vjp(
 def _to_the_chosen(ct, x, select_prim, window_dimensions, window_strides, padding, base_dilation, window_dilation):
     """x_bar: every y_o_bar added to the entry that its window chose, the first of those that tie."""
     one = (1,) * x.ndim
+    if _are_blocks(x, window_dimensions, window_strides, padding, base_dilation, window_dilation):
+        reduce, worse = (lax.reduce_max, lax.lt) if select_prim is ge_p else (lax.reduce_min, lax.gt)
+        blocks, places = _blocks(x, window_dimensions), _places(window_dimensions)[1]
+        extremum, spread = (_over(y, window_dimensions) for y in (reduce(blocks, places), ct))
+        chosen = first_unbeaten(worse(blocks, extremum), places)
+        return _from_blocks(lax.select(chosen, spread, zeros_like(spread)), x, window_dimensions)
     plain = tuple(base_dilation) == one == tuple(window_dilation) and all(min(widths) >= 0 for widths in padding)
     if plain and ct.size:
         return select_and_scatter_add_p.bind(
@@ -173,6 +238,7 @@ def _dilated_extrema(fun):
     *_dilated_extrema(largest_of_windows),
     reads="x",
     latex=(r"\max_{\text{window}} <x>", r"\textstyle\sum_{\text{windows whose maximum it is}} <c>"),
+    value=_over_blocks(reduce_window_max_p, lax.reduce_max),
 )
 def reduce_window_max_vjp(ct, out, x, **params):
     """y_o = max_k z_{o s + k t}  =>  y_o_bar is added to the cotangent of the entry that is the largest of its window;
@@ -186,6 +252,7 @@ def reduce_window_max_vjp(ct, out, x, **params):
     *_dilated_extrema(smallest_of_windows),
     reads="x",
     latex=(r"\min_{\text{window}} <x>", r"\textstyle\sum_{\text{windows whose minimum it is}} <c>"),
+    value=_over_blocks(reduce_window_min_p, lax.reduce_min),
 )
 def reduce_window_min_vjp(ct, out, x, **params):
     """y_o = min_k z_{o s + k t}  =>  y_o_bar is added to the cotangent of the entry that is the smallest of its window;
