@@ -63,7 +63,7 @@ class Check:
         if self.dtype in ("float64", "complex128"):
             jax.config.update("jax_enable_x64", True)
         from functional_dl import check, reverse
-        from functional_dl.check.vjp import custom_rule
+        from functional_dl.check.vjp.api import custom_rule
 
         fun = found(self.target)
         primals = self.primals()

@@ -66,8 +66,8 @@ def test_one_file_reads_programs():
 
 @pytest.mark.parametrize("line", ["jaxpr.{}", "hasattr(jaxpr, '{}')", "attrgetter('jaxpr.{}')", "f'{{x}}{}'"])
 def test_a_second_reader_is_found(line):
-    assert reader_faults(line.format(EQUATIONS), f"{PACKAGE}.check.walk")
-    assert not reader_faults("equations(jaxpr)[0]", f"{PACKAGE}.check.walk")
+    assert reader_faults(line.format(EQUATIONS), f"{PACKAGE}.check.nan.walk")
+    assert not reader_faults("equations(jaxpr)[0]", f"{PACKAGE}.check.nan.walk")
 
 
 def test_init_only_re_exports():
@@ -135,8 +135,8 @@ FORBIDDEN_ARROWS = [
     ("optimality.kkt", "from functional_dl import reverse"),
     ("check.compare", "from functional_dl.reverse.sweep import forward"),
     ("check.compare", "from functional_dl import models"),
-    ("check.find_nan", "from functional_dl import models"),
-    ("check.find_nan", "from functional_dl.reverse import sweep"),
+    ("check.nan.find", "from functional_dl import models"),
+    ("check.nan.find", "from functional_dl.reverse import sweep"),
     ("calculus.taylor", "from functional_dl.reverse.trace import Tape"),
     ("calculus.program", "from functional_dl.reverse.trace import Tape"),
     ("calculus.derivatives", "from functional_dl.check.numeric import slopes"),
@@ -174,7 +174,7 @@ ALLOWED_ARROWS = [
     ("models.mlp", "from functional_dl import activations, layers"),
     ("models.mlp", "from functional_dl.models import linear"),
     ("training.loop", "from functional_dl.tree import norm"),
-    ("check.walk", "from functional_dl.jaxprs import interpret"),
+    ("check.nan.walk", "from functional_dl.jaxprs import interpret"),
     ("derivations.softmax", "from functional_dl import check, reverse"),
     ("reverse.sweep", "from functional_dl.reverse.rule import PRIMITIVES"),
     ("reverse.rules.linear", "from ..rule import vjp_rule"),

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,52 +76,42 @@ class Hypothesis:
         return PRECEDENCE.index(self.ground)
 
 
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """One leaf's cotangents over several trials, and ways to ask for more.
 
-    Attributes:
+    Fields:
       function, reference: see there.
       k: position of the leaf among the differentiable ones.
       trials: calls with different cotangents.
       call: call(cts) -> the user's cotangents of all differentiable leaves.
       rng: for random choices.
       blank: entries that are not compared, for the derivative is not finite there; they are 0 in all that is returned.
-      bad: entries that are wrong in some trial; beyond their tolerances, where none are given.
+      simulate: simulate() -> what is known of fun's own equations, taken apart once for all leaves; None where they
+        cannot be.
+      ratio: |actual - expected| over what is allowed, entry by entry, the worst trial's; beyond 1 an entry is wrong.
+      excused: wrong entries at kinks that are generalised derivatives; None where no kink was found.
+      kinked: a sentence, where all wrong entries lie at kinks.
       until: time.monotonic() at which the search for a cause ends with the best that is found.
     """
 
     function: Function
     reference: Reference
     k: int
-    trials: list[Trial]
-    call: Any
-    rng: Any
+    trials: tuple[Trial, ...]
+    call: Callable[..., Any]
+    rng: np.random.Generator
     blank: np.ndarray
-    bad: np.ndarray
-    until: float
+    simulate: Callable[[], Any]
+    ratio: np.ndarray
+    excused: np.ndarray | None = None
+    kinked: str = ""
+    until: float = float("inf")
 
-    def __init__(
-        self,
-        function: Function,
-        reference: Reference,
-        k: int,
-        trials: Sequence[Trial],
-        call: Callable[..., Any],
-        rng: np.random.Generator,
-        blank: np.ndarray,
-        bad: np.ndarray | None = None,
-        until: float = float("inf"),
-    ) -> None:
-        self.function, self.reference, self.k = function, reference, k
-        self.trials, self.call, self.rng = list(trials), call, rng
-        self.blank, self.until = blank, until
-        self.bad = self._beyond() if bad is None else bad
-
-    def until_then(self, until: float) -> "Evidence":
-        """The same evidence, for a search that ends then."""
-        return Evidence(
-            self.function, self.reference, self.k, self.trials, self.call, self.rng, self.blank, self.bad, until
-        )
+    @property
+    def bad(self) -> np.ndarray:
+        """Entries that are wrong in some trial."""
+        return self.ratio > 1
 
     @property
     def late(self) -> bool:
@@ -134,7 +124,7 @@ class Evidence:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.function.wide_point[self.k].shape
+        return self.x.shape
 
     @property
     def x(self) -> np.ndarray:
@@ -144,11 +134,7 @@ class Evidence:
     @property
     def outs(self) -> list[np.ndarray]:
         """The differentiable outputs, in double precision."""
-        return self._outs
-
-    @functools.cached_property
-    def _outs(self):
-        return self.function.evaluate(self.function.wide_point)
+        return self.function.wide_outs
 
     @property
     def expected(self) -> list[np.ndarray]:
@@ -163,9 +149,26 @@ class Evidence:
     def tolerance(self) -> list[np.ndarray]:
         return [t.tolerance[self.k] for t in self.trials]
 
-    def _beyond(self) -> np.ndarray:
-        """Entries that are beyond their tolerances in some trial."""
-        return np.any([~(np.abs(a - e) <= t) for a, e, t in zip(self.actual, self.expected, self.tolerance)], axis=0)
+    @property
+    def stacked(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`actual`, `expected` and `tolerance`, with the trials as the first axis."""
+        return np.stack(self.actual), np.stack(self.expected), np.stack(self.tolerance)
+
+    @property
+    def values(self) -> list[tuple[str, np.ndarray]]:
+        """Names and values of what a pass has at hand: the differentiable leaves, then the outputs."""
+        names = [self.function.paths[i] for i in self.function.active]
+        outs = ["the output"] if len(self.outs) == 1 else [f"output {n}" for n in range(len(self.outs))]
+        return [*zip(names, self.function.wide_point), *zip(outs, self.outs)]
+
+    def with_ratio(self, allowed: Sequence[Any] | None = None) -> "Evidence":
+        """The evidence with the ratio of its trials, to their tolerances and what else is allowed in each."""
+        more = [0.0] * len(self.trials) if allowed is None else allowed
+        with np.errstate(all="ignore"):
+            found = [np.abs(a - e) / (t + m) for a, e, t, m in zip(self.actual, self.expected, self.tolerance, more)]
+        worst = np.max(found, axis=0)
+        left_out = self.blank if self.excused is None else self.blank | self.excused
+        return replace(self, ratio=np.where(left_out, 0.0, np.where(np.isnan(worst), np.inf, worst)))
 
     def explains(self, guesses: Sequence[np.ndarray], slack: float = 3.0, where: Any = None) -> bool:
         """Whether the user's cotangents are the guesses, trial by trial, within `slack` tolerances (of the guess's own

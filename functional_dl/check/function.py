@@ -13,11 +13,19 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 from jax.typing import ArrayLike
 
-from functional_dl.check.compiling import jit
 from functional_dl.jaxprs import all_equations
 from functional_dl.precision import double, nan_allowed
 
-_WIDE = {"f": np.dtype("float64"), "c": np.dtype("complex128"), "V": np.dtype("float64")}
+# Machine code of programs that run a few times only need not be quick: most of a check is XLA compiling them.  Other
+# backends keep their own ways.
+_IN_HASTE = {"cpu": {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}}
+FEW = 100_000  # entries of the arguments: beyond, the time goes into running
+
+
+def jit(fun: Callable[..., Any], entries: int) -> Callable[..., Any]:
+    """`jax.jit(fun)`, compiled in haste where its arguments have few entries."""
+    options = _IN_HASTE.get(jax.default_backend()) if entries <= FEW else None
+    return jax.jit(fun, compiler_options=options)
 
 
 def is_inexact(x: Any) -> bool:
@@ -122,6 +130,16 @@ class Function:
     def wide_point(self) -> list[np.ndarray]:
         """The differentiable leaves in double precision."""
         return [widen(self.leaves[i]) for i in self.active]
+
+    @functools.cached_property
+    def wide_outs(self) -> list[np.ndarray]:
+        """The differentiable outputs, computed in double precision where fun allows it."""
+        return self.evaluate(self.wide_point)
+
+    @property
+    def own_outs(self) -> list[Any]:
+        """The differentiable outputs in the caller's dtypes."""
+        return [self.outs[i] for i in self.out_active]
 
     @functools.cached_property
     def point(self) -> list[Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from functional_dl.check import numeric
-from functional_dl.check.evidence import Trial
+from functional_dl.check.evidence import Evidence, Trial
 from functional_dl.check.function import Function, pairing, widen
 
 SAMPLES = 96
@@ -38,18 +38,17 @@ class AtKink:
     message: str
 
 
-def at_kink(evidence: Any, actual: Any = None) -> AtKink | None:
+def at_kink(evidence: Evidence) -> AtKink | None:
     """None where the function cannot be sampled or no wrong entry is at a kink."""
     if evidence.reference.source == "numeric":
-        return _from_one_sided(evidence, actual)
+        return _from_one_sided(evidence)
     if evidence.reference.source != "autodiff":
         return None
     bad = np.argwhere(evidence.bad)
     if not len(bad):
         return None
-    given = [a if actual is None else actual for a in evidence.actual][: 1 if actual is not None else None]
     count = SAMPLES if evidence.x.size < 20_000 else 12
-    judged = [_sampled(evidence, n, value[evidence.bad], count) for n, value in enumerate(given)]
+    judged = [_sampled(evidence, n, value[evidence.bad], count) for n, value in enumerate(evidence.actual)]
     kinked = np.any([s.kinked for s in judged], axis=0)
     if not kinked.any():
         return None
@@ -122,10 +121,10 @@ def _near(evidence, cts, distance, count):
     return np.array(samples)
 
 
-def _from_one_sided(evidence, actual) -> AtKink | None:
+def _from_one_sided(evidence) -> AtKink | None:
     """For functions that JAX cannot trace: each wrong entry's own one-sided slopes."""
     t = evidence.trials[0]
-    actual = evidence.actual[0] if actual is None else actual
+    actual = evidence.actual[0]
     bad = [tuple(i) for i in np.argwhere(evidence.bad)]
     if not bad or len(bad) > 200 or np.iscomplexobj(evidence.x):
         return None

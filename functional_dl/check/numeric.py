@@ -170,7 +170,7 @@ def estimate_jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequ
     if length == 0:
         outs = [np.zeros(np.shape(y)) for y in function.outs]
         return Estimate(*(tree_unflatten(function.out_tree, outs) for _ in range(2)))
-    shapes = [function.outs[i] for i in function.out_active]
+    shapes = function.own_outs
 
     def value(t):
         outs = function.evaluate([x + t / length * v for x, v in zip(function.wide_point, direction)])

@@ -19,8 +19,7 @@ from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array
 from functional_dl.check import numeric
-from functional_dl.check.compiling import jit
-from functional_dl.check.function import Function, is_complex, pairing, widen
+from functional_dl.check.function import Function, is_complex, jit, pairing, widen
 
 # C of the formula above: a right pullback may be written in many ways, each with a few dozen roundings
 ROUNDINGS = {"float64": 1000.0, "float32": 200.0, "float16": 30.0, "bfloat16": 12.0}
@@ -87,7 +86,7 @@ class Reference:
                 self.source = "autodiff"
         if not self.source:
             size = sum(x.size * (2 if is_complex(x) else 1) for x in function.wide_point)
-            outs = sum(function.outs[i].size for i in function.out_active)
+            outs = sum(y.size for y in function.own_outs)
             if size <= COORDINATES and size * outs <= DENSE:
                 self.jacobian = numeric.numeric_jacobian(function)
                 self.source = "numeric"
@@ -107,7 +106,7 @@ class Reference:
         with self.function.precision():
             if not self.function.wide:
                 active = [np.asarray(x).astype(p.dtype) for x, p in zip(active, self.function.point)]
-                cts = [np.asarray(c).astype(self.function.outs[i].dtype) for c, i in zip(cts, self.function.out_active)]
+                cts = [np.asarray(c).astype(y.dtype) for c, y in zip(cts, self.function.own_outs)]
             return [widen(bar) for bar in self._compiled(list(active), list(cts))]
 
     def pull(self, cts: Sequence[Any]) -> list[np.ndarray]:
@@ -150,18 +149,13 @@ class Reference:
             start += size
         return found, spread
 
-    @functools.cached_property
-    def _low(self):
-        function = self.function
-        return self._jit(lambda active, cts: jax.vjp(lambda active: function.of_active(active), active)[1](cts)[0])
-
     def pull_low(self, cts: Sequence[Any]) -> list[np.ndarray] | None:
         """JAX's pullback in the caller's dtypes; None where there is none."""
         if not self.function.traceable:
             return None
-        own = [np.asarray(c).astype(self.function.outs[i].dtype) for c, i in zip(cts, self.function.out_active)]
+        own = [np.asarray(c).astype(y.dtype) for c, y in zip(cts, self.function.own_outs)]
         try:
-            return [widen(bar) for bar in self._low(list(self.function.point), own)]
+            return [widen(bar) for bar in self._compiled(list(self.function.point), own)]
         except Exception:  # a function that only runs uncompiled, or only in double precision
             return None
 
@@ -176,7 +170,7 @@ class Reference:
                 total += np.abs(bar) ** 2 / SIGNS
         low = self.pull_low(cts)
         spread = self._from_jacobian(cts)[1] if self.source == "numeric" else [0.0] * len(expected)
-        coarsest = max([*self.function.point, *[self.function.outs[i] for i in self.function.out_active]], key=eps)
+        coarsest = max([*self.function.point, *self.function.own_outs], key=eps)
         found = []
         for k, (e, square, own) in enumerate(zip(expected, squares, spread)):
             x = max(self.function.point[k], coarsest, key=eps)
@@ -211,8 +205,8 @@ class Reference:
     def _disagreement(self) -> str:
         """A sentence where JAX's derivative contradicts differences of fun's values; "" where it does not."""
         function = self.function
-        cts = [self._random(function.outs[i]) for i in function.out_active]
-        cts = [np.where(np.isfinite(widen(function.outs[i])), c, 0.0) for c, i in zip(cts, function.out_active)]
+        cts = [self._random(y) for y in function.own_outs]
+        cts = [np.where(np.isfinite(widen(y)), c, 0.0) for c, y in zip(cts, function.own_outs)]
         try:
             bars = self.pull_at(function.wide_point, cts)
         except Exception as error:  # JAX cannot differentiate fun in reverse

@@ -110,6 +110,11 @@ class Finding:
         return "\n".join(lines)
 
 
+def without_index(cause: str, argument: str, message: str) -> Finding:
+    """A finding on the form or the behaviour of a pullback, which no single entry shows."""
+    return Finding(cause, argument, message, candidates=(cause, *ALIKE.get(cause, ())))
+
+
 @dataclass(frozen=True)
 class Argument:
     """Figures of one argument: kept for the table and the picture of a report."""

@@ -177,14 +177,14 @@ def test_a_cotangent_of_fewer_bits_is_one_fault():
 
 
 def test_a_fault_that_cannot_be_simulated_spoils_no_other(monkeypatch):
-    from functional_dl.check import fault, simulation
+    from functional_dl.check.simulation import fault, program
 
     def broken(*_):
         raise ValueError("planted")
 
-    whole = simulation.faults_of
+    whole = program.faults_of
     planted = fault.Fault(0, "sign", "planted", broken, 0.9)
-    monkeypatch.setattr(simulation, "faults_of", lambda *args: [planted, *whole(*args)])
+    monkeypatch.setattr(program, "faults_of", lambda *args: [planted, *whole(*args)])
     fun, cotangents, primals, cause, words = CASES["factor left out"]
     finding = judged(fun, cotangents, primals).findings[0]
     assert finding.cause == cause

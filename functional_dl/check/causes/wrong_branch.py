@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from functional_dl.check import simulation
 from functional_dl.check.evidence import Evidence, Hypothesis
+from functional_dl.check.simulation.program import has_conditions
 
 
 def test(evidence: Evidence) -> Hypothesis | None:
     """Entries are right, or zero where they should not be, or not zero where they should be, and a condition on a value
     parts the right from the wrong."""
     a, e, bad = evidence.actual, evidence.expected, evidence.bad
-    if bad.size < 2 or not evidence.elementwise or not simulation.has_conditions(evidence):
+    if bad.size < 2 or not evidence.elementwise or not has_conditions(evidence):
         return None
     killed = np.all([x == 0 for x in a], axis=0) & bad
     alive = np.all([np.abs(x) <= t for x, t in zip(e, evidence.tolerance)], axis=0) & bad

@@ -1,4 +1,4 @@
-"""The ways in which one equation's derivative can be wrong: the catalogue that simulation.py tries.
+"""The ways in which one equation's derivative can be wrong: the catalogue that simulation tries.
 
 A Fault replaces the linear map dy/dx of an equation y = p(x) by another; a change replaces the equation itself, in a
 backward pass that computes fun anew.
@@ -6,8 +6,9 @@ backward pass that computes fun anew.
 
 from typing import Any
 
-from functional_dl.check import equations, faults_of_branches, faults_of_places, faults_of_points
-from functional_dl.check.fault import Fault
+from functional_dl.check import equations
+from functional_dl.check.simulation import branches, places, points
+from functional_dl.check.simulation.fault import Fault
 
 LINEAR = {
     "add", "add_any", "sub", "neg", "reshape", "transpose", "broadcast_in_dim", "reduce_sum", "convert_element_type",
@@ -24,14 +25,14 @@ def faults_of(program: equations.Listing, values: dict[Any, Any], dependent: set
         operands = [values[i] for i in site.ins]
         if not dependent.intersection(site.ins) or not any(equations.is_floating(v) for v in operands):
             continue
-        found += faults_of_branches.branches(n, site, operands, dependent)
-        found += faults_of_places.reductions(n, site, operands)
-        found += faults_of_places.overwrites(n, site, operands)
-        found += faults_of_places.shifts(n, site, operands)
-        found += faults_of_places.axes(n, site, operands)
-        found += faults_of_places.blocks(n, site, operands)
-        found += faults_of_points.solves(n, site, operands, program, values)
+        found += branches.branches(n, site, operands, dependent)
+        found += places.reductions(n, site, operands)
+        found += places.overwrites(n, site, operands)
+        found += places.shifts(n, site, operands)
+        found += places.axes(n, site, operands)
+        found += places.blocks(n, site, operands)
+        found += points.solves(n, site, operands, program, values)
         if site.name not in LINEAR:
-            found += faults_of_points.points(n, site, program, values)
-            found += faults_of_points.left_out(n, site, operands, dependent)
+            found += points.points(n, site, program, values)
+            found += points.left_out(n, site, operands, dependent)
     return found

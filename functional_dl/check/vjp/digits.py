@@ -7,17 +7,16 @@ cancel in it lose their digits, however well-conditioned the derivative is.
 Source: Parker, Monte Carlo Arithmetic, UCLA CSD-970002, 1997.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import tree_flatten, tree_unflatten
+from jax.tree_util import tree_unflatten
 
 from functional_dl.check import equations
-from functional_dl.check.compiling import jit
-from functional_dl.check.function import Function, own_copy, widen
+from functional_dl.check.function import jit, own_copy, widen
+from functional_dl.check.vjp.subject import BackwardPass, active_leaves
 from functional_dl.precision import nan_allowed
 
 RUNS = 8
@@ -28,37 +27,26 @@ EXACT = {
 }  # fmt: skip
 
 
-def losses(
-    function: Function, fun_vjp: Callable[..., Any], cts: Sequence[Sequence[Any]], rng: np.random.Generator
-) -> list[list[np.ndarray] | None]:
+def losses(subject: BackwardPass, cts: Sequence[Sequence[Any]]) -> list[list[np.ndarray] | None]:
     """For each differentiable leaf and list of cotangents, what each entry may lose; None where it is not known."""
+    function, rng = subject.function, subject.rng
     nothing: list[list[np.ndarray] | None] = [None] * len(function.active)
-    kinds = [jnp.finfo(x.dtype) for x in [*function.point, *[function.outs[i] for i in function.out_active]]]
+    kinds = [jnp.finfo(x.dtype) for x in [*function.point, *function.own_outs]]
     coarsest = max(kinds, key=lambda kind: float(kind.eps))
     unit = float(coarsest.eps), float(coarsest.smallest_subnormal) / 2  # less than eps is lost in the dtype itself
     point = [_fine(np.asarray(x)) for x in function.point]
     fixed = [x if i in function.active else own_copy(x) for i, x in enumerate(function.leaves)]
 
     def own_dtypes(cts):
-        return [np.asarray(c).astype(function.outs[i].dtype) for c, i in zip(cts, function.out_active)]
+        return [np.asarray(c).astype(y.dtype) for c, y in zip(cts, function.own_outs)]
 
     def pulled(*values):
         leaves = list(fixed)
         for i, x in zip(function.active, values):
             leaves[i] = x
-        _, pullback = fun_vjp(*tree_unflatten(function.tree, leaves))
-        rest = iter(values[len(point) :])
-        outs = [
-            next(rest) if i in function.out_active else np.zeros(np.shape(y), jax.float0)
-            for i, y in enumerate(function.outs)
-        ]
-        bars = pullback(tree_unflatten(function.out_tree, outs))
-        found = []
-        for bar, primal in zip(bars, function.primals):
-            own = tree_flatten(primal)[0]
-            found += [None] * len(own) if bar is None else tree_flatten(bar, is_leaf=lambda x: x is None)[0]
-        active = [found[i] for i in function.active]
-        return [jnp.zeros(x.shape, x.dtype) if bar is None else bar for bar, x in zip(active, point)]
+        _, pullback = subject.fun_vjp(*tree_unflatten(function.tree, leaves))
+        bars = active_leaves(function, pullback(subject.ct_tree(values[len(point) :])))
+        return [jnp.zeros(x.shape, x.dtype) if bar is None else bar for bar, x in zip(bars, point)]
 
     try:
         with nan_allowed():

@@ -18,14 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.check import equations, repeated
-from functional_dl.check.compiling import jit
-from functional_dl.check.evidence import Evidence
-from functional_dl.check.fault import Fault, push_forward, where
-from functional_dl.check.faults import faults_of
-from functional_dl.check.faults_of_branches import changes_of
-from functional_dl.check.function import widen
-from functional_dl.check.local_maps import LocalMaps
+from functional_dl.check import equations
+from functional_dl.check.evidence import Evidence, Trial
+from functional_dl.check.function import Function, jit, widen
+from functional_dl.check.reference import Reference
+from functional_dl.check.simulation import repeated
+from functional_dl.check.simulation.branches import changes_of
+from functional_dl.check.simulation.catalogue import faults_of
+from functional_dl.check.simulation.fault import Fault, push_forward, where
+from functional_dl.check.simulation.local_maps import LocalMaps
 
 COARSEST = 1e-6  # eps of the dtypes in which faults are simulated
 ENTRIES = 30_000  # of all differentiable leaves and outputs: beyond, faults are not simulated
@@ -42,46 +43,21 @@ CHANGES = 24  # forward equations that are changed
 
 def has_conditions(evidence: Evidence) -> bool:
     """Whether fun chooses between cases; where its equations are not known, it may."""
-    found = of(evidence)
+    found = evidence.simulate()
     return found is None or any(site.name in CHOOSING for site in found.program.steps)
 
 
-def cancellation(evidence: Evidence) -> list[np.ndarray]:
-    """sqrt(sum over edges |term|^2) for each trial: the size of the terms whose sum each entry is.
-
-    Where the terms cancel (softmax far from 1/2), their rounding is all that an entry holds, however a right pullback
-    is written; zeros where fun cannot be taken apart.
-    """
-    simulation = of(evidence)
-    responses = None if simulation is None else simulation.of_edges
-    if responses is None:
-        return [np.zeros(evidence.shape) for _ in evidence.trials]
-    terms = np.where(np.isfinite(responses[evidence.k]), np.abs(responses[evidence.k]), 0.0)
-    return list(np.sqrt(np.sum(terms**2, axis=0)))
-
-
-def of(evidence: Evidence) -> Any:
-    """The simulation of a check, made once for all its arguments."""
-    reference = evidence.reference
+def of(function: Function, reference: Reference, trials: Sequence[Trial]) -> "Simulation | None":
+    """fun's own equations at its primals; None where they cannot be taken apart."""
     if reference.source != "autodiff":
         return None
-    if "simulation" not in reference.__dict__:
-        reference.__dict__["simulation"] = _prepare(evidence)
-    return reference.__dict__["simulation"]
-
-
-def _prepare(evidence):
-    function = evidence.function
-    size = sum(x.size for x in function.wide_point) + sum(y.size for y in evidence.outs)
     point = function.wide_point if function.wide else [np.asarray(x) for x in function.point]
-    if size > ENTRIES or any(float(jnp.finfo(x.dtype).eps) > COARSEST for x in point):
+    if function.entries > ENTRIES or any(float(jnp.finfo(x.dtype).eps) > COARSEST for x in point):
         return None
     try:
         with function.precision():
             program = equations.listing(lambda *active: function.of_active(active), point)
-            if program is None:
-                return None
-            return Simulation(program, point, [t.cts for t in evidence.trials], function.precision)
+            return None if program is None else Simulation(program, point, [t.cts for t in trials], function.precision)
     except Exception:  # an equation that cannot be applied on its own
         return None
 

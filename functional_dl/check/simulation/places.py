@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.check import equations
-from functional_dl.check.fault import Fault, filled, push_forward, where
+from functional_dl.check.simulation.fault import Fault, filled, push_forward, where
 
 MOVING = {"pad", "slice", "dynamic_slice", "concatenate", "gather", "conv_general_dilated", "cumsum", "step", "rev",
           "reduce_window_sum", "dynamic_update_slice", "roll", "split"}  # fmt: skip

@@ -4,13 +4,12 @@ import numpy as np
 
 from functional_dl.check.causes.scale import name_of, sizes_of
 from functional_dl.check.evidence import FAIR, GOOD, Evidence, Hypothesis
-from functional_dl.check.fault import where
-from functional_dl.check.simulation import of
+from functional_dl.check.simulation.fault import where
 
 
 def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     """Faults in fun's own equations that give the user's cotangents, the best first."""
-    simulation = of(evidence)
+    simulation = evidence.simulate()
     if simulation is None:
         return []
     found = _lost_terms(evidence, simulation)

@@ -40,12 +40,11 @@ class Whole:
     tolerance: tuple[np.ndarray, ...]
 
 
-def departure(evidence: Evidence, excused: np.ndarray, extra: Sequence[np.ndarray]) -> Whole | None:
+def departure(evidence: Evidence, extra: Sequence[np.ndarray]) -> Whole | None:
     """How a leaf in a coarse dtype departs as a whole; None where rounding explains it, or nothing is known of it.
 
     Args:
       evidence: of the leaf.
-      excused: entries that are not looked at.
       extra: for each trial what else each entry may be off by, as one standard error.
     """
     roundings = [t.rounding[evidence.k] for t in evidence.trials if t.rounding]
@@ -55,7 +54,7 @@ def departure(evidence: Evidence, excused: np.ndarray, extra: Sequence[np.ndarra
     unit = roundings[0].eps / 2
     if 2 * unit < COARSE:
         return None
-    kept = ~(excused | evidence.blank)
+    kept = ~evidence.blank if evidence.excused is None else ~(evidence.excused | evidence.blank)
     expected, actual = np.stack(evidence.expected)[:, kept], np.stack(evidence.actual)[:, kept]
     lost = np.stack(losses)[:, kept]
     size = np.stack([np.nan_to_num(r.size, nan=0.0, posinf=0.0) for r in roundings])[:, kept]

@@ -9,7 +9,6 @@ from collections import defaultdict
 
 import numpy as np
 
-from functional_dl.check import simulation
 from functional_dl.check.evidence import Evidence
 
 # how often hand-written passes have each fault, before anything is known of this one
@@ -99,7 +98,7 @@ def _kind(evidence, actual, expected):
         yield "missing_factor", 0.4
         yield "wrong_branch", 0.4
         return
-    found = simulation.of(evidence)
+    found = evidence.simulate()
     names = {site.name for site in found.program.steps} if found is not None else set()
     if names & REPEATS:
         yield "overwrite", 0.3
@@ -112,7 +111,7 @@ def _kind(evidence, actual, expected):
 
 def _nearest(evidence, actual, expected) -> dict[str, float]:
     """Cause -> the least share of the error that one simulated fault of that cause leaves, where it is small."""
-    found = simulation.of(evidence)
+    found = evidence.simulate()
     if found is None:
         return {}
     missing = actual - expected

@@ -8,7 +8,7 @@ import numpy as np
 
 from functional_dl.check import equations
 from functional_dl.check.evidence import mask_values
-from functional_dl.check.fault import Fault, filled, push_forward, where
+from functional_dl.check.simulation.fault import Fault, filled, push_forward, where
 
 NEARBY = 6  # other values of the same shape that a derivative may have been given by mistake
 # the derivative as a function of the output, where it is one: it is easily given the input

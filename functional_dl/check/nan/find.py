@@ -14,10 +14,11 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from functional_dl.aliases import PyTree
-from functional_dl.check import equations, mechanisms, mends
+from functional_dl.check import equations
 from functional_dl.check.equations import Step
 from functional_dl.check.function import is_inexact, widen
-from functional_dl.check.walk import InnerWalk, Walk
+from functional_dl.check.nan import mechanisms, mends
+from functional_dl.check.nan.walk import InnerWalk, Walk
 from functional_dl.jaxprs import Unstructured, frozen, needed, open_jaxpr
 from functional_dl.precision import nan_allowed
 

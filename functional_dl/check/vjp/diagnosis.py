@@ -6,32 +6,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from functional_dl.check import causes, explanations, likely, regions, simulation
+from functional_dl.check import causes
 from functional_dl.check.causes import nonfinite
 from functional_dl.check.evidence import CERTAIN, Evidence, Hypothesis
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import ALIKE, Finding
+from functional_dl.check.simulation import hypotheses
+from functional_dl.check.simulation.program import has_conditions
+from functional_dl.check.vjp import likely, regions
+from functional_dl.check.vjp.excuse import Losses
 
 ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
 DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
 
 
-def of_arguments(
-    wrong: Sequence[tuple[Evidence, np.ndarray]], before: Sequence[Finding], budget: float
-) -> list[Finding]:
+def of_arguments(wrong: Sequence[Evidence], before: Sequence[Finding], budget: float) -> list[Finding]:
     """A finding for each argument whose numbers are wrong.
 
     Args:
-      wrong: the evidence on each, and what its entries are off by over what is allowed.
+      wrong: the evidence on each.
       before: findings on the form of what was returned.
       budget: seconds that the search for causes may take.
     """
     until = time.monotonic() + budget
-    found = [_diagnose(evidence.until_then(until), ratio) for evidence, ratio in wrong]
+    found = [_diagnose(dataclasses.replace(evidence, until=until)) for evidence in wrong]
     named = {f.cause for f in found}
     coarse = {f.argument for f in before if f.cause == "dtype"}
     together = []
-    for f, (evidence, _) in zip(found, wrong):
+    for f, evidence in zip(found, wrong):
         if f.argument in coarse and (f.cause == "precision" or _relative_error(evidence) < ROUNDED):
             continue  # the digits went with the dtype, which is said already
         if f.cause == "unknown" and "precision" in named and _relative_error(evidence) < DIGITS:
@@ -42,6 +44,32 @@ def of_arguments(
             f = dataclasses.replace(f, candidates=_three(["unknown", *others, *f.candidates]))
         together.append(f)
     return together
+
+
+def as_in_single(
+    named: dict[str, tuple[Finding, bool]], leaves: list[Evidence], before: list[Finding], losses: Losses
+) -> tuple[list[Evidence], list[Finding]]:
+    """The leaves and their findings, given those in float32; a leaf that is right there is wrong only if it has lost
+    more digits than the pass itself must lose in the caller's dtypes."""
+    found, judged = [], []
+    if "" in named and not any(f.cause == "primal" for f in before):
+        found.append(named[""][0])
+    for evidence in leaves:
+        finding, large = named.get(evidence.path, (None, False))
+        if finding is not None and (large or evidence.bad.any()):
+            evidence = dataclasses.replace(evidence, ratio=np.maximum(evidence.ratio, 1.0 + 1e-9))
+            found.append(finding if finding.index is None else _with_cause_of(finding, evidence))
+        elif evidence.bad.any():
+            lost = losses()[evidence.k]
+            if lost is not None and np.isfinite(evidence.actual).all():
+                within = evidence.with_ratio(lost).ratio <= 1
+                evidence = dataclasses.replace(
+                    evidence, ratio=np.where(within, np.minimum(evidence.ratio, 1.0), evidence.ratio)
+                )
+            if evidence.bad.any():
+                found.append(_of_digits(evidence))
+        judged.append(evidence)
+    return judged, found
 
 
 def _three(names: Sequence[str]) -> tuple[str, ...]:
@@ -56,27 +84,27 @@ def _relative_error(evidence: Evidence) -> float:
     )
 
 
-def with_cause_of(finding: Finding, evidence: Evidence, ratio: np.ndarray) -> Finding:
+def _with_cause_of(finding: Finding, evidence: Evidence) -> Finding:
     """The cause that was found in float32, with the numbers of the evidence."""
-    return _finding(finding.cause, finding.message, finding.candidates, evidence, ratio)
+    return _finding(finding.cause, finding.message, finding.candidates, evidence)
 
 
-def of_digits(evidence: Evidence, ratio: np.ndarray) -> Finding:
+def _of_digits(evidence: Evidence) -> Finding:
     """Of a pass that is right in float32."""
     found = nonfinite.test(evidence)
     if found is not None:
-        return _finding(found.cause, found.message, ("nonfinite", *ALIKE["nonfinite"]), evidence, ratio)
+        return _finding(found.cause, found.message, ("nonfinite", *ALIKE["nonfinite"]), evidence)
     message = (
         f"The cotangent is off by {_relative_error(evidence):.2g} of its size; the same backward pass is right in "
         "float32: digits are lost on the way."
     )
-    return _finding("precision", message, ("precision", *ALIKE["precision"]), evidence, ratio)
+    return _finding("precision", message, ("precision", *ALIKE["precision"]), evidence)
 
 
-def _diagnose(evidence: Evidence, ratio) -> Finding:
+def _diagnose(evidence: Evidence) -> Finding:
     found = causes.hypotheses(evidence)
     if not found or found[0].rank > CERTAIN:
-        found = sorted([*found, *explanations.hypotheses(evidence)], key=lambda h: h.rank)
+        found = sorted([*found, *hypotheses.hypotheses(evidence)], key=lambda h: h.rank)
     if any(h.cause == "wrong_point" for h in found) and _piecewise_linear(evidence):
         # the derivative knows the point through conditions alone: a wrong value is a wrong condition
         found = [Hypothesis("wrong_branch", h.ground, h.message) if h.cause == "wrong_point" else h for h in found]
@@ -84,21 +112,20 @@ def _diagnose(evidence: Evidence, ratio) -> Finding:
     for h in found:
         named.setdefault(h.cause, h)
     ranked = list(named.values())
-    wrong = ratio > 1
+    wrong = evidence.bad
     if not ranked and regions.is_end(wrong) and all(not np.any(a[wrong]) for a in evidence.actual):
         message = f"{_where(evidence, wrong)}: a bound or a mask leaves it out."
-        return _finding(
-            "wrong_branch", message, _three(["wrong_branch", "unknown", "missing_reduction"]), evidence, ratio
-        )
+        return _finding("wrong_branch", message, _three(["wrong_branch", "unknown", "missing_reduction"]), evidence)
     if ranked:
         cause, message = ranked[0].cause, ranked[0].message
     else:
         cause, message = "unknown", f"{_where(evidence, wrong)}; no single known fault explains them."
-    return _finding(cause, message, _candidates(ranked, found, evidence), evidence, ratio)
+    return _finding(cause, message, _candidates(ranked, found, evidence), evidence)
 
 
-def _finding(cause, message, candidates, evidence: Evidence, ratio) -> Finding:
+def _finding(cause, message, candidates, evidence: Evidence) -> Finding:
     """A finding at the entry that is furthest from what is allowed."""
+    ratio = evidence.ratio
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape)) if ratio.shape else ()
     trial = max(range(len(evidence.trials)), key=lambda n: _off(evidence, n, index))
     a, e, t = evidence.actual[trial][index], evidence.expected[trial][index], evidence.tolerance[trial][index]
@@ -126,7 +153,7 @@ def _candidates(ranked, found, evidence) -> tuple[str, ...]:
 
 def _piecewise_linear(evidence) -> bool:
     """Whether the right cotangent stays when all primals move a little."""
-    if evidence.reference.source != "autodiff" or not simulation.has_conditions(evidence):
+    if evidence.reference.source != "autodiff" or not has_conditions(evidence):
         return False
     function, trial = evidence.function, evidence.trials[0]
     for _ in range(2):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from functional_dl.check.fault import Fault, push_forward
+from functional_dl.check.simulation.fault import Fault, push_forward
 
 GROUPS = 48  # kinds of edges that are cut at all equations of a kind at once
 TOGETHER = 96  # faults in such groups

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.check.fault import Fault, filled, where
+from functional_dl.check.simulation.fault import Fault, filled, where
 
 
 def changes_of(site: Any, values: Any, dependent: set[int]) -> Any:

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from functional_dl.check import equations
-from functional_dl.check.compiling import jit
-from functional_dl.check.fault import Fault, push_forward
+from functional_dl.check.function import jit
 from functional_dl.check.numeric import real_ct, unreal_ct
+from functional_dl.check.simulation.fault import Fault, push_forward
 from functional_dl.jaxprs import Unstructured, frozen
 
 LARGEST = 400_000  # entries of one matrix, at most

@@ -1,0 +1,1 @@
+"""Faults simulated in a function's own equations."""

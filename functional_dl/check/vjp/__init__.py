@@ -1,0 +1,1 @@
+"""Checking a backward pass, stage by stage."""
