@@ -185,6 +185,19 @@ class Evidence:
                 return False
         return True
 
+    def fits(self, guess: Callable[[Sequence[Any]], np.ndarray]) -> bool:
+        """Whether the user's cotangents are guess(cts) in every trial; the first one rules most guesses out."""
+        first = guess(self.trials[0].cts)
+        return self.explains([first]) and self.explains([first, *(guess(t.cts) for t in self.trials[1:])])
+
+    @property
+    def relative_error(self) -> float:
+        """The largest over trials of |actual - expected| / |expected|, both as root mean squares."""
+        return max(
+            float(np.sqrt(np.mean(np.abs(a - e) ** 2)) / (np.sqrt(np.mean(np.abs(e) ** 2)) or 1.0))
+            for a, e in zip(self.actual, self.expected)
+        )
+
     def pull(self, cts: Sequence[Any]) -> np.ndarray:
         """The right cotangent of this leaf for other cotangents."""
         return np.where(self.blank, 0.0, self.reference.pull(cts)[self.k])

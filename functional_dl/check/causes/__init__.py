@@ -1,11 +1,12 @@
-"""The causes of a wrong cotangent, one file each: `test(evidence)` -> Hypothesis or None.
+"""The causes of a wrong cotangent: functions of the evidence that return hypotheses.
 
-A file's test is a statistic of the evidence and a threshold; its message says what was found, with the numbers.
+Each is a statistic of the evidence and a threshold; its message says what was found, with the numbers.
 """
 
-import importlib
-import pkgutil
+from collections.abc import Callable
+from typing import Any
 
+from functional_dl.check.causes import axes, points, relations, terms, uses
 from functional_dl.check.evidence import Evidence, Hypothesis
 
 __all__ = ["hypotheses"]
@@ -15,12 +16,18 @@ def __dir__() -> list[str]:  # what dir() and completion show
     return __all__
 
 
+TESTS: tuple[Callable[[Evidence], Any], ...] = (
+    relations.kink, relations.missing_conjugate, terms.missing_factor, uses.missing_reduction, terms.missing_term,
+    relations.nonfinite, relations.not_transposed, uses.overwrite, relations.precision, relations.scale, axes.shifted,
+    relations.sign, relations.swapped, axes.transpose, points.wrong_branch, points.wrong_point, relations.zero,
+)  # fmt: skip
+
+
 def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     """Every cause that fits the evidence, the best first."""
-    found = []
-    for info in pkgutil.iter_modules(__path__):
-        test = getattr(importlib.import_module(f"{__name__}.{info.name}"), "test", None)
-        if test is not None and not evidence.late:
+    found: list[Hypothesis] = []
+    for test in TESTS:
+        if not evidence.late:
             fits = test(evidence)
             found += fits if isinstance(fits, list) else [fits] if fits is not None else []
     best: dict[str, Hypothesis] = {}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from functional_dl.check.causes.scale import name_of, sizes_of
+from functional_dl.check.causes.relations import name_of, sizes_of
 from functional_dl.check.evidence import FAIR, GOOD, Evidence, Hypothesis
 from functional_dl.check.simulation.fault import where
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from functional_dl.check import causes
-from functional_dl.check.causes import nonfinite
+from functional_dl.check.causes.relations import nonfinite
 from functional_dl.check.evidence import CERTAIN, Evidence, Hypothesis
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import ALIKE, Finding
@@ -34,9 +34,9 @@ def of_arguments(wrong: Sequence[Evidence], before: Sequence[Finding], budget: f
     coarse = {f.argument for f in before if f.cause == "dtype"}
     together = []
     for f, evidence in zip(found, wrong):
-        if f.argument in coarse and (f.cause == "precision" or _relative_error(evidence) < ROUNDED):
+        if f.argument in coarse and (f.cause == "precision" or evidence.relative_error < ROUNDED):
             continue  # the digits went with the dtype, which is said already
-        if f.cause == "unknown" and "precision" in named and _relative_error(evidence) < DIGITS:
+        if f.cause == "unknown" and "precision" in named and evidence.relative_error < DIGITS:
             message = "The cotangent has lost digits, as those of other arguments have."
             f = dataclasses.replace(f, cause="precision", message=message, candidates=("precision", "unknown"))
         if f.cause == "unknown":  # one fault often shows in several arguments
@@ -76,14 +76,6 @@ def _three(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))[:3]
 
 
-def _relative_error(evidence: Evidence) -> float:
-    """The largest over trials of |actual - expected| / |expected|, both as root mean squares."""
-    return max(
-        float(np.sqrt(np.mean(np.abs(a - e) ** 2)) / (np.sqrt(np.mean(np.abs(e) ** 2)) or 1.0))
-        for a, e in zip(evidence.actual, evidence.expected)
-    )
-
-
 def _with_cause_of(finding: Finding, evidence: Evidence) -> Finding:
     """The cause that was found in float32, with the numbers of the evidence."""
     return _finding(finding.cause, finding.message, finding.candidates, evidence)
@@ -91,11 +83,11 @@ def _with_cause_of(finding: Finding, evidence: Evidence) -> Finding:
 
 def _of_digits(evidence: Evidence) -> Finding:
     """Of a pass that is right in float32."""
-    found = nonfinite.test(evidence)
+    found = nonfinite(evidence)
     if found is not None:
         return _finding(found.cause, found.message, ("nonfinite", *ALIKE["nonfinite"]), evidence)
     message = (
-        f"The cotangent is off by {_relative_error(evidence):.2g} of its size; the same backward pass is right in "
+        f"The cotangent is off by {evidence.relative_error:.2g} of its size; the same backward pass is right in "
         "float32: digits are lost on the way."
     )
     return _finding("precision", message, ("precision", *ALIKE["precision"]), evidence)

@@ -1,57 +1,54 @@
-"""An additive coupling term is left out."""
+"""Causes by which a part is left out: an additive coupling term, an elementwise factor."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
-from functional_dl.check.causes.overwrite import contributions
-from functional_dl.check.evidence import Evidence, Hypothesis
+from functional_dl.check.causes.uses import contributions
+from functional_dl.check.evidence import Evidence, Hypothesis, mask_values
 
+SPREAD = 0.05  # relative: a factor that varies less is a scale
 RANK = 2  # a coupling through a mean, a variance, or an inner product
 RELATIVE = 1e-3
 
 
-def test(evidence: Evidence) -> Hypothesis | None:
+def missing_term(evidence: Evidence) -> Hypothesis | None:
     """What is missing, expected - actual, is constant along an axis, or is a rank-one term p (p . ct), or has low
     rank as a function of ct where the derivative itself has full rank."""
     missing = [e - a for a, e in zip(evidence.actual, evidence.expected)]
     if not all(np.isfinite(m).all() for m in missing) or evidence.x.size < 2:
         return None
     for o in range(len(evidence.outs)) if len(evidence.outs) > 1 else ():
-        rest = [
-            evidence.pull([np.zeros_like(c) if i == o else c for i, c in enumerate(t.cts)]) for t in evidence.trials
-        ]
-        if evidence.explains(rest):
+        without = lambda cts, o=o: evidence.pull([np.zeros_like(c) if i == o else c for i, c in enumerate(cts)])
+        if evidence.fits(without):
             return Hypothesis("missing_term", "a lost output", f"The path through output {o} is left out.")
     if _diagonal(evidence):
-        return Hypothesis(
-            "missing_term",
-            "the diagonal",
+        message = (
             "The cotangent holds the diagonal of the Jacobian alone: what other entries of the output contribute "
-            "through their coupling is left out.",
+            "through their coupling is left out."
         )
+        return Hypothesis("missing_term", "the diagonal", message)
     constant = _constant_axes(evidence, missing)
     if constant:
         axes = ", ".join(map(str, constant))
-        return Hypothesis(
-            "missing_term",
-            "constant along an axis",
-            f"What is missing is constant along axis {axes}: the term of a sum or mean over that axis is left out.",
+        message = (
+            f"What is missing is constant along axis {axes}: the term of a sum or mean over that axis is left out."
         )
+        return Hypothesis("missing_term", "constant along an axis", message)
     profile = _proportional(evidence, missing)
     if profile:
-        return Hypothesis(
-            "missing_term",
-            "proportional to a value",
+        message = (
             f"What is missing is proportional to {profile[0]} along axis {profile[1]}, with one factor for each row: a "
-            "coupling term (an inner product with the cotangent) is left out.",
+            "coupling term (an inner product with the cotangent) is left out."
         )
+        return Hypothesis("missing_term", "proportional to a value", message)
     ranks = _ranks(evidence)
     if ranks is not None:
-        return Hypothesis(
-            "missing_term",
-            "low rank",
+        message = (
             f"What is missing depends on the cotangent through {ranks[0]} number(s) only, where the derivative has "
-            f"rank {ranks[1]}: a coupling term is left out.",
+            f"rank {ranks[1]}: a coupling term is left out."
         )
+        return Hypothesis("missing_term", "low rank", message)
     return None
 
 
@@ -87,9 +84,8 @@ def _constant_axes(evidence, missing):
 
 
 def _proportional(evidence, missing):
-    values = [("the output", y) for y in evidence.outs] + [
-        (evidence.function.paths[i], x) for i, x in zip(evidence.function.active, evidence.function.wide_point)
-    ]
+    leaves = len(evidence.function.active)
+    values = [*evidence.values[leaves:], *evidence.values[:leaves]]
     for axis, n in enumerate(evidence.shape):
         if n < 3:
             continue
@@ -155,4 +151,81 @@ def _ranks(evidence):
     full = int((second > 1e-6 * second[0]).sum()) if second[0] > 0 else 0
     if 0 < low <= RANK and full >= min(trials, out.shape[-1]) - 2 and full >= low + 2:
         return low, full
+    return None
+
+
+def missing_factor(evidence: Evidence) -> Hypothesis | None:
+    """expected = q actual with q made of a primal or an output, or one factor for each row that all trials share."""
+    if evidence.x.size < 2 or not all(np.isfinite(a).all() for a in evidence.actual):
+        return None
+    for what, q in _quantities(evidence):
+        with np.errstate(all="ignore"):
+            factor = np.broadcast_to(q, evidence.shape)
+            if not np.isfinite(factor).all() or np.ptp(np.abs(factor)) <= SPREAD * np.max(np.abs(factor)):
+                continue
+            if not evidence.explains([np.where(factor != 0, e / np.where(factor != 0, factor, 1), a)
+                                      for e, a in zip(evidence.expected, evidence.actual)]):  # fmt: skip
+                continue
+        if mask_values(factor):
+            return Hypothesis("mask_missing", "a mask at hand", f"The cotangent is not multiplied by the mask {what}.")
+        if what.startswith("1 /"):
+            held = what.removeprefix("1 / ")
+            message = f"The cotangent holds the factor {held} once too often."
+            return Hypothesis("wrong_point", "a power at hand", message)
+        # a power of x alone may be the slope of another function
+        power = evidence.elementwise and not what.startswith("args")
+        ground = "a power at hand" if power else "a factor at hand"
+        return Hypothesis("missing_factor", ground, f"The cotangent lacks the factor {what}.")
+    axis = _row_axis(evidence)
+    if axis is None:
+        return None
+    message = (
+        f"The cotangent is the right one but for a factor that differs from row to row (it does not change along axis "
+        f"{axis}) and is the same for every incoming cotangent."
+    )
+    return Hypothesis("missing_factor", "a factor a row", message)
+
+
+def _quantities(evidence) -> Iterator[tuple[str, np.ndarray]]:
+    """Quantities at hand that broadcast to the argument's shape."""
+    for name, value in evidence.values:
+        if value.size < 2 or value.size > evidence.x.size:
+            continue
+        for shaped in _shaped(value, evidence.shape):
+            with np.errstate(all="ignore"):
+                yield name, shaped
+                yield f"1 / {name}", 1 / shaped
+                yield f"exp({name})", np.exp(shaped)
+                yield f"{name}^2", shaped**2
+                yield f"1 / {name}^2", 1 / shaped**2
+                yield f"1 - {name}^2", 1 - shaped**2
+                yield f"1 - {name}", 1 - shaped
+                yield f"{name} (1 - {name})", shaped * (1 - shaped)
+
+
+def _shaped(value, shape) -> Iterator[np.ndarray]:
+    """The value with axes of length 1 put in, so that it broadcasts: as its last axes, or as its first."""
+    if value.shape == shape or value.shape == shape[len(shape) - value.ndim :]:
+        yield value
+    elif value.ndim < len(shape) and value.shape == shape[: value.ndim]:
+        yield value.reshape(value.shape + (1,) * (len(shape) - value.ndim))
+
+
+def _row_axis(evidence) -> int | None:
+    """An axis along which expected / actual does not change, if it does along others, alike in all trials."""
+    actual, expected, allowed = evidence.stacked
+    if evidence.x.ndim < 2 or evidence.elementwise:
+        return None
+    for axis in range(evidence.x.ndim):
+        over = (0, axis + 1)
+        if evidence.shape[axis] < 3:
+            continue
+        energy = np.sum(np.abs(actual) ** 2, axis=over, keepdims=True)
+        if np.any(energy == 0):
+            continue
+        factor = np.sum(np.conj(actual) * expected, axis=over, keepdims=True) / energy
+        grown = 3 * allowed * np.maximum(1.0, np.abs(factor))
+        varies = np.ptp(np.abs(factor)) > SPREAD * np.max(np.abs(factor))
+        if varies and np.all(np.abs(factor * actual - expected) <= grown):
+            return axis
     return None
