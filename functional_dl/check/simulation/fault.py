@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from functional_dl.check.evidence import Hypothesis
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -27,6 +29,11 @@ class Fault:
     push: Callable[..., Any]
     ground: str
     kind: Any = None
+
+    @property
+    def hypothesis(self) -> Hypothesis:
+        """That this fault is the user's."""
+        return Hypothesis(self.cause, self.ground, self.message)
 
 
 def push_forward(fun: Callable[..., Any], values: Any, dots: Any) -> Any:

@@ -16,10 +16,13 @@ def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     found += _other_faults(evidence, simulation)
     if not any(h.rank < GOOD for h in found):
         found += _other_case(evidence, simulation)
-    if not any(h.rank < FAIR for h in found):
-        found += _repeated_faults(evidence, simulation)
-    if not any(h.rank < FAIR for h in found):
-        found += _recomputed(evidence, simulation)
+    for pairs in (simulation.of_repeated, simulation.of_recomputed):  # (fault, cotangents with it in place)
+        if not any(h.rank < FAIR for h in found):
+            found += [
+                fault.hypothesis
+                for fault, bars in pairs(evidence.until)
+                if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
+            ]
     return sorted(found, key=lambda h: h.rank)
 
 
@@ -53,14 +56,8 @@ def _lost_terms(evidence, simulation) -> list[Hypothesis]:
             found.append(Hypothesis("sign", "a path's sign", f"A term has the wrong sign: the path through {name}."))
         elif abs(gamma.imag) < 1e-6 and abs(gamma) > 1e-4:
             c = 1 - gamma.real
-            found.append(
-                Hypothesis(
-                    "scale",
-                    "a path's size",
-                    f"A term is {c:.6g} times what it should be{name_of(c, sizes_of(evidence))}: the path through "
-                    f"{name}.",
-                )
-            )  # fmt: skip
+            size = f"{c:.6g} times what it should be{name_of(c, sizes_of(evidence))}"
+            found.append(Hypothesis("scale", "a path's size", f"A term is {size}: the path through {name}."))
     if found:
         return found
     found = _single_uses(evidence, simulation, responses[evidence.k])
@@ -68,13 +65,8 @@ def _lost_terms(evidence, simulation) -> list[Hypothesis]:
         return found
     for i, j in _pairs(gram, side, target):
         if _close(evidence, [a + b for a, b in zip(terms[i], terms[j])]):
-            return [
-                Hypothesis(
-                    "missing_term",
-                    "two lost paths",
-                    f"Two terms are left out: the paths through {names[i]} and {names[j]}.",
-                )
-            ]
+            message = f"Two terms are left out: the paths through {names[i]} and {names[j]}."
+            return [Hypothesis("missing_term", "two lost paths", message)]
     return []
 
 
@@ -104,13 +96,8 @@ def _single_uses(evidence, simulation, responses) -> list[Hypothesis]:
         for count in range(2, len(members) - 1):
             for side, chosen in (("first", members[:count]), ("last", members[-count:])):
                 if _close(evidence, list(np.sum(responses[chosen], axis=0))):
-                    return [
-                        Hypothesis(
-                            "missing_term",
-                            "some uses of many",
-                            f"Of {len(members)} uses of a value the {side} {count} are left out.",
-                        )
-                    ]
+                    message = f"Of {len(members)} uses of a value the {side} {count} are left out."
+                    return [Hypothesis("missing_term", "some uses of many", message)]
     return []
 
 
@@ -154,7 +141,7 @@ def _other_faults(evidence, simulation) -> list[Hypothesis]:
     found = []
     for fault, response in zip(faults, responses[evidence.k]):
         if np.isfinite(response).all() and np.any(response) and _close(evidence, -response):
-            found.append(Hypothesis(fault.cause, fault.ground, fault.message))
+            found.append(fault.hypothesis)
     return found
 
 
@@ -163,7 +150,7 @@ def _other_case(evidence, simulation) -> list[Hypothesis]:
     faults, responses = simulation.of_faults(evidence.until)
     if responses is None:
         return []
-    actual, expected, allowed = (np.stack(v) for v in (evidence.actual, evidence.expected, evidence.tolerance))
+    actual, expected, allowed = evidence.stacked
     for fault, response in zip(faults, responses[evidence.k]):
         if fault.cause not in ("wrong_branch", "mask_missing") or not np.isfinite(response).all():
             continue
@@ -181,19 +168,3 @@ def _other_case(evidence, simulation) -> list[Hypothesis]:
 
 def _size(expected) -> np.ndarray:
     return np.maximum(np.abs(expected), 1e-3 * np.max(np.abs(expected), initial=0.0) + 1e-300)
-
-
-def _repeated_faults(evidence, simulation) -> list[Hypothesis]:
-    return [
-        Hypothesis(fault.cause, fault.ground, fault.message)
-        for fault, bars in simulation.of_repeated(evidence.until)
-        if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
-    ]
-
-
-def _recomputed(evidence, simulation) -> list[Hypothesis]:
-    return [
-        Hypothesis(fault.cause, fault.ground, fault.message)
-        for fault, bars in simulation.of_recomputed(evidence.until)
-        if np.isfinite(bars[evidence.k]).all() and evidence.explains(list(bars[evidence.k]))
-    ]

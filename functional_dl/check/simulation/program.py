@@ -102,9 +102,25 @@ class Simulation:
                 found.update(site.outs)
         return found
 
-    def _stacked_cts(self):
-        """The trials' cotangents, one array an output."""
-        return [jnp.stack([jnp.asarray(c) for c in own]) for own in zip(*self.cts)]
+    def _pulled(self, apply):
+        """The trials' cotangents of the inputs, one array a leaf, with apply(n, step, operands) in the steps' place."""
+
+        def outputs(active):
+            values = equations.run(self.program, active, apply)
+            return [values[name] for name in self.program.outputs]
+
+        _, pull = jax.vjp(outputs, [jnp.asarray(x) for x in self.point])
+        return jax.vmap(pull)([jnp.stack([jnp.asarray(c) for c in own]) for own in zip(*self.cts)])[0]
+
+    def _once(self, search: Callable[[float], Any], until: float, nothing: Any) -> Any:
+        """What a search finds that ends then, made when it is first asked for; `nothing` if it is too late for it, or
+        where an equation cannot be given what is tried."""
+        if search.__name__ not in self._memo:
+            try:
+                self._memo[search.__name__] = search(until) if time.monotonic() < until else nothing
+            except Exception:
+                self._memo[search.__name__] = nothing
+        return self._memo[search.__name__]
 
     @functools.cached_property
     def maps(self) -> LocalMaps | None:
@@ -130,31 +146,36 @@ class Simulation:
 
     def of_faults(self, until: float) -> tuple[list[Fault], Any]:
         """The faults that can be tried by then, and the responses to them."""
-        if "faults" not in self._memo:
-            self._memo["faults"] = self._of_faults(until)
-        return self._memo["faults"]
+        return self._once(self._faults, until, ([], None))
 
-    def _of_faults(self, until):
-        if time.monotonic() > until:
-            return [], None
+    def of_repeated(self, until: float) -> list[tuple[Fault, list[np.ndarray]]]:
+        """Faults that all equations of a kind share, as the steps of an unrolled loop do: (fault, cotangents) pairs."""
+        return self._once(self._repeated, until, [])
+
+    def of_recomputed(self, until: float) -> list[tuple[Fault, list[np.ndarray]]]:
+        """(fault, cotangents) of programs with one forward equation changed: a backward pass that computes fun anew,
+        wrongly.  One program computes them all: change m is in place where w_m is 1."""
+        return self._once(self._recomputed, until, [])
+
+    def _repeated(self, until):
+        return repeated.pairs(self, until)
+
+    def _faults(self, until):
         with self.precision():
             faults = faults_of(self.program, self.values, self._dependent())[:FAULTS]
-        if self.maps is None and len(self.program.steps) > LONG:
-            faults = faults[:FEW]
         if self.maps is not None:
             faults = [fault for fault in faults if time.monotonic() < until and self._matrix(fault) is not None]
             if not faults:
                 return faults, None
             w = np.concatenate([np.eye(len(faults)), np.zeros((1, len(faults)))])
             return faults, [leaf[:-1] - leaf[-1] for leaf in self.bars_at(faults, w)]
+        if len(self.program.steps) > LONG:
+            faults = faults[:FEW]
         try:
             return faults, self.responses(faults) if faults else None
         except Exception:  # a fault that an equation cannot be given
             faults = [fault for fault in faults if self._can_be_given(fault)]
-        try:
-            return faults, self.responses(faults) if faults else None
-        except Exception:  # nor so
-            return faults, None
+        return faults, self.responses(faults) if faults else None
 
     def _matrix(self, fault: Fault) -> np.ndarray | None:
         if id(fault) not in self._matrices and self.maps is not None:
@@ -205,15 +226,6 @@ class Simulation:
             return False
         return [(b.shape, b.dtype) for b in base] == [(o.shape, o.dtype) for o in own]
 
-    def of_repeated(self, until: float) -> list[tuple[Fault, list[np.ndarray]]]:
-        """Faults that all equations of a kind share, as the steps of an unrolled loop do: (fault, cotangents) pairs."""
-        if "repeated" not in self._memo:
-            try:
-                self._memo["repeated"] = repeated.pairs(self, until) if time.monotonic() < until else []
-            except Exception:  # as above
-                self._memo["repeated"] = []
-        return self._memo["repeated"]
-
     def responses(self, faults: list[Fault] | None) -> list[np.ndarray]:
         """d cotangents / d w for every fault (or, for None, for every edge): one array for each differentiable leaf, of
         shape (faults, trials, *leaf)."""
@@ -253,23 +265,11 @@ class Simulation:
                     return _with_edges(site, operands, [w[m] for m in positions], [j for _, j in own])
                 return _with_faults(site, operands, [w[m] for m in positions], own)
 
-            def outputs(active):
-                values = equations.run(self.program, active, apply)
-                return [values[name] for name in self.program.outputs]
-
-            _, pull = jax.vjp(outputs, [jnp.asarray(x) for x in self.point])
-            return jax.vmap(pull)(self._stacked_cts())[0]
+            return self._pulled(apply)
 
         return bars
 
-    def of_recomputed(self, until: float) -> list[tuple[Fault, list[np.ndarray]]]:
-        """(fault, cotangents) of programs with one forward equation changed: a backward pass that computes fun anew,
-        wrongly.  One program computes them all: change m is in place where w_m is 1."""
-        if "recomputed" not in self._memo:
-            self._memo["recomputed"] = self._of_recomputed() if time.monotonic() < until else []
-        return self._memo["recomputed"]
-
-    def _of_recomputed(self):
+    def _recomputed(self, until):
         changes: list[tuple[int, str, str, Callable]] = []
         for n, site in enumerate(self.program.steps):
             changes += [(n, *c) for c in changes_of(site, [self.values[i] for i in site.ins], self._dependent())]
@@ -285,27 +285,16 @@ class Simulation:
                         outs = [jnp.where(w[m] > 0, b, a) for a, b in zip(outs, fun(*operands))]
                 return outs
 
-            def outputs(active):
-                values = equations.run(self.program, active, apply)
-                return [values[name] for name in self.program.outputs]
+            return self._pulled(apply)
 
-            _, pull = jax.vjp(outputs, [jnp.asarray(x) for x in self.point])
-            return jax.vmap(pull)(self._stacked_cts())[0]
-
-        try:
-            with self.precision():
-                found = [widen(r) for r in jit(jax.vmap(bars), 0)(jnp.eye(len(changes)))]
-        except Exception:  # as above
-            return []
-        return [
-            (
-                Fault(n, cause, f"The cotangent is right for a forward pass where {what} in "
-                      f"{where(n, self.program.steps[n])}.", push_forward,
-                      "equation's mask" if cause == "mask_missing" else "another forward pass"),
-                [leaf[m] for leaf in found],
-            )
-            for m, (n, cause, what, _) in enumerate(changes)
-        ]  # fmt: skip
+        with self.precision():
+            found = [widen(r) for r in jit(jax.vmap(bars), 0)(jnp.eye(len(changes)))]
+        pairs = []
+        for m, (n, cause, what, _) in enumerate(changes):
+            message = f"The cotangent is right for a forward pass where {what} in {where(n, self.program.steps[n])}."
+            ground = "equation's mask" if cause == "mask_missing" else "another forward pass"
+            pairs.append((Fault(n, cause, message, push_forward, ground), [leaf[m] for leaf in found]))
+        return pairs
 
 
 def _with_edges(site, operands, w, places):
