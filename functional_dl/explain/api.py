@@ -5,34 +5,46 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
 
 from functional_dl.aliases import PyTree
 from functional_dl.explain import groups, ledger
 from functional_dl.explain import recording as recording_of
 from functional_dl.explain.explanation import Explanation
 from functional_dl.explain.naming import Name, Namer, argument_names
+from functional_dl.explain.recording import Traced
 from functional_dl.explain.steps import Builder
+from functional_dl.jaxprs import function_of
 from functional_dl.reverse.values import is_differentiable, tangent_dtype
 from functional_dl.tree import path_name
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is needed to run the function again: it, its arguments, which are differentiated, the cotangent."""
+    """What `to_python` and XLA's count are made of: the program, and the trees of what goes in and comes out.
 
-    fun: Callable[..., Any]
-    primals: tuple[Any, ...]
+    Fields:
+      traced: both passes; None where fun decides in Python on the values of arrays.
+      argnums: the arguments that are differentiated; active: which leaves.
+      primals, ct: the arguments and the result's cotangent.
+      out_tree: of the result.
+      names: number of a value -> its name; slots: number -> slot of its cotangent.
+    """
+
+    traced: Traced | None
     argnums: tuple[int, ...]
+    active: list[bool]
+    primals: tuple[Any, ...]
     ct: Any
-    names: dict[int, Name] = field(default_factory=dict)
-    input_numbers: tuple[int, ...] = ()
+    out_tree: Any
+    names: dict[int, Name]
+    slots: dict[int, int]
 
 
 def explain(
@@ -82,30 +94,35 @@ def explain(
                 raise TypeError(f"fun: expected arrays to be returned, got {type(leaf).__name__} at out{keystr(path)}")
         return [leaf for _, leaf in paths_out]
 
-    outs, recording = recording_of.run(flat, leaves, active, flat.__code__)
-    cts = cotangents(outs, ct, store["tree"], seed)
+    recording, cts = recording_of.both(flat, leaves, active, lambda outs: cotangents(outs, ct, store["tree"], seed))
     labels = _argument_labels(fun, primals, paths)
     namer = Namer()
     inputs = [namer.give(name, None, label, x.ndim) for name, label, x in zip(argument_names(labels), labels, leaves)]
     name = _function_name(fun)
     builder = Builder(namer, check, values, seed, name)
-    part = builder.part(recording, cts, inputs, top=True)
+    part = builder.part(recording, inputs, top=True)
     outline, loose = groups.tree(part.steps)
     recipe = Recipe(
-        fun, primals, tuple(sorted(chosen)), tree_unflatten(store["tree"], cts), part.names, tuple(recording.inputs)
+        recording.traced,
+        tuple(sorted(chosen)),
+        active,
+        primals,
+        tree_unflatten(store["tree"], cts),
+        store["tree"],
+        part.names,
+        recording.recorder.slot_of,
     )
-    made = ledger.build(part.steps, recording, xla=_xla_flops(recipe) if xla else None)
     return Explanation(
-        builder.values,
-        tuple(part.steps),
-        outline,
-        tuple(recording.inputs),
-        tuple(recording.outputs),
-        made,
-        _source(fun),
-        name,
-        loose,
-        recipe,
+        values=builder.values,
+        steps=tuple(part.steps),
+        groups=outline,
+        inputs=tuple(recording.inputs),
+        outputs=tuple(recording.outputs),
+        ledger=ledger.build(part.steps, recording, xla=_xla_flops(recipe) if xla else None),
+        source=_source(fun),
+        name=name,
+        loose=loose,
+        recipe=recipe,
     )
 
 
@@ -134,11 +151,12 @@ def cotangents(outs: Sequence[Any], ct: Any, tree: Any, seed: int) -> list[Any]:
         for leaf, out in zip(leaves, outs):
             if jnp.shape(leaf) != jnp.shape(out):
                 raise ValueError(f"ct: expected the shape of fun's result, {jnp.shape(out)}, got {jnp.shape(leaf)}")
-        return [jnp.asarray(leaf, jnp.asarray(out).dtype) for leaf, out in zip(leaves, outs)]
+        types = [out.dtype if hasattr(out, "dtype") else jnp.asarray(out).dtype for out in outs]
+        return [jnp.asarray(leaf, dtype) for leaf, dtype in zip(leaves, types)]
     rng = np.random.default_rng(seed)
     cts = []
     for out in outs:
-        dtype = tangent_dtype(jax.typeof(out).dtype)
+        dtype = tangent_dtype(out.dtype if hasattr(out, "dtype") else jax.typeof(out).dtype)
         if dtype == jax.float0:
             cts.append(None)
         elif jnp.shape(out) == ():
@@ -169,9 +187,11 @@ def _source(fun) -> str:
 
 
 def _xla_flops(recipe: Recipe) -> float:
-    from functional_dl.explain.tracing import value_and_vjp_of
-
-    fun, args = value_and_vjp_of(recipe)
-    cost = jax.jit(fun).lower(*args).compile().cost_analysis()
+    if recipe.traced is None:
+        raise TypeError("xla: fun decides in Python on the value of an array, so there is no program to compile")
+    program = function_of(recipe.traced.program)
+    wanted = len(recipe.traced.outs) + len(recipe.traced.bars)
+    args = [jnp.asarray(x) for x in tree_leaves((recipe.primals, recipe.ct))]
+    cost = jax.jit(lambda *args: program(*args)[:wanted]).lower(*args).compile().cost_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
     return float((cost or {}).get("flops", float("nan")))

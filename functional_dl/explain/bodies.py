@@ -13,7 +13,7 @@ import jax
 from jax import lax
 from jax.extend.core.primitives import cond_p, remat_p, scan_p, while_p
 
-from functional_dl.explain.program import Entry
+from functional_dl.explain.recorder import Entry
 from functional_dl.jaxprs import function_of, open_jaxpr, scan_parts, taken, while_parts
 
 

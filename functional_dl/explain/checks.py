@@ -21,7 +21,7 @@ import numpy as np
 from functional_dl.aliases import Array
 from functional_dl.check.numeric import slopes
 from functional_dl.explain.explanation import Check
-from functional_dl.explain.program import Entry
+from functional_dl.explain.recorder import Entry
 from functional_dl.precision import double
 
 STEPS = 2.0 ** -np.arange(5)  # sizes of the differences: h, h/2, ..., h/16

@@ -11,12 +11,11 @@ import numpy as np
 from functional_dl.aliases import Array
 from functional_dl.explain.explanation import FanIn
 from functional_dl.explain.naming import Name
-from functional_dl.explain.program import Entry
+from functional_dl.explain.recorder import Entry
 from functional_dl.explain.recording import Recording
 from functional_dl.reverse import latex
 from functional_dl.reverse.latex import bar
 from functional_dl.reverse.program import Residual
-from functional_dl.reverse.values import formed
 
 
 def operand(name: Name, value: Any, number: Any, recording: Any) -> str:
@@ -28,28 +27,6 @@ def operand(name: Name, value: Any, number: Any, recording: Any) -> str:
     if jnp.shape(value) == () and hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, np.number):
         return latex.number(np.asarray(value))
     return name.latex
-
-
-def way_back(equation: Any, out_cts: Any) -> Any:
-    def pull(cts):
-        bars = equation.pull(cts)
-        return [
-            formed(bar() if callable(bar) else bar)
-            for slot, bar in zip(equation.inputs, bars)
-            if slot is not None and bar is not None
-        ]
-
-    return jax.make_jaxpr(pull)(out_cts)
-
-
-def count_sums(recording: Recording, costs: dict[int, int]) -> None:
-    """Adds the additions where paths meet to the steps whose terms come second."""
-    for slot, origins in recording.terms.items():
-        ct = recording.cts.get(slot)
-        size = int(np.prod(jnp.shape(ct))) if ct is not None else 0
-        for origin in origins[1:]:
-            if origin is not None:
-                costs[origin] = costs.get(origin, 0) + size
 
 
 def residuals(recording: Recording) -> tuple[set[int], dict[int, int]]:
@@ -92,8 +69,8 @@ def fan_ins_of(recording: Recording, names: Any, first: Any, offset: Any) -> dic
             if number is not None:
                 used.setdefault(number, entry.index)
     found: dict[int, list[FanIn]] = {}
-    for slot, origins in recording.terms.items():
-        number = number_of.get(slot)
+    for slot, terms in recording.terms.items():
+        number, origins = number_of.get(slot), [origin for origin, _ in terms]
         if number is None or len(origins) < 2:
             continue
         place = made.get(number, used.get(number))
@@ -105,8 +82,8 @@ def fan_ins_of(recording: Recording, names: Any, first: Any, offset: Any) -> dic
         tex = f"{name} = \\sum_{{k=1}}^{{{count}}} {plain}^{{(k)}}"
         if count <= 4:
             tex = f"{name} = {' + '.join(f'{plain}^{{({k + 1})}}' for k in range(count))}"
-        terms = tuple(None if o is None else first + o for o in origins)
-        found.setdefault(place, []).append(FanIn(offset + number, terms, tex))
+        steps = tuple(None if o is None else first + o for o in origins)
+        found.setdefault(place, []).append(FanIn(offset + number, steps, tex))
     return found
 
 

@@ -11,7 +11,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from functional_dl.jaxprs import called, equations, programs
+from functional_dl.reverse.values import is_reference
 
 MOVES = {
     "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "concatenate", "pad", "rev", "slice",
@@ -41,6 +45,24 @@ def count(jaxpr: Any) -> int:
     return sum(of_equation(eqn) for eqn in equations(jaxpr))
 
 
+class Counter:
+    """Counts operations of entries' equations; what was counted once is found again."""
+
+    def __init__(self) -> None:
+        self.known: dict[Any, int] = {}
+
+    def of(self, entry: Any) -> int:
+        """Operations of an entry; none where it works on references."""
+        if any(is_reference(jax.typeof(x)) for x in (*entry.operands, *entry.outs) if hasattr(x, "shape")):
+            return 0
+        types = tuple((jnp.shape(x), str(jnp.result_type(x))) if hasattr(x, "dtype") else None for x in entry.operands)
+        key: Any = (entry.primitive, types, tuple(sorted((k, repr(v)) for k, v in entry.params.items())))
+        key = entry if entry.body_is_in_params else key
+        if key not in self.known:
+            self.known[key] = count(jax.make_jaxpr(entry.apply)(*entry.operands))
+        return self.known[key]
+
+
 def of_equation(eqn: Any) -> int:
     """Operations of one equation."""
     name = eqn.primitive.name
@@ -56,9 +78,13 @@ def of_equation(eqn: Any) -> int:
     return sum(_size(var) for var in eqn.outvars)
 
 
+def size(aval: Any) -> int:
+    """Entries of an array of this type."""
+    return math.prod(d for d in getattr(aval, "shape", ()) if isinstance(d, int))
+
+
 def _size(var) -> int:
-    shape = getattr(var.aval, "shape", ())
-    return math.prod(d for d in shape if isinstance(d, int))
+    return size(var.aval)
 
 
 def _dot(eqn) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from functional_dl.explain import sources
-from functional_dl.explain.program import Entry
+from functional_dl.explain.recorder import Entry
 from functional_dl.explain.recording import Recording
 
 GREEK = {
@@ -135,13 +135,10 @@ def name_values(recording: Recording, inputs: list[Name], namer: Namer, function
     """
     names = dict(zip(recording.inputs, inputs))
     own, bases = assigned(recording.recorder.entries)
-    for number, value in enumerate(recording.recorder.values):
-        if number not in names and number < first_made(recording):
-            names[number] = namer.give("const", _constant_latex(value, namer))
     for entry in recording.recorder.entries:
         for number in entry.ins:
             if number is not None and number not in names:
-                names[number] = namer.give("const", _constant_latex(recording.recorder.values[number], namer))
+                names[number] = namer.give("const")
         for place, number in enumerate(entry.out_ids):
             if number in names:
                 continue
@@ -155,19 +152,9 @@ def name_values(recording: Recording, inputs: list[Name], namer: Namer, function
             else:
                 word = entry.label or BY_PRIMITIVE.get(entry.primitive.name, entry.primitive.name)
                 names[number] = namer.give(word.strip("_"))
-    for number in range(len(recording.recorder.values)):
-        if number not in names:
-            names[number] = namer.give("const", _constant_latex(recording.recorder.values[number], namer))
+    for number in sorted(recording.used - names.keys()):
+        names[number] = namer.give("const")
     return names
-
-
-def first_made(recording: Recording) -> int:
-    entries = recording.recorder.entries
-    return min(entries[0].out_ids, default=0) if entries else len(recording.recorder.values)
-
-
-def _constant_latex(value, namer: Namer) -> str | None:
-    return None
 
 
 def _inner(variable: str, namer: Namer) -> Name:

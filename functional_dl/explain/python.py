@@ -1,8 +1,7 @@
 """The forward and backward pass as a Python module.
 
-The function is run again with the hand-written rules, forward and backward, while JAX writes down every operation.
-What the results do not need is dropped; each equation left is printed as a line over jax.numpy and jax.lax, under a
-comment that names its step.
+Of the recorded program what the results do not need is dropped; each equation left is printed as a line over jax.numpy
+and jax.lax, under a comment that names its step.
 """
 
 from __future__ import annotations
@@ -22,53 +21,53 @@ from jax.tree_util import (
 )
 
 from functional_dl.explain.containers import Text, access, display, nested
+from functional_dl.explain.explanation import Explanation
 from functional_dl.explain.literals import dtype_text, show
 from functional_dl.explain.naming import RESERVED, identifier
 from functional_dl.explain.printer import Block, Hint, Names, Printer
 from functional_dl.explain.source_layout import lay_out
-from functional_dl.explain.tracing import Plan, Traced, matched
-from functional_dl.jaxprs import equations
+from functional_dl.jaxprs import equations, open_jaxpr
 
 FEW = 64  # numbers: a constant of no more is written out
 
 
-def render(explanation: Any, line_length: int = 120) -> str:
+def render(explanation: Explanation, line_length: int = 120) -> str:
     """The module's text.
 
     Raises:
       NotImplementedError: an operation that no printer knows, by name.
       TypeError: the function takes Python decisions on values, which a text for all values cannot.
     """
-    plan = Plan(explanation.recipe)
-    try:
-        traced = Traced(plan)
-    except jax.errors.ConcretizationTypeError as error:
+    if explanation.recipe.traced is None:
         raise TypeError(
             "to_python: the function decides in Python on the value of an array; write the decision as lax.cond, "
-            f"lax.while_loop or jnp.where to have it in the text ({error.args[0].splitlines()[0]})"
-        ) from error
-    return _Module(explanation, plan, traced, line_length).text()
+            "lax.while_loop or jnp.where to have it in the text"
+        )
+    return _Module(explanation, line_length).text()
 
 
 class _Module:
     """The text, piece by piece."""
 
-    def __init__(self, explanation: Any, plan: Plan, traced: Traced, width: int) -> None:
-        self.e, self.plan, self.traced, self.width = explanation, plan, traced, width
-        self.values, self.steps = explanation.values, matched(explanation.steps, traced.marks["entries"])
+    def __init__(self, explanation: Explanation, width: int) -> None:
+        self.e, self.recipe, self.width = explanation, explanation.recipe, width
+        self.values, self.steps = explanation.values, {step.index: step for step in explanation.steps}
+        self.paths, self.in_tree = tree_flatten_with_path(self.recipe.primals)
+        self.traced = self.recipe.traced
+        self.jaxpr, self.consts = open_jaxpr(self.traced.program)
         self.arguments = self.argument_names()
         self.names = Names([*RESERVED, "np", "zlib", "base64", *self.arguments])
         self.constants: list[str] = []
         self.held: dict[int, str] = {}
+        self.kept: list[Any] = []  # what `held` knows by identity
         self.scope = ""
-        self.imports: set[str] = set()
 
     def argument_names(self) -> list[str]:
         labels: dict[int, str] = {}
-        for number, (path, _) in zip(self.e.inputs, self.plan.paths):
+        for number, (path, _) in zip(self.e.inputs, self.paths):
             labels.setdefault(path[0].idx, identifier(self.values[number].label.split("/")[0]))
         names: list[str] = []
-        for i in range(len(self.plan.recipe.primals)):
+        for i in range(len(self.recipe.primals)):
             name = labels.get(i, f"argument_{i}")
             while name in names or name in RESERVED:
                 name += "_"
@@ -82,26 +81,23 @@ class _Module:
         printer.hint = self.hint
         leaf_names = self.unpack(body)
         ct_names = self.cotangent_names(body)
-        consts = [self.constant(value) for value in self.traced.consts]
+        consts = [self.constant(value) for value in self.consts]
         wanted = [*self.traced.outs, *self.traced.bars]
         arguments = [*leaf_names, *ct_names]
-        results = printer.program(self.traced.jaxpr, consts, arguments, body, outermost=True, outvars=wanted)
+        results = printer.program(self.jaxpr, consts, arguments, body, outermost=True, outvars=wanted)
         self.scope = ""
         self.finish(body, results)
-        self.imports = printer.imports
         lines = self.head(printer)
         lines += [f"def value_and_vjp({', '.join([*self.arguments, 'ct'])}):", *self.docstring()]
         lines += _lines(body, 4, self.width)
-        text = "\n".join(lines) + "\n"
-        return text
+        return "\n".join(lines) + "\n"
 
     def head(self, printer: Printer) -> list[str]:
         lines = [f'"""Value and cotangents of {self.e.name}: forward pass, then backward pass, step by step."""', ""]
         code = "\n".join(self.constants)
         if "zlib." in code:
             lines += ["import base64", "import zlib", ""]
-        lines += ["import jax"] if self.uses_jax else []
-        lines += ["import jax.numpy as jnp"]
+        lines += ["import jax", "import jax.numpy as jnp"]
         lines += ["import numpy as np"] if "np." in code.replace("jnp.", "") else []
         lines += ["from jax import lax", *sorted(printer.imports), ""]
         if self.constants:
@@ -109,10 +105,8 @@ class _Module:
             lines.append("")
         return [*lines, ""]
 
-    uses_jax = True
-
     def docstring(self) -> list[str]:
-        wanted = ", ".join(self.arguments[i] for i in self.plan.recipe.argnums)
+        wanted = ", ".join(self.arguments[i] for i in self.recipe.argnums)
         call = f"{self.e.name}({', '.join(self.arguments)})"
         text = f"Returns {call} and the cotangents of {wanted}, given ct, the result's."
         return textwrap.wrap(f'"""{text}"""', self.width, initial_indent="    ", subsequent_indent="    ")
@@ -122,40 +116,28 @@ class _Module:
     def variable_names(self) -> dict[Any, Any]:
         """Variables of the jaxpr -> names."""
         known: dict = {}
-        marks = self.traced.marks
+        traced, names = self.traced, {n: name.name for n, name in self.recipe.names.items()}
+        of_slot: dict[int, str] = {}
+        for number, slot in self.recipe.slots.items():
+            of_slot.setdefault(slot, names[number])
 
-        def name_of(key) -> str | None:
-            if key[0] == "input":
-                return self.values[self.e.inputs[key[1]]].name
-            step = self.steps.get(key[0])
-            return self.values[step.outputs[key[1]]].name if step is not None and key[1] < len(step.outputs) else None
+        def enter(var, name, ending=""):
+            if name and var is not None and not isinstance(var, Literal):
+                known.setdefault(var, f"{name}{ending}")
 
-        for keys, variables, suffix in (
-            (marks["steps"], self.traced.made, ""),
-            (marks["cts"], self.traced.found, "_bar"),
-        ):
-            for key, var in zip(keys, variables):
-                name = name_of(key)
-                if name and not isinstance(var, Literal):
-                    known.setdefault(var, f"{name}{suffix}")
-        active = [self.values[n].name for n, a in zip(self.e.inputs, self.plan.active) if a]
-        for name, var in zip(active, self.traced.bars):
-            if not isinstance(var, Literal):
-                known.setdefault(var, f"{name}_bar")
-        counts: dict = {}
-        for key, var in zip(marks["terms"], self.traced.terms):
-            name = name_of(key)
-            counts[key] = counts.get(key, 0) + 1
-            if name and not isinstance(var, Literal):
-                known.setdefault(var, f"{name}_bar_{counts[key]}")
-        for eqn in equations(self.traced.jaxpr):
-            scope = str(eqn.source_info.name_stack).split("/")
-            for part in scope:
-                if part.startswith("meet_") and len(eqn.outvars) == 1:
-                    key = marks["sums"].get(int(part.removeprefix("meet_")))
-                    name = name_of(key) if key is not None else None
-                    if name:
-                        known.setdefault(eqn.outvars[0], f"{name}_bar_sum")
+        for number, var in traced.values.items():
+            enter(var, names[number])
+        for slot, var in traced.cts.items():
+            enter(var, of_slot.get(slot), "_bar")
+        for number, var in zip([n for n, a in zip(self.e.inputs, self.recipe.active) if a], traced.bars):
+            enter(var, names[number], "_bar")
+        for slot, terms in traced.terms.items():
+            for count, var in enumerate(terms):
+                enter(var, of_slot.get(slot), f"_bar_{count + 1}")
+        for eqn in equations(self.jaxpr):
+            kind, _, slot = (_scope(eqn) or "").partition("_")
+            if kind == "meet" and len(eqn.outvars) == 1:
+                enter(eqn.outvars[0], of_slot.get(int(slot)), "_bar_sum")
         return known
 
     def note(self, block: Block, eqn: Any) -> None:
@@ -192,7 +174,7 @@ class _Module:
     def unpack(self, body: Block) -> list[str]:
         """Lines that take the arguments' leaves out, and the leaves' names."""
         names = []
-        for number, (path, _) in zip(self.e.inputs, self.plan.paths):
+        for number, (path, _) in zip(self.e.inputs, self.paths):
             argument = self.arguments[path[0].idx]
             if len(path) == 1:
                 names.append(argument)
@@ -204,7 +186,7 @@ class _Module:
         return names
 
     def cotangent_names(self, body: Block) -> list[str]:
-        paths = tree_flatten_with_path(self.plan.recipe.ct)[0]
+        paths = tree_flatten_with_path(self.recipe.ct)[0]
         if len(paths) == 1 and not paths[0][0]:
             return ["ct"]
         names = []
@@ -217,12 +199,12 @@ class _Module:
     def finish(self, body: Block, results: list[str]) -> None:
         count = len(self.traced.outs)
         outs, bars = results[:count], iter(results[count:])
-        tree = self.traced.marks["tree"]
+        tree = self.recipe.out_tree
         body.items.append("")
         body.add(f"out = {display(tree_unflatten(tree, [Text(t) for t in outs]), 'out')}")
-        per_leaf = [Text(next(bars)) if a else None for a in self.plan.active]
-        chosen = tree_unflatten(self.plan.in_tree, [t if t is not None else Text("None") for t in per_leaf])
-        parts = [display(chosen[i], self.arguments[i]) for i in self.plan.recipe.argnums]
+        per_leaf = [Text(next(bars)) if a else None for a in self.recipe.active]
+        chosen = tree_unflatten(self.in_tree, [t if t is not None else Text("None") for t in per_leaf])
+        parts = [display(chosen[i], self.arguments[i]) for i in self.recipe.argnums]
         body.add(f"cts = ({', '.join(parts)},)" if len(parts) == 1 else f"cts = ({', '.join(parts)})")
         body.add("return out, cts")
 
@@ -236,7 +218,7 @@ class _Module:
             return f"np.zeros({show(array.shape)}, jax.float0)"
         name = self.names.new("CONSTANT")
         self.held[id(value)] = name
-        self.kept = [*getattr(self, "kept", []), value]
+        self.kept.append(value)
         dtype = dtype_text(array.dtype)
         if array.size == 0:
             self.constants.append(f"{name} = jnp.zeros({show(array.shape)}, {dtype})")

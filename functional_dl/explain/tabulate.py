@@ -16,10 +16,10 @@ from functional_dl.aliases import PyTree
 from functional_dl.arguments import described
 from functional_dl.explain import bodies, sources
 from functional_dl.explain import recording as recording_of
-from functional_dl.explain.costs import Costs
 from functional_dl.explain.facts import residuals
+from functional_dl.explain.flops import Counter
 from functional_dl.explain.ledger import quantity
-from functional_dl.explain.program import Entry
+from functional_dl.explain.recorder import Entry
 from functional_dl.explain.recording import Recording
 from functional_dl.reverse.values import is_differentiable
 
@@ -180,7 +180,7 @@ class _Count:
     """Adds up what a network's equations cost, by layer path."""
 
     def __init__(self) -> None:
-        self.costs = Costs()
+        self.flops = Counter()
         self.shapes: dict[str, tuple[int, ...]] = {}
         # flops, backward flops and bytes kept by path, in the order of the equations
         self.spent: dict[str, list[int]] = {}
@@ -213,17 +213,17 @@ class _Count:
           outside: the layer that it is in, as names from the outermost to this.
           outer: how many scopes its equations name that are around the network.
         """
-        backward = self.costs.backward(recording, cts)
+        recording_of.sweep(recording, cts)
         total = (0, 0)
         for entry in recording.recorder.entries:
             layer = _layer(entry, outside, outer)
-            spent = trips * self.costs.forward(entry), trips * backward.get(entry.index, 0)
+            spent = trips * self.flops.of(entry), trips * recording.back_flops.get(entry.index, 0)
             total = total[0] + spent[0], total[1] + spent[1]
             self.spend(layer, *spent)
             out_cts = [None if slot is None else recording.cts.get(slot) for slot in entry.out_slots]
             inner = None if entry.primitive.name == "while" else bodies.body_of(entry, out_cts)
             if inner is not None:
-                _, body = recording_of.run_jaxpr(inner.jaxpr, inner.values, inner.active)
+                body = recording_of.run_jaxpr(inner.jaxpr, inner.values, inner.active)
                 of_body = self.recording(body, inner.cts, layer, 0, trips * inner.trips)
                 self.spend(layer, -of_body[0], -of_body[1])  # what is left is the loop's own
             for depth in range(len(layer) + 1):
