@@ -14,7 +14,8 @@ PACKAGE = "functional_dl"
 IMPORTERS = {"import_module", "__import__"}
 
 # Room -> the rooms it may import, besides itself.  A room that is not here may not exist.
-BASE = {"aliases", "arguments", "blocks", "estimates", "jaxprs", "kinks", "precision", "sharding", "tree"}
+BASE = {"aliases", "arguments", "blocks", "estimates", "jaxprs", "kinks", "pages", "precision", "sharding",
+        "tree"}  # fmt: skip
 FORMULAS = {"activations", "losses", "penalties"}
 MAY_IMPORT: dict[str, set[str]] = {
     "aliases": set(),
@@ -22,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "estimates": {"aliases", "arguments"},
     "jaxprs": {"aliases", "arguments", "sharding"},
     "blocks": {"aliases", "sharding"},
+    "pages": set(),
     "precision": set(),
     "sharding": set(),
     "kinks": {"aliases", "arguments"},

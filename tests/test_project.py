@@ -12,7 +12,6 @@ import pytest
 import functional_dl
 from functional_dl import arguments, explain
 from functional_dl.check import precise
-from functional_dl.explain.inline import environment
 from functional_dl.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,9 +78,8 @@ def test_dependencies_are_lower_bounds():
         assert re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+", requirement)
 
 
-IMPORTED_AS = {"orbax-checkpoint": "orbax", "jinja2": "jinja2"}
+IMPORTED_AS = {"orbax-checkpoint": "orbax"}
 USES = {  # an optional package -> what needs it
-    "jinja2": lambda: environment(),
     "networkx": lambda: explain.explain(jnp.sin, 1.0, check=False).graph,
     "orbax-checkpoint": lambda: checkpoint._orbax(),
     "mpmath": lambda: precise.partial_derivative(lambda mp, x: mp.sin(x), (1.0,)),

@@ -6,8 +6,10 @@ from html import escape
 from pathlib import Path
 
 from experiments.framework import store
+from functional_dl import pages
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+TEMPLATE = '{% include "head.html" %}\n<body>\n{{ body | safe }}\n</body>\n</html>\n'
 MARK = {True: ("yes", "borne out"), False: ("no", "not borne out")}
 
 
@@ -23,17 +25,7 @@ def render(results: Path) -> str:
     held = sum(entry["verdict"] for entry in found)
     rows = "".join(_overview_row(entry) for entry in found)
     sections = "".join(_section(entry, results / entry["name"]) for entry in found)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>functional_dl: experiments</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
+    body = f"""<header>
 <h1>functional_dl: experiments</h1>
 <p>Each experiment states one claim, measures, and says whether the numbers bear it out:
 <strong>{held} of {len(found)}</strong> do. Run them again with <code>python -m experiments</code>.</p>
@@ -42,9 +34,8 @@ def render(results: Path) -> str:
 <tbody>{rows}</tbody></table></div>
 </header>
 <main>{sections}</main>
-</body>
-</html>
 """
+    return pages.render(TEMPLATE, title="functional_dl: experiments", text="", style=STYLE, body=body)
 
 
 def _badge(entry: dict) -> str:

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.gallery.examples import EXAMPLES
-from functional_dl import derivations, explain
+from functional_dl import derivations, explain, pages
 from functional_dl.derivations import families
 from functional_dl.derivations.show import chain_title
-from functional_dl.explain import inline
 from functional_dl.explain.explanation import Explanation
 
 HERE = Path(__file__).parent
@@ -15,8 +14,7 @@ HERE = Path(__file__).parent
 
 def build(reports: dict[str, Any], explanations: dict[str, Explanation]) -> dict[str, str]:
     """index.html and the examples' pages, file name -> text."""
-    pages = {"index.html": index(reports)}
-    return pages | {f"{name}.html": e.to_html() for name, e in explanations.items()}
+    return {"index.html": index(reports), **{f"{name}.html": e.to_html() for name, e in explanations.items()}}
 
 
 def explanations() -> dict[str, Explanation]:
@@ -26,24 +24,20 @@ def explanations() -> dict[str, Explanation]:
 
 def index(reports: dict[str, Any]) -> str:
     """All derivations that were verified, with what each line was held to."""
-    mathematics, mathematics_style = inline.mathematics()
-    scripts = [mathematics, (HERE / "index.js").read_text(encoding="utf-8")]
-    style = mathematics_style + inline.asset("templates/tokens.css") + (HERE / "index.css").read_text(encoding="utf-8")
-    return (
-        inline.environment()
-        .from_string((HERE / "index.html").read_text(encoding="utf-8"))
-        .render(
-            families=_families(reports),
-            examples=EXAMPLES,
-            count=len(reports),
-            lines=sum(len(report.steps) for report in reports.values()),
-            comparisons=sum(len(report.comparisons) for report in reports.values()),
-            wrong=sum(not report.passed for report in reports.values()),
-            policy=inline.policy(*scripts),
-            scripts=scripts,
-            title="functional_dl: derivations",
-            style=style,
-        )
+    mathematics, mathematics_style = pages.mathematics()
+    own = lambda name: (HERE / name).read_text(encoding="utf-8")
+    return pages.render(
+        own("index.html"),
+        title="functional_dl: derivations",
+        text="\n".join(map(str, reports.values())),
+        style=mathematics_style + own("index.css"),
+        scripts=[mathematics, own("index.js")],
+        families=_families(reports),
+        examples=EXAMPLES,
+        count=len(reports),
+        lines=sum(len(report.steps) for report in reports.values()),
+        comparisons=sum(len(report.comparisons) for report in reports.values()),
+        wrong=sum(not report.passed for report in reports.values()),
     )
 
 

@@ -1,6 +1,5 @@
 """What a check found: findings, and a report that prints, becomes JSON, or becomes a page."""
 
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from functional_dl import pages
 
 CAUSES = (
     "primal", "structure", "dtype", "nonfinite", "nondeterministic", "ignored_cotangent", "nonlinear", "zero", "sign",
@@ -219,14 +220,18 @@ class Report:
         return cls(data["name"], findings, arguments, data["reference"], data["comparisons"], tuple(data["notes"]))
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """The report as a page that needs nothing else, with a map of the errors; written to `path` too, if given."""
-        text = _page(self)
+        """The report as a page that needs nothing else, with a map of the errors; written to `path` too, if given.
+
+        Without jinja2 it is the report's text.
+        """
+        text = page(self.name, [self])
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
 
-    def _repr_html_(self):
-        return _page(self)
+    def _repr_html_(self) -> str | None:
+        """The page; None, whereupon a notebook shows the text, where jinja2 is not installed."""
+        return page(self.name, [self]) if pages.has_templates() else None
 
 
 class GradientMismatch(AssertionError):
@@ -258,93 +263,35 @@ def _number_of(x) -> complex | float | None:
     return None if x is None else complex(*map(float, x)) if isinstance(x, list) else float(x)
 
 
-# --- the page -----------------------------------------------------------------------------------------------------
+# --- the page ---------------------------------------------------------------------------------------------------------
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: light-dark(#1d2733, #dfe6ee); --paper: light-dark(#fff, #14191f);
-  --rule: light-dark(#d5dce4, #323c47); --bad: light-dark(#b3261e, #ff8a80); --good: light-dark(#1b6e3c, #7bd89b); }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
-  max-width: 60rem; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } .failed { color: var(--bad); } .passed { color: var(--good); }
-section { border: 1px solid var(--rule); border-radius: .5rem; padding: .75rem 1rem; margin: 1rem 0; }
-table { border-collapse: collapse; } td, th { border-bottom: 1px solid var(--rule); padding: .2rem .8rem .2rem 0;
-  text-align: left; } code { font-family: ui-monospace, monospace; } svg { max-width: 100%; height: auto; }
-"""
 _CELLS = 64  # rows and columns of the map, at most
 
 
 def page(title: str, reports: Sequence[Report]) -> str:
-    """One document that holds the pages of several reports."""
-    return _document(title, "<hr>".join(_body(report) for report in reports))
-
-
-def _page(report: Report) -> str:
-    return _document(report.name, _body(report))
-
-
-def _document(title: str, body: str) -> str:
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><body>{body}</body></html>"
+    """One document that shows several reports; the reports as text where jinja2 is not installed."""
+    return pages.render(
+        pages.asset("report.html", __package__),
+        title=title,
+        text="\n\n".join(map(str, reports)),
+        style=pages.asset("report.css", __package__),
+        reports=[(report, _map(report)) for report in reports],
+        number=_number,
+        advice=ADVICE,
     )
 
 
-def _body(report: Report) -> str:
-    verdict = "passed" if report.passed else "failed"
-    parts = [
-        f"<h1>{html.escape(report.name)}: <span class='{verdict}'>{verdict}</span></h1>",
-        f"<p>{report.comparisons} numbers against {html.escape(report.reference or 'nothing')}.</p>",
-    ]
-    for f in report.findings:
-        rows = [f"<p>{html.escape(f.message)}</p>"]
-        if f.index is not None:
-            rows.append(
-                f"<p>Worst at <code>{html.escape(f.argument)}{list(f.index)}</code>: expected "
-                f"<code>{_number(f.expected)}</code>, got <code>{_number(f.actual)}</code>, error "
-                f"<code>{_number(f.error)}</code>, allowed <code>{_number(f.tolerance)}</code>.</p>"
-            )
-        if len(f.candidates) > 1:
-            rows.append(f"<p>Less likely: {html.escape(', '.join(f.candidates[1:]))}.</p>")
-        rows.append(f"<p>Next: {html.escape(ADVICE[f.cause])}</p>")
-        title = f"<h2><code>{html.escape(f.argument or 'all arguments')}</code>: {html.escape(f.cause)}</h2>"
-        parts.append(f"<section>{title}{''.join(rows)}</section>")
-    if report.arguments:
-        cells = "".join(
-            f"<tr><td><code>{html.escape(a.path)}</code></td><td>{html.escape(str(a.shape))}</td><td>{a.dtype}</td>"
-            f"<td>{a.wrong}</td><td>{_number(a.worst)}</td></tr>"
-            for a in report.arguments
-        )
-        parts.append(
-            "<table><tr><th>argument</th><th>shape</th><th>dtype</th><th>wrong entries</th>"
-            f"<th>largest error / allowed</th></tr>{cells}</table>"
-        )
-        worst = max(report.arguments, key=lambda a: a.worst if np.isfinite(a.worst) else np.inf)
-        if worst.ratio is not None and worst.ratio.size > 1 and worst.wrong:
-            parts.append(_heat_map(worst))
-    parts += [f"<p>{html.escape(note)}</p>" for note in report.notes]
-    return "".join(parts)
-
-
-def _heat_map(argument: Argument) -> str:
-    """Error over tolerance as squares, the worst of each block; leading axes are rows."""
-    ratio = np.nan_to_num(np.asarray(argument.ratio, float), nan=np.inf, posinf=np.inf)
+def _map(report: Report) -> dict[str, Any] | None:
+    """Error over tolerance of the worst argument as squares, the worst of each block; leading axes are rows."""
+    worst = max(report.arguments, key=lambda a: a.worst if np.isfinite(a.worst) else np.inf, default=None)
+    if worst is None or worst.ratio is None or worst.ratio.size < 2 or not worst.wrong:
+        return None
+    ratio = np.nan_to_num(np.asarray(worst.ratio, float), nan=np.inf, posinf=np.inf)
     grid = ratio.reshape(-1, ratio.shape[-1]) if ratio.ndim > 1 else ratio.reshape(1, -1)
     grid = _worst_of_blocks(_worst_of_blocks(grid, 0), 1)
-    size = 12
-    squares = []
-    for (i, j), value in np.ndenumerate(grid):
-        heat = 0.0 if value <= 1 else min(1.0, 0.25 + np.log10(min(value, 1e12)) / 12)
-        squares.append(
-            f"<rect x='{j * size}' y='{i * size}' width='{size - 1}' height='{size - 1}' fill='#b3261e' "
-            f"fill-opacity='{max(heat, 0.06):.2f}'><title>error / allowed {value:.3g}</title></rect>"
-        )
-    width, height = grid.shape[1] * size, grid.shape[0] * size
-    return (
-        f"<section><h2>Where <code>{html.escape(argument.path)}</code> is wrong</h2><p>Last axis to the right, the "
-        "others downwards; pale: within tolerance, red: beyond, the darker the more.</p>"
-        f"<svg role='img' width='{width}' height='{height}' viewBox='0 0 {width} {height}'>{''.join(squares)}</svg>"
-        "</section>"
-    )
+    heat = np.where(grid <= 1, 0.06, np.minimum(1.0, 0.25 + np.log10(np.clip(grid, 1, 1e12)) / 12))
+    cells = [(i, j, f"{heat[i, j]:.2f}", f"{value:.3g}") for (i, j), value in np.ndenumerate(grid)]
+    return {"path": worst.path, "rows": grid.shape[0], "columns": grid.shape[1], "cells": cells}
 
 
 def _worst_of_blocks(grid, axis):

@@ -14,12 +14,12 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
 
 from functional_dl.aliases import PyTree
-from functional_dl.explain import groups, ledger
-from functional_dl.explain import recording as recording_of
 from functional_dl.explain.explanation import Explanation
-from functional_dl.explain.naming import Name, Namer, argument_names
-from functional_dl.explain.recording import Traced
-from functional_dl.explain.steps import Builder
+from functional_dl.explain.formulas import groups, ledger
+from functional_dl.explain.formulas.naming import Name, Namer, argument_names
+from functional_dl.explain.formulas.steps import Builder
+from functional_dl.explain.record import recording as recording_of
+from functional_dl.explain.record.recording import Traced
 from functional_dl.jaxprs import function_of
 from functional_dl.reverse.values import is_differentiable, tangent_dtype
 from functional_dl.tree import path_name

@@ -224,7 +224,7 @@ class Ledger:
 
     def to_markdown(self) -> str:
         """A table of the steps with their share, and the totals."""
-        return view("ledger", "to_markdown")(self)
+        return view("formulas.ledger", "to_markdown")(self)
 
 
 @dataclass(frozen=True, repr=False)
@@ -275,34 +275,30 @@ class Explanation:
     @property
     def graph(self) -> networkx.MultiDiGraph:
         """Values and steps as nodes; edges forward and backward, with their bytes.  `graph.to_dot()` is Graphviz's."""
-        return view("graph", "build")(self)
+        return view("page.graph", "build")(self)
 
     def to_markdown(self) -> str:
         """The explanation as a Markdown text with formulas."""
-        return view("markdown")(self)
+        return view("formulas.markdown")(self)
 
     def to_latex(self) -> str:
         """The explanation as a whole LaTeX document."""
-        return view("document")(self)
+        return view("formulas.document")(self)
 
     def to_python(self, line_length: int = 120) -> str:
         """The forward and backward pass as a Python module over jax.numpy and jax.lax, which can be run."""
-        return view("python")(self, line_length)
+        return view("source.python")(self, line_length)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The explanation as a page, written to `path` too."""
-        return view("page", "to_html")(self, path)
+        return view("page.html", "to_html")(self, path)
 
     def _repr_html_(self) -> str | None:
         """The page in a frame, for notebooks; None, whereupon a notebook shows the text, where it cannot be made."""
-        try:
-            notebook = view("page", "notebook")
-        except ImportError:
-            return None
-        return notebook(self)
+        return view("page.html", "notebook")(self)
 
     def __str__(self) -> str:
-        return view("overview")(self)
+        return view("formulas.overview")(self)
 
     def __repr__(self) -> str:
         checked = [step.check for step in self.all_steps().values() if step.check is not None]

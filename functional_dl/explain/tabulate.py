@@ -14,13 +14,13 @@ from jax.tree_util import tree_flatten, tree_flatten_with_path, tree_leaves, tre
 from functional_dl import tree
 from functional_dl.aliases import PyTree
 from functional_dl.arguments import described
-from functional_dl.explain import bodies, sources
-from functional_dl.explain import recording as recording_of
-from functional_dl.explain.facts import residuals
-from functional_dl.explain.flops import Counter
-from functional_dl.explain.ledger import quantity
-from functional_dl.explain.recorder import Entry
-from functional_dl.explain.recording import Recording
+from functional_dl.explain.formulas.facts import residuals
+from functional_dl.explain.formulas.ledger import quantity
+from functional_dl.explain.record import bodies, sources
+from functional_dl.explain.record import recording as recording_of
+from functional_dl.explain.record.flops import Counter
+from functional_dl.explain.record.recorder import Entry
+from functional_dl.explain.record.recording import Recording
 from functional_dl.reverse.values import is_differentiable
 
 MODEL = "(model)"  # the row of what stands in no layer

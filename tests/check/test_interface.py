@@ -1,6 +1,7 @@
 """Reports, errors, the pytest plugin and the command line."""
 
 import functools
+import html
 import json
 import re
 import subprocess
@@ -77,8 +78,15 @@ def test_report_as_json_and_page(tmp_path):
     assert (tmp_path / "report.html").read_text() == page
     assert "dense &lt;layer&gt;" in page
     assert page.count("<rect") == X.size
-    assert not re.search(r"(src|href)=", page)  # nothing from elsewhere
+    assert not re.search(r"(src|href)=['\"](?!data:)", page)  # nothing from elsewhere
     assert report._repr_html_() == page
+
+
+def test_without_jinja2_a_page_is_text(monkeypatch):
+    report = check.check_vjp(dense, wrong_vjp, X, W, name="dense <layer>")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert html.escape(str(report)) in report.to_html()
+    assert report._repr_html_() is None
 
 
 def test_one_document_of_several_reports():

@@ -10,8 +10,8 @@ import pytest
 from jax import lax
 
 from functional_dl import explain, layers, losses, models, reverse
-from functional_dl.explain import checks, recording
 from functional_dl.explain.explanation import Explanation
+from functional_dl.explain.record import checks, recording
 from tests.explain import programs
 from tests.explain.programs import PROGRAMS, drawn
 

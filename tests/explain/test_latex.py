@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from functional_dl import explain, reverse
-from functional_dl.explain.naming import latex_of
+from functional_dl.explain.formulas.naming import latex_of
 from functional_dl.reverse import latex
 from functional_dl.reverse.latex import bar
 from tests.explain.programs import PROGRAMS, drawn

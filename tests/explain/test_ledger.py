@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from functional_dl import explain, reverse
-from functional_dl.explain import flops
+from functional_dl.explain.record import flops
 from tests.explain import programs
 
 # Sizes at which products of matrices are most of the work, as in training; below that XLA's fusions, which compute

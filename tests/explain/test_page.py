@@ -5,13 +5,15 @@ import functools
 import hashlib
 import json
 import re
+import sys
 from html.parser import HTMLParser
 
 import jax.numpy as jnp
 import pytest
 
-from functional_dl import explain
-from functional_dl.explain import inline, page, page_data
+from functional_dl import explain, pages
+from functional_dl.explain.page import data as page_data
+from functional_dl.explain.page import html
 from tests.explain import programs
 
 NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1998/Math/MathML"}
@@ -64,7 +66,7 @@ def explained(name: str, **settings):
 
 def own(text: str) -> str:
     """The page without other people's scripts."""
-    for script in (inline.mathematics()[0], inline.asset("vendor/dagre/dagre.min.js")):
+    for script in (pages.mathematics()[0], pages.asset("vendor/dagre/dagre.min.js")):
         assert text.count(script) == 1
         text = text.replace(script, "")
     return text
@@ -124,14 +126,14 @@ def test_policy_lets_these_scripts_run_and_no_other():
 
 def test_texts_cannot_break_out():
     data = page_data.collect(explained("mlp"))
-    clean = page.render(data)
+    clean = html.render(data)
     data["name"] = data["source"] = NASTY
     for step in data["steps"]:
         step["title"] = step["line"] = step["primitive"] = step["label"] = NASTY
         step["source"] = step["group"] = [NASTY]
     for value in data["values"].values():
         value["name"] = value["label"] = value["text"] = value["latex"] = NASTY
-    text = page.render(data)
+    text = html.render(data)
     parsed = Parsed(text)
     assert text.count("<script") == clean.count("<script") == len(parsed.scripts)
     assert "alert(1)</script>" not in text
@@ -150,7 +152,7 @@ def test_a_source_line_with_markup_stays_text():
 
 
 def test_numbers_that_json_lacks():
-    data = json.loads(inline.island({"nan": float("nan"), "big": [float("inf"), -float("inf")], "int": 3}))
+    data = json.loads(pages.island({"nan": float("nan"), "big": [float("inf"), -float("inf")], "int": 3}))
     assert data == {"nan": "nan", "big": ["inf", "-inf"], "int": 3}
     text = explain.explain(lambda x: jnp.sum(jnp.log(x)), jnp.asarray([0.0, 1.0]), check=False).to_html()
     summary = next(v["summary"] for v in Parsed(text).data["values"].values() if v["summary"]["nonfinite"])
@@ -187,11 +189,22 @@ def test_written_to_a_file_and_shown_in_a_notebook(tmp_path):
     assert given["sandbox"] == "allow-scripts"
 
 
+def test_without_jinja2_the_page_is_text(monkeypatch, tmp_path):
+    e = explained("vae")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    text = e.to_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == text
+    parsed = Parsed(text)
+    assert not parsed.scripts
+    assert e._repr_html_() is None
+    assert "<pre># Value and cotangents of `vae`" in text
+
+
 @pytest.mark.parametrize("folder", ["temml", "dagre"])
 def test_other_peoples_code_comes_with_its_licence(folder):
-    assert "MIT" in inline.asset(f"vendor/{folder}/LICENSE") or "Permission is hereby granted" in inline.asset(
+    assert "MIT" in pages.asset(f"vendor/{folder}/LICENSE") or "Permission is hereby granted" in pages.asset(
         f"vendor/{folder}/LICENSE"
     )
-    assert folder in inline.asset("vendor/README.md")
+    assert folder in pages.asset("vendor/README.md")
     scripts = {"temml": "temml.min.js", "dagre": "dagre.min.js"}
-    assert "</script" not in inline.asset(f"vendor/{folder}/{scripts[folder]}").lower()
+    assert "</script" not in pages.asset(f"vendor/{folder}/{scripts[folder]}").lower()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from functional_dl import explain, reverse
-from functional_dl.explain.source_layout import lay_out
+from functional_dl.explain.source.source_layout import lay_out
 from tests.explain.programs import PROGRAMS, drawn
 
 ULPS = 2

@@ -30,7 +30,7 @@ from functional_dl.check.nan.origin import (
 from functional_dl.check.nan.walk import InnerWalk, Walk
 from functional_dl.precision import nan_allowed
 
-_JAX, _HERE = (f"{Path(file).parent}{os.sep}" for file in (str(jax.__file__), __file__))
+_JAX, _HERE = (f"{folder}{os.sep}" for folder in (Path(jax.__file__).parent, Path(__file__).parents[1]))
 COMPOSITE = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_linear_solve"}
 
 

@@ -1,0 +1,1 @@
+"""Steps, values and outline of a recording; formulas as text."""

@@ -1,0 +1,1 @@
+"""The explanation as a page and as a graph."""

@@ -1,0 +1,1 @@
+"""The recorded program as Python source."""
