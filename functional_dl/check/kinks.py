@@ -233,7 +233,12 @@ class Settled:
 
 
 def settle(function: Function, trials: Sequence[Trial]) -> Settled:
-    """The trials with every place where the right cotangent is not finite judged by itself."""
+    """The trials with every place where the right cotangent is not finite judged by itself.
+
+    What is not finite among the primals spreads to other places in each way of writing a pass: there a cotangent that
+    is not finite is not judged either.
+    """
+    spoilt = not all(np.isfinite(x).all() for x in function.wide_point)
     leaves = [[np.array(a) for a in t.expected] for t in trials]
     actual = [[np.array(a) for a in t.actual] for t in trials]
     tolerance = [[np.array(a) for a in t.tolerance] for t in trials]
@@ -241,6 +246,14 @@ def settle(function: Function, trials: Sequence[Trial]) -> Settled:
     for k in range(len(function.active)):
         expected, given = (np.stack([t[k] for t in part]) for part in (leaves, actual))
         blank, note = _leaf(function, trials, k, expected, given, [t[k] for t in leaves], [t[k] for t in tolerance])
+        spread = ~np.isfinite(given).all(0) & ~blank if spoilt else np.zeros(blank.shape, bool)
+        if spread.any():
+            blank = blank | spread
+            path = function.paths[function.active[k]]
+            notes.append(
+                f"{path}: the primals hold NaN or infinity; {int(spread.sum())} entries of the cotangent that are not "
+                "finite are not judged."
+            )
         for part in (leaves, actual):
             for t in part:
                 t[k][blank] = 0.0

@@ -92,7 +92,7 @@ def _points(evidence) -> Iterator[tuple[str, int, np.ndarray]]:
                 yield f"{paths[m]} in place of {paths[j]}", j, other
         if x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
             yield f"the transpose of {paths[j]}", j, np.swapaxes(x, -1, -2)
-        yield f"zero in place of {paths[j]}", j, 0 * x
+        yield f"zero in place of {paths[j]}", j, np.zeros_like(x)
         yield f"-{paths[j]} in place of {paths[j]}", j, -x
     for j, x in enumerate(point):
         for y in alike(x, evidence.outs):

@@ -20,6 +20,7 @@ ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
 DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
 
 
+@np.errstate(all="ignore")  # among the primals may be what is not finite
 def of_arguments(wrong: Sequence[Evidence], before: Sequence[Finding], budget: float) -> list[Finding]:
     """A finding for each argument whose numbers are wrong.
 
@@ -62,7 +63,7 @@ def as_in_single(
         elif evidence.bad.any():
             lost = losses()[evidence.k]
             if lost is not None and np.isfinite(evidence.actual).all():
-                within = evidence.with_ratio(lost).ratio <= 1
+                within = evidence.with_ratio([one.rounded for one in lost]).ratio <= 1
                 evidence = dataclasses.replace(
                     evidence, ratio=np.where(within, np.minimum(evidence.ratio, 1.0), evidence.ratio)
                 )

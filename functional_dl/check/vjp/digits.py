@@ -8,7 +8,7 @@ Source: Parker, Monte Carlo Arithmetic, UCLA CSD-970002, 1997.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,13 +27,22 @@ EXACT = {
 }  # fmt: skip
 
 
-def losses(subject: BackwardPass, cts: Sequence[Sequence[Any]]) -> list[list[np.ndarray] | None]:
+class Lost(NamedTuple):
+    """What each entry of a leaf may lose: by all rounding, and by underflow alone."""
+
+    rounded: np.ndarray
+    flushed: np.ndarray
+
+
+def losses(subject: BackwardPass, cts: Sequence[Sequence[Any]]) -> list[list[Lost] | None]:
     """For each differentiable leaf and list of cotangents, what each entry may lose; None where it is not known."""
     function, rng = subject.function, subject.rng
-    nothing: list[list[np.ndarray] | None] = [None] * len(function.active)
+    nothing: list[list[Lost] | None] = [None] * len(function.active)
     kinds = [jnp.finfo(x.dtype) for x in [*function.point, *function.own_outs]]
     coarsest = max(kinds, key=lambda kind: float(kind.eps))
-    unit = float(coarsest.eps), float(coarsest.smallest_subnormal) / 2  # less than eps is lost in the dtype itself
+    # less than eps is lost in the dtype itself; results beneath the smallest normal number may be flushed to zero
+    least = coarsest.smallest_subnormal / 2 if coarsest.dtype == jnp.float16 else coarsest.tiny
+    units = float(coarsest.eps), float(least)
     point = [_fine(np.asarray(x)) for x in function.point]
     fixed = [x if i in function.active else own_copy(x) for i, x in enumerate(function.leaves)]
 
@@ -53,19 +62,24 @@ def losses(subject: BackwardPass, cts: Sequence[Sequence[Any]]) -> list[list[np.
             program = equations.listing(pulled, [*point, *[_fine(c) for c in own_dtypes(cts[0])]])
             if program is None:
                 return nothing
-            run = jit(lambda args, phases, apart: _rounded(program, args, phases, apart, unit), function.entries)
-            spread = []
-            for own in cts:
-                args = [*point, *[_fine(c) for c in own_dtypes(own)]]
-                right = [widen(bar) for bar in run(args, np.full(len(program.steps), np.nan), 0.0)]
+            run = jit(lambda args, phases, apart, unit: _rounded(program, args, phases, apart, unit), function.entries)
+
+            def spread(args, right, unit):
                 squares = [np.zeros(bar.shape) for bar in right]
                 for n in range(RUNS):  # every second time all entries of an array alike: equal numbers are rounded so
-                    moved = run(args, rng.uniform(0, 2 * np.pi, len(program.steps)), float(n % 2))
+                    moved = run(args, rng.uniform(0, 2 * np.pi, len(program.steps)), float(n % 2), unit)
                     squares = [s + np.abs(widen(m) - r) ** 2 / RUNS for s, m, r in zip(squares, moved, right)]
-                spread.append([SIGMAS * np.sqrt(s) for s in squares])
+                return [SIGMAS * np.sqrt(s) for s in squares]
+
+            found = []
+            for own in cts:
+                args = [*point, *[_fine(c) for c in own_dtypes(own)]]
+                right = [widen(bar) for bar in run(args, np.full(len(program.steps), np.nan), 0.0, units)]
+                rounded, flushed = spread(args, right, units), spread(args, right, (0.0, units[1]))
+                found.append([Lost(*pair) for pair in zip(rounded, flushed)])
     except Exception:  # a pass that JAX cannot trace
         return nothing
-    return [[own[k] for own in spread] for k in range(len(point))]
+    return [[own[k] for own in found] for k in range(len(point))]
 
 
 def _fine(x: np.ndarray) -> np.ndarray:

@@ -10,12 +10,13 @@ import numpy as np
 from functional_dl.check import kinks, reference
 from functional_dl.check.evidence import Evidence
 from functional_dl.check.reference import random_like
-from functional_dl.check.vjp import digits, leaf
+from functional_dl.check.vjp import digits, narrow
 from functional_dl.check.vjp.form import ROUNDED
 from functional_dl.check.vjp.subject import BackwardPass, lost
 
+AS_JAX = 4.0  # times what JAX's own pullback loses in the caller's dtypes
 NEARBY = 0.1  # of the size of x: where else the size of a cotangent is looked at
-Losses = Callable[[], list[list[np.ndarray] | None]]
+Losses = Callable[[], list[list[digits.Lost] | None]]
 
 
 def losses_of(subject: BackwardPass, cts: Sequence[Any]) -> Losses:
@@ -65,18 +66,18 @@ def as_a_whole(subject: BackwardPass, evidence: Evidence) -> Evidence:
                 for t, limit in zip(evidence.trials, departed.tolerance)
             ]
             evidence = replace(evidence, trials=tuple(trials)).with_ratio()
-    if leaf.relative(evidence) <= subject.least:
+    if narrow.relative(evidence) <= subject.least:
         return replace(evidence, ratio=np.minimum(evidence.ratio, 1.0))
     return evidence
 
 
-def _departure(subject: BackwardPass, evidence: Evidence) -> leaf.Whole | None:
+def _departure(subject: BackwardPass, evidence: Evidence) -> narrow.Whole | None:
     nothing = [np.zeros(evidence.shape)] * len(evidence.trials)
-    if leaf.departure(evidence, nothing) is None:
+    if narrow.departure(evidence, nothing) is None:
         return None
     unit = subject.unit(evidence.k) / 8
     extra = [unit * s + m / ROUNDED for s, m in zip(cancellation(evidence), moved(evidence))]
-    return leaf.departure(evidence, extra)
+    return narrow.departure(evidence, extra)
 
 
 def noise(subject: BackwardPass, evidence: Evidence, losses: Losses) -> np.ndarray:
@@ -118,16 +119,22 @@ def moved(evidence: Evidence) -> list[np.ndarray]:
 def lost_by_itself(evidence: Evidence, losses: Losses) -> list[np.ndarray]:
     """What each entry may lose by the way in which the pass is written, where the right cotangent is far smaller
     than usual (a constant or a saturated point): no more than rounding would do to what it is nearby, or to
-    |ct| |out| / |x|."""
+    |ct| |out| / |x|, or some times what JAX's own pullback loses; and what underflows."""
     function, own = evidence.function, losses()[evidence.k]
     if own is None or evidence.reference.source != "autodiff":
         return [np.zeros(evidence.shape)] * len(evidence.trials)
     unit = lost(max([function.point[evidence.k], *function.own_outs], key=reference.eps))
     rms = float(np.sqrt(np.mean(np.abs(evidence.x) ** 2))) if evidence.x.size else 0.0
-    out = max(float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0)) for y in evidence.outs) / (rms or 1.0)
-    sizes = [out * max(float(np.max(np.abs(c), initial=0.0)) for c in t.cts) for t in evidence.trials]
+    out = max(map(_largest, evidence.outs)) / (rms or 1.0)
+    sizes = [out * max(map(_largest, t.cts)) for t in evidence.trials]
     for _ in range(4):
         point = [x + NEARBY * s * random_like(x, evidence.rng) for x, s in zip(function.wide_point, function.scales)]
-        near = [np.abs(evidence.pull_at(point, t.cts)) for t in evidence.trials]
-        sizes = [max(size, float(np.max(n[np.isfinite(n)], initial=0.0))) for size, n in zip(sizes, near)]
-    return [np.minimum(one, unit * size) for one, size in zip(own, sizes)]
+        sizes = [max(size, _largest(evidence.pull_at(point, t.cts))) for t, size in zip(evidence.trials, sizes)]
+    natural = [t.rounding[evidence.k].lost for t in evidence.trials]
+    limits = [max(unit * size, AS_JAX * _largest(n)) for size, n in zip(sizes, natural)]
+    return [np.minimum(one.rounded, limit) + one.flushed for one, limit in zip(own, limits)]
+
+
+def _largest(x: np.ndarray | None) -> float:
+    """The largest finite |x|; 0 where there is none."""
+    return 0.0 if x is None else float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0))

@@ -7,7 +7,7 @@ import numpy as np
 
 from functional_dl.check.evidence import Evidence
 from functional_dl.check.report import Argument, Finding, Report
-from functional_dl.check.vjp import excuse, leaf, linearity, narrow
+from functional_dl.check.vjp import excuse, linearity, narrow
 from functional_dl.check.vjp.form import Form, form_of
 from functional_dl.check.vjp.subject import BackwardPass
 from functional_dl.check.vjp.trials import Trials, along_directions, trials_of
@@ -91,7 +91,7 @@ def _figures(evidence: Evidence) -> Argument:
     """A leaf in the report."""
     worst = float(np.max(evidence.ratio, initial=0.0))
     dtype, wrong = str(evidence.function.point[evidence.k].dtype), int(evidence.bad.sum())
-    return Argument(evidence.path, evidence.shape, dtype, worst, wrong, leaf.relative(evidence), evidence.ratio)
+    return Argument(evidence.path, evidence.shape, dtype, worst, wrong, narrow.relative(evidence), evidence.ratio)
 
 
 def _without_reference(subject: BackwardPass, form: Form, trials: Trials, calls: linearity.Calls) -> Report:

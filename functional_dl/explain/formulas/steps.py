@@ -10,15 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.explain.explanation import FanIn, Step, Value
-from functional_dl.explain.formulas import groups, summaries
-from functional_dl.explain.formulas.facts import (
-    bytes,
-    fan_ins_of,
-    is_linear,
-    operand,
-    residuals,
-    title,
-)
+from functional_dl.explain.formulas import facts, groups
 from functional_dl.explain.formulas.naming import Name, Namer, argument_name, latex_of, name_values
 from functional_dl.explain.record import bodies, checks, sources
 from functional_dl.explain.record import recording as recording_of
@@ -70,8 +62,8 @@ class Builder:
         entries = recording.recorder.entries
         self.next_step = first + len(entries)
         names = name_values(recording, inputs, self.namer, self.function if top else "")
-        fan_ins = fan_ins_of(recording, names, first, offset)
-        part = Part(recording, names, first, offset, recording.bars(), *residuals(recording), fan_ins)
+        fan_ins = facts.fan_ins_of(recording, names, first, offset)
+        part = Part(recording, names, first, offset, recording.bars(), *facts.residuals(recording), fan_ins)
         self.enter_values(part)
         part.steps += [self.step(part, entry, path) for entry, path in zip(entries, groups.paths(entries))]
         return part
@@ -97,15 +89,15 @@ class Builder:
                 latex=name.latex,
                 shape=tuple(getattr(aval, "shape", ())),
                 dtype=str(getattr(aval, "dtype", "reference")),
-                bytes=bytes(aval),
+                bytes=facts.bytes(aval),
                 role=role,
-                summary=None if value is None else summaries.summarise(value),
-                ct_summary=None if shown_ct is None else summaries.summarise(shown_ct),
+                summary=None if value is None else facts.summarise(value),
+                ct_summary=None if shown_ct is None else facts.summarise(shown_ct),
                 kept=number in part.kept,
                 differentiated=ct is not None,
                 label=name.label,
-                text="" if value is None else summaries.text(value),
-                ct_text="" if shown_ct is None else summaries.text(shown_ct),
+                text="" if value is None else facts.text(value),
+                ct_text="" if shown_ct is None else facts.text(shown_ct),
             )
 
     def step(self, part: Part, entry: Entry, path: tuple[str, ...]) -> Step:
@@ -115,7 +107,7 @@ class Builder:
         active = tuple(i for i in entry.active if entry.slots[i] in bars or entry.slots[i] in cts)
         terms = latex.Terms(
             tuple(
-                latex.number(x) if n is None else operand(names[n], x, n, part.recording)
+                latex.number(x) if n is None else facts.operand(names[n], x, n, part.recording)
                 for n, x in zip(entry.ins, entry.operands)
             ),
             tuple(names[n].latex for n in entry.out_ids),
@@ -142,14 +134,14 @@ class Builder:
             forward_latex=forward,
             backward_latex=back,
             derivation=entry.rule.derivation if entry.rule is not None else "",
-            linear=is_linear(entry),
+            linear=facts.is_linear(entry),
             flops=scale * self.flops.of(entry),
             backward_flops=scale * part.recording.back_flops.get(entry.index, 0),
             bytes_kept=part.kept_bytes.get(entry.index, 0),
             check=checks.check(entry, out_cts, bars, self.seed) if self.check and bars else None,
             body=body,
             fan_ins=tuple(part.fan_ins.get(entry.index, ())),
-            title=title(entry, names),
+            title=facts.title(entry, names),
             label=entry.label.strip("_"),
             trips=trips,
             arguments=arguments,

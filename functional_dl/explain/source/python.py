@@ -22,8 +22,7 @@ from jax.tree_util import (
 
 from functional_dl.explain.explanation import Explanation
 from functional_dl.explain.formulas.naming import RESERVED, identifier
-from functional_dl.explain.source.containers import Text, access, display, nested
-from functional_dl.explain.source.literals import dtype_text, show
+from functional_dl.explain.source.literals import Source, access, display, dtype_text, nested, show
 from functional_dl.explain.source.printer import Block, Hint, Names, Printer
 from functional_dl.explain.source.source_layout import lay_out
 from functional_dl.jaxprs import equations, open_jaxpr
@@ -201,9 +200,9 @@ class _Module:
         outs, bars = results[:count], iter(results[count:])
         tree = self.recipe.out_tree
         body.items.append("")
-        body.add(f"out = {display(tree_unflatten(tree, [Text(t) for t in outs]), 'out')}")
-        per_leaf = [Text(next(bars)) if a else None for a in self.recipe.active]
-        chosen = tree_unflatten(self.in_tree, [t if t is not None else Text("None") for t in per_leaf])
+        body.add(f"out = {display(tree_unflatten(tree, [Source(t) for t in outs]), 'out')}")
+        per_leaf = [Source(next(bars)) if a else None for a in self.recipe.active]
+        chosen = tree_unflatten(self.in_tree, [t if t is not None else Source("None") for t in per_leaf])
         parts = [display(chosen[i], self.arguments[i]) for i in self.recipe.argnums]
         body.add(f"cts = ({', '.join(parts)},)" if len(parts) == 1 else f"cts = ({', '.join(parts)})")
         body.add("return out, cts")
