@@ -20,6 +20,7 @@ from functional_dl.check.vjp.subject import BackwardPass, active_leaves
 from functional_dl.precision import nan_allowed
 
 RUNS = 8
+FLUSHED = 4.0  # times the smallest normal number: what is added must not be flushed itself
 SIGMAS = 6.0  # times the root mean square over the runs: what is allowed
 EXACT = {
     "reshape", "transpose", "broadcast_in_dim", "slice", "squeeze", "gather", "select_n", "neg", "rev", "copy", "stack",
@@ -41,7 +42,7 @@ def losses(subject: BackwardPass, cts: Sequence[Sequence[Any]]) -> list[list[Los
     kinds = [jnp.finfo(x.dtype) for x in [*function.point, *function.own_outs]]
     coarsest = max(kinds, key=lambda kind: float(kind.eps))
     # less than eps is lost in the dtype itself; results beneath the smallest normal number may be flushed to zero
-    least = coarsest.smallest_subnormal / 2 if coarsest.dtype == jnp.float16 else coarsest.tiny
+    least = coarsest.smallest_subnormal / 2 if coarsest.dtype == jnp.float16 else FLUSHED * coarsest.tiny
     units = float(coarsest.eps), float(least)
     point = [_fine(np.asarray(x)) for x in function.point]
     fixed = [x if i in function.active else own_copy(x) for i, x in enumerate(function.leaves)]
