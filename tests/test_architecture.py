@@ -139,7 +139,7 @@ FORBIDDEN_ARROWS = [
     ("check.nan.find", "from functional_dl.reverse import sweep"),
     ("calculus.taylor", "from functional_dl.reverse.trace import Tape"),
     ("calculus.program", "from functional_dl.reverse.trace import Tape"),
-    ("calculus.derivatives", "from functional_dl.check.numeric import slopes"),
+    ("calculus.derivatives", "from functional_dl.check.numeric import derivative"),
     ("jaxprs", "from functional_dl.reverse.trace import Tape"),
     ("estimates", "from functional_dl.check import numeric"),
     ("explain.page", "from functional_dl import models"),

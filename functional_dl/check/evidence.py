@@ -49,8 +49,8 @@ PRECEDENCE = (
     "equation's shift", "shifted inside", "rows in another order", "digits", "sign of the imaginary part", "low rank",
     "zero or negative point", "a path's sign", "a factor a row", "a path's size",
     "fair",
-    "equation's overlap", "split of another slope", "a mean, perhaps", "one use, perhaps", "looks alike",
-    "another slope",
+    "equation's overlap", "split with another derivative", "a mean, perhaps", "one use, perhaps", "looks alike",
+    "another derivative",
 )  # fmt: skip
 # up to here fun's equations are not taken apart to find another; up to there no further faults of them are tried
 CERTAIN, GOOD, FAIR = (PRECEDENCE.index(mark) for mark in ("certain", "good", "fair"))

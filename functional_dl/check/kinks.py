@@ -1,4 +1,4 @@
-"""Kinks: points where the slopes from two sides differ, and what may stand in for a derivative there.
+"""Kinks: points where the derivatives from two sides differ, and what may stand in for a derivative there.
 
 Clarke's subdifferential is the convex hull of the limits of gradients at nearby points.  It is sampled: gradients at
 points close by, in random directions.  An entry whose gradient varies among them by far more than the function bends is
@@ -7,7 +7,7 @@ combination of entries that all nearby gradients agree on contradicts it (max(x,
 (1, 1) is outside although each 1 is inside).
 
 A place where JAX's derivative is NaN though fun is defined on both sides (a norm at 0) is judged by itself, between the
-one-sided slopes of fun's values; where those have no limit either, nothing can be held against the cotangent.
+one-sided derivatives of fun's values; where those have no limit either, nothing can be held against the cotangent.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ SAMPLES = 96
 DISTANCE = 1e-7  # of the size of x
 NEARER = 1e-4
 TOGETHER = 40  # wrong entries that are looked at as one vector
-PLACES = 32  # of a leaf, whose one-sided slopes are looked at: each takes some thirty evaluations of fun
+PLACES = 32  # of a leaf, whose one-sided derivatives are looked at: each takes some thirty evaluations of fun
 NAMED = 4  # places that a note lists
 
 
@@ -122,7 +122,7 @@ def _near(evidence, cts, distance, count):
 
 
 def _from_one_sided(evidence) -> AtKink | None:
-    """For functions that JAX cannot trace: each wrong entry's own one-sided slopes."""
+    """For functions that JAX cannot trace: each wrong entry's own one-sided derivatives."""
     t = evidence.trials[0]
     actual = evidence.actual[0]
     bad = [tuple(i) for i in np.argwhere(evidence.bad)]
@@ -142,7 +142,8 @@ def _from_one_sided(evidence) -> AtKink | None:
         slack = 2 * float(t.tolerance[evidence.k][index]) + 1e-5 * max(abs(low), abs(high))
         mask[index] = low - slack <= actual[index] <= high + slack
         message = message or (
-            f"at {list(index)} the one-sided slopes are {low:.6g} and {high:.6g}, the cotangent is {actual[index]:.6g}."
+            f"at {list(index)} the one-sided derivatives are {low:.6g} and {high:.6g}, the cotangent is "
+            f"{actual[index]:.6g}."
         )
     if not kinked:
         return None
@@ -158,7 +159,7 @@ class Interval:
     Fields:
       low, high: ends of the interval.
       error: bound of their error.
-      kink: whether the slopes from the two sides differ.
+      kink: whether the derivatives from the two sides differ.
     """
 
     low: float
@@ -172,7 +173,7 @@ class Interval:
 
 
 def subdifferential(fun: Callable[..., Any], x: float, direction: Any = None) -> Interval:
-    r"""The interval of generalised derivatives of a real function along a direction, from one-sided slopes.
+    r"""The interval of generalised derivatives of a real function along a direction, from one-sided derivatives.
 
     [min(f'(x; v), -f'(x; -v)), max(...)],   f'(x; v) = lim_{h -> 0+} (f(x + h v) - f(x)) / h.
 
@@ -185,7 +186,7 @@ def subdifferential(fun: Callable[..., Any], x: float, direction: Any = None) ->
     Raises:
       TypeError: fun's value is no real scalar.
       ValueError: x is no scalar and no direction is given, or direction does not fit x.
-    Source: Clarke, Optimization and Nonsmooth Analysis, 1983, section 2.1 (for functions with one-sided slopes).
+    Source: Clarke, Optimization and Nonsmooth Analysis, 1983, section 2.1 (for functions with one-sided derivatives).
     """
     function = Function(fun, (x,))
     if len(function.outs) != 1 or np.shape(function.outs[0]) != () or np.iscomplexobj(function.outs[0]):
@@ -205,7 +206,7 @@ def subdifferential(fun: Callable[..., Any], x: float, direction: Any = None) ->
         moved = [p + t / scale * v for p, v in zip(function.wide_point, parts)]
         return np.asarray(pairing([np.ones(())], function.evaluate(moved)))
 
-    found = numeric.slopes(value)
+    found = numeric.derivative(value)
     left, right, middle = (float(v) * scale for v in (found.left, found.right, found.value))
     error = float(found.error) * scale
     if not found.kink:
@@ -221,7 +222,7 @@ class Settled:
     """Trials without places that are not finite.
 
     Fields:
-      trials: the trials, with the expected value at a place taken from one-sided slopes where these tell it; 0 in
+      trials: the trials, with the expected value at a place taken from one-sided derivatives where these tell it; 0 in
         `expected` and `actual` where nothing is to be compared.
       blank: for each leaf the entries that are not compared.
       notes: a sentence for each leaf with such places.
@@ -269,7 +270,10 @@ def settle(function: Function, trials: Sequence[Trial]) -> Settled:
 
 
 def _leaf(function, trials, k, expected, actual, truths, tolerances) -> tuple[np.ndarray, str]:
-    """The entries of a leaf that are not compared, and the note; writes into truths and tolerances what slopes tell."""
+    """The entries of a leaf that are not compared, and the note.
+
+    Writes into truths and tolerances what one-sided derivatives tell.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = widen(expected.astype(function.point[k].dtype))
         for n, t in enumerate(trials):  # JAX's own pullback may overflow on the way, as fun itself does
@@ -285,8 +289,8 @@ def _leaf(function, trials, k, expected, actual, truths, tolerances) -> tuple[np
     told = 0
     if not np.iscomplexobj(expected):
         for index in [tuple(i) for i in np.argwhere(undefined & ~same)][:PLACES]:
-            slopes = numeric.of_entry(function, k, index)
-            found = [_between(slopes, t.cts) for t in trials]
+            sides = numeric.of_entry(function, k, index)
+            found = [_between(sides, t.cts) for t in trials]
             if not np.isfinite(found).all():
                 continue
             for n, (low, high, error) in enumerate(found):
@@ -316,11 +320,11 @@ def _leaf(function, trials, k, expected, actual, truths, tolerances) -> tuple[np
     )
 
 
-def _between(slopes: numeric.Slopes, cts) -> tuple[float, float, float]:
+def _between(sides: numeric.DirectionalDerivative, cts) -> tuple[float, float, float]:
     """The ends of what the entry's cotangent may be, and their error."""
     flat = np.concatenate([numeric.real_ct(c) for c in cts])
     with np.errstate(invalid="ignore"):
-        ends = [np.where(flat == 0, 0.0, flat * np.where(slopes.kink, side, slopes.value))
-                for side in (slopes.left, slopes.right)]  # fmt: skip
-        error = np.where(flat == 0, 0.0, np.abs(flat) * slopes.error)
+        ends = [np.where(flat == 0, 0.0, flat * np.where(sides.kink, side, sides.value))
+                for side in (sides.left, sides.right)]  # fmt: skip
+        error = np.where(flat == 0, 0.0, np.abs(flat) * sides.error)
     return float(np.minimum(*ends).sum()), float(np.maximum(*ends).sum()), float(error.sum())

@@ -28,7 +28,7 @@ UNSEEN = 1e-4
 EPS = float(np.finfo(np.float64).eps)
 
 
-class Slopes(NamedTuple):
+class DirectionalDerivative(NamedTuple):
     """A derivative along a line from both sides; at a kink the two differ, and `value` is not one number."""
 
     value: np.ndarray
@@ -45,9 +45,9 @@ class Slopes(NamedTuple):
         return low - self.error, high + self.error
 
 
-def slopes(
+def derivative(
     values: Callable[[float], np.ndarray], eps: float = EPS, steps: np.ndarray = STEPS, terms: float = 0.0
-) -> Slopes:
+) -> DirectionalDerivative:
     """Derivative at 0 of a function of one number, whose values are arrays of float64, entry by entry.
 
     eps: the relative precision in which the values are computed.  Where it leaves too few steps, errors are infinite.
@@ -58,7 +58,7 @@ def slopes(
     if h.size < FEWEST:
         here = np.asarray(values(0.0), np.float64)
         zero, endless = np.zeros(here.shape), np.full(here.shape, np.inf)
-        return Slopes(zero, endless, zero, zero, np.zeros(here.shape, bool))
+        return DirectionalDerivative(zero, endless, zero, zero, np.zeros(here.shape, bool))
     with np.errstate(all="ignore"):
         here = np.asarray(values(0.0), np.float64)
         ahead = np.stack([values(t) for t in h])
@@ -79,7 +79,7 @@ def slopes(
         # what changes that much from the narrowest step to the next is not seen by any of them
         change = np.max(np.maximum(np.abs(ahead - here), np.abs(behind - here)), axis=0)
         error = np.where((noise > UNSEEN * change) & (noise > 0.01 * UNSEEN * np.max(size, axis=0)), np.inf, error)
-    return Slopes(value, error, left, right, kink)
+    return DirectionalDerivative(value, error, left, right, kink)
 
 
 def _same(a, b):
@@ -122,7 +122,7 @@ def _extrapolate(quotients, rounding, powers):
     return best, np.where(apart, np.inf, SAFETY * best_error)
 
 
-def along(function: Function, direction: Sequence[np.ndarray], ct: Sequence[np.ndarray]) -> Slopes:
+def along(function: Function, direction: Sequence[np.ndarray], ct: Sequence[np.ndarray]) -> DirectionalDerivative:
     """<ct, f'(x; v)> for the direction v, one array for each differentiable leaf."""
 
     def value(t):
@@ -131,10 +131,10 @@ def along(function: Function, direction: Sequence[np.ndarray], ct: Sequence[np.n
 
     outs = function.evaluate(function.wide_point)
     terms = pairing([np.abs(c) for c in ct], [np.where(np.isfinite(y), np.abs(y), 0.0) for y in outs])
-    return slopes(value, function.eps, terms=terms)
+    return derivative(value, function.eps, terms=terms)
 
 
-def of_entry(function: Function, k: int, index: tuple[int, ...]) -> Slopes:
+def of_entry(function: Function, k: int, index: tuple[int, ...]) -> DirectionalDerivative:
     """The derivatives of all real entries of the outputs by one entry of the k-th differentiable leaf, a real one."""
     step = function.scales[k][index]
 
@@ -144,8 +144,10 @@ def of_entry(function: Function, k: int, index: tuple[int, ...]) -> Slopes:
         active[k][index] += t * step
         return np.concatenate([_real(y) for y in function.evaluate(active)])
 
-    found = slopes(value, function.eps)
-    return Slopes(found.value / step, found.error / step, found.left / step, found.right / step, found.kink)
+    found = derivative(value, function.eps)
+    return DirectionalDerivative(
+        found.value / step, found.error / step, found.left / step, found.right / step, found.kink
+    )
 
 
 def estimate_jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Estimate:
@@ -176,7 +178,7 @@ def estimate_jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequ
         outs = function.evaluate([x + t / length * v for x, v in zip(function.wide_point, direction)])
         return np.concatenate([_real(y) for y in outs])
 
-    found = slopes(value, function.eps)
+    found = derivative(value, function.eps)
     error = np.where(found.kink, np.inf, found.error)
     values, errors = list(function.outs), list(function.outs)
     start = 0
@@ -202,7 +204,7 @@ def estimate_vjp(fun: Callable[..., Any], primals: Sequence[Any], ct: PyTree) ->
       fun, primals: as for `estimate_jvp`.
       ct: cotangent, of the output's tree; leaves of integer outputs are ignored.
     Returns:
-      Estimate(value, error), tuples with one pytree for each primal; at a kink the error covers both one-sided slopes.
+      Estimate(value, error), tuples with one pytree for each primal; at a kink the error covers both sides.
     """
     function = Function(fun, primals)
     cts, tree = tree_flatten(ct)
@@ -239,7 +241,7 @@ def numeric_jacobian(function: Function) -> tuple[np.ndarray, np.ndarray]:
                     active[k] = moved
                     return np.concatenate([_real(y) for y in function.evaluate(active)])
 
-                found = slopes(value, function.eps)
+                found = derivative(value, function.eps)
                 half = np.where(found.kink, np.abs(found.right - found.left) / 2, 0.0)
                 middle = np.where(found.kink, (found.right + found.left) / 2, found.value)
                 rows.append(middle / step)
@@ -280,4 +282,13 @@ def unreal_ct(entries: np.ndarray, like: Any) -> np.ndarray:
     return entries.reshape(like.shape)
 
 
-__all__ = ["Estimate", "Slopes", "along", "estimate_jvp", "estimate_vjp", "is_inexact", "numeric_jacobian", "slopes"]
+__all__ = [
+    "DirectionalDerivative",
+    "Estimate",
+    "along",
+    "derivative",
+    "estimate_jvp",
+    "estimate_vjp",
+    "is_inexact",
+    "numeric_jacobian",
+]

@@ -212,13 +212,13 @@ class Reference:
         except Exception as error:  # JAX cannot differentiate fun in reverse
             return f"JAX does not differentiate fun: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
         for k, bar in enumerate(bars):
-            claimed, slopes, wrong = self._compared(k, bar, cts)
+            claimed, measured, wrong = self._compared(k, bar, cts)
             # a fault is seen along nearly every direction, a misjudged difference is not
             if wrong and self._compared(k, bar, cts)[-1]:
                 return (
                     f"JAX's derivative of fun for {function.paths[function.active[k]]} along a random direction is "
-                    f"{claimed:.9g}, differences of fun's values give {float(slopes.value):.9g} "
-                    f"(+- {float(slopes.error):.1g}): fun holds a custom rule that is wrong, or a stopped gradient."
+                    f"{claimed:.9g}, differences of fun's values give {float(measured.value):.9g} "
+                    f"(+- {float(measured.error):.1g}): fun holds a custom rule that is wrong, or a stopped gradient."
                 )
         return ""
 

@@ -41,7 +41,7 @@ ADVICE = {
     "wrong_branch": "look at the condition, mask or bound: which way it points, and < or <=.",
     "shifted": "look at padding and slice bounds: one is off by one.",
     "missing_conjugate": "look for a complex conjugate that is missing, or one too many.",
-    "kink": "at a kink return a value between the one-sided slopes.",
+    "kink": "at a kink return a value between the one-sided derivatives.",
     "precision": "look for a difference of nearly equal numbers, or a sum held in too few digits.",
     "unknown": "compare term by term with the derivation.",
 }

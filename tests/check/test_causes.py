@@ -56,7 +56,7 @@ CASES = {
         (drawn(5, 3), drawn(3, 4)), "missing_factor", "left out",
     ),
     "kernel not turned round": (
-        convolution, unflipped, (drawn(1, 5, 5, 2), drawn(3, 3, 2, 2)), "wrong_point", "not turned round",
+        convolution, unflipped, (drawn(1, 5, 5, 2), drawn(3, 3, 2, 2)), "wrong_point", "not flipped",
     ),
     "window's share": (pooled, lambda x, ct: (spread(ct) / 4,), (drawn(4, 6),), "wrong_branch", "equal part"),
     "whole window": (pooled, lambda x, ct: (spread(ct),), (drawn(4, 6),), "wrong_branch", "every entry of a window"),

@@ -46,7 +46,7 @@ def test_a_pole_nearer_than_the_steps_is_not_overlooked(distance):
     rng = np.random.default_rng(0)
     for _ in range(20):
         a, b = rng.normal(size=2)
-        found = numeric.slopes(lambda t, a=a, b=b: np.asarray(1 / (t * a - distance) + b * t))
+        found = numeric.derivative(lambda t, a=a, b=b: np.asarray(1 / (t * a - distance) + b * t))
         exact = b - a / distance**2
         assert abs(found.value - exact) <= found.error + 1e-13 * abs(exact), (a, b)
         if distance > 1e-3:
@@ -106,12 +106,12 @@ def test_complex_pairing_is_jaxs():
 
 
 def test_kink_is_an_interval():
-    found = numeric.slopes(lambda t: np.asarray(abs(t)))
+    found = numeric.derivative(lambda t: np.asarray(abs(t)))
     assert bool(found.kink)
     low, high = found.interval
     assert -1.0 - 1e-6 <= low <= -1.0 + 1e-6
     assert 1.0 - 1e-6 <= high <= 1.0 + 1e-6
-    smooth = numeric.slopes(lambda t: np.asarray(np.sin(t)))
+    smooth = numeric.derivative(lambda t: np.asarray(np.sin(t)))
     assert not bool(smooth.kink)
 
 

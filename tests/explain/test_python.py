@@ -85,10 +85,10 @@ def test_imports_jax_alone_and_differentiates_nothing(generated):
     assert called.isdisjoint({"vjp", "jvp", "grad", "value_and_grad", "linearize", "linear_transpose", "jacrev"})
 
 
-def test_names_each_steps_way_back(generated):
+def test_names_each_steps_pullback(generated):
     shown, text = generated[2:]
     differentiated = [step for step in shown.steps if step.backward_latex]
-    named = sum(f"# back through step {step.index}: " in text for step in differentiated)
+    named = sum(f"# pullback of step {step.index}: " in text for step in differentiated)
     assert named >= 0.6 * len(differentiated)  # a pullback that hands its cotangent on has no line
     assert "# The backward pass." in text
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl import reverse
-from functional_dl.check.numeric import slopes
+from functional_dl.check.numeric import derivative
 from tests.fuzz.evaluate import stepwise
 from tests.fuzz.operations import OPERATIONS
 from tests.fuzz.program import Program, all_steps, arguments, function
@@ -250,7 +250,7 @@ class Judge:
         if abs(numeric - backward) <= error:
             return
         # steps too wide for a program that bends: from wide ones to narrow ones, with an error that is not understated
-        found = slopes(lambda t: np.asarray(pairing(self.ct, along(t))[0]), self.eps)
+        found = derivative(lambda t: np.asarray(pairing(self.ct, along(t))[0]), self.eps)
         low, high = (float(end) for end in found.interval)
         slack = 1e-8 * terms
         self.undefined += not np.isfinite(found.error)

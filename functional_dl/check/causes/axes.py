@@ -28,9 +28,9 @@ def _permuted(evidence) -> Hypothesis | None:
     if not 2 <= ndim <= 5 or max(evidence.shape) < 2:
         return None
     for order in _orders(ndim):
-        turned = [np.transpose(e, order) for e in evidence.expected]
-        same = turned[0].shape == evidence.shape
-        if not evidence.explains(turned if same else [t.reshape(evidence.shape) for t in turned]):
+        permuted = [np.transpose(e, order) for e in evidence.expected]
+        same = permuted[0].shape == evidence.shape
+        if not evidence.explains(permuted if same else [t.reshape(evidence.shape) for t in permuted]):
             continue
         message = f"The cotangent is the right one with its axes permuted to {order}."
         if not same:

@@ -25,25 +25,25 @@ def wrong_branch(evidence: Evidence) -> Hypothesis | None:
         return Hypothesis("wrong_branch", "zeros exchanged", message)
     if bad.all() or not bad.any():
         return None
-    # at 0 and 1 powers and their slopes agree, whatever the formula
+    # at 0 and 1 powers and their local agree, whatever the formula
     telling = ~bad & ~np.isin(np.abs(evidence.x), (0.0, 1.0))
     split = _split(evidence, bad) if telling.any() else None
     if split is None:
         return None
-    what = "zero" if killed[bad].all() else "not zero" if alive[bad].all() else "of another slope"
+    what = "zero" if killed[bad].all() else "not zero" if alive[bad].all() else "with another derivative"
     clear = min(int(bad.sum()), int((~bad).sum())) >= 3
-    certain = what != "of another slope" or _own_slope(evidence, bad)
-    ground = ("split by a value" if clear else "split of few") if certain else "split of another slope"
+    certain = what != "with another derivative" or _one_derivative(evidence, bad)
+    ground = ("split by a value" if clear else "split of few") if certain else "split with another derivative"
     message = (
         f"The cotangent is right at {int((~bad).sum())} entries and {what} at {int(bad.sum())}, exactly where {split}."
     )
     return Hypothesis("wrong_branch", ground, message)
 
 
-def _own_slope(evidence, bad) -> bool:
-    """Whether the wrong entries all have one slope, actual / ct."""
-    slopes = [(x / t.cts[0])[bad] for x, t in zip(evidence.actual, evidence.trials)]
-    return bool(np.ptp(np.real(slopes)) <= 1e-2 * (np.max(np.abs(slopes)) + 1e-300))
+def _one_derivative(evidence, bad) -> bool:
+    """Whether the wrong entries all have one derivative, actual / ct."""
+    local = [(x / t.cts[0])[bad] for x, t in zip(evidence.actual, evidence.trials)]
+    return bool(np.ptp(np.real(local)) <= 1e-2 * (np.max(np.abs(local)) + 1e-300))
 
 
 def _split(evidence, bad) -> str | None:
@@ -64,9 +64,9 @@ def _split(evidence, bad) -> str | None:
 
 def wrong_point(evidence: Evidence) -> Hypothesis | None:
     """actual = the right pullback at primals of which some are replaced by the output, by zero, or by each other; or,
-    entry by entry, a slope that depends on the entry's value and is another function of it than the derivative."""
+    entry by entry, a factor that depends on the entry's value and is another function of it than the derivative."""
     if not evidence.function.traceable or evidence.reference.source != "autodiff":
-        return _other_slope(evidence)
+        return _other_derivative(evidence)
     for what, j, value in _points(evidence):
         moved = [value if i == j else p for i, p in enumerate(evidence.function.wide_point)]
         try:
@@ -77,7 +77,7 @@ def wrong_point(evidence: Evidence) -> Hypothesis | None:
             cause = "transpose" if what.startswith("the transpose") else "wrong_point"
             ground = "zero or negative point" if what.startswith(("-", "zero")) else "another point"
             return Hypothesis(cause, ground, f"The cotangent is the right one at {what}.")
-    return _other_slope(evidence)
+    return _other_derivative(evidence)
 
 
 def _points(evidence) -> Iterator[tuple[str, int, np.ndarray]]:
@@ -101,17 +101,17 @@ def _points(evidence) -> Iterator[tuple[str, int, np.ndarray]]:
                     yield f"fun(fun(x)) in place of {paths[j]}", j, z
 
 
-def _other_slope(evidence) -> Hypothesis | None:
+def _other_derivative(evidence) -> Hypothesis | None:
     if not evidence.elementwise or not evidence.bad.mean() > 0.8 or evidence.x.size < 4:
         return None
-    slopes = [a / t.cts[0] for a, t in zip(evidence.actual, evidence.trials)]
-    spread = np.max(np.abs(slopes[0] - slopes[-1]))
-    if not np.isfinite(spread) or spread > 1e-2 * np.max(np.abs(slopes[0])):
-        return None  # not linear in ct with one slope an entry
-    if np.ptp(np.real(slopes[0])) <= 1e-6 * np.max(np.abs(slopes[0])):
+    local = [a / t.cts[0] for a, t in zip(evidence.actual, evidence.trials)]
+    spread = np.max(np.abs(local[0] - local[-1]))
+    if not np.isfinite(spread) or spread > 1e-2 * np.max(np.abs(local[0])):
+        return None  # not linear in ct with one factor an entry
+    if np.ptp(np.real(local[0])) <= 1e-6 * np.max(np.abs(local[0])):
         return None
     message = (
-        "Entry by entry the cotangent is ct times a slope that varies with the value but is not the derivative there: "
+        "Entry by entry the cotangent is ct times a factor that varies with the value but is not the derivative there: "
         "the formula was given another value (the output for the input, or the other way round)."
     )
-    return Hypothesis("wrong_point", "another slope", message)
+    return Hypothesis("wrong_point", "another derivative", message)

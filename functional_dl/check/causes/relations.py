@@ -157,8 +157,8 @@ def missing_conjugate(evidence: Evidence) -> Hypothesis | None:
 
 
 def not_transposed(evidence: Evidence) -> Hypothesis | None:
-    """actual = J ct, of an output with as many entries as the argument: a rotation turned forwards, a sum that runs the
-    same way, W for W^T."""
+    """actual = J ct, of an output with as many entries as the argument: a rotation by the same angle, a sum that
+    runs the same way, W for W^T."""
     outs = evidence.outs
     if len(outs) != 1 or outs[0].size != evidence.x.size or evidence.x.size < 2 or evidence.elementwise:
         return None

@@ -1,4 +1,4 @@
-"""find_nan: the equation, forward or backward, that turned finite numbers into NaN or infinity."""
+"""find_nan: the equation, forward or backward, that permuted finite numbers into NaN or infinity."""
 
 import os
 import traceback

@@ -1,4 +1,4 @@
-"""How an equation turned finite numbers into non-finite ones, in words, and what to do about it.
+"""How an equation permuted finite numbers into non-finite ones, in words, and what to do about it.
 
 FORWARD and BACKWARD are tables; of the rows of a primitive the first whose condition holds is said.
 """

@@ -1,4 +1,4 @@
-"""Conditions and selections that are inverted, left out, turned or moved."""
+"""Conditions and selections that are inverted, left out, transposed or moved."""
 
 import itertools
 from typing import Any
@@ -11,7 +11,7 @@ from functional_dl.check.simulation.fault import Fault, filled, where
 
 
 def changes_of(site: Any, values: Any, dependent: set[int]) -> Any:
-    """Other forward equations that a backward pass may have computed: masks inverted, left out, turned or moved."""
+    """Other forward equations that a backward pass may have computed: masks inverted, left out, transposed or moved."""
     if site.name != "select_n" or not _chooses(site, values, dependent):
         return []
     condition = values[0]
@@ -23,8 +23,8 @@ def changes_of(site: Any, values: Any, dependent: set[int]) -> Any:
         what = "the mask is left out" if mask else f"the condition is left out (the {name} case)"
         found.append(("mask_missing" if mask else "wrong_branch", what, lambda c, *v, case=case: [v[case]]))
     if condition.ndim >= 2 and condition.shape[-1] == condition.shape[-2]:
-        turned = lambda c, *v: site.fun(jnp.swapaxes(c, -1, -2), *v)
-        found.append(("wrong_branch", "the condition is transposed", turned))
+        transposed = lambda c, *v: site.fun(jnp.swapaxes(c, -1, -2), *v)
+        found.append(("wrong_branch", "the condition is transposed", transposed))
     for axis, n in enumerate(condition.shape):
         for step in (1, -1) if n > 2 else ():
             near = np.take(condition, [0 if step > 0 else n - 1], axis)

@@ -1,4 +1,4 @@
-"""Cotangents that reach other places than they should: not summed, written over each other, shifted, turned."""
+"""Cotangents that reach other places than they should: not summed, written over each other, shifted, transposed."""
 
 from typing import Any
 
@@ -138,8 +138,8 @@ def axes(n: Any, site: Any, values: Any) -> Any:
             continue
 
         def along(v, d, axis=axis):
-            turned = jnp.swapaxes(filled(v, d)[0], axis, own)
-            return [jnp.swapaxes(site.fun(turned)[0], axis, own)]
+            swapped = jnp.swapaxes(filled(v, d)[0], axis, own)
+            return [jnp.swapaxes(site.fun(swapped)[0], axis, own)]
 
         message = f"The cotangent of {where(n, site)} runs along axis {axis} in place of {own}."
         found.append(Fault(n, "transpose", message, along, "equation's axis", ("along", axis)))

@@ -175,18 +175,16 @@ def _is_elementwise(site, x) -> bool:
 
 
 def _unflipped(n, site, kernel):
-    """The cotangent of a convolution's input convolved with the kernel as it stands, not turned round."""
+    """The cotangent of a convolution's input convolved with the kernel as it stands, not flipped."""
     spatial = site.params["dimension_numbers"].rhs_spec[2:]
-    turned = np.flip(kernel, spatial)
+    flipped = np.flip(kernel, spatial)
 
     def push(v, d):
-        by_input = push_forward(site.fun, [v[0], jnp.asarray(turned)], [d[0], None])[1] if d[0] is not None else None
+        by_input = push_forward(site.fun, [v[0], jnp.asarray(flipped)], [d[0], None])[1] if d[0] is not None else None
         by_kernel = push_forward(site.fun, v, [None, d[1]])[1] if d[1] is not None else None
         return [sum(part[0] for part in (by_input, by_kernel) if part is not None)]
 
-    message = (
-        f"In the cotangent of the input of {where(n, site)} the kernel is not turned round along its spatial axes."
-    )
+    message = f"In the cotangent of the input of {where(n, site)} the kernel is not flipped along its spatial axes."
     return Fault(n, "wrong_point", message, push, "equation at another value", ("unflipped",))
 
 
@@ -213,14 +211,14 @@ def solves(n: Any, site: Any, values: Any, program: Any, known: Any) -> Any:
     def solve(v, right):
         return site.fun(*v[:consts], right)[0]
 
-    def turned(v, d):
+    def transposed(v, d):
         right = right_side(v, d, site.fun(*v)[0])
         return [jax.linear_transpose(lambda r: solve(v, r), right)(right)[0]]
 
     message = f"The adjoint system of {where(n, site)} is solved with the matrix in place of its transpose"
     found = [
-        Fault(n, "transpose", f"{message}.", turned, "equation's transpose"),
-        Fault(n, "wrong_point", f"{message}.", turned, "equation transposed, perhaps"),
+        Fault(n, "transpose", f"{message}.", transposed, "equation's transpose"),
+        Fault(n, "wrong_point", f"{message}.", transposed, "equation transposed, perhaps"),
     ]
     for j, z in [(j, known[site.ins[j]]) for j in range(consts, len(site.ins))]:
         push = lambda v, d, z=z: [solve(v, right_side(v, d, jnp.asarray(z)))]

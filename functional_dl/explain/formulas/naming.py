@@ -21,8 +21,8 @@ GREEK = {
 SHORT = {"weight": "W", "weights": "W", "kernel": "K", "bias": "b", "params": "p"}
 RESERVED = {"jax", "jnp", "np", "lax", "ct", "value_and_vjp", "out", "primitives", *keyword.kwlist, *dir(builtins)}
 BY_PRIMITIVE = {
-    "dot_general": "product", "broadcast_in_dim": "broadcast", "reduce_sum": "total", "reduce_max": "maximum",
-    "reduce_min": "minimum", "convert_element_type": "cast", "select_n": "select", "integer_pow": "power",
+    "dot_general": "product", "broadcast_in_dim": "broadcast", "reduce_sum": "total", "reduce_max": "max",
+    "reduce_min": "min", "convert_element_type": "cast", "select_n": "select", "integer_pow": "power",
     "conv_general_dilated": "convolved", "custom_jvp_call": "called", "custom_vjp_call": "called",
     "transpose": "transposed", "reshape": "reshaped", "add_any": "sum", "exp": "e", "neg": "negated",
 }  # fmt: skip
@@ -49,6 +49,7 @@ class Namer:
 
     def identifier_for(self, wanted: str) -> str:
         base = identifier(wanted)
+        base = f"{base}_" if base in RESERVED else base
         name, version = base, 1
         while not self.free(name):
             version += 1

@@ -6,7 +6,7 @@
 
 The first shares no convention with anybody, the second is exact to rounding; a step passes if both agree with it.
 Where one does not, it is asked again in double precision before the rule is said to be wrong: differences in 24 bits
-err, terms may cancel, and at ties each output has an interval of slopes of its own.
+err, terms may cancel, and at ties each output has an interval of derivatives of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.aliases import Array
-from functional_dl.check.numeric import slopes
+from functional_dl.check.numeric import derivative
 from functional_dl.explain.explanation import Check
 from functional_dl.explain.record.recorder import Entry
 from functional_dl.precision import double
@@ -169,7 +169,7 @@ def _adjoint(outs, points, cts, bars, seed, hermitian=False) -> Check | None:
     scale = sum(_norm(np.asarray(b, np.float64)) * _norm(u) for b, u in zip(bars, directions)) or 1.0
     found = None
     for first in FIRST:
-        slope = slopes(along, steps=first * STEPS)
+        slope = derivative(along, steps=first * STEPS)
         low, high = (float(v) for v in slope.interval)
         if not np.isfinite([low, high, given]).all():
             continue
@@ -188,7 +188,7 @@ def _adjoint(outs, points, cts, bars, seed, hermitian=False) -> Check | None:
 
 
 def _adjoint_in_double(outs, points, weights, bars, directions) -> Check | None:
-    """The adjoint identity with differences in double precision, each output entry between its own one-sided slopes.
+    """The adjoint identity with differences in double precision, each output entry between its one-sided ones.
 
     None where the equation cannot be applied so, or the differences are too vague to tell.
     """
@@ -209,7 +209,7 @@ def _adjoint_in_double(outs, points, weights, bars, directions) -> Check | None:
     found = None
     for first in FIRST:
         try:
-            slope = slopes(along, steps=first * STEPS)
+            slope = derivative(along, steps=first * STEPS)
         except Exception:  # as above
             return None
         sides = [np.where(flat == 0, 0.0, flat * side) for side in (

@@ -151,7 +151,7 @@ def sweep(recording: Recording, cts: Sequence[Any], scoped: bool = False) -> lis
 
     Args:
       cts: cotangents of the outputs, None for zero.
-      scoped: names the scope "back_i" around the pullback of entry i, and "meet_s" around the sums of slot s.
+      scoped: names the scope "back_i" around the pullback of entry i, and "sum_s" around the sums of slot s.
     """
     program, totals, terms = recording.program, {}, recording.terms
     costs = recording.back_flops
@@ -163,7 +163,7 @@ def sweep(recording: Recording, cts: Sequence[Any], scoped: bool = False) -> lis
         if slot not in totals:
             totals[slot] = ct
             return
-        with jax.named_scope(f"meet_{slot}") if scoped else nullcontext():
+        with jax.named_scope(f"sum_{slot}") if scoped else nullcontext():
             totals[slot] = add_jaxvals_p.bind(totals[slot], ct)
         if origin is not None:
             costs[origin] = costs.get(origin, 0) + flops.size(jax.typeof(ct))

@@ -135,7 +135,7 @@ class _Module:
                 enter(var, of_slot.get(slot), f"_bar_{count + 1}")
         for eqn in equations(self.jaxpr):
             kind, _, slot = (_scope(eqn) or "").partition("_")
-            if kind == "meet" and len(eqn.outvars) == 1:
+            if kind == "sum" and len(eqn.outvars) == 1:
                 enter(eqn.outvars[0], of_slot.get(int(slot)), "_bar_sum")
         return known
 
@@ -145,17 +145,17 @@ class _Module:
         if scope is None or scope == self.scope:
             return
         kind, _, number = scope.partition("_")
-        if not self.scope.startswith("back") and kind == "back" and not self.scope.startswith("meet"):
+        if not self.scope.startswith("back") and kind == "back" and not self.scope.startswith("sum"):
             block.items.append("")
             block.comment("The backward pass.")
         self.scope = scope
-        if kind == "meet":
+        if kind == "sum":
             return
         step = self.steps.get(int(number))
         if step is None:
             return
         place = f"  [{step.source[0]}]" if step.source else ""
-        words = "step" if kind == "step" else "back through step"
+        words = "step" if kind == "step" else "pullback of step"
         block.comment(_fitting(f"{words} {step.index}: {step.title}{place}", self.width - 6))
 
     def hint(self) -> Hint | None:
@@ -232,7 +232,7 @@ class _Module:
 
 def _scope(eqn) -> str | None:
     for part in str(eqn.source_info.name_stack).split("/"):
-        if re.fullmatch(r"(step|back|meet)_\d+", part):
+        if re.fullmatch(r"(step|back|sum)_\d+", part):
             return part
     return None
 
