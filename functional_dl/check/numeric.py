@@ -16,7 +16,7 @@ import numpy as np
 from jax.tree_util import tree_flatten, tree_unflatten
 
 from functional_dl.aliases import PyTree
-from functional_dl.check.function import Function, is_complex, is_inexact, pairing, widen
+from functional_dl.check.function import Function, is_complex, pairing, widen
 from functional_dl.estimates import Estimate, extrapolated_rows
 
 # h, relative to the size of x: wide ones, where smooth functions are judged; then far narrower ones, so that a
@@ -280,15 +280,3 @@ def unreal_ct(entries: np.ndarray, like: Any) -> np.ndarray:
         half = entries.size // 2
         entries = entries[:half] - 1j * entries[half:]
     return entries.reshape(like.shape)
-
-
-__all__ = [
-    "DirectionalDerivative",
-    "Estimate",
-    "along",
-    "derivative",
-    "estimate_jvp",
-    "estimate_vjp",
-    "is_inexact",
-    "numeric_jacobian",
-]

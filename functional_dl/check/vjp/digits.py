@@ -29,7 +29,10 @@ EXACT = {
 
 
 class Lost(NamedTuple):
-    """What each entry of a leaf may lose: by all rounding, and by underflow alone."""
+    """What each entry of a leaf may lose: by rounding, and by underflow, among numbers whose squares underflow.
+
+    Where a result is zero, what is added may turn a condition: that says nothing of larger numbers.
+    """
 
     rounded: np.ndarray
     flushed: np.ndarray
@@ -41,9 +44,8 @@ def losses(subject: BackwardPass, cts: Sequence[Sequence[Any]]) -> list[list[Los
     nothing: list[list[Lost] | None] = [None] * len(function.active)
     kinds = [jnp.finfo(x.dtype) for x in [*function.point, *function.own_outs]]
     coarsest = max(kinds, key=lambda kind: float(kind.eps))
-    # less than eps is lost in the dtype itself; results beneath the smallest normal number may be flushed to zero
-    least = coarsest.smallest_subnormal / 2 if coarsest.dtype == jnp.float16 else FLUSHED * coarsest.tiny
-    units = float(coarsest.eps), float(least)
+    units = float(coarsest.eps), float(coarsest.smallest_subnormal) / 2  # less than eps is lost in the dtype itself
+    tiny = 0.0 if coarsest.dtype == jnp.float16 else float(coarsest.tiny)
     point = [_fine(np.asarray(x)) for x in function.point]
     fixed = [x if i in function.active else own_copy(x) for i, x in enumerate(function.leaves)]
 
@@ -76,8 +78,8 @@ def losses(subject: BackwardPass, cts: Sequence[Sequence[Any]]) -> list[list[Los
             for own in cts:
                 args = [*point, *[_fine(c) for c in own_dtypes(own)]]
                 right = [widen(bar) for bar in run(args, np.full(len(program.steps), np.nan), 0.0, units)]
-                rounded, flushed = spread(args, right, units), spread(args, right, (0.0, units[1]))
-                found.append([Lost(*pair) for pair in zip(rounded, flushed)])
+                rounded, flushed = spread(args, right, units), spread(args, right, (0.0, FLUSHED * tiny))
+                found.append([Lost(r, np.minimum(f, np.sqrt(tiny))) for r, f in zip(rounded, flushed)])
     except Exception:  # a pass that JAX cannot trace
         return nothing
     return [[own[k] for own in found] for k in range(len(point))]
