@@ -76,10 +76,10 @@ def test_data_are_those_of_the_explanation():
     e = explained("mlp")
     data = Parsed(e.to_html()).data
     assert [step["title"] for step in data["steps"]] == [step.title for step in e.steps]
-    assert [step["backward"] for step in data["steps"]] == [list(step.backward_latex) for step in e.steps]
+    assert [step["backward_latex"] for step in data["steps"]] == [list(step.backward_latex) for step in e.steps]
     assert {int(number) for number in data["values"]} == set(e.values)
-    assert data["ledger"]["forward"] == e.ledger.forward_flops
-    fan_ins = [fan_in for step in data["steps"] for fan_in in step["fanIns"]]
+    assert data["ledger"]["forward_flops"] == e.ledger.forward_flops
+    fan_ins = [fan_in for step in data["steps"] for fan_in in step["fan_ins"]]
     assert fan_ins == [
         {"value": m.value, "terms": list(m.terms), "latex": m.latex} for step in e.steps for m in step.fan_ins
     ]

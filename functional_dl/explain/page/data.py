@@ -1,11 +1,12 @@
-"""What the page shows, as plain data: the explanation's numbers, formulas and texts."""
+"""What the page shows, as plain data: the explanation's records by their own names, and what is counted over them."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
-from functional_dl.explain.explanation import Check, Explanation, Group, Step, Summary, Value
+from functional_dl.explain.explanation import Explanation, Step
 
 MOST_SOURCE = 20_000  # characters of the function's text
 
@@ -13,29 +14,34 @@ MOST_SOURCE = 20_000  # characters of the function's text
 def collect(explanation: Explanation) -> dict[str, Any]:
     """Everything that the page knows."""
     e = explanation
-    texts: dict[str, int] = {}
-    steps = [_step(step, texts) for step in e.steps]
+    texts: dict[str, int] = {}  # derivations, each once
     return {
         "name": e.name,
         "source": e.source[:MOST_SOURCE],
         "inputs": list(e.inputs),
         "outputs": list(e.outputs),
         "arguments": _arguments(e),
-        "ledger": {
-            "forward": e.ledger.forward_flops,
-            "backward": e.ledger.backward_flops,
-            "ratio": e.ledger.ratio,
-            "kept": e.ledger.residual_bytes,
-            "peak": e.ledger.peak_bytes,
-            "xla": e.ledger.xla_flops,
-        },
+        "ledger": _plain(dataclasses.replace(e.ledger, rows=()), texts),
         "checks": _checks(e),
-        "values": {number: _value(value) for number, value in e.values.items()},
-        "steps": steps,
-        "groups": [_group(group) for group in e.groups],
+        "values": {number: _plain(value, texts) for number, value in e.values.items()},
+        "steps": _plain(e.steps, texts),
+        "groups": _plain(e.groups, texts),
         "loose": list(e.loose),
         "derivations": list(texts),
     }
+
+
+def _plain(record: Any, texts: dict[str, int]) -> Any:
+    """A record as a dictionary; of a step's derivation the number of its text."""
+    if isinstance(record, tuple):
+        return [_plain(part, texts) for part in record]
+    if not dataclasses.is_dataclass(record):
+        number = record.item() if hasattr(record, "item") else record
+        return number if number is None or isinstance(number, bool | int | float | str) else str(number)
+    found = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    if isinstance(record, Step):
+        found["derivation"] = texts.setdefault(record.derivation, len(texts))
+    return {name: _plain(value, texts) for name, value in found.items()}
 
 
 def _checks(e: Explanation) -> dict[str, Any]:
@@ -57,75 +63,3 @@ def _arguments(e: Explanation) -> list[dict[str, Any]]:
         {"name": name, "values": numbers, "bytes": sum(e.values[n].bytes for n in numbers)}
         for name, numbers in found.items()
     ]
-
-
-def _step(step: Step, texts: dict[str, int]) -> dict[str, Any]:
-    return {
-        "index": step.index,
-        "primitive": step.primitive,
-        "title": step.title,
-        "label": step.label,
-        "source": list(step.source),
-        "line": step.line,
-        "group": list(step.group),
-        "inputs": list(step.inputs),
-        "outputs": list(step.outputs),
-        "forward": step.forward_latex,
-        "backward": list(step.backward_latex),
-        "derivation": texts.setdefault(step.derivation, len(texts)),
-        "linear": step.linear,
-        "flops": step.flops,
-        "backwardFlops": step.backward_flops,
-        "kept": step.bytes_kept,
-        "check": None if step.check is None else _check(step.check),
-        "fanIns": [{"value": m.value, "terms": list(m.terms), "latex": m.latex} for m in step.fan_ins],
-        "trips": step.trips,
-        "arguments": list(step.arguments),
-        "body": [_step(inner, texts) for inner in step.body],
-    }
-
-
-def _check(check: Check) -> dict[str, Any]:
-    return {"passed": bool(check.passed), "error": check.error, "tolerance": check.tolerance, "oracle": check.oracle}
-
-
-def _group(group: Group) -> dict[str, Any]:
-    return {
-        "name": group.name,
-        "steps": list(group.steps),
-        "children": [_group(child) for child in group.children],
-        "flops": group.flops,
-        "backwardFlops": group.backward_flops,
-        "kept": group.bytes_kept,
-    }
-
-
-def _value(value: Value) -> dict[str, Any]:
-    return {
-        "name": value.name,
-        "latex": value.latex,
-        "label": value.label,
-        "shape": [str(size) if not isinstance(size, int) else size for size in value.shape],
-        "dtype": value.dtype,
-        "bytes": value.bytes,
-        "role": value.role,
-        "kept": value.kept,
-        "differentiated": value.differentiated,
-        "summary": _summary(value.summary),
-        "cotangent": _summary(value.ct_summary),
-        "text": value.text,
-        "cotangentText": value.ct_text,
-    }
-
-
-def _summary(summary: Summary | None) -> dict[str, Any] | None:
-    if summary is None:
-        return None
-    return {
-        "norm": summary.norm,
-        "low": summary.low,
-        "high": summary.high,
-        "mean": summary.mean,
-        "nonfinite": summary.nonfinite,
-        "special": summary.special,
-    }

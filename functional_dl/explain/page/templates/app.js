@@ -126,13 +126,13 @@ function drawHead() {
   const { ledger, checks } = data;
   const good = checks.failed.length === 0;
   const entries = [
-    ["forward", quantity(ledger.forward, "FLOP"), "the value"],
-    ["backward", quantity(ledger.backward, "FLOP"), "all cotangents"],
+    ["forward", quantity(ledger.forward_flops, "FLOP"), "the value"],
+    ["backward", quantity(ledger.backward_flops, "FLOP"), "all cotangents"],
     ["ratio", typeof ledger.ratio === "number" ? ledger.ratio.toFixed(2) : "–", "(forward + backward) / forward"],
-    ["kept", quantity(ledger.kept, "B"), "residuals for the backward sweep"],
-    ["peak", quantity(ledger.peak, "B"), "the most alive at once"],
+    ["kept", quantity(ledger.residual_bytes, "B"), "residuals for the backward sweep"],
+    ["peak", quantity(ledger.peak_bytes, "B"), "the most alive at once"],
   ];
-  if (ledger.xla) entries.push(["XLA counts", quantity(ledger.xla, "FLOP"), "in the compiled program"]);
+  if (ledger.xla_flops) entries.push(["XLA counts", quantity(ledger.xla_flops, "FLOP"), "in the compiled program"]);
   const totals = document.getElementById("totals");
   totals.append(...entries.map(([name, text, title]) =>
     element("div", { title }, element("dt", { class: name }, name), element("dd", {}, text))));

@@ -40,7 +40,7 @@ function stepPage(step) {
         element("span", { class: "number" }, `${place + 1} of ${order.length}`), go(order[place + 1], "Next step", "→"))),
     element("h2", { class: "mono" }, step.title),
     sourceLine(step),
-    heading("Forward"), formula(step.forward),
+    heading("Forward"), formula(step.forward_latex),
     ...backwardPart(step),
     ...rulePart(step),
     ...fanInPart(step),
@@ -61,8 +61,8 @@ function sourceLine(step) {
 }
 
 function backwardPart(step) {
-  if (!step.backward.length) return [element("p", { class: "quiet" }, "No cotangent flows back through this step.")];
-  return [heading("Backward"), ...step.backward.map((latex) => formula(latex))];
+  if (!step.backward_latex.length) return [element("p", { class: "quiet" }, "No cotangent flows back through this step.")];
+  return [heading("Backward"), ...step.backward_latex.map((latex) => formula(latex))];
 }
 
 function rulePart(step) {
@@ -95,7 +95,7 @@ function typeset(text) {
 }
 
 function fanInPart(step) {
-  return step.fanIns.flatMap((fanIn) => [
+  return step.fan_ins.flatMap((fanIn) => [
     heading(plural(fanIn.terms.length, "path") + ", one sum"), formula(fanIn.latex),
     element("ol", { class: "terms" }, ...fanIn.terms.map((term) =>
       element("li", {}, term === null ? "the cotangent that was given" : stepLink(term)))),
@@ -121,10 +121,10 @@ function valueTable(ids, made = new Set()) {
     const type = element("td", { class: "type" }, `${value.dtype} `, element("span", {}, shapeText(value)),
       made.has(id) ? element("em", {}, " made") : "", value.kept ? element("em", {}, " kept") : "");
     const lines = [element("tr", {}, name, type, ...summaryCells(value.summary, value.text))];
-    if (value.cotangent) {
+    if (value.ct_summary) {
       const bar = element("th", { scope: "row" }, formula(barred(value.latex), false));
       lines.push(element("tr", { class: "back" }, bar, element("td", { class: "type" }, "cotangent"),
-        ...summaryCells(value.cotangent, value.cotangentText)));
+        ...summaryCells(value.ct_summary, value.ct_text)));
     }
     return lines;
   });
@@ -145,12 +145,13 @@ function summaryCells(summary, text) {
 }
 
 function costs(node) {
-  const backward = node.backwardFlops ?? node.backward;
+  const backward = node.backward_flops ?? node.backward;
+  const kept = node.bytes_kept ?? node.kept;
   const all = node.flops + backward;
   const words = [
     `${quantity(node.flops, "FLOP")} forward, ${quantity(backward, "FLOP")} backward`,
     all ? ` (${share(all, total)} of the whole)` : "",
-    node.kept ? `; ${quantity(node.kept, "B")} kept for the backward pass` : "",
+    kept ? `; ${quantity(kept, "B")} kept for the backward pass` : "",
     node.linear ? "; linear" : "",
   ];
   return element("p", { class: "quiet" }, `${words.join("")}.`);
@@ -177,17 +178,17 @@ function groupPage(node) {
 }
 
 function expensive(steps) {
-  const list = [...steps].sort((a, b) => b.flops + b.backwardFlops - a.flops - a.backwardFlops).slice(0, 5)
-    .filter((step) => step.flops + step.backwardFlops);
+  const list = [...steps].sort((a, b) => b.flops + b.backward_flops - a.flops - a.backward_flops).slice(0, 5)
+    .filter((step) => step.flops + step.backward_flops);
   if (!list.length) return [];
   return [heading("Most expensive steps"), element("table", { class: "values expensive" }, element("tbody", {}, ...list.map((step) =>
     element("tr", {}, element("th", { scope: "row" }, stepLink(step.index)),
-      element("td", {}, quantity(step.flops + step.backwardFlops, "FLOP")),
-      element("td", {}, share(step.flops + step.backwardFlops, total))))))];
+      element("td", {}, quantity(step.flops + step.backward_flops, "FLOP")),
+      element("td", {}, share(step.flops + step.backward_flops, total))))))];
 }
 
 function sums(steps) {
-  const list = steps.flatMap((step) => step.fanIns.map((fanIn) => [step, fanIn]));
+  const list = steps.flatMap((step) => step.fan_ins.map((fanIn) => [step, fanIn]));
   if (!list.length) return [];
   const shown = list.slice(0, 12);
   return [heading("Fan-in sums"), element("ul", { class: "terms plain" }, ...shown.map(([step, fanIn]) =>
@@ -214,14 +215,14 @@ function valuePage(id) {
   const role = { input: "An argument", constant: "A constant", output: "A result", intermediate: "A value" }[value.role];
   const steps = (readers.get(id) ?? []).map((index) => element("li", {}, stepLink(index)));
   const made = producer.get(id);
-  const fanIn = [...stepAt.values()].flatMap((step) => step.fanIns).find((found) => found.value === id);
+  const fanIn = [...stepAt.values()].flatMap((step) => step.fan_ins).find((found) => found.value === id);
   return [
     element("div", { class: "crumbs" }, element("span", {}, `${role} of ${data.name}`)),
     element("h2", { class: "mono" }, value.label || value.name),
     valueTable([id]),
     element("p", { class: "quiet" }, `${quantity(value.bytes, "B")}${value.kept ? "; kept for the backward sweep" : ""}.`),
     ...(value.text ? [heading("Numbers"), element("pre", { class: "code" }, value.text)] : []),
-    ...(value.cotangentText ? [heading("Its cotangent's"), element("pre", { class: "code" }, value.cotangentText)] : []),
+    ...(value.ct_text ? [heading("Its cotangent's"), element("pre", { class: "code" }, value.ct_text)] : []),
     ...(made === undefined ? [] : [heading("Made by"), element("p", {}, stepLink(made))]),
     ...(steps.length ? [heading("Read by"), element("ul", { class: "terms plain" }, ...steps)] : []),
     ...(fanIn ? [heading("Its cotangent is a sum"), formula(fanIn.latex), element("ol", { class: "terms" },

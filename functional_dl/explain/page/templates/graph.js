@@ -120,7 +120,7 @@ function edges(leaves) {
     const node = nodeOfStep.get(index);
     const target = visible(node);
     const opened = target === node && node.open && node.children.length > 0;
-    const back = node.step.backward.length > 0;
+    const back = node.step.backward_latex.length > 0;
     node.step.inputs.forEach((id, place) => {
       const argument = opened ? node.step.arguments[place] : undefined;
       const to = argument === undefined ? target.id : valueLeaf(argument, `c-${node.id}`, leaves);

@@ -12,7 +12,7 @@ const root = { id: "root", kind: "group", name: data.name, parent: null, childre
 const order = []; // all steps' indices, a body's after its step
 // chosen: a node of the tree; value: a value's id; scale: of the graph, null to fit it; stale: what is open changed
 const state = { chosen: null, value: null, scale: null, stale: true };
-const total = data.ledger.forward + data.ledger.backward;
+const total = data.ledger.forward_flops + data.ledger.backward_flops;
 
 function makeNode(node) {
   nodes.set(node.id, node);
@@ -23,7 +23,7 @@ function makeNode(node) {
 function makeStep(step, parent) {
   const node = makeNode({
     id: `s${step.index}`, kind: "step", name: step.title, parent, children: [], depth: parent.depth + 1, open: false,
-    step, flops: step.flops, backward: step.backwardFlops, kept: step.kept, first: order.length, count: 1,
+    step, flops: step.flops, backward: step.backward_flops, kept: step.bytes_kept, first: order.length, count: 1,
   });
   stepAt.set(step.index, step);
   nodeOfStep.set(step.index, node);
@@ -49,7 +49,7 @@ function makeLevel(groups, loose, parent, byIndex) {
 function makeGroup(group, parent, byIndex) {
   const node = makeNode({
     id: `g${nodes.size}`, kind: "group", name: group.name, parent, children: [], depth: parent.depth + 1, open: false,
-    flops: group.flops, backward: group.backwardFlops, kept: group.kept, count: stepsOf(group).length,
+    flops: group.flops, backward: group.backward_flops, kept: group.bytes_kept, count: stepsOf(group).length,
     first: order.length,
   });
   makeLevel(group.children, group.steps, node, byIndex);
