@@ -22,6 +22,7 @@ from functional_dl.aliases import Array
 from functional_dl.check.numeric import derivative
 from functional_dl.explain.explanation import Check
 from functional_dl.explain.record.recorder import Entry
+from functional_dl.jaxprs import Interpreter, bind
 from functional_dl.precision import double
 
 STEPS = 2.0 ** -np.arange(5)  # sizes of the differences: h, h/2, ..., h/16
@@ -29,6 +30,7 @@ FIRST = (2.0**-6, 2.0**-14, 2.0**-21)  # h, relative to the values: smaller ones
 ORACLES = ("adjoint identity", "jax.vjp of the equation")
 MOST_CANCELLED = 1e4
 IMPLICIT = {"custom_linear_solve", "call_hi_primitive", "linear_call", "custom_vmap_call"}
+DTYPES = ("new_dtype", "preferred_element_type", "dtype")  # parameters that state a dtype
 PROBES = 2  # other roundings of the operands
 SAFETY = 8.0
 VAGUE = 1e-2  # relative error: a difference that knows no better says nothing
@@ -49,29 +51,39 @@ def check(entry: Entry, out_cts: Sequence[Any], bars: dict[int, object], seed: i
     cts = {j: ct for j, ct in enumerate(out_cts) if ct is not None}
     given = [bars[s] for s in places]
 
-    def outs(*active, prepared=lambda x: x):
+    def outs(*active, prepared=lambda x: x, apply=entry.apply):
         operands = [prepared(x) for x in entry.operands]
         for where, x in zip(places.values(), active):
             for i in where:
                 operands[i] = x
-        results = entry.apply(*operands)
+        results = apply(*operands)
         return [results[j] for j in cts]
 
-    found = [
-        result
-        for result in (
-            _against_jax(outs, points, list(cts.values()), given),
-            None
-            if _is_indirect(entry, [*points, *cts.values()])
-            else _adjoint(
-                outs, points, list(cts.values()), given, seed, entry.rule is not None and entry.rule.hermitian
-            ),
-        )
-        if result is not None
-    ]
-    if not found:
-        return None
-    return max(found, key=lambda c: (not c.passed, c.error / c.tolerance))
+    found = [_against_jax(outs, points, list(cts.values()), given)]
+    if not _is_indirect(entry, [*points, *cts.values()]):
+        hermitian = entry.rule is not None and entry.rule.hermitian
+        found.append(_adjoint(entry, outs, points, list(cts.values()), given, seed, hermitian))
+    results = [result for result in found if result is not None]
+    return max(results, key=lambda c: (not c.passed, c.error / c.tolerance), default=None)
+
+
+class _Widened(Interpreter):
+    """A program in double precision, whatever the dtypes that its equations state."""
+
+    most_rounds = 100
+
+    def constant(self, value: Any, aval: Any) -> Any:
+        return _widened(value)
+
+    def apply(self, eqn: Any, operands: Any) -> Any:
+        params = {name: _wide_dtype(value) if name in DTYPES else value for name, value in eqn.params.items()}
+        return [_widened(y) for y in bind(eqn.primitive, [_widened(x) for x in operands], params)]
+
+
+def _wide_dtype(dtype: Any) -> Any:
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        return dtype
+    return np.dtype(np.complex128 if jnp.issubdtype(dtype, jnp.complexfloating) else np.float64)
 
 
 def _widened(x: Any) -> Any:
@@ -153,7 +165,7 @@ def cancellation(cts: Any, size: float) -> float:
 
 
 @np.errstate(all="ignore")  # masks put infinities among the values: what is not finite then is no verdict
-def _adjoint(outs, points, cts, bars, seed, hermitian=False) -> Check | None:
+def _adjoint(entry, outs, points, cts, bars, seed, hermitian=False) -> Check | None:
     rng = np.random.default_rng(seed)
     directions = [_direction(x, rng) for x in points]
     directions = [u + np.swapaxes(u, -1, -2) for u in directions] if hermitian else directions
@@ -184,10 +196,10 @@ def _adjoint(outs, points, cts, bars, seed, hermitian=False) -> Check | None:
             return found
     if found is None:
         return None
-    return _adjoint_in_double(outs, points, weights, bars, directions) or found
+    return _adjoint_in_double(entry, outs, points, weights, bars, directions) or found
 
 
-def _adjoint_in_double(outs, points, weights, bars, directions) -> Check | None:
+def _adjoint_in_double(entry, outs, points, weights, bars, directions) -> Check | None:
     """The adjoint identity with differences in double precision, each output entry between its one-sided ones.
 
     None where the equation cannot be applied so, or the differences are too vague to tell.
@@ -195,13 +207,13 @@ def _adjoint_in_double(outs, points, weights, bars, directions) -> Check | None:
     given = sum(float((wide(b) * u).sum()) for b, u in zip(bars, directions))
     scale = sum(_norm(wide(b)) * _norm(u) for b, u in zip(bars, directions)) or 1.0
     flat = np.concatenate([w.reshape(-1) for w in weights])
+    program = jax.make_jaxpr(entry.apply)(*entry.operands)
+    in_double = lambda *operands: _Widened().run(program, operands)
 
     def along(t: float) -> np.ndarray:
         with double():
             moved = [jnp.asarray(wide(x) + t * u) for x, u in zip(points, directions)]
-            values = outs(*moved, prepared=_widened)
-            if any(y.dtype != np.float64 for y in values):
-                raise TypeError("the equation's parameters fix its dtype")
+            values = outs(*moved, prepared=_widened, apply=in_double)
             return np.concatenate([np.asarray(y).reshape(-1) for y in values])
 
     size = max(_norm(wide(b)) for b in bars)
