@@ -89,6 +89,22 @@ def softmax_vjp(x):
     return p, lambda ct: (p * (ct - (ct * p).sum(-1, keepdims=True)),)
 
 
+def batch_norm_vjp(x, g):
+    mean = x.mean(0)
+    inverse = 1 / jnp.sqrt(((x - mean) ** 2).mean(0) + 1e-5)
+    normal = (x - mean) * inverse
+
+    def pullback(ct):
+        d = ct * g
+        return inverse * (d - d.mean(0) - normal * (d * normal).mean(0)), (ct * normal).sum(0)
+
+    return g * normal, pullback
+
+
+def product_vjp(x):
+    return jnp.prod(x), lambda ct: (ct * jnp.prod(x) / x,)
+
+
 # a right pass, its arguments, and their dtype: cancelling, saturated, overflowing, long sums
 RIGHT = {
     "attention, saturated": (attention_vjp, [drawn(6, 8, scale=8, seed=i) for i in range(3)], "bfloat16"),
@@ -100,6 +116,8 @@ RIGHT = {
         [np.zeros(4)], "float16",
     ),
     "exp beyond the dtype": (lambda x: (jnp.exp(x), lambda ct: (ct * jnp.exp(x),)), [np.array([1, 11, 12])], "float16"),
+    "batch norm, constant": (batch_norm_vjp, [np.full((64, 5), 0.7), drawn(5)], "float32"),
+    "product that underflows": (product_vjp, [np.array([2e-7, 3e-7, 1e-6, 4e-7, 5e-7, 3e-7])], "float32"),
     "sum of many": (lambda x, b: (x * b, lambda ct: (ct * b, (ct * x).sum(0))), [drawn(5000, 2), drawn(2)], "bfloat16"),
 }  # fmt: skip
 

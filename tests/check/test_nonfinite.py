@@ -59,6 +59,14 @@ def log_vjp(x):
     return jnp.log(x), lambda ct: (2 * ct / x,)
 
 
+def pooled_vjp(x):
+    largest = x.max(-1)
+    ties = x == largest[:, None]
+    return largest, lambda ct: (jnp.where(ties, ct[:, None], 0) / ties.sum(-1, keepdims=True),)
+
+
+POOL = np.array([[1, np.nan, 2], [3, 4, 5]], np.float32)
+
 # name -> (fun, its backward pass, where, cause of the fault or None, words of the note)
 CASES = {
     "norm, JAX's": (norm, jax_vjp(norm), ROWS, None, "[1, 1]): 2 where the backward pass returns the same"),
@@ -70,6 +78,11 @@ CASES = {
     "log, doubled": (jnp.log, log_vjp, HALF_LINE, "scale", "1 where the backward pass returns the same"),
     "root, zero where masked": (root, root_vjp(0), np.array([-1, 4], np.float32), None, "1 held against"),
     "root, wrong where masked": (root, root_vjp(3), np.array([-1, 4], np.float32), "wrong_branch", "1 held against"),
+    "NaN in the input, spread": (lambda x: x.max(-1), pooled_vjp, POOL, None, "the primals hold NaN or infinity; 3"),
+    "NaN in the input, and a fault elsewhere": (
+        lambda x: x.max(-1), lambda x: (x.max(-1), lambda ct: (2 * pooled_vjp(x)[1](ct)[0],)), POOL, "scale",
+        "the primals hold NaN or infinity; 3",
+    ),
     "NaN in the input": (jnp.tan, jax_vjp(jnp.tan), np.array([np.nan, 1], np.float32), None, "([0]): 1 where"),
 }  # fmt: skip
 

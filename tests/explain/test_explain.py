@@ -307,6 +307,7 @@ def test_exact_rules_are_not_accused(x64):
         (lambda x: jnp.tanh(jnp.sin(x) * 2 - x) / 3, dtype(0.65)),
         (_layer_norm, rng.normal(size=(4, 8)).astype(dtype)),
         (_tied_pool, rng.normal(size=(4, 8)).astype(dtype)),
+        (lambda x: jnp.sum(jax.nn.relu(x) * rng.normal(size=12).astype(dtype)), np.zeros(12, dtype)),
     ]
     with jax.enable_x64(x64), jax.numpy_dtype_promotion("standard"):
         for fun, x in cases:
