@@ -107,7 +107,8 @@ STRICTLY = """() => {
   const data = JSON.parse(document.getElementById("explanation").textContent);
   const below = (step) => [step, ...step.body.flatMap(below)];
   const steps = data.steps.flatMap(below);
-  const formulas = steps.flatMap((step) => [step.forward_latex, ...step.backward_latex, ...step.fan_ins.map((m) => m.latex)]);
+  const laid = (step) => [step.forward_latex, ...step.backward_latex, ...step.fan_ins.map((m) => m.latex)];
+  const formulas = steps.flatMap(laid);
   formulas.push(...Object.values(data.values).map((value) => value.latex));
   const refused = [];
   for (const latex of formulas) {
