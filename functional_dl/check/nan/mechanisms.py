@@ -53,9 +53,13 @@ class Scene:
 def explain(scene: Scene, direction: str) -> tuple[str, str]:
     """The mechanism of an origin, and advice."""
     table = FORWARD if direction == "forward" else BACKWARD
-    rows = [row for names, *row in table if scene.step.name in names.split() or names == "*"]
-    mechanism, advice = next((text, mend) for holds, text, mend in rows if holds is None or holds(scene))
-    mechanism = mechanism.format(name=scene.step.name, dtype=np.dtype(scene.dtype).name)
+    name = scene.step.name
+    mechanism, advice = next(
+        (text, mend)
+        for names, holds, text, mend in table
+        if (names == "*" or name in names.split()) and (holds is None or holds(scene))
+    )
+    mechanism = mechanism.format(name=name, dtype=np.dtype(scene.dtype).name)
     if not scene.masked:
         return mechanism, advice
     made = "is not finite" if direction == "forward" else "has no finite derivative"

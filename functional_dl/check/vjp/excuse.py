@@ -16,7 +16,7 @@ from functional_dl.check.vjp.subject import BackwardPass, lost
 
 AS_JAX = 4.0  # times what JAX's own pullback loses in the caller's dtypes
 NEARBY = 0.1  # of the size of x: where else the size of a cotangent is looked at
-Losses = Callable[[], list[list[digits.Lost] | None]]
+Losses = Callable[[], Sequence[list[digits.Lost] | None]]
 
 
 def losses_of(subject: BackwardPass, cts: Sequence[Any]) -> Losses:
