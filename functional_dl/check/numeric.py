@@ -8,6 +8,7 @@ disagreement and the rounding of the values, enlarged.
 Source: Ridders, Accurate computation of F'(x) and F'(x)F''(x), Adv. Eng. Softw. 4 (1982) 75.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -172,7 +173,6 @@ def estimate_jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequ
     if length == 0:
         outs = [np.zeros(np.shape(y)) for y in function.outs]
         return Estimate(*(tree_unflatten(function.out_tree, outs) for _ in range(2)))
-    shapes = function.own_outs
 
     def value(t):
         outs = function.evaluate([x + t / length * v for x, v in zip(function.wide_point, direction)])
@@ -181,13 +181,9 @@ def estimate_jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequ
     found = derivative(value, function.eps)
     error = np.where(found.kink, np.inf, found.error)
     values, errors = list(function.outs), list(function.outs)
-    start = 0
-    for i, like in zip(function.out_active, shapes):
-        size = like.size * (2 if is_complex(like) else 1)
-        part = slice(start, start + size)
+    for i, like, part in zip(function.out_active, function.own_outs, parts(function.own_outs)):
         values[i] = _unreal(found.value[part] * length, like)
         errors[i] = np.abs(_unreal(error[part] * length, like))
-        start += size
     for i, y in enumerate(function.outs):
         if i not in function.out_active:
             values[i] = np.zeros(y.shape, jax.float0)
@@ -214,14 +210,9 @@ def estimate_vjp(fun: Callable[..., Any], primals: Sequence[Any], ct: PyTree) ->
     flat = np.concatenate([real_ct(widen(cts[i])) for i in function.out_active])
     values = [np.zeros(np.shape(x), jax.float0) for x in function.leaves]
     errors = [np.zeros(np.shape(x)) for x in function.leaves]
-    start = 0
-    for i in function.active:
-        like = function.leaves[i]
-        size = like.size * (2 if is_complex(like) else 1)
-        rows = slice(start, start + size)
+    for i, like, rows in zip(function.active, function.point, parts(function.point)):
         values[i] = unreal_ct(jacobian[rows] @ flat, like)
         errors[i] = np.abs(unreal_ct(error[rows] @ np.abs(flat), like))
-        start += size
     return Estimate(tree_unflatten(function.tree, values), tree_unflatten(function.tree, errors))
 
 
@@ -246,13 +237,18 @@ def numeric_jacobian(function: Function) -> tuple[np.ndarray, np.ndarray]:
                 middle = np.where(found.kink, (found.right + found.left) / 2, found.value)
                 rows.append(middle / step)
                 errors.append((found.error + half) / step)
-    order = _real_order(function.wide_point)
-    return np.array(rows)[order], np.array(errors)[order]
+    return np.array(rows), np.array(errors)
 
 
-def _real_order(point) -> np.ndarray:
-    """Rows come with all real parts of a leaf before its imaginary ones; `unreal_ct` reads them so too."""
-    return np.arange(sum(x.size * (2 if is_complex(x) else 1) for x in point))
+def numbers(x: Any) -> int:
+    """How many real numbers an array holds."""
+    return x.size * (2 if is_complex(x) else 1)
+
+
+def parts(arrays: Sequence[Any]) -> list[slice]:
+    """Where the real numbers of each array stand among those of all, of each all real parts first."""
+    ends = np.cumsum([0, *map(numbers, arrays)]).tolist()
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def _real(y) -> np.ndarray:

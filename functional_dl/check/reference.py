@@ -85,7 +85,7 @@ class Reference:
             if not self.disagreement:
                 self.source = "autodiff"
         if not self.source:
-            size = sum(x.size * (2 if is_complex(x) else 1) for x in function.wide_point)
+            size = sum(map(numeric.numbers, function.wide_point))
             outs = sum(y.size for y in function.own_outs)
             if size <= COORDINATES and size * outs <= DENSE:
                 self.jacobian = numeric.numeric_jacobian(function)
@@ -140,14 +140,9 @@ class Reference:
         flat = np.concatenate([numeric.real_ct(widen(c)) for c in cts])
         with np.errstate(invalid="ignore"):  # a row is not finite where fun has no derivative
             values, errors = transposed @ flat, error @ np.abs(flat)
-        found, spread, start = [], [], 0
-        for like in self.function.wide_point:
-            size = like.size * (2 if is_complex(like) else 1)
-            part = slice(start, start + size)
-            found.append(numeric.unreal_ct(values[part], like))
-            spread.append(np.abs(numeric.unreal_ct(errors[part], like)))
-            start += size
-        return found, spread
+        point = self.function.wide_point
+        cut = lambda flat: [numeric.unreal_ct(flat[part], like) for part, like in zip(numeric.parts(point), point)]
+        return cut(values), list(map(np.abs, cut(errors)))
 
     def pull_low(self, cts: Sequence[Any]) -> list[np.ndarray] | None:
         """JAX's pullback in the caller's dtypes; None where there is none."""

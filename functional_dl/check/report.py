@@ -178,20 +178,7 @@ class Report:
             "reference": self.reference,
             "comparisons": self.comparisons,
             "notes": list(self.notes),
-            "findings": [
-                {
-                    "cause": f.cause,
-                    "argument": f.argument,
-                    "index": None if f.index is None else list(f.index),
-                    "expected": _plain(f.expected),
-                    "actual": _plain(f.actual),
-                    "error": _plain(f.error),
-                    "tolerance": _plain(f.tolerance),
-                    "message": f.message,
-                    "candidates": list(f.candidates),
-                }
-                for f in self.findings
-            ],
+            "findings": [{name: _plain(value) for name, value in vars(f).items()} for f in self.findings],
             "arguments": [
                 {"path": a.path, "shape": list(a.shape), "dtype": a.dtype, "worst": _plain(a.worst), "wrong": a.wrong}
                 for a in self.arguments
@@ -250,8 +237,10 @@ def _number(x) -> str:
 
 def _plain(x):
     """x as JSON has it: NaN and infinities as text, complex numbers as pairs."""
-    if x is None:
-        return None
+    if x is None or isinstance(x, str):
+        return x
+    if isinstance(x, tuple):
+        return list(x)
     if isinstance(x, complex) or np.iscomplexobj(x):
         return [_plain(float(np.real(x))), _plain(float(np.imag(x)))]
     x = float(x)

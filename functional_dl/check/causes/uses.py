@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from functional_dl.check import numeric
 from functional_dl.check.causes.relations import factor
 from functional_dl.check.evidence import Evidence, Hypothesis
 
@@ -90,12 +91,8 @@ def contributions(evidence: Evidence, index: Any) -> np.ndarray | None:
     """J_ji ct_j for one entry i of the argument: what each entry j of the outputs contributes to its cotangent."""
     function, reference = evidence.function, evidence.reference
     if reference.source == "numeric" and not np.iscomplexobj(evidence.x):
-        start = sum(x.size * (2 if np.iscomplexobj(x) else 1) for x in function.wide_point[: evidence.k])
-        row = (
-            reference.jacobian[0][start + int(np.ravel_multi_index(index, evidence.shape))]
-            if index
-            else (reference.jacobian[0][start])
-        )
+        start = numeric.parts(function.wide_point)[evidence.k].start
+        row = reference.jacobian[0][start + (int(np.ravel_multi_index(index, evidence.shape)) if index else 0)]
         cts = np.concatenate([np.asarray(c).reshape(-1) for c in evidence.trials[0].cts])
         return row * cts if row.shape == cts.shape else None
     if not function.traceable:

@@ -11,17 +11,13 @@ import numpy as np
 
 from functional_dl.check import equations
 from functional_dl.check.function import jit
-from functional_dl.check.numeric import real_ct, unreal_ct
+from functional_dl.check.numeric import numbers, real_ct, unreal_ct
 from functional_dl.check.simulation.fault import Fault, push_forward
 from functional_dl.jaxprs import Unstructured, frozen
 
 LARGEST = 400_000  # entries of one matrix, at most
 TOGETHER = 6_000_000  # of all
 BATCH = 20_000_000  # entries of the cotangents of a sweep, at most
-
-
-def _parts(x: np.ndarray) -> int:
-    return x.size * (2 if np.iscomplexobj(x) else 1)
 
 
 def _real(rows: Any) -> np.ndarray:
@@ -63,8 +59,8 @@ class LocalMaps:
     def fits(program: Any, values: dict[int, Any]) -> bool:
         """Whether the matrices are small enough."""
         sizes = [
-            sum(_parts(values[i]) for i in site.ins if equations.is_floating(values[i]))
-            * sum(_parts(values[i]) for i in site.outs if equations.is_floating(values[i]))
+            sum(numbers(values[i]) for i in site.ins if equations.is_floating(values[i]))
+            * sum(numbers(values[i]) for i in site.outs if equations.is_floating(values[i]))
             for site in program.steps
         ]
         return max(sizes, default=0) <= LARGEST and sum(sizes) <= TOGETHER
@@ -82,12 +78,12 @@ class LocalMaps:
     def _matrix(self, n, push) -> np.ndarray:
         """The matrix of push(operands, tangents of the floating operands, batched) -> tangents of the outputs."""
         operands, places = self._operands(n), self._ins(n)
-        total = sum(_parts(operands[j]) for j in places)
+        total = sum(numbers(operands[j]) for j in places)
         dots, start = [], 0
         for j in places:
             block = np.zeros((total, *operands[j].shape), operands[j].dtype)
-            block[start : start + _parts(operands[j])] = _units(operands[j])
-            start += _parts(operands[j])
+            block[start : start + numbers(operands[j])] = _units(operands[j])
+            start += numbers(operands[j])
             dots.append(block)
         outs = push(operands, dots)
         found = np.concatenate([_real(outs[o]) for o in self._outs(n)], 1).T
@@ -125,7 +121,7 @@ class LocalMaps:
           edges: (equation, operand) -> what that use is multiplied by, one number a sweep.
           faults: equation -> which sweeps have which matrix in place of its own.
         """
-        largest = max((_parts(v) for v in self.values.values() if equations.is_floating(v)), default=1)
+        largest = max((numbers(v) for v in self.values.values() if equations.is_floating(v)), default=1)
         most = max(1, BATCH // (largest * max(len(self.cts[0]), 1)))
         parts = []
         for start in range(0, rows, most):
@@ -148,7 +144,7 @@ class LocalMaps:
             trials = len(self.cts[0])
             given = np.concatenate(
                 [
-                    cts[i] if (i := site.outs[o]) in cts else np.zeros((rows, trials, _parts(self.values[i])))
+                    cts[i] if (i := site.outs[o]) in cts else np.zeros((rows, trials, numbers(self.values[i])))
                     for o in self._outs(n)
                 ],
                 -1,
@@ -159,7 +155,7 @@ class LocalMaps:
                     pulled[chosen] = given[chosen] @ matrix
             start = 0
             for j in self._ins(n):
-                size = _parts(self.values[site.ins[j]])
+                size = numbers(self.values[site.ins[j]])
                 bar = pulled[..., start : start + size]
                 start += size
                 if (n, j) in edges:
@@ -168,8 +164,8 @@ class LocalMaps:
         found = []
         for name in self.program.inputs:
             like = np.asarray(self.values[name])
-            bar = cts.get(name, np.zeros((rows, len(self.cts[0]), _parts(like))))
-            flat = [unreal_ct(b, like) for b in bar.reshape(-1, _parts(like))]
+            bar = cts.get(name, np.zeros((rows, len(self.cts[0]), numbers(like))))
+            flat = [unreal_ct(b, like) for b in bar.reshape(-1, numbers(like))]
             found.append(np.array(flat).reshape(*bar.shape[:2], *like.shape))
         return found
 

@@ -249,18 +249,18 @@ class Recorder(Tape):
         self.slot_of |= {i: s for i, s in zip(out_ids, out_slots) if s is not None}
         self.entries.append(
             Entry(
-                index,
-                primitive,
-                params,
-                list(values),
-                list(outs),
-                ins,
-                out_ids,
-                list(slots),
-                list(out_slots),
-                where,
-                label or called_name(primitive, params),
-                alone,
+                index=index,
+                primitive=primitive,
+                params=params,
+                operands=list(values),
+                outs=list(outs),
+                ins=ins,
+                out_ids=out_ids,
+                slots=list(slots),
+                out_slots=list(out_slots),
+                where=where,
+                label=label or called_name(primitive, params),
+                alone=alone,
             )
         )
         return outs, out_slots
