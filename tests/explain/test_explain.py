@@ -314,6 +314,22 @@ def test_exact_rules_are_not_accused(x64):
             assert explain.explain(fun, x).passed, fun.__name__
 
 
+@jax.custom_jvp
+def _rounded(x):
+    return jnp.round(x)
+
+
+_rounded.defjvp(lambda primals, tangents: (_rounded(*primals), tangents[0]))
+
+
+@pytest.mark.parametrize("rounded", [_rounded, lambda x: x + lax.stop_gradient(jnp.round(x) - x)])
+def test_a_derivative_that_is_stated_is_not_held_to_values(rounded):
+    """A straight-through estimator: its derivative is 1, that of its values 0."""
+    step = lambda state, x: (jnp.tanh(state + rounded(x)), rounded(3 * state))
+    f = lambda x: lax.scan(step, jnp.zeros((), x.dtype), x)[0] + jnp.sum(rounded(x))
+    assert explain.explain(f, jnp.asarray([0.3, -1.2, 2.4], jnp.float32)).passed
+
+
 def test_factorisations_that_read_one_triangle_are_not_accused():
     rng = np.random.default_rng(25)
     a = jnp.array(rng.normal(size=(4, 4)), jnp.float32)
