@@ -164,8 +164,7 @@ class Evidence:
     def with_ratio(self, allowed: Sequence[Any] | None = None) -> "Evidence":
         """The evidence with the ratio of its trials, to their tolerances and what else is allowed in each."""
         more = [0.0] * len(self.trials) if allowed is None else allowed
-        with np.errstate(all="ignore"):
-            found = [np.abs(a - e) / (t + m) for a, e, t, m in zip(self.actual, self.expected, self.tolerance, more)]
+        found = [np.abs(a - e) / (t + m) for a, e, t, m in zip(self.actual, self.expected, self.tolerance, more)]
         worst = np.max(found, axis=0)
         left_out = self.blank if self.excused is None else self.blank | self.excused
         return replace(self, ratio=np.where(left_out, 0.0, np.where(np.isnan(worst), np.inf, worst)))

@@ -274,12 +274,11 @@ def _leaf(function, trials, k, expected, actual, truths, tolerances) -> tuple[np
 
     Writes into truths and tolerances what one-sided derivatives tell.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        rounded = widen(expected.astype(function.point[k].dtype))
-        for n, t in enumerate(trials):  # JAX's own pullback may overflow on the way, as fun itself does
-            if t.rounding and t.rounding[k].lost is not None:
-                over = np.isfinite(expected[n]) & ~np.isfinite(t.rounding[k].lost)
-                rounded[n] = np.where(over, expected[n] + t.rounding[k].lost, rounded[n])
+    rounded = widen(expected.astype(function.point[k].dtype))
+    for n, t in enumerate(trials):  # JAX's own pullback may overflow on the way, as fun itself does
+        if t.rounding and t.rounding[k].lost is not None:
+            over = np.isfinite(expected[n]) & ~np.isfinite(t.rounding[k].lost)
+            rounded[n] = np.where(over, expected[n] + t.rounding[k].lost, rounded[n])
     beyond = np.asarray(~np.isfinite(rounded).all(0))
     if not beyond.any():
         return beyond, ""
@@ -323,8 +322,7 @@ def _leaf(function, trials, k, expected, actual, truths, tolerances) -> tuple[np
 def _between(sides: numeric.DirectionalDerivative, cts) -> tuple[float, float, float]:
     """The ends of what the entry's cotangent may be, and their error."""
     flat = np.concatenate([numeric.real_ct(c) for c in cts])
-    with np.errstate(invalid="ignore"):
-        ends = [np.where(flat == 0, 0.0, flat * np.where(sides.kink, side, sides.value))
-                for side in (sides.left, sides.right)]  # fmt: skip
-        error = np.where(flat == 0, 0.0, np.abs(flat) * sides.error)
+    ends = [np.where(flat == 0, 0.0, flat * np.where(sides.kink, side, sides.value))
+            for side in (sides.left, sides.right)]  # fmt: skip
+    error = np.where(flat == 0, 0.0, np.abs(flat) * sides.error)
     return float(np.minimum(*ends).sum()), float(np.maximum(*ends).sum()), float(error.sum())

@@ -138,8 +138,8 @@ class Reference:
     def _from_jacobian(self, cts):
         transposed, error = self.jacobian
         flat = np.concatenate([numeric.real_ct(widen(c)) for c in cts])
-        with np.errstate(invalid="ignore"):  # a row is not finite where fun has no derivative
-            values, errors = transposed @ flat, error @ np.abs(flat)
+        # a row is not finite where fun has no derivative
+        values, errors = transposed @ flat, error @ np.abs(flat)
         point = self.function.wide_point
         cut = lambda flat: [numeric.unreal_ct(flat[part], like) for part, like in zip(numeric.parts(point), point)]
         return cut(values), list(map(np.abs, cut(errors)))
@@ -176,18 +176,15 @@ class Reference:
             unit = ROUNDINGS.get(dtype_name(x), 4.0) * eps(x)
             allowed = unit * (size + 0.03 * typical) + float(jnp.finfo(x.dtype).tiny) + own
             if low is not None and self.source == "autodiff":
-                with np.errstate(invalid="ignore"):
-                    allowed = allowed + self._natural(np.abs(low[k] - e), size, typical)
-            with np.errstate(invalid="ignore"):
-                lost = None if low is None else low[k] - e
+                allowed = allowed + self._natural(np.abs(low[k] - e), size, typical)
+            lost = None if low is None else low[k] - e
             found.append(Rounding(allowed, np.maximum(np.sqrt(square), np.abs(e)), lost, eps(x)))
         return found
 
     @staticmethod
     def _natural(loss, size, typical):
         """Eight times what JAX loses in the caller's dtype: entry by entry, and in proportion over the leaf."""
-        with np.errstate(all="ignore"):
-            ratio = loss / (size + 0.03 * typical)
+        ratio = loss / (size + 0.03 * typical)
         finite = ratio[np.isfinite(ratio)]
         share = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
         if share > 0.25:  # nothing is left of some entries: any entry may be off by what is usual

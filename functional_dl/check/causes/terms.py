@@ -159,13 +159,12 @@ def missing_factor(evidence: Evidence) -> Hypothesis | None:
     if evidence.x.size < 2 or not all(np.isfinite(a).all() for a in evidence.actual):
         return None
     for what, q in _quantities(evidence):
-        with np.errstate(all="ignore"):
-            factor = np.broadcast_to(q, evidence.shape)
-            if not np.isfinite(factor).all() or np.ptp(np.abs(factor)) <= SPREAD * np.max(np.abs(factor)):
-                continue
-            if not evidence.explains([np.where(factor != 0, e / np.where(factor != 0, factor, 1), a)
-                                      for e, a in zip(evidence.expected, evidence.actual)]):  # fmt: skip
-                continue
+        factor = np.broadcast_to(q, evidence.shape)
+        if not np.isfinite(factor).all() or np.ptp(np.abs(factor)) <= SPREAD * np.max(np.abs(factor)):
+            continue
+        if not evidence.explains([np.where(factor != 0, e / np.where(factor != 0, factor, 1), a)
+                                  for e, a in zip(evidence.expected, evidence.actual)]):  # fmt: skip
+            continue
         if mask_values(factor):
             return Hypothesis("mask_missing", "a mask at hand", f"The cotangent is not multiplied by the mask {what}.")
         if what.startswith("1 /"):
@@ -192,15 +191,14 @@ def _quantities(evidence) -> Iterator[tuple[str, np.ndarray]]:
         if value.size < 2 or value.size > evidence.x.size:
             continue
         for shaped in _shaped(value, evidence.shape):
-            with np.errstate(all="ignore"):
-                yield name, shaped
-                yield f"1 / {name}", 1 / shaped
-                yield f"exp({name})", np.exp(shaped)
-                yield f"{name}^2", shaped**2
-                yield f"1 / {name}^2", 1 / shaped**2
-                yield f"1 - {name}^2", 1 - shaped**2
-                yield f"1 - {name}", 1 - shaped
-                yield f"{name} (1 - {name})", shaped * (1 - shaped)
+            yield name, shaped
+            yield f"1 / {name}", 1 / shaped
+            yield f"exp({name})", np.exp(shaped)
+            yield f"{name}^2", shaped**2
+            yield f"1 / {name}^2", 1 / shaped**2
+            yield f"1 - {name}^2", 1 - shaped**2
+            yield f"1 - {name}", 1 - shaped
+            yield f"{name} (1 - {name})", shaped * (1 - shaped)
 
 
 def _shaped(value, shape) -> Iterator[np.ndarray]:

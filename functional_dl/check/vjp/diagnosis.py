@@ -20,7 +20,6 @@ ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
 DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
 
 
-@np.errstate(all="ignore")  # among the primals may be what is not finite
 def of_arguments(wrong: Sequence[Evidence], before: Sequence[Finding], budget: float) -> list[Finding]:
     """A finding for each argument whose numbers are wrong.
 

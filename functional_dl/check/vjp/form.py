@@ -70,13 +70,11 @@ def _output(subject: BackwardPass, out: Any) -> tuple[list[Finding], int]:
             typical = float(np.sqrt(np.mean(np.abs(e[np.isfinite(e)]) ** 2))) if np.isfinite(e).any() else 0.0
             unit = max(lost(max([mine, *function.point], key=reference.eps)), subject.least)
             allowed = unit * (np.abs(np.where(np.isfinite(e), e, 0)) + typical)
-            with np.errstate(all="ignore"):
-                wrong = ~((np.abs(a - e) <= allowed) | (a == e) | (np.isnan(a) & np.isnan(e)))
+            wrong = ~((np.abs(a - e) <= allowed) | (a == e) | (np.isnan(a) & np.isnan(e)))
             if wrong.any():  # seen again with the rounding of terms that cancel
                 rounded = _moved_outputs(subject) if rounded is None else rounded
                 allowed = allowed + rounded[path]
-                with np.errstate(invalid="ignore"):
-                    wrong = wrong & ~(np.abs(a - e) <= allowed)
+                wrong = wrong & ~(np.abs(a - e) <= allowed)
         comparisons += e.size
         if wrong.any():
             index = tuple(int(i) for i in np.argwhere(wrong)[np.argmax(np.abs((a - e)[wrong]))])
@@ -95,8 +93,7 @@ def _moved_outputs(subject: BackwardPass) -> dict[str, np.ndarray]:
     change = [np.zeros(y.shape) for y in here]
     for _ in range(6):
         moved = function.evaluate(reference.rounded_point(function, ROUNDED, subject.rng))
-        with np.errstate(invalid="ignore"):
-            off = [np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0) for a, b in zip(moved, here)]
+        off = [np.nan_to_num(np.abs(a - b), nan=0.0, posinf=0.0) for a, b in zip(moved, here)]
         change = [np.maximum(c, o) for c, o in zip(change, off)]
     return {function.out_paths[i]: c for i, c in zip(function.out_active, change)}
 

@@ -24,6 +24,7 @@ IN_OWN_DTYPES = {
 }
 
 
+@np.errstate(all="ignore")  # among the numbers may be some that are not finite, or overflow
 def run(subject: BackwardPass) -> Report:
     """The report on a pass."""
     form = form_of(subject)
