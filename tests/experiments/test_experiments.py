@@ -117,7 +117,7 @@ def test_page_ties_them_together(tmp_path):
     assert len(parsed.images) == sum(len(summary["pictures"]) for summary in summaries) == 4
     assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in parsed.images)
     assert all(html.escape(summary["claim"], quote=True) in text for summary in summaries)
-    assert "prefers-color-scheme: dark" in text
+    assert "light-dark(" in text
     assert 'name="viewport"' in text
 
 
