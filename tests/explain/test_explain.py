@@ -239,6 +239,18 @@ def test_a_branch_shows_the_one_taken():
     assert r"\begin{cases}" in branch.forward_latex
 
 
+def test_a_custom_rule_may_close_over_what_is_computed():
+    def f(x):
+        scale = jnp.sqrt(2.0) * jnp.arange(3.0)
+        scaled = jax.custom_jvp(lambda y: y * scale)
+        scaled.defjvp(lambda primals, tangents: (scaled(*primals), tangents[0] * scale))
+        return jnp.sum(scaled(x))
+
+    shown = explain.explain(f, jnp.ones(3))
+    assert shown.passed
+    assert "custom_jvp_call" in [step.primitive for step in shown.steps if step.check is not None]
+
+
 def test_custom_rules_are_steps_of_their_own():
     @jax.custom_vjp
     def clipped(x):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jax.extend.core.primitives import (
     custom_vjp_call_p,
 )
 
-from functional_dl.jaxprs import called, function_of, open_jaxpr, traced_function
+from functional_dl.jaxprs import bind, called, function_of, interpret, open_jaxpr, traced_function
 from functional_dl.reverse.values import instantiate
 
 CUSTOM = {custom_jvp_call_p, custom_vjp_call_p}
@@ -42,9 +43,27 @@ class Again:
         self.call_wrapped = fun
 
 
+@dataclass(frozen=True)
+class Alone:
+    """A function that was staged, to be applied by itself.
+
+    Fields:
+      program, consts: the program, and the values that it closes over.
+      make: the function, given the program as one.
+    """
+
+    program: Any
+    consts: Sequence[Any]
+    make: Callable[[Callable[..., Any]], Callable[..., Any]]
+
+    def __call__(self, *xs: Any) -> Any:
+        run = lambda eqn, values: bind(eqn.primitive, values, eqn.params)
+        return self.make(lambda *xs: interpret(self.program, xs, run, consts=self.consts))(*xs)
+
+
 def applicable_again(
     primitive: Primitive, params: dict[Any, Any], values: Sequence[Any], slots: Sequence[Any]
-) -> tuple[dict[Any, Any], Callable[..., Any] | None]:
+) -> tuple[dict[Any, Any], Alone | None]:
     """Parameters of a call that was met with Python functions in them, such that the rule may be run more than once.
 
     The function with the derivative is staged once (the other one is then left alone: JAX wants one of the two called).
@@ -56,11 +75,10 @@ def applicable_again(
         jvp = params["subfuns"][1]
         tangents = [instantiate(None, jax.typeof(v)) for v in values]
         program = jax.make_jaxpr(lambda *xs: jvp.call_wrapped(*xs))(*values, *tangents)
-        both = function_of(program)
-        half = len(open_jaxpr(program)[0].outvars) // 2
-        alone = lambda *xs: both(*xs, *[instantiate(None, jax.typeof(x)) for x in xs])[:half]
-        alone = _with_jvp(alone, both, half)
-        return {**params, "subfuns": (Again(alone), Again(both))}, alone
+        inner, consts = open_jaxpr(program)
+        half = len(inner.outvars) // 2
+        alone = Alone(program, consts, lambda both: _with_jvp(both, half))
+        return {**params, "subfuns": (Again(alone), Again(function_of(program)))}, alone
     _, fwd, bwd = params["subfuns"]
     flags = [s is not None for s in slots]
     program = jax.make_jaxpr(lambda *xs: fwd.call_wrapped(*[a for pair in zip(xs, flags) for a in pair]))(*values)
@@ -68,12 +86,13 @@ def applicable_again(
     _, residual_tree, forwarded = params["out_trees"]()
     count = residual_tree.num_leaves - sum(f is not None for f in forwarded)
     again = Again(lambda *args: forward(*args[::2]))
-    return {**params, "subfuns": (None, again, bwd)}, lambda *xs: forward(*xs)[count:]
+    alone = Alone(program, open_jaxpr(program)[1], lambda forward: lambda *xs: forward(*xs)[count:])
+    return {**params, "subfuns": (None, again, bwd)}, alone
 
 
-def _with_jvp(alone: Callable[..., Any], both: Callable[..., Any], half: int) -> Callable[..., Any]:
-    """The function with its own rule, as JAX knows it."""
-    again = jax.custom_jvp(alone)
+def _with_jvp(both: Callable[..., Any], half: int) -> Callable[..., Any]:
+    """The function with its own rule, as JAX knows it; both(primals, tangents) are values and their tangents."""
+    again = jax.custom_jvp(lambda *xs: both(*xs, *[instantiate(None, jax.typeof(x)) for x in xs])[:half])
 
     def rule(primals, tangents):
         dense = [np.zeros(np.shape(t), jax.float0) if jax.typeof(t).dtype == jax.float0 else t for t in tangents]

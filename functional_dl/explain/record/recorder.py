@@ -9,7 +9,7 @@ them again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from jax.extend.core import Primitive
 from jax.extend.core.primitives import convert_element_type_p
 
 from functional_dl.explain.record import sources
-from functional_dl.explain.record.calls import CUSTOM, applicable_again, called_name, function_name
+from functional_dl.explain.record.calls import CUSTOM, Alone, applicable_again, called_name, function_name
 from functional_dl.jaxprs import PLAIN, bind, called, programs, traced_function
 from functional_dl.reverse.latex import Latex
 from functional_dl.reverse.rule import Rule, Unsupported, entry_of, rule_of
@@ -68,7 +68,7 @@ class Entry:
     out_slots: list[int | None]
     where: Where
     label: str = ""
-    alone: Callable[..., Any] | None = None
+    alone: Alone | None = None
 
     @property
     def frames(self) -> tuple[sources.Frame, ...]:
@@ -223,7 +223,7 @@ class Recorder(Tape):
         slots: Any,
         params: Any,
         where: Where,
-        alone: Callable[..., Any] | None,
+        alone: Alone | None,
         label: str,
     ) -> tuple[list[Any], list[Any]]:
         if primitive is convert_element_type_p and self.is_written(values[0]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -250,7 +250,8 @@ def _tracers(recording: Recording) -> list[Any]:
     recorder = recording.recorder
     bars = [bar for own in recording.terms.values() for _, bar in own]
     entries = [x for entry in recorder.entries for x in (*entry.operands, *entry.outs)]
-    every = [*recorder.values, *entries, *recording.residuals, *recording.cts.values(), *bars]
+    held = [x for entry in recorder.entries if entry.alone is not None for x in entry.alone.consts]
+    every = [*recorder.values, *entries, *held, *recording.residuals, *recording.cts.values(), *bars]
     found = {id(x): x for x in every if isinstance(x, Tracer) and not is_reference(jax.typeof(x))}
     return list(found.values())
 
@@ -264,6 +265,8 @@ def _with_numbers(recording: Recording, known: dict[int, Any]) -> None:
     made = {*recording.inputs, *(n for entry in recorder.entries for n in entry.out_ids)}
     for entry in recorder.entries:
         entry.operands[:], entry.outs[:] = of(entry.operands), of(entry.outs)
+        if entry.alone is not None:
+            entry.alone = replace(entry.alone, consts=of(entry.alone.consts))
         # a number of the program's own may be staged too
         numbers = [n is None or (n not in made and is_number(x)) for n, x in zip(entry.ins, entry.operands)]
         entry.ins[:] = [None if number else n for n, number in zip(entry.ins, numbers)]
