@@ -17,6 +17,7 @@ Source: Bates and Watts 1981; Dennis and Schnabel 1996, section 10.2.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ from functional_dl.optimality.measures import largest
 CLEAR = 1e-3  # an eigenvalue of M beyond it is positive or negative
 POLISHES = 8  # Newton steps at the end
 NOISE = 16.0  # times the rounding measured, up to which residuals are rounding
-CAP = 1e-3  # of |r|: a gradient of more is never rounding
+CAP = 1e-3  # of |r|: more of a gradient is never put down to the rounding of an ill-conditioned J
 SHORT = np.array([2.0**-10, 2.0**-6])
 LONG = np.concatenate([[2.0**-3, 0.5], 1 - 2.0 ** -np.arange(2.0, 11.0, 2), 2.0 ** np.arange(0.0, 11.0, 2)])
 LOWEST, AXES = 8, 16  # how many vectors and axes are tried
@@ -58,7 +59,13 @@ class Geometry(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What is known of a point: stationary, perfect (r = 0), strict; falls: a lower point was found, plateau; lower."""
+    """What is known of a point.
+
+    Fields:
+      stationary; perfect: r = 0; strict: the Hessian is positive.
+      falls: a lower point was found, and lower is the lowest of them; plateau.
+      rounding: what it leaves of |Q' r| / |r|; step: the next one, relative to x.
+    """
 
     stationary: Array
     perfect: Array
@@ -67,13 +74,17 @@ class Judged(NamedTuple):
     plateau: Array
     lower: Array
     rounding: Scalar
+    step: Scalar
 
 
 def geometry(objective: Objective, x: Array, r: Array, J: Array) -> Geometry:
     of_r, curved, of_j = objective.weights(r)
     root = jnp.sqrt(of_j)
     weighted, rows = of_r / or_one(root) * r, root[:, None] * J
-    unit = or_one(lengths(rows))
+    eps, size = jnp.finfo(x.dtype).eps, jnp.linalg.norm(weighted)
+    # a column is none where changing the variable by all of its size would move the residual by less than eps^2 of it
+    length = lengths(rows)
+    unit = or_one(jnp.where(length * jnp.maximum(jnp.abs(x), 1) > eps**2 * size, length, 0.0))
     free = objective.free(x, weighted @ rows)
     R, c = triangle(weighted, jnp.where(free[None], rows / unit[None], 0.0))
     s, v, b = split(R, c, len(r))
@@ -83,37 +94,51 @@ def geometry(objective: Objective, x: Array, r: Array, J: Array) -> Geometry:
     S = v @ jnp.where(free[None] & free[:, None], S / unit[None] / unit[:, None], 0.0) @ v.T
     sound = jnp.all(jnp.isfinite(S))
     S = jnp.where(sound, (S + S.T) / 2, 0.0)
-    floor = 100 * jnp.sqrt(x.size * jnp.finfo(x.dtype).eps * largest(S))
-    t = or_one(jnp.maximum(s, floor))
+    # what S is off by is less than t^2 / 10^4
+    off = size * _bending(objective, x, jnp.where(free, 1 / unit, 0.0)) + largest(S)
+    floor = 100 * jnp.sqrt(x.size * eps * off)
+    t = jnp.maximum(jnp.where(s > 0, s, jnp.sqrt(jnp.sqrt(eps))), floor)
     # the variables that are held make no direction: their part of M is the unit matrix
     held = jnp.where(free, 0.0, 1.0).astype(x.dtype)
     values, vectors = jnp.linalg.eigh(jnp.diag((s / t) ** 2) + S / t[None] / t[:, None] + (v * held[None]) @ v.T)
     values = jnp.where(sound, values, jnp.nan)
     newton = -(vectors @ ((vectors.T @ (s / t * b)) / jnp.where(values > CLEAR, values, jnp.inf)) / t) @ v
     directions = (vectors / t[:, None]).T @ v
-    blind = (s == 0)[:, None] & (jnp.abs(v) > jnp.sqrt(jnp.finfo(x.dtype).eps)) & free[None]
+    blind = (s == 0)[:, None] & (jnp.abs(v) > jnp.sqrt(eps)) & free[None]
     half = jnp.where(s > 0, 1 / or_one(s), 0.0)[:, None] * v / unit[None]
     none = jnp.any(blind, axis=0)
     inverse = jnp.where(none[None] & none[:, None] & jnp.eye(x.size, dtype=bool), jnp.inf, half.T @ half)
     inverse = jnp.where((none[None] | none[:, None]) & ~jnp.eye(x.size, dtype=bool), jnp.nan, inverse)
     return Geometry(
-        jnp.linalg.norm(b), jnp.linalg.norm(weighted), free, jnp.sum(s > 0),
+        jnp.linalg.norm(b), size, free, jnp.sum(s > 0),
         jnp.min(jnp.where(s > 0, s, jnp.inf)), values, jnp.where(free[None], directions / unit[None], 0.0),
         jnp.where(free, newton / unit, 0.0), inverse,
     )  # fmt: skip
+
+
+def _bending(objective: Objective, x: Array, size: Array) -> Scalar:
+    """How long the second derivative of the residual is along changes of the variables by +- size."""
+
+    def along(signs):
+        z = signs * size
+        return jnp.linalg.norm(jax.jvp(lambda x: jax.jvp(objective.residual, (x,), (z,))[1], (x,), (z,))[1])
+
+    signs = np.random.default_rng(2).choice([-1.0, 1.0], size=(2, x.size))
+    return jnp.max(jax.vmap(along)(jnp.asarray(signs, x.dtype)))
 
 
 def polish(
     objective: Objective, model: Callable[..., Geometry], x: Array, r: Array, J: Array
 ) -> tuple[Array, Array, Array, Geometry]:
     """Newton's method on F from x, with the Hessian, while it halves the offset: x, r, J and the model there."""
-    shapes = jax.eval_shape(lambda x, r, J: model(objective, x, r, J), x, r, J)
+    model = jax.jit(partial(model, objective))
+    shapes = jax.eval_shape(model, x, r, J)
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     best = x, r, J, empty._replace(offset=jnp.full((), jnp.inf, x.dtype))
 
     def body(carry):
         best, (x, r, J), count, _ = carry
-        found = model(objective, x, r, J)
+        found = model(x, r, J)
         first = count == 0
         rise = -objective.fall(best[1], r)
         better = first | ((found.offset < best[3].offset / 2) & (rise <= 1e-8 * jnp.sum(objective.costs(r))))
@@ -128,34 +153,38 @@ def polish(
 
 
 def rounding_of(objective: Objective, x: Array) -> Scalar:
-    """How far the residuals depart from J's prediction over changes of x in its last places: what they are off by."""
+    """What residuals are off by: how far they depart from J's prediction over changes of x in its last places.
+
+    Those are the last places of 1, the natural size, where x is smaller.
+    """
     eps = jnp.finfo(x.dtype).eps
     r, push = jax.linearize(objective.residual, x)
     spread = 2 * np.modf(np.outer([1.0, 2, 3, 4], np.arange(1, x.size + 1)) * 0.6180339887498949)[0] - 1
-    steps = jnp.asarray(spread * np.array([[2.0], [8.0], [32.0], [128.0]]), x.dtype) * eps * x[None]
+    spread = jnp.asarray(spread * np.array([[2.0], [8.0], [32.0], [128.0]]), x.dtype)
+    reach = jnp.maximum(jnp.abs(x), 1)
 
     def departure(step):
         moved = x + step
         return jnp.linalg.norm(objective.residual(moved) - r - push(moved - x))
 
-    found = jnp.max(jax.vmap(departure)(steps))
+    found = jnp.max(jax.vmap(departure)(eps * reach[None] * spread))
+    usual = jnp.linalg.norm(push(reach)) + jnp.linalg.norm(r)
     # a jump is no rounding
-    most = jnp.sqrt(eps) * (jnp.linalg.norm(push(x)) + jnp.linalg.norm(r))
-    return jnp.where(found <= most, found, 0.0) + eps * jnp.linalg.norm(r)
+    return jnp.where(found <= jnp.sqrt(eps) * usual, found, 0.0) + eps * usual
 
 
-def judge(
-    objective: Objective, x: Array, r: Array, model: Geometry, moved: Array, tolerance: Array, first: Array
-) -> Judged:
-    """moved: relative size of the last step; first: |r| at the start."""
-    eps = jnp.finfo(x.dtype).eps
+def judge(objective: Objective, x: Array, r: Array, model: Geometry, before: Array, tolerance: Array) -> Judged:
+    """before: |r| before the last step."""
+    eps, tiny = jnp.finfo(x.dtype).eps, jnp.finfo(x.dtype).tiny
     noise = rounding_of(objective, x)
     size = jnp.linalg.norm(r)
-    vanishing = (size <= eps**2 * first) & (moved <= jnp.sqrt(eps))
-    perfect = (size <= NOISE * noise) | vanishing
-    level = NOISE * noise + 8 * eps / model.least * model.size
-    allowed = tolerance * model.size + jnp.minimum(level, CAP * model.size)
-    stationary = (perfect | (model.offset <= allowed)) & jnp.isfinite(size)
+    underflow = (size == 0) & (model.rank == 0) & (before < jnp.sqrt(tiny))
+    perfect = (size <= NOISE * noise) & ~underflow
+    level = NOISE * noise + jnp.minimum(8 * eps / model.least, CAP) * model.size
+    # where the residual falls towards what it has far away, it is orthogonal to J before x comes to rest
+    step = jnp.max(jnp.abs(model.newton) / jnp.maximum(jnp.abs(x), 1))
+    still = (model.offset <= tolerance * model.size + level) & (step <= jnp.sqrt(tolerance))
+    stationary = (perfect | still) & jnp.isfinite(size) & ~underflow
     strict = model.curvature[0] > CLEAR
 
     def tried(_):
@@ -165,7 +194,8 @@ def judge(
         return x, jnp.zeros((), bool), jnp.zeros((), bool)
 
     lower, falls, plateau = lax.cond(stationary & ~perfect & ~strict, tried, untried, None)
-    return Judged(stationary, perfect, strict, falls, plateau, lower, level / or_one(model.size))
+    share = jnp.minimum(level / or_one(model.size), 1)
+    return Judged(stationary, perfect, strict, falls, plateau, lower, share, step)
 
 
 def _trials(objective, x, r, model, noise):
@@ -191,6 +221,7 @@ def _trials(objective, x, r, model, noise):
     best = jnp.unravel_index(jnp.argmax(falls), falls.shape)
     step = jnp.stack([steps, -steps])[best[1], best[2]] * directions[best[0]]
     least = 4 * model.offset**2 + NOISE * noise * (jnp.linalg.norm(r) + noise)
-    changed = ~(changes <= NOISE * noise)  # True for NaN
+    # rounding grows with x; True for NaN
+    changed = ~(changes <= NOISE * noise * (1 + jnp.stack([steps, steps]))[None])
     near, far = jnp.any(changed[..., : SHORT.size], axis=2), jnp.any(changed, axis=2)
     return objective.within(x + step), jnp.max(falls) > least, jnp.any(~near & far)

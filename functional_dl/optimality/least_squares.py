@@ -33,9 +33,9 @@ KEPT = 64  # compiled programs
 ROUNDS = 8  # how often a search goes on from a lower point that its certificate found
 STARTS = 8  # where the search from x0 does not end in a minimum
 REASONS = {
-    Status.CONVERGED: "converged: no linear model removes more than {offset:.2g} of the residual{rounding}; {second}",
-    Status.STUCK: "stuck: no step lowers the cost, though {offset:.2g} of the residual could be removed{rounding}",
-    Status.LIMIT: "stuck: after max_iterations {offset:.2g} of the residual could still be removed",
+    Status.CONVERGED: "converged: {second}",
+    Status.STUCK: "stuck: no step lowers the cost further, but it is not certified: {offset}",
+    Status.LIMIT: "stuck: not certified after max_iterations: {offset}",
     Status.PLATEAU: "stuck on a plateau: the residual does not change near x along some direction, but farther away",
     Status.NOT_A_MINIMUM: "stuck: stationary, but not a minimum: the cost falls along a direction",
     Status.NOT_FINITE: "stuck: the residual or its derivative is not finite at the start",
@@ -49,6 +49,7 @@ class FitCertificate(NamedTuple):
       offset: the greatest |g . v| / (|J v| |r|) over directions v of the free variables: the share of the residual that
         a linear model could still remove.
       rounding: the share that rounding of residuals and derivatives accounts for.
+      step: the greatest Newton step that remains, relative to the variable (or to its natural size, where it is 0).
       perfect: the residual is 0 to rounding.
       curvature: the least eigenvalue of the Hessian relative to J' J: positive at a strict minimum.
       rank: of J on the variables that are not at a bound; free: how many these are.
@@ -56,6 +57,7 @@ class FitCertificate(NamedTuple):
 
     offset: Scalar
     rounding: Scalar
+    step: Scalar
     perfect: Array
     curvature: Scalar
     rank: Array
@@ -93,11 +95,14 @@ class LeastSquares(NamedTuple):
     def reason(self) -> str:
         """The outcome in words; outside jit, for one fit."""
         found, status = self.certificate, Status(int(self.status))
-        second = "a strict minimum" if float(found.curvature) > CLEAR else "stationary, second order undecided"
+        offset = (
+            f"a linear model could remove {float(found.offset):.2g} of the residual "
+            f"(rounding: {float(found.rounding):.2g}), by a step of {float(found.step):.2g} of the variables' size"
+        )
+        strict = float(found.curvature) > CLEAR
+        second = f"{'a strict minimum' if strict else 'stationary, second order undecided'}: {offset}"
         return REASONS[status].format(
-            offset=float(found.offset),
-            rounding=f" (rounding: {float(found.rounding):.2g})",
-            second="a perfect fit" if bool(found.perfect) else second,
+            offset=offset, second="a perfect fit, the residual is 0 to rounding" if bool(found.perfect) else second
         )
 
     @property
@@ -242,6 +247,7 @@ def _fit(residual, loss, step, starts):
         certificate = FitCertificate(
             model.offset / or_one(model.size),
             end.rounding,
+            end.step,
             end.perfect,
             model.curvature[0],
             model.rank,
@@ -265,6 +271,7 @@ class _End(NamedTuple):
     cost: Array
     model: Any
     rounding: Array
+    step: Array
     perfect: Array
     status: Array
     iterations: Array
@@ -281,17 +288,18 @@ def _search(objective: Objective, step, scales, tolerance, limit):
     def values(x):
         return objective.values(x) if step == "qr" else (objective.residual(x), jnp.zeros((0, x.size), x.dtype))
 
+    @jax.jit
     def search(x):
         x = objective.within(x)
         r, J = values(x)
-        first = jnp.linalg.norm(r)
         sound = jnp.all(jnp.isfinite(r)) & jnp.all(jnp.isfinite(J))
 
+        @jax.jit
         def round_from(x, r, J):
             state = levenberg_marquardt.start(x, r, J, jnp.zeros_like(x) if scales is None else scales)
-            state = levenberg_marquardt.run(objective, state, model, tolerance, limit, first)
+            state = levenberg_marquardt.run(objective, state, model, tolerance, limit)
             x, r, J, found = polish(objective, certified, state.x, state.r, state.J)
-            known = judge(objective, x, r, found, state.moved, tolerance, first)
+            known = judge(objective, x, r, found, state.before, tolerance)
             minimum = known.perfect | known.strict | ~(known.falls | known.plateau)
             return x, r, J, found, known, state.iterations, known.stationary & minimum
 
@@ -316,7 +324,7 @@ def _search(objective: Objective, step, scales, tolerance, limit):
         status = jnp.where(minimum, Status.CONVERGED.value, status)
         status = jnp.where(sound, status, Status.NOT_FINITE.value)
         cost = jnp.where(sound, jnp.sum(objective.costs(r)), jnp.inf)
-        return _End(x, r, cost, found, known.rounding, known.perfect, status, total)
+        return _End(x, r, cost, found, known.rounding, known.step, known.perfect, status, total)
 
     return search
 

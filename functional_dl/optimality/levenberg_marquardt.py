@@ -65,7 +65,7 @@ class Objective(NamedTuple):
 
 
 class State(NamedTuple):
-    """An iterate: point, residuals, Jacobian (no rows where none is formed), D, radius, relative size of the last step,
+    """An iterate: point, residuals, Jacobian (no rows where none is formed), D, radius, |r| before the last step,
     counts, whether it ended."""
 
     x: Array
@@ -73,7 +73,7 @@ class State(NamedTuple):
     J: Array
     D: Array
     radius: Array
-    moved: Array
+    before: Array
     iterations: Array
     rejected: Array
     ended: Array
@@ -147,23 +147,20 @@ def dense(objective: Objective, x: Array, r: Array, J: Array, D: Array, fixed: b
     return Model(D, (of_r * r) @ J, c, lambda q: R @ q, solve)
 
 
-def run(
-    objective: Objective, state: State, model: Callable[..., Model], tolerance: Array, limit: Array, first: Array
-) -> State:
+def run(objective: Objective, state: State, model: Callable[..., Model], tolerance: Array, limit: Array) -> State:
     """Iterate until the residual has a part in the range of J below a tenth of the tolerance, or no step helps.
 
     Args:
       model: of a point; `dense` with `fixed` given, or the one of lsmr.py.
-      first: |r| at the start, beside which a residual of eps^2 is none.
     """
 
     def going(state):
         return ~state.ended & (state.iterations < limit)
 
-    return lax.while_loop(going, lambda state: _iterate(objective, state, model, tolerance, first), state)
+    return lax.while_loop(going, lambda state: _iterate(objective, state, model, tolerance), state)
 
 
-def _iterate(objective: Objective, state: State, model, tolerance, first) -> State:
+def _iterate(objective: Objective, state: State, model, tolerance) -> State:
     x, r = state.x, state.r
     D, gradient, c, push, solve = model(objective, x, r, state.J, state.D)
     unit, size = or_one(D), jnp.linalg.norm(D * x)
@@ -172,19 +169,25 @@ def _iterate(objective: Objective, state: State, model, tolerance, first) -> Sta
 
     def attempt(carry):
         """Solve for the free variables; hold those that go beyond a bound."""
-        q, free, *_ = carry
+        q, free, _, first, _ = carry
         held = jnp.where(free, 0.0, q)
         left = jnp.sqrt(jnp.maximum(radius**2 - held @ held, radius**2 / 100))
-        moved, offset, bend = solve(c + push(held), free, left)
+        moved, rest, bend = solve(c + push(held), free, left)
         moved = jnp.where(free, moved, held)
         beyond = free & ((moved < low) | (moved > high))
         # r'' along q: the bend belongs to the last attempt, which is the one that keeps within the bounds
         along = moved / unit
         second = jax.jvp(lambda x: jax.jvp(objective.residual, (x,), (along,))[1], (x,), (along,))[1]
-        return jnp.clip(moved, low, high), free & ~beyond, bend(second), offset, jnp.any(beyond)
+        return (
+            jnp.clip(moved, low, high),
+            free & ~beyond,
+            bend(second),
+            jnp.where(first < 0, rest, first),
+            jnp.any(beyond),
+        )
 
     none = jnp.zeros((), x.dtype)
-    begin = jnp.zeros_like(x), objective.free(x, gradient), jnp.zeros_like(x), none, none == 0
+    begin = jnp.zeros_like(x), objective.free(x, gradient), jnp.zeros_like(x), none - 1, none == 0
     q, _, bend, offset, _ = lax.while_loop(lambda carry: carry[-1], attempt, begin)
     linear = push(q)
     predicted = -(c @ linear) - linear @ linear / 2
@@ -203,12 +206,12 @@ def _iterate(objective: Objective, state: State, model, tolerance, first) -> Sta
     rejected = jnp.where(good, 0, state.rejected + 1)
     take = lambda new, old: jnp.where(good, new, old)
     eps = jnp.finfo(x.dtype).eps
-    # neither a residual orthogonal to the range of J, nor one of 0, nor a step within rounding can be improved on
-    done = (offset <= 0.1 * tolerance * jnp.linalg.norm(c)) | (jnp.linalg.norm(take(r_new, r)) <= eps**2 * first)
+    # a residual is done with that is orthogonal to the range of J, or no more than rounding of x makes (1 is its size)
+    least = eps * jnp.linalg.norm(push(unit * jnp.maximum(jnp.abs(x), 1)))
+    done = (offset <= 0.1 * tolerance * jnp.linalg.norm(c)) | (jnp.linalg.norm(c) <= least)
     stuck = (rejected > REJECTED) | (~good & (radius <= 0.1 * eps * size)) | (length == 0)
-    moved = jnp.max(jnp.abs(tried - x) / jnp.maximum(jnp.abs(x), 1))
     return State(
-        take(tried, x), take(r_new, r), take(J_new, state.J), D, radius, take(moved, state.moved),
+        take(tried, x), take(r_new, r), take(J_new, state.J), D, radius, take(jnp.linalg.norm(r), state.before),
         state.iterations + 1, rejected, done | stuck,
     )  # fmt: skip
 
