@@ -8,7 +8,7 @@ point, as it does off a plateau or a saddle, the search goes on from there.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -237,8 +237,9 @@ def _fit(residual, loss, step, starts):
         of_r = _power_of_two(largest(r))
         at_zero = jnp.linalg.norm(r / of_r) / or_one(lengths(J / of_r)) if J is not None else jnp.ones_like(vector)
         of_x = _power_of_two(jnp.where(within != 0, jnp.abs(within), at_zero) if scale is None else scale)
+        scale_of_loss = loss_scale / of_r if loss != "linear" else jnp.ones_like(of_r)
         objective = Objective(
-            lambda v: flat(of_x * v) / of_r, robust.LOSSES[loss], loss_scale / of_r, lower / of_x, upper / of_x
+            lambda v: flat(of_x * v) / of_r, robust.LOSSES[loss], scale_of_loss, lower / of_x, upper / of_x
         )
         search = _search(objective, step, None if scale is None else of_x / scale, tolerance, limit)
         end = _from_many(objective, search, within / of_x, starts)
@@ -406,8 +407,13 @@ def _side(bounds, k, x0, vector):
 def _like(name, value, x0, vector):
     """A number for all variables, or a pytree like x, as a vector."""
     if jax.tree.structure(value) == jax.tree.structure(x0):
-        leaves = zip(jax.tree.leaves(value), jax.tree.leaves(x0), strict=True)
-        spread = [jnp.broadcast_to(arguments.real(name, v).astype(x.dtype), x.shape) for v, x in leaves]
+        spread = []
+        for part, x in zip(
+            map(partial(arguments.real, name), jax.tree.leaves(value)), jax.tree.leaves(x0), strict=True
+        ):
+            if part.shape not in ((), x.shape):
+                raise ValueError(f"{name}: expected a number or shape {x.shape}, got shape {part.shape}")
+            spread.append(jnp.broadcast_to(part.astype(x.dtype), x.shape))
         return ravel_pytree(spread)[0]
     if np.ndim(value) == 0:
         return jnp.full_like(vector, arguments.real(name, value).astype(vector.dtype))
@@ -417,5 +423,6 @@ def _like(name, value, x0, vector):
 def _power_of_two(values: Array) -> Array:
     """The power of two next to positive values, 1 where a value is 0 or not finite."""
     usual = (values > 0) & jnp.isfinite(values)
+    most = jnp.finfo(values.dtype).maxexp - 8
     exponent = jnp.round(jnp.log2(jnp.where(usual, values, 1.0)))
-    return jnp.where(usual, jnp.ldexp(jnp.ones_like(values), jnp.clip(exponent, -120, 120).astype(int)), 1.0)
+    return jnp.where(usual, jnp.ldexp(jnp.ones_like(values), jnp.clip(exponent, -most, most).astype(int)), 1.0)

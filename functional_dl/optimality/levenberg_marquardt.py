@@ -83,12 +83,14 @@ class Model(NamedTuple):
     """|J p + r| at a point, in q = D p.
 
     Fields:
-      D; gradient, of F; c: r, in coordinates that serve push: q -> J p.
+      D; gradient, of F; rounding (m,): what that of x (of 1, its natural size, where it is smaller) makes of r.
+      c: r, in coordinates that serve push: q -> J p.
       solve: (c, free, radius) -> q, |the part of c in the range of J|, bend: what a second derivative adds to q.
     """
 
     D: Array
     gradient: Array
+    rounding: Array
     c: Array
     push: Callable[[Array], Array]
     solve: Callable[..., Any]
@@ -144,7 +146,8 @@ def dense(objective: Objective, x: Array, r: Array, J: Array, D: Array, fixed: b
 
         return -(s * b / or_one(s**2 + damping)) @ v, jnp.linalg.norm(jnp.where(s > 0, b, 0.0)), bend
 
-    return Model(D, (of_r * r) @ J, c, lambda q: R @ q, solve)
+    rounding = jnp.finfo(x.dtype).eps * (jnp.abs(J) @ jnp.maximum(jnp.abs(x), 1))
+    return Model(D, (of_r * r) @ J, rounding, c, lambda q: R @ q, solve)
 
 
 def run(objective: Objective, state: State, model: Callable[..., Model], tolerance: Array, limit: Array) -> State:
@@ -162,7 +165,7 @@ def run(objective: Objective, state: State, model: Callable[..., Model], toleran
 
 def _iterate(objective: Objective, state: State, model, tolerance) -> State:
     x, r = state.x, state.r
-    D, gradient, c, push, solve = model(objective, x, r, state.J, state.D)
+    D, gradient, rounding, c, push, solve = model(objective, x, r, state.J, state.D)
     unit, size = or_one(D), jnp.linalg.norm(D * x)
     radius = jnp.where(state.radius > 0, state.radius, jnp.where(size > 0, size, jnp.linalg.norm(c)))
     low, high = (objective.lower - x) * unit, (objective.upper - x) * unit
@@ -206,9 +209,8 @@ def _iterate(objective: Objective, state: State, model, tolerance) -> State:
     rejected = jnp.where(good, 0, state.rejected + 1)
     take = lambda new, old: jnp.where(good, new, old)
     eps = jnp.finfo(x.dtype).eps
-    # a residual is done with that is orthogonal to the range of J, or no more than rounding of x makes (1 is its size)
-    least = eps * jnp.linalg.norm(push(unit * jnp.maximum(jnp.abs(x), 1)))
-    done = (offset <= 0.1 * tolerance * jnp.linalg.norm(c)) | (jnp.linalg.norm(c) <= least)
+    # residuals are done with that are orthogonal to the range of J, or all rounding
+    done = (offset <= 0.1 * tolerance * jnp.linalg.norm(c)) | jnp.all(jnp.abs(r) <= rounding)
     stuck = (rejected > REJECTED) | (~good & (radius <= 0.1 * eps * size)) | (length == 0)
     return State(
         take(tried, x), take(r_new, r), take(J_new, state.J), D, radius, take(jnp.linalg.norm(r), state.before),

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality.fit_certificate import Geometry
+from functional_dl.optimality.fit_certificate import Geometry, rows
 from functional_dl.optimality.lanczos import CHANCE
 from functional_dl.optimality.levenberg_marquardt import Model, Objective, or_one
 
@@ -39,7 +39,8 @@ def model(objective: Objective, x: Array, r: Array, J: Array, D: Array, *, fixed
         q, offset, _ = lsmr(lambda q: forth(mask * q), lambda u: mask * back(u), c, x, radius)
         return q, offset, lambda second: jnp.full_like(x, jnp.nan)
 
-    return Model(D, pull(of_r * r), of_r / or_one(root) * r, forth, solve)
+    reach = jnp.maximum(jnp.abs(x), 1)
+    return Model(D, pull(of_r * r), jnp.finfo(x.dtype).eps * rows(push, reach), of_r / or_one(root) * r, forth, solve)
 
 
 def geometry(objective: Objective, x: Array, r: Array, J: Array) -> Geometry:
