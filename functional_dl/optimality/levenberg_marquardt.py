@@ -211,7 +211,9 @@ def _iterate(objective: Objective, state: State, model, tolerance) -> State:
     eps = jnp.finfo(x.dtype).eps
     # residuals are done with that are orthogonal to the range of J, or all rounding
     done = (offset <= 0.1 * tolerance * jnp.linalg.norm(c)) | jnp.all(jnp.abs(r) <= rounding)
-    stuck = (rejected > REJECTED) | (~good & (radius <= 0.1 * eps * size)) | (length == 0)
+    # what the model promises is below rounding of F: whether it falls cannot be told
+    lost = predicted <= eps * jnp.sum(objective.costs(r))
+    stuck = lost | (rejected > REJECTED) | (~good & (radius <= 0.1 * eps * size)) | (length == 0)
     return State(
         take(tried, x), take(r_new, r), take(J_new, state.J), D, radius, take(jnp.linalg.norm(r), state.before),
         state.iterations + 1, rejected, done | stuck,
