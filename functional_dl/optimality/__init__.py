@@ -11,8 +11,7 @@ from functional_dl.optimality.least_squares import FitCertificate, LeastSquares,
 from functional_dl.optimality.problem import Problem, lagrangian
 from functional_dl.optimality.slater import SlaterPoint, slater_point
 from functional_dl.optimality.solve import Solution, solve
-from functional_dl.optimality.status import Status
-from functional_dl.optimality.verdict import Active, Certificate
+from functional_dl.optimality.verdict import Active, Certificate, Status
 
 __all__ = [
     "Active",

@@ -20,8 +20,7 @@ import numpy as np
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree
 from functional_dl.optimality.certificate_large import certify_large, programs
-from functional_dl.optimality.kkt import residuals
-from functional_dl.optimality.multipliers import estimate
+from functional_dl.optimality.kkt import estimate, residuals
 from functional_dl.optimality.problem import Problem, flatten
 from functional_dl.optimality.qualification import FLAT, RANK
 from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, stated

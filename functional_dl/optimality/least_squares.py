@@ -20,12 +20,12 @@ from jax.scipy.special import betainc
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
-from functional_dl.optimality import levenberg_marquardt, lsmr, robust
+from functional_dl.optimality import levenberg_marquardt, lsmr
 from functional_dl.optimality.fit_certificate import CLEAR, geometry, judge, polish
-from functional_dl.optimality.levenberg_marquardt import Objective, lengths, or_one
+from functional_dl.optimality.levenberg_marquardt import LOSSES, Loss, Objective, lengths, or_one
 from functional_dl.optimality.measures import largest, reachable
 from functional_dl.optimality.problem import point
-from functional_dl.optimality.status import Status
+from functional_dl.optimality.verdict import Status
 
 Step: TypeAlias = Literal["qr", "lsmr"]
 STEPS = {"qr": (levenberg_marquardt.dense, geometry), "lsmr": (lsmr.model, lsmr.geometry)}
@@ -143,7 +143,7 @@ def least_squares(
     args: tuple[Any, ...] = (),
     *,
     bounds: tuple[Any, Any] | None = None,
-    loss: robust.Name = "linear",
+    loss: Loss = "linear",
     loss_scale: float | Array = 1.0,
     x_scale: PyTree = None,
     step: Step = "qr",
@@ -183,7 +183,7 @@ def least_squares(
     (Array([ 2. , -0.5]), Array(True))
     """
     arguments.function("residual", residual)
-    arguments.lookup("loss", loss, robust.LOSSES)
+    arguments.lookup("loss", loss, LOSSES)
     arguments.lookup("step", step, STEPS)
     arguments.positive("tolerance", arguments.number("tolerance", tolerance))
     arguments.positive("loss_scale", arguments.number("loss_scale", loss_scale))
@@ -199,8 +199,8 @@ def least_squares(
     if not sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shape)):
         raise ValueError(f"residual: expected at least one number, got {shape}")
     lower, upper = (_side(bounds, k, x0, vector) for k in (0, 1))
-    known = arguments.concrete(lower), arguments.concrete(upper)
-    if all(side is not None for side in known) and not np.all(known[0] <= known[1]):
+    low, high = arguments.concrete(lower), arguments.concrete(upper)
+    if low is not None and high is not None and not np.all(low <= high):
         raise ValueError(f"bounds: expected lower <= upper, got {bounds!r}")
     scale = None if x_scale is None else arguments.positive("x_scale", _like("x_scale", x_scale, x0, vector))
     numbers = (lower, upper, scale, jnp.asarray(loss_scale, vector.dtype), reachable(tolerance, vector), max_iterations)
@@ -229,7 +229,7 @@ def _fit(residual, loss, step, starts):
         flat = lambda v: ravel_pytree(residual(unflatten(v), *args))[0].astype(v.dtype)
         within = jnp.clip(vector, lower, upper)
         r, J = (
-            Objective(flat, robust.linear, loss_scale, lower, upper).values(within)
+            Objective(flat, levenberg_marquardt.linear, loss_scale, lower, upper).values(within)
             if step == "qr"
             else (flat(within), None)
         )
@@ -238,9 +238,7 @@ def _fit(residual, loss, step, starts):
         at_zero = jnp.linalg.norm(r / of_r) / or_one(lengths(J / of_r)) if J is not None else jnp.ones_like(vector)
         of_x = _power_of_two(jnp.where(within != 0, jnp.abs(within), at_zero) if scale is None else scale)
         scale_of_loss = loss_scale / of_r if loss != "linear" else jnp.ones_like(of_r)
-        objective = Objective(
-            lambda v: flat(of_x * v) / of_r, robust.LOSSES[loss], scale_of_loss, lower / of_x, upper / of_x
-        )
+        objective = Objective(lambda v: flat(of_x * v) / of_r, LOSSES[loss], scale_of_loss, lower / of_x, upper / of_x)
         search = _search(objective, step, None if scale is None else of_x / scale, tolerance, limit)
         end = _from_many(objective, search, within / of_x, starts)
         x, model = end.x * of_x, end.model

@@ -1,6 +1,15 @@
 r"""Levenberg and Marquardt's method within a trust region, for residuals that may carry a loss and bounds.
 
-With rows and residuals weighted so that J' r is the gradient of F (robust.py) each iteration solves
+    F(x) = c^2 / 2 sum_i rho((r_i / c)^2),    psi_i = rho' r_i = dF/dr_i,    psi'_i = rho' + 2 (r_i / c)^2 rho'',
+
+    linear    rho(z) = z
+    soft_l1   rho(z) = 2 (sqrt(1 + z) - 1)
+    huber     rho(z) = z where z <= 1, 2 sqrt(z) - 1 beyond
+    cauchy    rho(z) = log(1 + z)
+    arctan    rho(z) = arctan(z)
+
+each written in a = |r_i| / c, so that no square overflows.  With rows and residuals weighted so that J' r is the
+gradient of F each iteration solves
 
     min |J p + r|   subject to   |D p| <= radius,   lower <= x + p <= upper,      D_j the greatest |J_j| so far,
 
@@ -10,11 +19,12 @@ forms no matrix.  Variables at a bound that the gradient points out of are held;
 are held there and the others are solved for again.  The second derivative r'' along p, where it is small beside p,
 bends the step along the valley: p - (J' J + lambda D^2)^-1 J' r'' / 2 (geodesic acceleration).  A step is taken where F
 falls; how much it falls, compared with the model of p, rules the radius.
-Source: More 1978; Nocedal and Wright 2006, sections 4.3 and 10.3; Transtrum and Sethna 2012.
+Source: More 1978; Nocedal and Wright 2006, sections 4.3 and 10.3; Transtrum and Sethna 2012; Triggs,
+McLauchlan, Hartley, Fitzgibbon 2000, section 4 (the losses; their names are SciPy's).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +36,46 @@ from functional_dl.optimality.measures import largest
 LEAST_WEIGHT = 0.1  # of a row, as a share of rho': the weight psi' is 0 or negative for outliers
 ACCELERATION = 0.75  # |D a| / |D p| up to which the second derivative bends a step
 REJECTED = 60  # trials one after another that end the search
+
+
+# ---- losses --------------------------------------------------------------------------------------------------------
+
+Loss: TypeAlias = Literal["linear", "soft_l1", "huber", "cauchy", "arctan"]
+Parts: TypeAlias = tuple[Array, Array, Array]
+
+
+def linear(a: Array) -> Parts:
+    return a**2, jnp.ones_like(a), jnp.ones_like(a)
+
+
+def soft_l1(a: Array) -> Parts:
+    root = jnp.hypot(jnp.ones_like(a), a)
+    return 2 * a * (a / (root + 1)), 1 / root, root**-3
+
+
+def huber(a: Array) -> Parts:
+    inside, beyond = a <= 1, jnp.maximum(a, 1)
+    return jnp.where(inside, a**2, 2 * a - 1), 1 / beyond, jnp.where(inside, 1.0, 0.0).astype(a.dtype)
+
+
+def cauchy(a: Array) -> Parts:
+    root = jnp.hypot(jnp.ones_like(a), a)
+    share = root**-2
+    return jnp.where(a < 1, jnp.log1p(a**2), 2 * jnp.log(root)), share, share * (2 * share - 1)
+
+
+def arctan(a: Array) -> Parts:
+    share = 1 / (1 + a**4)
+    return lax.atan(a**2), share, share * (4 * share - 3)
+
+
+LOSSES: dict[str, Callable[[Array], Parts]] = {
+    "linear": linear, "soft_l1": soft_l1, "huber": huber, "cauchy": cauchy, "arctan": arctan
+}  # fmt: skip
+"""name -> a function of a that gives rho, rho' and rho' + 2 a^2 rho''."""
+
+
+# ---- the search ----------------------------------------------------------------------------------------------------
 
 
 class Objective(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 from scipy import optimize, stats
 
-from functional_dl.optimality import Status, least_squares, robust
+from functional_dl.optimality import Status, least_squares, levenberg_marquardt
 from tests.optimality import nist
 
 
@@ -156,7 +156,7 @@ def test_losses():
             "cauchy": (np.log1p(z), 1 / (1 + z), (1 - z) / (1 + z) ** 2),
             "arctan": (np.arctan(z), 1 / (1 + z**2), (1 - 3 * z**2) / (1 + z**2) ** 2),
         }
-    ours = jax.jit(lambda a: {name: loss(a) for name, loss in robust.LOSSES.items()})(a)
+    ours = jax.jit(lambda a: {name: loss(a) for name, loss in levenberg_marquardt.LOSSES.items()})(a)
     for name, parts in expected.items():
         for got, right in zip(ours[name], parts):
             np.testing.assert_allclose(got, right, rtol=1e-9, atol=1e-15, err_msg=name)
