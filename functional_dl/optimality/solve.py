@@ -16,7 +16,7 @@ from functional_dl.optimality.certificate_large import Programs
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten, point, rescaled
 from functional_dl.optimality.restoration import restore
-from functional_dl.optimality.verdict import Certificate
+from functional_dl.optimality.verdict import Certificate, Status
 
 Method: TypeAlias = Literal["interior_point", "sqp", "augmented_lagrangian"]
 METHODS = {
@@ -35,7 +35,7 @@ class Solution(NamedTuple):
     Fields:
       x; objective: f(x); eq_multipliers, ineq_multipliers: lambda and mu, like the constraints' values.
       converged: the certificate passed at the tolerance asked for, and the problem is not unbounded there.
-      reason: begins with "converged", "infeasible", "unbounded" or "stuck", and says why.
+      reason: begins with "converged", "infeasible", "unbounded" or "stuck", and says why; status: the same as a Status.
       iterations: of the method, all runs included.
       certificate: of the point returned, whatever the outcome.
     """
@@ -48,6 +48,7 @@ class Solution(NamedTuple):
     reason: str
     iterations: int
     certificate: Certificate
+    status: Status
 
 
 def solve(
@@ -90,29 +91,30 @@ def solve(
     begin = flatten(problem, x0).x0
     found = _search(programs, begin, tolerance, max_iterations, unit)
     iterations = found.iterations
-    for k in range(1, 1 if found.reason.startswith("unbounded") else starts):
+    for k in range(1, 1 if found.status == Status.UNBOUNDED else starts):
         start = flat.inside(_elsewhere(flat, begin, k))
-        if not found.reason.startswith("converged"):
+        if found.status != Status.CONVERGED:
             again = _search(programs, start, tolerance, max_iterations, unit)
             iterations += again.iterations
-            found = again if again.reason.startswith(("converged", "unbounded")) else found
+            found = again if again.status in (Status.CONVERGED, Status.UNBOUNDED) else found
             continue
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
         certificate = _certificate(flat, end, tolerance, compiled)
         if certificate.passed and _lower(flat, end.x, found.x):
-            found = SearchResult(end.x, certificate, f"converged: {certificate.reason}", 0)
-    x, certificate, reason, _ = found
+            found = SearchResult(end.x, certificate, Status.CONVERGED, certificate.reason, 0)
+    x, certificate, status, said, _ = found
     certificate = certificate._replace(gap=certificate.gap / unit)
     return Solution(
         flat.unflatten(x),
         certificate.eq_multipliers,
         certificate.ineq_multipliers,
         flat.objective(x) / jnp.asarray(unit, x.dtype),
-        reason.startswith("converged"),
-        reason,
+        status == Status.CONVERGED,
+        f"{status.name.lower()}: {said}",
         iterations,
         certificate,
+        status,
     )
 
 
@@ -121,7 +123,8 @@ class SearchResult(NamedTuple):
 
     x: Array
     certificate: Certificate
-    reason: str
+    status: Status
+    said: str
     iterations: int
 
 
@@ -130,7 +133,7 @@ def _search(programs, begin, tolerance, max_iterations, unit) -> SearchResult:
     flat, run, back, compiled = programs
     start = flat.inside(begin)
     best = begin, certify_flat(flat, begin, None, None, tolerance, compiled)
-    iterations, reason = 0, ""
+    iterations, status, said = 0, Status.STUCK, ""
     for attempt in range(3):
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
@@ -139,30 +142,32 @@ def _search(programs, begin, tolerance, max_iterations, unit) -> SearchResult:
             best = end.x, certificate
         if certificate.passed:
             break
-        reason = f"stuck: {certificate.reason}"
+        said = certificate.reason
         if _unbounded(flat, end.x, start, certificate):
             best = end.x, certificate
             value = float(flat.objective(end.x)) / unit
-            reason = f"unbounded: the objective is {value:.3g} at a feasible point and keeps decreasing"
+            status, said = Status.UNBOUNDED, f"the objective is {value:.3g} at a feasible point and keeps decreasing"
             break
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else _towards(flat, start, end.x)
         nearest, violation, gradient = back(here)
         if float(violation) > 1e-5 and float(gradient) <= 1e-6 * min(1.0, float(violation)):
             best = nearest, _certificate(flat, end._replace(x=nearest), tolerance, compiled)
-            reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
+            said = f"the violation has a stationary point, where it is {float(violation):.3g}"
+            status = Status.INFEASIBLE
             break
         lowest = _march(flat, back, start, nearest)
         if lowest is not None:
             best = lowest, _certificate(flat, end._replace(x=lowest), tolerance, compiled)
             value = float(flat.objective(lowest)) / unit
-            reason = f"unbounded: along feasible points the objective falls to {value:.3g} and keeps decreasing"
+            said = f"along feasible points the objective falls to {value:.3g} and keeps decreasing"
+            status = Status.UNBOUNDED
             break
         start = nearest if attempt == 0 else aside(nearest, 1e-2)
     x, certificate = best
     # far out the conditions hold ever better where the objective falls ever more slowly
-    if certificate.passed and not reason.startswith("unbounded"):
-        reason = f"converged: {certificate.reason}"
-    return SearchResult(x, certificate, reason, iterations)
+    if certificate.passed and status != Status.UNBOUNDED:
+        status, said = Status.CONVERGED, certificate.reason
+    return SearchResult(x, certificate, status, said, iterations)
 
 
 def _towards(flat, start, far):
