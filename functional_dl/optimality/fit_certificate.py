@@ -27,7 +27,7 @@ from jax import lax
 
 from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.levenberg_marquardt import Objective, lengths, or_one, split, triangle
-from functional_dl.optimality.measures import largest
+from functional_dl.optimality.measures import largest, norm
 
 CLEAR = 1e-3  # an eigenvalue of M beyond it is positive or negative
 POLISHES = 8  # Newton steps at the end
@@ -81,7 +81,7 @@ def geometry(objective: Objective, x: Array, r: Array, J: Array) -> Geometry:
     of_r, curved, of_j = objective.weights(r)
     root = jnp.sqrt(of_j)
     weighted, rows = of_r / or_one(root) * r, root[:, None] * J
-    eps, size = jnp.finfo(x.dtype).eps, jnp.linalg.norm(weighted)
+    eps, size = jnp.finfo(x.dtype).eps, norm(weighted)
     # a column is none where changing the variable by all of its size would move the residual by less than eps^2 of it
     length = lengths(rows)
     unit = or_one(jnp.where(length * jnp.maximum(jnp.abs(x), 1) > eps**2 * size, length, 0.0))
@@ -110,7 +110,7 @@ def geometry(objective: Objective, x: Array, r: Array, J: Array) -> Geometry:
     inverse = jnp.where(none[None] & none[:, None] & jnp.eye(x.size, dtype=bool), jnp.inf, half.T @ half)
     inverse = jnp.where((none[None] | none[:, None]) & ~jnp.eye(x.size, dtype=bool), jnp.nan, inverse)
     return Geometry(
-        jnp.linalg.norm(b), size, free, jnp.sum(s > 0),
+        norm(b), size, free, jnp.sum(s > 0),
         jnp.min(jnp.where(s > 0, s, jnp.inf)), values, jnp.where(free[None], directions / unit[None], 0.0),
         jnp.where(free, newton / unit, 0.0), inverse,
     )  # fmt: skip
@@ -183,8 +183,8 @@ def judge(objective: Objective, x: Array, r: Array, model: Geometry, before: Arr
     """before: |r| before the last step."""
     eps, tiny = jnp.finfo(x.dtype).eps, jnp.finfo(x.dtype).tiny
     each = rounding_of(objective, x)
-    noise = jnp.linalg.norm(each)
-    size = jnp.linalg.norm(r)
+    noise = norm(each)
+    size = norm(r)
     underflow = (size == 0) & (model.rank == 0) & (before < jnp.sqrt(tiny))
     perfect = jnp.all(jnp.abs(r) <= NOISE * each) & ~underflow
     level = NOISE * noise + jnp.minimum(8 * eps / model.least, CAP) * model.size

@@ -52,7 +52,7 @@ class FitCertificate(NamedTuple):
       step: the greatest Newton step that remains, relative to the variable (or to its natural size, where it is 0).
       perfect: the residual is 0 to rounding.
       curvature: the least eigenvalue of the Hessian relative to J' J: positive at a strict minimum.
-      rank: of J on the variables that are not at a bound; free: how many these are.
+      rank: of J on the variables that are not at a bound, -1 where no matrix is formed; free: how many these are.
     """
 
     offset: Scalar

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality.measures import largest
+from functional_dl.optimality.measures import largest, norm
 
 LEAST_WEIGHT = 0.1  # of a row, as a share of rho': the weight psi' is 0 or negative for outliers
 ACCELERATION = 0.75  # |D a| / |D p| up to which the second derivative bends a step
@@ -154,7 +154,7 @@ def start(x: Array, r: Array, J: Array, scales: Array) -> State:
 
 def lengths(J: Array) -> Array:
     """|J_j| of each column."""
-    return jnp.linalg.norm(J, axis=0)
+    return jax.vmap(norm, 1)(J)
 
 
 def or_one(values: Array) -> Array:
@@ -265,7 +265,7 @@ def _iterate(objective: Objective, state: State, model, tolerance) -> State:
     lost = predicted <= eps * jnp.sum(objective.costs(r))
     stuck = lost | (rejected > REJECTED) | (~good & (radius <= 0.1 * eps * size)) | (length == 0)
     return State(
-        take(tried, x), take(r_new, r), take(J_new, state.J), D, radius, take(jnp.linalg.norm(r), state.before),
+        take(tried, x), take(r_new, r), take(J_new, state.J), D, radius, take(norm(r), state.before),
         state.iterations + 1, rejected, done | stuck,
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.fit_certificate import Geometry, rows
 from functional_dl.optimality.lanczos import CHANCE
 from functional_dl.optimality.levenberg_marquardt import Model, Objective, or_one
+from functional_dl.optimality.measures import norm
 
 DRAWS = 8  # random signs by which lengths of columns are estimated
 PRODUCTS = 200  # of LSMR in a step
@@ -48,8 +49,12 @@ def geometry(objective: Objective, x: Array, r: Array, J: Array) -> Geometry:
     of_r, _, of_j = objective.weights(r)
     root = jnp.sqrt(of_j)
     push, pull = _products(objective, x)
-    unit = or_one(_columns(lambda s: pull(root * s), r))
+    length = _columns(lambda s: pull(root * s), r)
     weighted, gradient = of_r / or_one(root) * r, pull(of_r * r)
+    size = norm(weighted)
+    # as in fit_certificate.geometry: a column that moves the residual by nothing is none
+    length = jnp.where(length * jnp.maximum(jnp.abs(x), 1) > jnp.finfo(x.dtype).eps ** 2 * size, length, 0.0)
+    unit = or_one(length)
     free = objective.free(x, gradient)
     mask = jnp.where(free, 1.0, 0.0).astype(x.dtype)
     forth, back = lambda q: root * push(mask * q / unit), lambda u: mask * pull(root * u) / unit
@@ -62,9 +67,10 @@ def geometry(objective: Objective, x: Array, r: Array, J: Array) -> Geometry:
     product = lambda v: mask * jax.jvp(slope, (x,), (mask * v / unit,))[1] / unit
     lower, vector = _least(product, mask)
     infinite = jnp.full((), jnp.inf, x.dtype)
+    rank = jnp.where(jnp.any(free & (length > 0)), -1, 0)
     return Geometry(
-        jnp.maximum(offset, largest_share(gradient, unit, free)), jnp.linalg.norm(weighted), free, jnp.sum(free),
-        infinite, lower[None], jnp.where(free, vector / unit, 0.0)[None], newton / unit, jnp.zeros((0, 0), x.dtype),
+        jnp.maximum(offset, largest_share(gradient, unit, free)), size, free, rank, infinite, lower[None],
+        jnp.where(free, vector / unit, 0.0)[None], newton / unit, jnp.zeros((0, 0), x.dtype),
     )  # fmt: skip
 
 
@@ -78,10 +84,10 @@ def lsmr(
 ) -> tuple[Array, Scalar, Array]:
     """min |forth(q) + r| in |q| <= radius: q, |forth(q)|, and how many products it took."""
     eps = jnp.finfo(r.dtype).eps
-    beta = jnp.linalg.norm(r)
+    beta = norm(r)
     u = -r / or_one(beta)
     v = back(u)
-    alpha = jnp.linalg.norm(v)
+    alpha = norm(v)
     v = v / or_one(alpha)
     one, zero = jnp.ones((), r.dtype), jnp.zeros((), r.dtype)
     first = alpha * beta
@@ -89,10 +95,10 @@ def lsmr(
     def step(state):
         q, u, v, h, bar, (alpha, zeta, alphabar, rho, rhobar, cbar, sbar), count, _ = state
         u = forth(v) - alpha * u
-        beta = jnp.linalg.norm(u)
+        beta = norm(u)
         u = u / or_one(beta)
         v = back(u) - beta * v
-        alpha = jnp.linalg.norm(v)
+        alpha = norm(v)
         v = v / or_one(alpha)
         before, before_bar = rho, rhobar
         rho = jnp.hypot(alphabar, beta)
@@ -105,7 +111,7 @@ def lsmr(
         moved = q + now / or_one(rho * rhobar) * bar
         h = v - theta / or_one(rho) * h
         # where the path meets the boundary: |q + t d| = radius
-        d, far = moved - q, jnp.linalg.norm(moved) > radius
+        d, far = moved - q, norm(moved) > radius
         a, b, gap = d @ d, q @ d, jnp.where(far, radius**2 - q @ q, 0.0)
         t = jnp.maximum(gap, 0) / or_one(b + jnp.sqrt(jnp.maximum(b**2 + a * gap, 0.0)))
         q = jnp.where(far, q + t * d, moved)
@@ -117,7 +123,7 @@ def lsmr(
     q, *_, count, _ = lax.while_loop(
         lambda state: ~state[-1] & (state[-2] < limit), step, (*begin, jnp.zeros((), int), first == 0)
     )
-    return q, jnp.linalg.norm(forth(q)), count
+    return q, norm(forth(q)), count
 
 
 def _products(objective: Objective, x: Array) -> tuple[Any, Any]:
@@ -129,8 +135,10 @@ def _products(objective: Objective, x: Array) -> tuple[Any, Any]:
 def _columns(pull: Callable[[Array], Array], r: Array) -> Array:
     """|J_j|, about: E (J' s)_j^2 = |J_j|^2 for random signs s."""
     signs = np.random.default_rng(1).choice([-1.0, 1.0], size=(DRAWS, r.size))
-    total = lax.map(lambda s: pull(s) ** 2, jnp.asarray(signs, r.dtype))
-    return jnp.sqrt(jnp.mean(total, axis=0))
+    found = lax.map(pull, jnp.asarray(signs, r.dtype))
+    most = or_one(jnp.max(jnp.abs(found), axis=0))
+    total = (found / most[None]) ** 2
+    return most * jnp.sqrt(jnp.mean(total, axis=0))
 
 
 def _least(product: Callable[[Array], Array], mask: Array) -> tuple[Scalar, Array]:
@@ -139,7 +147,7 @@ def _least(product: Callable[[Array], Array], mask: Array) -> tuple[Scalar, Arra
     n, dtype = mask.size, mask.dtype
     count = min(VECTORS, n)
     v = mask * jnp.asarray(np.random.default_rng(0).normal(size=n), dtype)
-    v = v / or_one(jnp.linalg.norm(v))
+    v = v / or_one(norm(v))
 
     def step(carry, k):
         basis, v = carry
@@ -148,13 +156,14 @@ def _least(product: Callable[[Array], Array], mask: Array) -> tuple[Scalar, Arra
         row = basis @ w
         for _ in range(2):
             w = w - basis.T @ (basis @ w)
-        beta = jnp.linalg.norm(w)
-        v = jnp.where(beta > 1e-10 * jnp.linalg.norm(row), w / or_one(beta), 0.0)
+        beta = norm(w)
+        v = jnp.where(beta > 1e-10 * norm(row), w / or_one(beta), 0.0)
         return (basis, v), row
 
     (basis, rest), rows = lax.scan(step, (jnp.zeros((count, n), dtype), v), jnp.arange(count))
     used = jnp.sum(basis**2, axis=1) > 0.5
-    T = jnp.where(used[None] & used[:, None], (rows + rows.T) / 2, 0.0)
+    # each row holds its products with the vectors before it
+    T = jnp.where(used[None] & used[:, None], rows + rows.T - jnp.diag(jnp.diag(rows)), 0.0)
     sound = jnp.all(jnp.isfinite(T))
     values, vectors = jnp.linalg.eigh(jnp.where(sound, T, 0.0))
     inside = jnp.sum(vectors**2 * jnp.where(used, 1.0, 0.0).astype(dtype)[:, None], axis=0) > 0.5
@@ -162,7 +171,7 @@ def _least(product: Callable[[Array], Array], mask: Array) -> tuple[Scalar, Arra
     vector = vectors[:, jnp.argmin(jnp.where(inside, values, jnp.inf))] @ basis
     root = np.log(1.648 * np.sqrt(n) / CHANCE) / (2 * count - 1)
     share = min(root**2, 0.25) if n > count else 0.0
-    complete = ~used[-1] | (jnp.linalg.norm(rest) == 0)
+    complete = ~used[-1] | (norm(rest) == 0)
     bound = jnp.where(complete, low, low - share / (1 - 2 * share) * (high - low))
     relative = jnp.where(low < 0, low, bound) / or_one(jnp.maximum(jnp.abs(high), jnp.abs(low)))
     return jnp.where(sound, relative, jnp.nan), vector
