@@ -56,7 +56,8 @@ from functional_dl.models.recurrent import CELLS, Cell
 from functional_dl.models.resnet import SHORTCUTS, Shortcut
 from functional_dl.models.transformer import KINDS, POSITIONS, Kind, Positions
 from functional_dl.models.vae import LIKELIHOODS, Likelihood
-from functional_dl.optimality import conjugates, svm
+from functional_dl.optimality import conjugates, levenberg_marquardt, svm
+from functional_dl.optimality.least_squares import STEPS, Step
 from functional_dl.optimality.solve import METHODS, Method
 from functional_dl.training import evaluation, layout, mixed
 
@@ -84,6 +85,8 @@ OPTIONS = [
     (derivatives.Method, lambda s: calculus.derivative(jnp.sin, 0.0, s), "richardsn", "richardson"),
     (chain.Order, lambda s: calculus.compose(jnp.sin).product(1.0, s), "revers", "reverse"),
     (Method, lambda s: optimality.solve(optimality.Problem(total), V, s), "interior-point", "interior_point"),
+    (levenberg_marquardt.Loss, lambda s: optimality.least_squares(total, V, loss=s), "soft-l1", "soft_l1"),
+    (Step, lambda s: optimality.least_squares(total, V, step=s), "lsqr", "lsmr"),
     (svm.KernelName, lambda s: optimality.svm.fit_dual(X, Y, kernel=s), "polynomal", "polynomial"),
     (conjugates.Name, lambda s: optimality.conjugates.conjugate(s), "absolut", "absolute"),
     (expectation.Method, lambda s: integrals.expectation_gradient(total, "gaussian", THETA, KEY, method=s), "scores",
@@ -153,6 +156,8 @@ TABLES = [
     (calculus.limits.SIDES, points.Side),
     (derivatives.DIRECTIONS, points.Side),
     (METHODS, Method),
+    (levenberg_marquardt.LOSSES, levenberg_marquardt.Loss),
+    (STEPS, Step),
     (svm.KERNELS, svm.KernelName),
     (conjugates.CONJUGATES, conjugates.Name),
     (expectation.DISTRIBUTIONS, expectation.DistributionName),

@@ -7,10 +7,11 @@ from functional_dl.optimality.duality import DualAscent, dual_ascent, dual_funct
 from functional_dl.optimality.first_order import FirstOrder, projected_gradient, proximal_gradient
 from functional_dl.optimality.implicit import Regularity, regularity, solution_map
 from functional_dl.optimality.kkt import KKTResiduals, kkt_residuals
+from functional_dl.optimality.least_squares import FitCertificate, LeastSquares, least_squares
 from functional_dl.optimality.problem import Problem, lagrangian
 from functional_dl.optimality.slater import SlaterPoint, slater_point
 from functional_dl.optimality.solve import Solution, solve
-from functional_dl.optimality.verdict import Active, Certificate
+from functional_dl.optimality.verdict import Active, Certificate, Status
 
 __all__ = [
     "Active",
@@ -18,11 +19,14 @@ __all__ = [
     "Convexity",
     "DualAscent",
     "FirstOrder",
+    "FitCertificate",
     "KKTResiduals",
+    "LeastSquares",
     "Problem",
     "Regularity",
     "SlaterPoint",
     "Solution",
+    "Status",
     "Witness",
     "certify",
     "conjugates",
@@ -32,6 +36,7 @@ __all__ = [
     "is_convex",
     "kkt_residuals",
     "lagrangian",
+    "least_squares",
     "projected_gradient",
     "projections",
     "proximal_gradient",

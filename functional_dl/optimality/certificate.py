@@ -12,7 +12,7 @@ Source: Nocedal and Wright 2006, theorems 12.5 and 12.6.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,8 +20,7 @@ import numpy as np
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree
 from functional_dl.optimality.certificate_large import certify_large, programs
-from functional_dl.optimality.kkt import residuals
-from functional_dl.optimality.multipliers import estimate
+from functional_dl.optimality.kkt import estimate, residuals
 from functional_dl.optimality.problem import Problem, flatten
 from functional_dl.optimality.qualification import FLAT, RANK
 from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, stated
@@ -59,7 +58,7 @@ def certify_flat(
     lam: Any,
     mu: Any,
     tolerance: float,
-    compiled: tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]] | None = None,
+    compiled: Any = None,
 ) -> Certificate:
     """certify over vectors; lam or mu may be None.  `compiled` is what evaluate(flat) returned, to use it again."""
     if flat.large:
@@ -110,6 +109,14 @@ def certify_flat(
     return stated(flat, x.dtype, lam, mu, h, g, (strong, weak), finite, reason=reason, **said)
 
 
+class Evaluated(NamedTuple):
+    """What is compiled for a problem, as functions of x and multipliers."""
+
+    values: Callable[..., Any]  # x -> f, h, g, each followed by its gradients
+    residuals: Callable[..., Any]
+    hessian: Callable[..., Any]
+
+
 def evaluate(flat: Any) -> Any:
     """Compiled: values and first derivatives; residuals; the Hessian of the Lagrangian.  Where no matrix may be formed:
     the programs of certificate_large."""
@@ -124,7 +131,8 @@ def evaluate(flat: Any) -> Any:
     def lagrangian(x, lam, mu):
         return flat.objective(x) + lam @ flat.equalities(x) + mu @ flat.inequalities(x)
 
-    return jax.jit(values), jax.jit(lambda x, lam, mu: residuals(flat, x, lam, mu)), jax.jit(jax.hessian(lagrangian))
+    of_residuals = jax.jit(lambda x, lam, mu: residuals(flat, x, lam, mu))
+    return Evaluated(jax.jit(values), of_residuals, jax.jit(jax.hessian(lagrangian)))
 
 
 def _keeps_decreasing(lagrangian, slope, x, gradient, hessian, held, cut):

@@ -19,10 +19,8 @@ import numpy as np
 
 from functional_dl.aliases import Array
 from functional_dl.optimality import lanczos, qualification
-from functional_dl.optimality.kkt import measured
-from functional_dl.optimality.multipliers import estimate_bounded
+from functional_dl.optimality.kkt import combined, estimate_bounded, formed, measured, norms, rows_of
 from functional_dl.optimality.qualification import Held
-from functional_dl.optimality.rows import combined, formed, norms, rows_of
 from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, stated
 
 NUMBERS = 2**26  # of rows of general constraints that are formed, at most

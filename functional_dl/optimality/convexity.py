@@ -14,6 +14,7 @@ from functional_dl.precision import double
 
 ROUNDING = 256  # units of the last place of the values compared, below which a violation is rounding
 TRIES = 12  # violations that are looked at again
+BESIDE = 24  # chords beside one, all of which have to be violated
 REFUTED, UNREFUTED = "not convex", "no counterexample found"
 
 
@@ -74,7 +75,8 @@ def is_convex(
     Raises:
       TypeError: f or sampler is not callable, key is no PRNG key.
       ValueError: f's value is no real number, or points < 1.
-    Numerics: in float64; a violation counts from 256 units of the last place of the values compared.
+    Numerics: in float64; a violation counts from 256 units of the last place of the values compared, and only where the
+      chords beside it are violated too: rounding inside f, in float32 say, is no witness.
     Source: Boyd and Vandenberghe 2004, sections 3.1.1 and 3.1.4.
     """
     for name, given in (("f", f), ("sampler", sampler)):
@@ -130,7 +132,7 @@ def _by_chords(values, samples, key, chords):
     excess = np.where(np.isfinite(fx) & np.isfinite(fy), excess, -np.inf)
     excess = np.where(np.isnan(excess), -np.inf, excess)
     for k in np.argsort(allowed - excess)[:TRIES]:
-        if excess[k] > allowed[k] + _noise(values, x[k], y[k], middle[k]):
+        if excess[k] > allowed[k] + _noise(values, x[k], y[k], middle[k]) and _stands(values, x[k], y[k], t[k]):
             return Witness(np.asarray(x[k]), np.asarray(y[k]), float(t[k]), float(excess[k]), "chord")
     return None
 
@@ -164,9 +166,27 @@ def _chord_at(values, x, v):
         allowed = ROUNDING * np.finfo(float).eps * (np.abs(up) + np.abs(down) + abs(middle))
     good = np.isfinite(up) & np.isfinite(down) & (excess > allowed)
     for k in np.argsort(np.where(good, -excess, np.inf))[:TRIES]:
-        if good[k] and excess[k] > allowed[k] + _noise(values, ends[0][k], ends[1][k], x):
+        noise = _noise(values, ends[0][k], ends[1][k], x)
+        if good[k] and excess[k] > allowed[k] + noise and _stands(values, ends[0][k], ends[1][k], 0.5):
             return Witness(ends[0][k], ends[1][k], 0.5, float(excess[k]), "curvature")
     return None
+
+
+def _stands(values, x, y, t) -> bool:
+    """Whether f lies above the chords beside x, y too: moved by 1/32 of their length and of x, and as much longer.
+
+    Rounding that f's own arithmetic makes (in float32, or of terms that cancel) is above one chord and below the next.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    random = np.random.default_rng(0)
+    far = np.linalg.norm(y - x) + np.abs(x).max(initial=0.0)
+    along = (1 + random.uniform(-1, 1, (BESIDE, 1)) / 32) * (y - x)
+    x = x + far / 32 * random.uniform(-1, 1, (BESIDE, x.size))
+    y = x + along
+    fx, fy, fm = (np.asarray(values(jnp.asarray(points))) for points in (x, y, t * x + (1 - t) * y))
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(fx) & np.isfinite(fy)  # beyond the domain a chord says nothing
+        return bool(np.all(fm > t * fx + (1 - t) * fy, where=known) and np.any(known))
 
 
 def _noise(values, *places) -> float:

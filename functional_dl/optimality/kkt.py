@@ -2,18 +2,25 @@ r"""The conditions of Karush, Kuhn and Tucker as residuals: all of them, the sig
 
     grad f + lambda . grad h + mu . grad g = 0,    h = 0,    g <= 0,    mu >= 0,    mu_i g_i = 0.
 
-Source: Karush 1939; Kuhn and Tucker 1951; Nocedal and Wright 2006, theorem 12.1.
+Gradients of constraints come as a matrix or, where variables are many, by products: one backward pass, rows a few at a
+time; the row of a bound is + or - a unit vector and never formed.  A point without multipliers gets lambda and mu >= 0
+on the active inequalities by non-negative least squares, min |grad f + lambda . grad h + mu . grad g_active|.
+Source: Lawson and Hanson 1974, chapter 23; Karush 1939; Kuhn and Tucker 1951; Nocedal and Wright 2006, theorem 12.1.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.measures import largest
 from functional_dl.optimality.problem import FlatProblem, Problem, flatten
-from functional_dl.optimality.rows import combined, norms
+
+BLOCK = 32  # rows formed at once
 
 
 class KKTResiduals(NamedTuple):
@@ -74,3 +81,92 @@ def kkt_residuals(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = 
     """
     flat = flatten(problem, x)
     return residuals(flat, flat.x0, flat.pack_equality(lam), flat.pack_inequality(mu))
+
+
+# ---- gradients of constraints, multipliers ---------------------------------------------------------------------------
+
+
+def each_row(fun: Callable[[Array], Array], x: Array, reduce: Callable[[Array], Array]) -> Array:
+    """reduce(grad fun_i(x)) for each i, BLOCK rows at a time."""
+    value, pull = jax.vjp(fun, x)
+    if value.size == 0:
+        return jnp.zeros(0, x.dtype)
+    one = lambda i: reduce(pull(jnp.zeros_like(value).at[i].set(1))[0])
+    return lax.map(one, jnp.arange(value.size), batch_size=BLOCK)
+
+
+def norms(flat: Any, x: Array) -> tuple[Array, Array]:
+    """The lengths of the gradients of h and of g, bounds included."""
+    of_h, of_own = (each_row(fun, x, jnp.linalg.norm) for fun in (flat.equalities, flat.general))
+    return of_h, jnp.concatenate([of_own, jnp.ones(sum(side.size for side in flat.bounded()), x.dtype)])
+
+
+def combined(flat: Any, x: Array, lam: Array, mu: Array) -> tuple[Array, Array]:
+    """lam . grad h and mu . grad g, each by one backward pass."""
+    return jax.vjp(flat.equalities, x)[1](lam)[0], jax.vjp(flat.inequalities, x)[1](mu)[0]
+
+
+def formed(block: Callable[[Array, Array], Array], x: Array, indices: np.ndarray) -> np.ndarray:
+    """The rows with the given indices; block(x, BLOCK indices) is a compiled function."""
+    rows = np.zeros((len(indices), x.size))
+    for begin in range(0, len(indices), BLOCK):
+        chosen = indices[begin : begin + BLOCK]
+        padded = np.concatenate([chosen, np.zeros(BLOCK - len(chosen), chosen.dtype)])
+        rows[begin : begin + BLOCK] = np.asarray(block(x, jnp.asarray(padded)), float)[: len(chosen)]
+    return rows
+
+
+def rows_of(flat: Any) -> Callable[[Array, Array], Array]:
+    """(x, indices) -> those rows of the gradients of (h, general inequalities)."""
+
+    def block(x, indices):
+        value, pull = jax.vjp(lambda x: jnp.concatenate([flat.equalities(x), flat.general(x)]), x)
+        return jax.vmap(lambda i: pull(jnp.zeros_like(value).at[i].set(1))[0])(indices)
+
+    return block
+
+
+def estimate(
+    gradient: np.ndarray, eq_rows: np.ndarray, ineq_rows: np.ndarray, active: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(lambda, mu) that leave the least gradient of the Lagrangian.
+
+    Args:
+      gradient (n,), eq_rows (p, n), ineq_rows (m, n): gradients at the point; active (m,): booleans.
+    """
+    from scipy.optimize import nnls
+
+    mu = np.zeros(len(ineq_rows))
+    columns = np.concatenate([eq_rows, -eq_rows, ineq_rows[active]]).T
+    if columns.shape[1] == 0:
+        return np.zeros(0), mu
+    scale = np.maximum(np.linalg.norm(columns, axis=0), np.finfo(float).tiny)
+    solution = nnls(columns / scale, -gradient, maxiter=30 * columns.shape[1] + 300)[0] / scale
+    count = len(eq_rows)
+    mu[active] = solution[2 * count :]
+    return solution[:count] - solution[count : 2 * count], mu
+
+
+def estimate_bounded(gradient: Any, held: Any) -> Any:
+    """The same where variables are at bounds, whose multipliers are what remains of the gradient with the right sign.
+
+    Args:
+      gradient (n,); held: qualification.Held, the rows of equalities and of active inequalities and what is at bounds.
+    Returns:
+      lambda, mu of the active general inequalities, of the lower bounds (n,), of the upper bounds (n,).
+    """
+    rows, count = held.rows, len(held.equalities)
+    pull = lambda y: gradient + y @ rows if len(rows) else gradient
+    y, counted = np.zeros(len(rows)), held.free
+    for _ in range(20 if len(rows) else 0):
+        # variables at bounds count where no multiplier of the right sign takes up their gradient
+        q, r = np.linalg.qr(rows.T * counted[:, None])
+        lam, mu = estimate(q.T @ gradient, r.T[:count], r.T[count:], np.ones(len(rows) - count, bool))
+        y, before = np.concatenate([lam, mu]), counted
+        left = pull(y)
+        counted = held.free | ~((held.at_lower & (left >= 0)) | (held.at_upper & (left <= 0)))
+        if np.array_equal(counted, before):
+            break
+    left = pull(y)
+    low, high = np.where(held.at_lower, np.maximum(left, 0), 0.0), np.where(held.at_upper, np.maximum(-left, 0), 0.0)
+    return y[:count], y[count:], low, high

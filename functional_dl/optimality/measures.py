@@ -11,6 +11,13 @@ def largest(values: Array) -> Scalar:
     return jnp.max(jnp.abs(values), initial=0.0)
 
 
+def norm(values: Array) -> Scalar:
+    """|v|, whose squares neither overflow nor vanish."""
+    most = largest(values)
+    unit = jnp.where((most > 0) & jnp.isfinite(most), most, 1)
+    return unit * jnp.linalg.norm(values / unit)
+
+
 def longest_step(positive: Array, move: Array, most: float = 1.0) -> Scalar:
     """The greatest step <= most with positive + step move >= 0."""
     falling = move < 0

@@ -32,8 +32,11 @@ from jax import lax
 from functional_dl.aliases import Array
 from functional_dl.optimality.cholesky import inverse_factor
 from functional_dl.optimality.measures import largest, longest_step
+from functional_dl.optimality.verdict import Status
 
-CONVERGED, INFEASIBLE, UNBOUNDED, STUCK = range(4)
+CONVERGED, INFEASIBLE, UNBOUNDED, STUCK = (
+    status.value for status in (Status.CONVERGED, Status.INFEASIBLE, Status.UNBOUNDED, Status.STUCK)
+)
 HASTE = 3  # iterations without progress that end the quick part of the search
 PATIENCE = 12  # such iterations that end the search
 DOUBT = 2  # iterations without progress after which they are careful

@@ -8,6 +8,7 @@ Source: Boyd and Vandenberghe 2004, section 5.1; Nocedal and Wright 2006, chapte
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -31,12 +32,15 @@ class Problem:
       bounds: (lower, upper), each a number or a pytree like x (+-inf for none), or None.  They count as the
         inequalities lower - x <= 0 and x - upper <= 0: with bounds, the multipliers of the inequalities are the triple
         (as inequalities(x), as x for lower, as x for upper), 0 where a bound is infinite.
+      args: data, which the functions are given besides: objective(x, *args).  Problems of the same functions with other
+        data of the same shapes share what is compiled; so all that changes has to stand in args.
     """
 
     objective: Callable[[PyTree], Scalar]
     equalities: Callable[[PyTree], PyTree] | None = None
     inequalities: Callable[[PyTree], PyTree] | None = None
     bounds: tuple[Any, Any] | None = None
+    args: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("objective", "equalities", "inequalities"):
@@ -45,6 +49,8 @@ class Problem:
                 arguments.function(name, value)
         if self.bounds is not None and not (isinstance(self.bounds, tuple) and len(self.bounds) == 2):
             raise ValueError(f"bounds: expected a pair (lower, upper), got {self.bounds!r}")
+        if not isinstance(self.args, tuple):
+            raise TypeError(f"args: expected a tuple, got {arguments.described(self.args)}")
 
 
 class FlatProblem(NamedTuple):
@@ -92,19 +98,23 @@ def flatten(problem: Problem, x0: PyTree) -> FlatProblem:
     check_problem(problem)
     x0 = point(x0)
     vector, unflatten = ravel_pytree(x0)
-    shape = jax.eval_shape(problem.objective, x0)
+    objective = partial(_with, problem.objective, problem.args)
+    equalities, inequalities = (
+        None if fun is None else partial(_with, fun, problem.args) for fun in (problem.equalities, problem.inequalities)
+    )
+    shape = jax.eval_shape(objective, x0)
     if getattr(shape, "shape", None) != ():
         raise ValueError(f"objective: expected a scalar as its value, got {shape}")
     lower, upper = (_bound(problem, side, x0, vector.size) for side in (0, 1))
     if np.any(lower > upper):
         raise ValueError(f"bounds: expected lower <= upper, got {problem.bounds!r}")
     below, above = np.flatnonzero(np.isfinite(lower)), np.flatnonzero(np.isfinite(upper))
-    eq, eq_pack, eq_unpack = _constraint(problem.equalities, x0, vector.dtype)
-    own, own_pack, own_unpack = _constraint(problem.inequalities, x0, vector.dtype)
+    eq, eq_pack, eq_unpack = _constraint(equalities, x0, vector.dtype)
+    own, own_pack, own_unpack = _constraint(inequalities, x0, vector.dtype)
     own_size = own_pack(own_unpack(None)).size
     low, high = jnp.asarray(lower[below], vector.dtype), jnp.asarray(upper[above], vector.dtype)
 
-    def inequalities(v):
+    def all_inequalities(v):
         return jnp.concatenate([own(unflatten(v)), low - v[below], v[above] - high])
 
     def pack(mu):
@@ -122,9 +132,9 @@ def flatten(problem: Problem, x0: PyTree) -> FlatProblem:
 
     return FlatProblem(
         vector,
-        lambda v: jnp.asarray(problem.objective(unflatten(v)), vector.dtype),
+        lambda v: jnp.asarray(objective(unflatten(v)), vector.dtype),
         lambda v: eq(unflatten(v)),
-        inequalities,
+        all_inequalities,
         unflatten,
         eq_pack,
         pack,
@@ -138,16 +148,18 @@ def flatten(problem: Problem, x0: PyTree) -> FlatProblem:
     )
 
 
-def rescaled(flat: FlatProblem, units: tuple[int, tuple[int, ...], tuple[int, ...]]) -> FlatProblem:
-    """The same problem with the objective, the equalities and the general inequalities times powers of two.
+def _with(fun, args, x):
+    return fun(x, *args)
 
-    Args:
-      units: exponents of 2.  Multipliers still come out as those of the functions as given.
+
+def rescaled(flat: FlatProblem, units: tuple[Any, Any, Any]) -> FlatProblem:
+    """The same problem with the objective, the equalities and the general inequalities times factors, powers of two.
+
+    Multipliers still come out as those of the functions as given.
     """
-    of_f, of_h, of_g = (np.ldexp(1.0, np.asarray(unit, int)) for unit in units)
-    bounds = sum(side.size for side in flat.bounded())
-    of_all = np.concatenate([of_g, np.ones(bounds)])
-    times = lambda factor, value: jnp.asarray(factor, value.dtype) * value
+    of_f, of_h, of_g = (jnp.asarray(unit, flat.x0.dtype) for unit in units)
+    of_all = jnp.concatenate([of_g, jnp.ones(sum(side.size for side in flat.bounded()), of_g.dtype)])
+    times = lambda factor, value: factor.astype(value.dtype) * value
     return flat._replace(
         objective=lambda v: times(of_f, flat.objective(v)),
         equalities=lambda v: times(of_h, flat.equalities(v)),

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from functional_dl.aliases import Array, Scalar
+from functional_dl.optimality.kkt import each_row
 from functional_dl.optimality.measures import largest
-from functional_dl.optimality.rows import each_row
 
 GRADIENT = 100.0  # functions whose gradient at the start is greater are scaled down to this
 

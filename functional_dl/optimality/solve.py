@@ -1,7 +1,8 @@
 """Solve a constrained problem, and call it solved only if a certificate says so."""
 
-from functools import lru_cache
-from typing import Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,12 @@ import numpy as np
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
-from functional_dl.optimality.certificate import certify_flat, evaluate
+from functional_dl.optimality.certificate import Evaluated, certify_flat, evaluate
+from functional_dl.optimality.certificate_large import Programs
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten, point, rescaled
 from functional_dl.optimality.restoration import restore
-from functional_dl.optimality.verdict import Certificate
+from functional_dl.optimality.verdict import Certificate, Status
 
 Method: TypeAlias = Literal["interior_point", "sqp", "augmented_lagrangian"]
 METHODS = {
@@ -33,7 +35,7 @@ class Solution(NamedTuple):
     Fields:
       x; objective: f(x); eq_multipliers, ineq_multipliers: lambda and mu, like the constraints' values.
       converged: the certificate passed at the tolerance asked for, and the problem is not unbounded there.
-      reason: begins with "converged", "infeasible", "unbounded" or "stuck", and says why.
+      reason: begins with "converged", "infeasible", "unbounded" or "stuck", and says why; status: the same as a Status.
       iterations: of the method, all runs included.
       certificate: of the point returned, whatever the outcome.
     """
@@ -46,6 +48,7 @@ class Solution(NamedTuple):
     reason: str
     iterations: int
     certificate: Certificate
+    status: Status
 
 
 def solve(
@@ -59,7 +62,8 @@ def solve(
     """minimise f(x) subject to h(x) = 0, g(x) <= 0: a local minimum (the global one of a convex problem), certified.
 
     Args:
-      problem: Problem.  f, h and g need two derivatives.  Keep the object: it is compiled once for each structure of x.
+      problem: Problem.  f, h and g need two derivatives.  It is compiled once for each structure of x: keep the object,
+        or give what changes as its args.
       x0: a real pytree to start from; it need not be feasible, and is moved to lie between the bounds.
       method: "interior_point", "sqp", or "augmented_lagrangian".  The first two form and factor matrices, which is
         too expensive beyond about 5,000 variables; the last forms none where there are more than problem.LARGE
@@ -87,29 +91,30 @@ def solve(
     begin = flatten(problem, x0).x0
     found = _search(programs, begin, tolerance, max_iterations, unit)
     iterations = found.iterations
-    for k in range(1, 1 if found.reason.startswith("unbounded") else starts):
+    for k in range(1, 1 if found.status == Status.UNBOUNDED else starts):
         start = flat.inside(_elsewhere(flat, begin, k))
-        if not found.reason.startswith("converged"):
+        if found.status != Status.CONVERGED:
             again = _search(programs, start, tolerance, max_iterations, unit)
             iterations += again.iterations
-            found = again if again.reason.startswith(("converged", "unbounded")) else found
+            found = again if again.status in (Status.CONVERGED, Status.UNBOUNDED) else found
             continue
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
         certificate = _certificate(flat, end, tolerance, compiled)
         if certificate.passed and _lower(flat, end.x, found.x):
-            found = SearchResult(end.x, certificate, f"converged: {certificate.reason}", 0)
-    x, certificate, reason, _ = found
+            found = SearchResult(end.x, certificate, Status.CONVERGED, certificate.reason, 0)
+    x, certificate, status, said, _ = found
     certificate = certificate._replace(gap=certificate.gap / unit)
     return Solution(
         flat.unflatten(x),
         certificate.eq_multipliers,
         certificate.ineq_multipliers,
         flat.objective(x) / jnp.asarray(unit, x.dtype),
-        reason.startswith("converged"),
-        reason,
+        status == Status.CONVERGED,
+        f"{status.name.lower()}: {said}",
         iterations,
         certificate,
+        status,
     )
 
 
@@ -118,7 +123,8 @@ class SearchResult(NamedTuple):
 
     x: Array
     certificate: Certificate
-    reason: str
+    status: Status
+    said: str
     iterations: int
 
 
@@ -127,7 +133,7 @@ def _search(programs, begin, tolerance, max_iterations, unit) -> SearchResult:
     flat, run, back, compiled = programs
     start = flat.inside(begin)
     best = begin, certify_flat(flat, begin, None, None, tolerance, compiled)
-    iterations, reason = 0, ""
+    iterations, status, said = 0, Status.STUCK, ""
     for attempt in range(3):
         end = run(start, tolerance, max_iterations)
         iterations += int(end.iterations)
@@ -136,30 +142,32 @@ def _search(programs, begin, tolerance, max_iterations, unit) -> SearchResult:
             best = end.x, certificate
         if certificate.passed:
             break
-        reason = f"stuck: {certificate.reason}"
+        said = certificate.reason
         if _unbounded(flat, end.x, start, certificate):
             best = end.x, certificate
             value = float(flat.objective(end.x)) / unit
-            reason = f"unbounded: the objective is {value:.3g} at a feasible point and keeps decreasing"
+            status, said = Status.UNBOUNDED, f"the objective is {value:.3g} at a feasible point and keeps decreasing"
             break
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else _towards(flat, start, end.x)
         nearest, violation, gradient = back(here)
         if float(violation) > 1e-5 and float(gradient) <= 1e-6 * min(1.0, float(violation)):
             best = nearest, _certificate(flat, end._replace(x=nearest), tolerance, compiled)
-            reason = f"infeasible: the violation has a stationary point, where it is {float(violation):.3g}"
+            said = f"the violation has a stationary point, where it is {float(violation):.3g}"
+            status = Status.INFEASIBLE
             break
         lowest = _march(flat, back, start, nearest)
         if lowest is not None:
             best = lowest, _certificate(flat, end._replace(x=lowest), tolerance, compiled)
             value = float(flat.objective(lowest)) / unit
-            reason = f"unbounded: along feasible points the objective falls to {value:.3g} and keeps decreasing"
+            said = f"along feasible points the objective falls to {value:.3g} and keeps decreasing"
+            status = Status.UNBOUNDED
             break
         start = nearest if attempt == 0 else aside(nearest, 1e-2)
     x, certificate = best
     # far out the conditions hold ever better where the objective falls ever more slowly
-    if certificate.passed and not reason.startswith("unbounded"):
-        reason = f"converged: {certificate.reason}"
-    return SearchResult(x, certificate, reason, iterations)
+    if certificate.passed and status != Status.UNBOUNDED:
+        status, said = Status.CONVERGED, certificate.reason
+    return SearchResult(x, certificate, status, said, iterations)
 
 
 def _towards(flat, start, far):
@@ -200,44 +208,87 @@ def _lower(flat, x, than):
 
 
 def _programs(problem, x0, minimise):
-    """The compiled programs of a problem, kept for each structure of x and each method, and the objective's factor.
+    """The compiled programs of a problem, kept for each structure of x, of its data and each method; f's factor.
 
     Tolerances are absolute where gradients are of size 1: functions whose gradients at the start are far from that are
     counted in other units.
     """
-    leaves, structure = jax.tree.flatten(point(x0))
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    programs = _compile(problem, structure, shapes, minimise, None)
-    flat, _, _, compiled = programs
-    if flat.large:
-        return programs, 1.0
-    start = flat.inside(flatten(problem, x0).x0)
-    _, gradient, _, of_h, _, of_g = (np.asarray(v, float) for v in compiled[0](start))
-    bounds = sum(side.size for side in flat.bounded())
-    units = (
-        _exponent(gradient),
-        tuple(_exponent(row) for row in of_h),
-        tuple(_exponent(row) for row in of_g[: len(of_g) - bounds]),
-    )
-    if not any((units[0], *units[1], *units[2])):
-        return programs, 1.0
-    return _compile(problem, structure, shapes, minimise, units), float(np.ldexp(1.0, units[0]))
+    flat, given = flatten(problem, x0), (point(x0), problem.args)
+    shapes = lambda tree: tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(tree))
+    functions = (problem.objective, problem.equalities, problem.inequalities)
+    try:  # without data, what changes may stand in the functions' closures: each problem has programs of its own
+        functions = functions if problem.args and hash(functions) else (problem,)
+    except TypeError:
+        functions = (problem,)
+    bounds = flat.lower.tobytes(), flat.upper.tobytes()
+    structure = _Structure(problem, functions, bounds, *map(jax.tree.structure, given), *map(shapes, given))
+    run, back, compiled = _compile(structure, flat.large, minimise)
+    units = None if flat.large else _units(flat, partial(compiled[0], problem.args))
+    given = problem.args, units
+    compiled = compiled._make(partial(program, *given) for program in compiled)
+    flat = flat if units is None else rescaled(flat, units)
+    return (flat, partial(run, *given), partial(back, *given), compiled), 1.0 if units is None else float(units[0])
 
 
-def _exponent(gradient):
-    """The power of two that brings the gradient's greatest entry to about 1, 0 where it is usual, 0 or not finite."""
-    size = np.max(np.abs(gradient), initial=0.0)
-    if not (np.isfinite(size) and size > 0) or USUAL[0] <= np.log2(size) <= USUAL[1]:
-        return 0
-    return int(np.clip(-np.round(np.log2(size)), -100, 100))
+@dataclass(frozen=True)
+class _Structure:
+    """What programs depend on: functions, bounds, structures and shapes of x and of the data."""
+
+    problem: Problem = field(compare=False)
+    functions: tuple[Any, ...]
+    bounds: tuple[bytes, bytes]
+    of_x: Any
+    of_args: Any
+    shapes: tuple[Any, ...]
+    shapes_of_args: tuple[Any, ...]
+
+
+def _units(flat, values):
+    """Factors of f, h and the general g, powers of two, that bring unusual gradients at the start to about 1.
+
+    Where a gradient vanishes there, as of x.x - 1 at 0, the one beside it counts.
+    """
+    sizes = (jax.eval_shape(fun, flat.x0).shape for fun in (flat.equalities, flat.general))
+    ones = np.ones(()), *map(np.ones, sizes)
+    start = flat.inside(flat.x0)
+
+    def sizes_at(x):
+        _, gradient, _, of_h, _, of_g = (np.asarray(v, float) for v in values(ones, x))
+        size = lambda rows: np.max(np.abs(rows), axis=-1, initial=0.0)
+        return [size(gradient), size(of_h), size(of_g[: ones[2].size])]
+
+    found = sizes_at(start)
+    if not all(map(np.all, found)):
+        beside = sizes_at(flat.inside(aside(start, 0.1)))
+        found = [np.where(here == 0, there, here) for here, there in zip(found, beside)]
+    of_f, of_h, of_g = (np.ldexp(1.0, _exponent(each)) for each in found)
+    return of_f, of_h, of_g
+
+
+def _exponent(sizes):
+    """The powers of two that bring gradients of these sizes to about 1, 0 where one is usual, 0 or not finite."""
+    sound = np.isfinite(sizes) & (sizes > 0)
+    logarithm = np.log2(np.where(sound, sizes, 1.0))
+    usual = ~sound | ((logarithm >= USUAL[0]) & (logarithm <= USUAL[1]))
+    return np.where(usual, 0, np.clip(-np.round(logarithm), -100, 100)).astype(int)
 
 
 @lru_cache(maxsize=KEPT)
-def _compile(problem, structure, shapes, minimise, units):
-    flat = flatten(problem, jax.tree.unflatten(structure, [jnp.zeros(shape, dtype) for shape, dtype in shapes]))
-    flat = flat if units is None else rescaled(flat, units)
-    run = jax.jit(lambda x, tolerance, limit: minimise(flat, x, jnp.asarray(tolerance, x.dtype), limit))
-    return flat, run, jax.jit(lambda x: restore(flat, x)), evaluate(flat)
+def _compile(structure, large, minimise):
+    """Programs of (args, units, ...): the search, the feasibility restoration, and what certificates need."""
+    x0 = jax.tree.unflatten(structure.of_x, [jnp.zeros(shape, dtype) for shape, dtype in structure.shapes])
+
+    def at(args, units):
+        flat = flatten(replace(structure.problem, args=args), x0)
+        return flat if units is None else rescaled(flat, units)
+
+    def one(k):
+        return jax.jit(lambda args, units, *given: evaluate(at(args, units))[k](*given))
+
+    run = lambda args, units, x, tolerance, limit: minimise(at(args, units), x, jnp.asarray(tolerance, x.dtype), limit)
+    kind = Programs if large else Evaluated
+    compiled = kind(*map(one, range(len(kind._fields))))
+    return jax.jit(run), jax.jit(lambda args, units, x: restore(at(args, units), x)), compiled
 
 
 def _certificate(flat, end, tolerance, compiled):

@@ -8,6 +8,7 @@ import pytest
 from functional_dl.optimality import Problem, certify, interior_point, solve, sqp
 from functional_dl.optimality.problem import flatten
 from functional_dl.optimality.solve import METHODS
+from functional_dl.optimality.solve import _compile as compile_programs
 from tests.optimality.degenerate import DEGENERATE
 from tests.optimality.problems import KNOWN
 from tests.optimality.score import judge, judge_degenerate
@@ -115,6 +116,8 @@ def test_bad_input():
         solve(problem, jnp.array(1.0), method="magic")
     with pytest.raises(ValueError, match="tolerance: expected a number > 0"):
         solve(problem, jnp.array(1.0), tolerance=0.0)
+    with pytest.raises(TypeError, match="args: expected a tuple"):
+        Problem(lambda x, y: x * y, args=jnp.ones(()))
     with pytest.raises(TypeError, match="floating"):
         solve(problem, jnp.array(1))
 
@@ -149,3 +152,38 @@ def test_units_of_objective_and_constraints(name, method):
     if name == "large":  # 2e12 (3 - 5) + 1e9 mu = 0
         np.testing.assert_allclose(found.ineq_multipliers, 4000, rtol=1e-6)
         np.testing.assert_allclose(found.objective, 4e12, rtol=1e-6)
+
+
+def data_objective(x, data):
+    return data["unit"] * jnp.sum((x - data["target"]) ** 2)
+
+
+def data_inequality(x, data):
+    return data["row"] * (x @ x - 1)
+
+
+@pytest.mark.parametrize("method", ["interior_point", "sqp"])
+def test_problems_of_the_same_functions_share_what_is_compiled(method):
+    """The nearest point of the disc, mu = |target| - 1, for other data; units of 2^+-40 change neither."""
+    before = compile_programs.cache_info().misses
+    for k, target in enumerate(([2.0, 0.0], [3.0, 4.0], [1.5, -2.0])):
+        unit, row = np.ldexp(1.0, [(0, 0), (-40, 40), (40, -40)][k])
+        data = {"target": jnp.array(target), "unit": jnp.asarray(unit), "row": jnp.asarray(row)}
+        problem = Problem(data_objective, inequalities=data_inequality, args=(data,))
+        found = solve(problem, jnp.zeros(2), method=method, starts=1)
+        assert found.converged, found.reason
+        size = np.linalg.norm(target)
+        np.testing.assert_allclose(found.x, np.divide(target, size), atol=1e-6)
+        np.testing.assert_allclose(found.ineq_multipliers * row / unit, size - 1, rtol=1e-6)
+        again = certify(problem, found.x, None, found.ineq_multipliers)
+        np.testing.assert_allclose(again.ineq_multipliers, found.ineq_multipliers)
+    assert compile_programs.cache_info().misses == before + 1
+
+
+def test_without_data_a_problem_has_its_own_programs():
+    """What a closure reads may change: nothing is shared then."""
+    centre = [1.0]
+    objective = lambda x: (x - centre[0]) ** 2
+    for value in (1.0, 2.0):
+        centre[0] = value
+        np.testing.assert_allclose(solve(Problem(objective), jnp.zeros(()), starts=1).x, value, atol=1e-7)

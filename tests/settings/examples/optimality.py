@@ -20,6 +20,16 @@ def _solve(v):
     return (found.converged, found.x, found.ineq_multipliers), (True, 1.0, 2.0)
 
 
+def _least_squares(v):
+    """The line 1 + 2 t through four points that are off by 1, -1, -1, 1: offsets that a line leaves as they are."""
+    t = np.arange(4.0)
+    y = 1 + 2 * t + np.array([1.0, -1.0, -1.0, 1.0])
+    residual = lambda p, t, y: p[0] + p[1] * t - y
+    found = optimality.least_squares(residual, v.array([0.0, 0.0]), (v.array(t), v.array(y)))
+    covariance = np.array([[1.4, -0.6], [-0.6, 0.4]])  # s^2 (J' J)^-1 = 2 [14, -6; -6, 4] / 20
+    return (found.x, found.cost, found.covariance, found.converged), (np.array([1.0, 2.0]), 2.0, covariance, True)
+
+
 def _certify(v):
     good = optimality.certify(BOX, v.array(1.0), mu=v.array(2.0))
     bad = optimality.certify(BOX, v.array(2.0), mu=v.array(0.0))
@@ -136,6 +146,7 @@ def _logistic(v):
 V = np.array([0.5, 2.0, -1.0])
 EXAMPLES = {
     "optimality.solve": Example(_solve, SOLVED, heavy=True),
+    "optimality.least_squares": Example(_least_squares, SOLVED, heavy=True),
     "optimality.certify": Example(_certify, heavy=True),
     "optimality.kkt_residuals": Example(_kkt),
     "optimality.lagrangian": Example(lambda v: (optimality.lagrangian(BOX)(v.array(0.0), None, v.array(2.0)), 2.0)),
