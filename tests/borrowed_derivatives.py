@@ -12,7 +12,16 @@ from collections.abc import Iterator
 from architecture import BASE, FORMULAS, IMPORTERS, PACKAGE, Fault, called, first_string, imports, nodes
 
 # Rooms whose derivatives are written by hand, and everything that differentiates for you, by public name.
-HAND_DERIVED = {*(BASE - {"pages"}), *FORMULAS, "initializers", "layers", "models", "backprop", "reverse", "derivations"}
+HAND_DERIVED = {
+    *(BASE - {"pages"}),
+    *FORMULAS,
+    "initializers",
+    "layers",
+    "models",
+    "backprop",
+    "reverse",
+    "derivations",
+}
 DIFFERENTIATION = {
     *(f"jax.{name}" for name in ["grad", "value_and_grad", "vjp", "jvp", "linearize", "linear_transpose"]),
     *(f"jax.{name}" for name in ["jacrev", "jacfwd", "jacobian", "hessian", "fwd_and_bwd", "ad"]),
