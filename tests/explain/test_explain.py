@@ -416,7 +416,7 @@ def test_arguments_are_told_by_their_paths():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("factor", [1.001, -1.0, 0.0])
 def test_a_wrong_rule_is_found(factor, dtype):
-    """The cotangent of one step is spoiled: its check fails, at any size of the error."""
+    """The cotangent of one step is spoiled, or there is none: its check fails, at any size of the error."""
 
     def f(x):
         return jnp.sum(jnp.tanh(x) * x)
@@ -428,7 +428,7 @@ def test_a_wrong_rule_is_found(factor, dtype):
     cts, bars = [run.cts[slot] for slot in entry.out_slots], run.bars()[entry.index]
     assert entry.primitive.name == "tanh"
     right = checks.check(entry, cts, bars)
-    wrong = checks.check(entry, cts, {s: factor * b for s, b in bars.items()})
+    wrong = checks.check(entry, cts, {s: factor * b for s, b in bars.items()} if factor else {})
     assert right is not None
     assert right.passed
     assert wrong is not None

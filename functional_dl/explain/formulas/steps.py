@@ -138,7 +138,7 @@ class Builder:
             flops=scale * self.flops.of(entry),
             backward_flops=scale * part.recording.back_flops.get(entry.index, 0),
             bytes_kept=part.kept_bytes.get(entry.index, 0),
-            check=checks.check(entry, out_cts, bars, self.seed) if self.check and bars else None,
+            check=checks.check(entry, out_cts, bars, self.seed) if self.check else None,
             body=body,
             fan_ins=tuple(part.fan_ins.get(entry.index, ())),
             title=facts.title(entry, names),

@@ -45,12 +45,14 @@ def check(entry: Entry, out_cts: Sequence[Any], bars: dict[int, object], seed: i
       out_cts: cotangents of its outputs, None for zero.
       bars: slot -> the cotangent that the rule gave the operand (or operands) of that slot.
     """
-    places = {s: [i for i in entry.active if entry.slots[i] == s] for s in bars if s in entry.slots}
-    points = [entry.operands[where[0]] for where in places.values()]
-    if not places:
-        return None
     cts = {j: ct for j, ct in enumerate(out_cts) if ct is not None}
-    given = [bars[s] for s in places]
+    one = entry.rule is not None and entry.rule.formula is not None and entry.alone is None  # no equations within
+    wanted = [i for i in entry.active if entry.slots[i] in bars or (one and entry.slots[i] not in entry.out_slots)]
+    places = {entry.slots[i]: [j for j in wanted if entry.slots[j] == entry.slots[i]] for i in wanted}
+    points = [entry.operands[where[0]] for where in places.values()]
+    if not places or not cts:
+        return None
+    given = [bars.get(s, jnp.zeros_like(x)) for s, x in zip(places, points)]  # where a rule gives none, it is zero
 
     def outs(*active, prepared=lambda x: x, apply=entry.apply):
         operands = [prepared(x) for x in entry.operands]
