@@ -48,7 +48,9 @@ def check(entry: Entry, out_cts: Sequence[Any], bars: dict[int, object], seed: i
     cts = {j: ct for j, ct in enumerate(out_cts) if ct is not None}
     one = entry.rule is not None and entry.rule.formula is not None and entry.alone is None  # no equations within
     wanted = [i for i in entry.active if entry.slots[i] in bars or (one and entry.slots[i] not in entry.out_slots)]
-    places = {entry.slots[i]: [j for j in wanted if entry.slots[j] == entry.slots[i]] for i in wanted}
+    places: dict[Any, list[int]] = {
+        entry.slots[i]: [j for j in wanted if entry.slots[j] == entry.slots[i]] for i in wanted
+    }
     points = [entry.operands[where[0]] for where in places.values()]
     if not places or not cts:
         return None
