@@ -157,7 +157,7 @@ def least_squares(
       residual: (x, *args) -> a pytree of real numbers, r; it needs two derivatives, forward.
       x0: a real pytree to start from; it is moved between the bounds.
       args: what the residual reads besides, the data: fits to other data of the same shapes use the program that is
-        compiled already.
+        compiled already.  Without args each call compiles, as what changes may stand in the residual's closure.
       bounds: (lower, upper), each a number, a pytree like x, or None.
       loss: rho: "linear", "soft_l1", "huber", "cauchy" or "arctan"; loss_scale: c, the size of a residual from which on
         it counts less (SciPy's f_scale).
@@ -206,18 +206,21 @@ def least_squares(
     numbers = (lower, upper, scale, jnp.asarray(loss_scale, vector.dtype), reachable(tolerance, vector), max_iterations)
     options = residual, loss, step, starts
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((x0, args, numbers)))
-    try:
-        fit = _fit if traced else _compiled
-        return fit(*options)(x0, args, numbers)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
+    if traced:
         return _fit(*options)(x0, args, numbers)
+    # without args, what changes may stand in the residual's closure: a program of an earlier call may be another's
+    try:
+        fit = _kept(*options) if args else _compiled(*options)
+    except TypeError:  # the residual is an object that does not hash
+        fit = _compiled(*options)
+    return fit(x0, args, numbers)
 
 
-@lru_cache(maxsize=KEPT)
 def _compiled(*options):
     return jax.jit(_fit(*options))
+
+
+_kept = lru_cache(maxsize=KEPT)(_compiled)
 
 
 def _fit(residual, loss, step, starts):

@@ -8,6 +8,7 @@ from jax import lax
 from scipy import optimize, stats
 
 from functional_dl.optimality import Status, least_squares, levenberg_marquardt
+from functional_dl.optimality.least_squares import _kept as compiled_fits
 from tests.optimality import nist
 
 
@@ -179,6 +180,15 @@ def test_covariance_and_intervals():
     half = stats.t.ppf(0.95, 27) * np.sqrt(np.diag(covariance))
     np.testing.assert_allclose([high[k] - low[k] for k in ("a", "level", "rate")], 2 * half, rtol=1e-9)
     assert "strict minimum" in found.reason
+    # other data in args: the same program; in a closure: another
+    before = compiled_fits.cache_info().misses
+    assert least_squares(curve, START, (TIMES, DATA[1])).converged
+    assert compiled_fits.cache_info().misses == before
+    place = [1.0]
+    residual = lambda p: p - place[0]
+    for value in (1.0, 2.0):
+        place[0] = value
+        assert float(least_squares(residual, np.zeros(()), starts=1).x) == value
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
