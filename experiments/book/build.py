@@ -1,0 +1,78 @@
+"""Building the book: chapters executed, on several processes, then the site, if nothing is wrong with any."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from experiments.book import chapter, contents, site, source
+from experiments.book.chapter import Chapter
+from experiments.book.faults import BuildError, Fault
+from experiments.book.reference import Room
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the book.
+
+    Fields:
+      only: chapters to build; all without any.  Links to the others are not looked at.
+      jobs: processes that execute chapters.
+    """
+
+    only: tuple[str, ...] = ()
+    jobs: int = 2
+
+
+def build(
+    results: Path,
+    settings: Settings = Settings(),
+    folder: Path = contents.HERE,
+    rooms: Sequence[Room] = (),
+    say: Callable[[str], None] = print,
+) -> Path:
+    """results/book/index.html, after every chapter was executed and found right.
+
+    Raises:
+      BuildError: something is wrong; nothing is written.
+    """
+    parts = contents.read(folder)
+    names = [name for part in parts for name in part.chapters]
+    if unknown := [name for name in settings.only if name not in names]:
+        raise BuildError([Fault(name, "command line", f"no such chapter; there are {', '.join(names)}") for name in unknown])
+    names = [name for name in names if not settings.only or name in settings.only]
+    public = {f"{room.name}.{entry.name}": f"reference/{room.name}.html#{entry.name}" for room in rooms for entry in room.entries}
+    tasks = [(folder / "chapters" / f"{name}.md", results, public) for name in names]
+    executed: dict[str, Chapter] = {}
+    for done, seconds in _executed(tasks, min(settings.jobs, len(tasks))):
+        executed[done.name] = done
+        say(f"{len(executed):3} of {len(tasks)}  {done.name}  {seconds:.1f} s" + ("  WRONG" if done.faults else ""))
+    faults = [fault for name in names for fault in executed[name].faults]
+    if not faults:
+        made = site.files(parts, {name: executed[name] for name in names}, rooms)
+        faults = [] if settings.only else site.dead_links(made)
+        if not faults:
+            site.write(made, results / "book")
+    if faults:
+        raise BuildError(faults)
+    return results / "book" / "index.html"
+
+
+def _executed(tasks: list[tuple[Path, Path, dict[str, str]]], jobs: int):
+    if jobs <= 1:
+        yield from map(_execute, tasks)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_execute, tasks)
+
+
+def _execute(task: tuple[Path, Path, dict[str, str]]) -> tuple[Chapter, float]:
+    began = time.perf_counter()
+    path, results, public = task
+    try:
+        read = source.read(path)
+    except BuildError as error:
+        return Chapter(path.stem, "", "", faults=error.faults), time.perf_counter() - began
+    return chapter.execute(read, results, public), time.perf_counter() - began
