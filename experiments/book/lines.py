@@ -6,7 +6,8 @@
     variables = "x y"            what the code of a line is a function of
     draw = ["uniform(3, low=0.5, high=2.0)", ...]    where the lines are compared, of derivations.notation
     fun = "x**2"                 the function whose derivative the last line is; or [[oracles]] with name, code, line
-    [[lines]] with latex, reason, code; `quotient = true` under a limit sign, whose code may name h; `kind` of KINDS
+    [[lines]] with latex, reason, code; `quotient = true` under a limit sign, whose code may name h; `kind` of KINDS; `chain`, the
+                                 variable with respect to which it is derived, where there are several
 
 The code sees the names of the cells above.  Both are verified in the same way, by `Derivation.verify`.
 """
@@ -99,7 +100,7 @@ def of_chapter(text: str, names: dict[str, Any], where: str) -> Shown:
     for line in said["lines"]:
         code = inspect.cleandoc(line["code"])
         evaluate = Limit(function(code, "h")) if line.get("quotient") else function(code)
-        steps.append(Step(line["latex"], line["reason"], evaluate, line.get("kind", "equal")))
+        steps.append(Step(line["latex"], line["reason"], evaluate, line.get("kind", "equal"), line.get("chain", "")))
         codes.append(code)
     oracles = tuple(
         Oracle(o["name"], function(o["code"]), line=o.get("line", "both"), tolerance=o.get("tolerance", 2.0**-36))
@@ -109,7 +110,7 @@ def of_chapter(text: str, names: dict[str, Any], where: str) -> Shown:
     derivation = Derivation(
         where, said["title"], said["statement"], tuple(steps), said.get("source", ""),
         notation.drawing(*(eval(d, scope) for d in said["draw"])), fun=fun,
-        arguments=tuple(variables[:1]) if fun is not None else (), slope=fun is not None, oracles=oracles,
+        arguments=tuple(variables) if fun is not None else (), slope=fun is not None, oracles=oracles,
         notes=tuple(said.get("notes", ())),
     )  # fmt: skip
     return Shown(derivation, derivation.verify(points=POINTS), tuple(codes), {})
