@@ -7,7 +7,8 @@
     draw = ["uniform(3, low=0.5, high=2.0)", ...]    where the lines are compared, of derivations.notation
     fun = "x**2"                 the function whose derivative the last line is; or [[oracles]] with name, code, line
     [[lines]] with latex, reason, code; `quotient = true` under a limit sign, whose code may name h; `kind` of KINDS; `chain`, the
-                                 variable with respect to which it is derived, where there are several
+                                 variable with respect to which it is derived, where there are several; `tight`, of an upper bound, the point at which it
+                                 is attained
 
 The code sees the names of the cells above.  Both are verified in the same way, by `Derivation.verify`.
 """
@@ -100,7 +101,8 @@ def of_chapter(text: str, names: dict[str, Any], where: str) -> Shown:
     for line in said["lines"]:
         code = inspect.cleandoc(line["code"])
         evaluate = Limit(function(code, "h")) if line.get("quotient") else function(code)
-        steps.append(Step(line["latex"], line["reason"], evaluate, line.get("kind", "equal"), line.get("chain", "")))
+        tight = (lambda points: lambda _: tuple(points))(eval(line["tight"], scope)) if "tight" in line else None
+        steps.append(Step(line["latex"], line["reason"], evaluate, line.get("kind", "equal"), line.get("chain", ""), tight))
         codes.append(code)
     oracles = tuple(
         Oracle(o["name"], function(o["code"]), line=o.get("line", "both"), tolerance=o.get("tolerance", 2.0**-36))
