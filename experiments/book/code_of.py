@@ -24,7 +24,7 @@ def code_of(evaluate: Callable[..., Any]) -> str:
         return _call(maker, _closure(function))
     node, text = _node(function)
     if isinstance(node, ast.Lambda):
-        return _dedented(ast.get_source_segment(text, node.body) or "", node.body.col_offset) + _given(function)
+        return _expression(node.body, text) + _given(function)
     if isinstance(node, ast.FunctionDef):
         return _definition(node, text) + _given(function)
     return repr(function)
@@ -44,7 +44,21 @@ def _call(maker: FunctionType, given: dict[str, Any]) -> str:
 
 
 def _said(value: Any) -> str:
+    if isinstance(value, FunctionType) and value.__name__ == "<lambda>":
+        node, text = _node(value)
+        return "..." if node is None else " ".join((ast.get_source_segment(text, node) or "").split())
     return getattr(value, "__name__", None) or repr(value)
+
+
+def _expression(node: ast.expr, text: str) -> str:
+    """Between parentheses where it has several lines, as in its file."""
+    code = ast.get_source_segment(text, node) or ""
+    if "\n" not in code:
+        return code
+    first, *rest = code.split("\n")
+    column = node.col_offset
+    lines = [first, *(line[column:] if not line[:column].strip() else line.lstrip() for line in rest)]
+    return "(\n" + textwrap.indent("\n".join(lines), "    ") + "\n)"
 
 
 def called(derivation: Derivation) -> dict[str, str]:
@@ -62,7 +76,7 @@ def called(derivation: Derivation) -> dict[str, str]:
             continue
         seen.add(id(function))
         maker = _maker(function)
-        for other in [*_reached(function), *([maker] if maker else [])]:
+        for other in [*([maker] if maker else []), *_reached(function)]:
             _add(found, other)
             waiting.append(other)
     return found
@@ -121,11 +135,6 @@ def _definition(node: ast.FunctionDef, text: str) -> str:
         assert first.end_lineno is not None
         del lines[first.lineno - node.lineno : first.end_lineno - node.lineno + 1]
     return textwrap.dedent("\n".join(lines))
-
-
-def _dedented(text: str, column: int) -> str:
-    first, *rest = text.split("\n")
-    return "\n".join([first, *(line[column:] if not line[:column].strip() else line.lstrip() for line in rest)])
 
 
 def _node(function: FunctionType) -> tuple[ast.AST | None, str]:
