@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from experiments.book import chapter, contents, site, source
+import jax
+
+from experiments.book import chapter, contents, reference, site, source
 from experiments.book.chapter import Chapter
 from experiments.book.faults import BuildError, Fault
 from experiments.book.reference import Room
@@ -30,7 +32,7 @@ def build(
     results: Path,
     settings: Settings = Settings(),
     folder: Path = contents.HERE,
-    rooms: Sequence[Room] = (),
+    rooms: Sequence[Room] | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """results/book/index.html, after every chapter was executed and found right.
@@ -39,6 +41,7 @@ def build(
       BuildError: something is wrong; nothing is written.
     """
     parts = contents.read(folder)
+    rooms = reference.rooms() if rooms is None else rooms
     names = [name for part in parts for name in part.chapters]
     if unknown := [name for name in settings.only if name not in names]:
         raise BuildError([Fault(name, "command line", f"no such chapter; there are {', '.join(names)}") for name in unknown])
@@ -75,4 +78,6 @@ def _execute(task: tuple[Path, Path, dict[str, str]]) -> tuple[Chapter, float]:
         read = source.read(path)
     except BuildError as error:
         return Chapter(path.stem, "", "", faults=error.faults), time.perf_counter() - began
-    return chapter.execute(read, results, public), time.perf_counter() - began
+    done = chapter.execute(read, results, public)
+    jax.clear_caches()  # what a chapter compiled is a gigabyte, and no other chapter's
+    return done, time.perf_counter() - began

@@ -14,7 +14,8 @@ from experiments.book import links, notebook
 from experiments.book.chapter import MOVING, Chapter
 from experiments.book.contents import Part
 from experiments.book.faults import Fault
-from experiments.book.markdown import Writer
+from experiments.book.docstrings import items, prose, session
+from experiments.book.markdown import Writer, python
 from experiments.book.reference import Room
 from experiments.book.templates import file, render
 from functional_dl.explain import inline
@@ -61,7 +62,8 @@ def _pages(parts: Sequence[Part], chapters: dict[str, Chapter], rooms: Sequence[
                 room = next(room for room in rooms if room.name == entry["name"])
                 pages[entry["href"]] = render(
                     "reference.html", **values, root="../", kind="reference", room=room, headings=(),
-                    question=room.summary, chapters=chapters,
+                    question=room.summary, write=Writer(), python=python, session=session, prose=prose, items=items,
+                    chapters_of=lambda name: [(c.name, c.title) for c in chapters.values() if name in c.uses],
                 )  # fmt: skip
     pages["index.html"] = render(
         "index.html", **common, name="", title="The book", root="", kind="front", headings=(), before=None,
