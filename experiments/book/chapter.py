@@ -136,8 +136,11 @@ class _Run:
         return render("picture.html", picture=picture, caption=self.writer.line(caption), code=python(code))
 
     def derivation(self, block: Block) -> str:
-        if block.rest:
-            shown = _of_library(block.rest)
+        name, _, option = block.rest.partition(" ")
+        if option not in ("", "folded"):
+            raise ValueError(f"expected derivation NAME or derivation NAME folded, got derivation {block.rest}")
+        if name:
+            shown = _of_library(name)
         else:
             shown = lines.of_chapter(block.body, self.session.names, f"{self.source.name}_{block.number}")
         if shown.wrong:
@@ -148,7 +151,7 @@ class _Run:
         place = self.writer.headings.add(4, d.title)
         return render(
             "derivation.html", d=d, report=report, place=place, chains=shown.chains(), line=self.writer.line,
-            python=python, called=shown.called, own=not block.rest,
+            python=python, called=shown.called, own=not name, folded=bool(option),
         )  # fmt: skip
 
     def experiment(self, block: Block) -> str:

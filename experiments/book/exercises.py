@@ -43,7 +43,7 @@ def read(text: str, value: Callable[[str], Any]) -> Exercise:
             raise ValueError(f"expected {field}")
     choices, tolerance = tuple(said.get("choices", ())), float(said.get("tolerance", 1e-3))
     answer, computed = float(said["answer"]), float(value(said["check"]))
-    allowed = 0.0 if choices else tolerance * max(abs(computed), 1e-12)
+    allowed = 0.0 if choices else tolerance * (abs(answer) or 1.0)
     if not math.isfinite(computed) or abs(answer - computed) > allowed:
         raise ValueError(f"the answer is {answer:g}, the check computes {computed:.10g}")
     return Exercise(said["question"], answer, tolerance, said["solution"], choices)

@@ -4,7 +4,8 @@ A chapter begins with a head in TOML between lines of `+++`: `title`, and `quest
 are fenced by three backquotes and named by the first word after them:
 
     python             a cell; its output stands below it.  `python picture CAPTION` shows a figure and folds the code.
-    derivation NAME    a derivation of the library; without a name, one that the block writes out (TOML)
+    derivation NAME    a derivation of the library, `derivation NAME folded` with its lines closed at first; without a
+                       name, one that the block writes out (TOML)
     experiment NAME    an experiment's claim, verdict and pictures; the body names the pictures
     moving NAME CAPTION  a moving picture, moving/NAME.js; the body is a cell whose value is its numbers
     exercise           a question whose answer the build checks (TOML)

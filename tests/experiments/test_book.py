@@ -115,6 +115,7 @@ def test_a_book(tiny):
     assert '<pre class="output" aria-label="Output">twice: 6.0\n4.0</pre>' in page
     assert "So 6 it is" in page
     assert '<a href="second.html#a-heading">' in page
+    assert '<a href="notebooks/doubling.ipynb" download>' in page
     assert page.count('class="math') >= 5
     assert "2 lines,\n3 comparisons: all hold" in page
     assert re.search(r'<pre class="code"><code>.*2</span> <span class="o">\*</span> <span class="n">x</span>', page)
@@ -180,7 +181,7 @@ def test_contents_and_files_agree(tmp_path):
 def test_every_chapter_has_its_parts():
     """A derivation, a picture, cells, three exercises, traps and sources in each."""
     for part in contents.read():
-        for name in part.chapters:
+        for name in part.chapters if part.title != "Notebooks" else ():
             read = source.read(contents.HERE / "chapters" / f"{name}.md")
             blocks = [p for p in read.parts if isinstance(p, source.Block)]
             kinds = [block.kind for block in blocks]

@@ -52,7 +52,7 @@
       event.preventDefault();
       const given = number(String(new FormData(form).get([...form.elements].find((e) => e.name).name) ?? ""));
       const answer = Number(form.dataset.answer);
-      const tolerance = Number(form.dataset.tolerance) * Math.max(Math.abs(answer), 1e-12);
+      const tolerance = Number(form.dataset.tolerance) * (Math.abs(answer) || 1);
       const right = Math.abs(given - answer) <= tolerance;
       said.className = Number.isNaN(given) ? "" : right ? "good" : "bad";
       said.textContent = Number.isNaN(given) ? "a number, please, such as 0.25, 1/4 or 2^-2" : right ? "✓ right" : "✗ not yet";
