@@ -44,9 +44,10 @@ def build(
     rooms = reference.rooms() if rooms is None else rooms
     names = [name for part in parts for name in part.chapters]
     if unknown := [name for name in settings.only if name not in names]:
-        raise BuildError([Fault(name, "command line", f"no such chapter; there are {', '.join(names)}") for name in unknown])
+        message = f"no such chapter; there are {', '.join(names)}"
+        raise BuildError([Fault(name, "command line", message) for name in unknown])
     names = [name for name in names if not settings.only or name in settings.only]
-    public = {f"{room.name}.{entry.name}": f"reference/{room.name}.html#{entry.name}" for room in rooms for entry in room.entries}
+    public = reference.addresses(rooms)
     tasks = [(folder / "chapters" / f"{name}.md", results, public) for name in names]
     executed: dict[str, Chapter] = {}
     for done, seconds in _executed(tasks, min(settings.jobs, len(tasks))):

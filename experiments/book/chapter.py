@@ -195,9 +195,7 @@ class _Run:
         self.chapter.cells.append(
             ("markdown", f"**Exercise {number}.** {exercise.question}\n\n*Solution.* {exercise.solution}", "")
         )
-        return render(
-            "exercise.html", exercise=exercise, number=number, write=self.writer.write, line=self.writer.line
-        )
+        return render("exercise.html", exercise=exercise, number=number, write=self.writer.write, line=self.writer.line)
 
 
 @functools.cache

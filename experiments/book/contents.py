@@ -23,8 +23,9 @@ def read(folder: Path = HERE) -> tuple[Part, ...]:
     parts = tuple(Part(part["title"], tuple(part["chapters"])) for part in said["part"])
     named = [name for part in parts for name in part.chapters]
     there = {path.stem for path in (folder / "chapters").glob("*.md")}
-    faults = [Fault(name, "contents.toml", "named, but chapters/ has no such file") for name in named if name not in there]
-    faults += [Fault(name, "contents.toml", "has a file, but is not named") for name in sorted(there - set(named))]
+    wrong = {name: "named, but chapters/ has no such file" for name in named if name not in there}
+    wrong |= {name: "has a file, but is not named" for name in sorted(there - set(named))}
+    faults = [Fault(name, "contents.toml", message) for name, message in wrong.items()]
     if faults:
         raise BuildError(faults)
     return parts

@@ -1,11 +1,11 @@
 """Exercises: a question, the author's answer, and a computation by other means that the build holds it to.
 
-    question = '...'     Markdown
-    answer = 42.0        a number, or the place of the right one of `choices`, from 1
-    choices = [...]      Markdown, for questions without a number
-    check = '...'        code over the cells' names whose value is the answer
-    tolerance = 1e-3     relative, of the reader's number and of the check's; 1e-3 without
-    solution = '...'     Markdown
+question = '...'     Markdown
+answer = 42.0        a number, or the place of the right one of `choices`, from 1
+choices = [...]      Markdown, for questions without a number
+check = '...'        code over the cells' names whose value is the answer
+tolerance = 1e-3     relative, of the reader's number and of the check's; 1e-3 without
+solution = '...'     Markdown
 """
 
 import math

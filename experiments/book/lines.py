@@ -6,9 +6,9 @@
     variables = "x y"            what the code of a line is a function of
     draw = ["uniform(3, low=0.5, high=2.0)", ...]    where the lines are compared, of derivations.notation
     fun = "x**2"                 the function whose derivative the last line is; or [[oracles]] with name, code, line
-    [[lines]] with latex, reason, code; `quotient = true` under a limit sign, whose code may name h; `kind` of KINDS; `chain`, the
-                                 variable with respect to which it is derived, where there are several; `tight`, of an upper bound, the point at which it
-                                 is attained
+    [[lines]] with latex, reason and code, and where they are wanted: `quotient = true` under a limit sign, whose code
+      may name h; `kind` of KINDS; `chain`, the variable with respect to which it is derived, where there are several;
+      `tight`, of an upper bound, the point at which it is attained
 
 The code sees the names of the cells above.  Both are verified in the same way, by `Derivation.verify`.
 """
@@ -67,9 +67,7 @@ class Shown:
             "code": self.codes[place],
             "quotient": isinstance(step.evaluate, Limit),
             "worst": "" if worst is None else _short(worst.error),
-            "held": [
-                {"against": c.against, "error": _short(c.error), "tolerance": _short(c.tolerance)} for c in held
-            ],
+            "held": [{"against": c.against, "error": _short(c.error), "tolerance": _short(c.tolerance)} for c in held],
         }
 
 
@@ -102,7 +100,8 @@ def of_chapter(text: str, names: dict[str, Any], where: str) -> Shown:
         code = inspect.cleandoc(line["code"])
         evaluate = Limit(function(code, "h")) if line.get("quotient") else function(code)
         tight = (lambda points: lambda _: tuple(points))(eval(line["tight"], scope)) if "tight" in line else None
-        steps.append(Step(line["latex"], line["reason"], evaluate, line.get("kind", "equal"), line.get("chain", ""), tight))
+        kind, chain = line.get("kind", "equal"), line.get("chain", "")
+        steps.append(Step(line["latex"], line["reason"], evaluate, kind, chain, tight))
         codes.append(code)
     oracles = tuple(
         Oracle(o["name"], function(o["code"]), line=o.get("line", "both"), tolerance=o.get("tolerance", 2.0**-36))

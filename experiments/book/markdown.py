@@ -1,4 +1,4 @@
-"""Markdown to HTML: CommonMark with tables, formulas between dollar signs, links between chapters, and headings' places."""
+"""Markdown to HTML: CommonMark with tables, formulas between dollar signs, links between chapters, headings."""
 
 import html
 import re

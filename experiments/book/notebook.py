@@ -35,7 +35,8 @@ def _text(text: str, name: str) -> dict[str, Any]:
 
 
 def _code(text: str, output: str, count: int, name: str) -> dict[str, Any]:
-    shown = [{"name": "stdout", "output_type": "stream", "text": (output + "\n").splitlines(keepends=True)}] if output else []
+    lines = (output + "\n").splitlines(keepends=True) if output else []
+    shown = [{"name": "stdout", "output_type": "stream", "text": lines}] if lines else []
     return {
         "cell_type": "code",
         "execution_count": count,

@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,15 @@ def rooms(names: tuple[str, ...] = ROOMS) -> tuple[Room, ...]:
     return tuple(_room(name) for name in names)
 
 
+def addresses(rooms: Iterable[Room]) -> dict[str, str]:
+    """room.name -> the address of its entry in the site."""
+    return {
+        f"{room.name}.{entry.name}": f"reference/{room.name}.html#{entry.name}"
+        for room in rooms
+        for entry in room.entries
+    }
+
+
 def example_names() -> dict[str, Any]:
     """What examples may name: jax, jnp, np, optax, and the rooms."""
     found = {name: importlib.import_module(f"functional_dl.{name}") for name in ROOMS}
@@ -111,14 +120,16 @@ def _entry(name: str, value: Any) -> Entry:
         summary = _described(value)
     file, line, source = _place(value) if kind != "value" else ("", 0, "")
     signature = _signature(name.rpartition(".")[2], value) if kind != "value" else ""
-    return Entry(name, kind, signature, summary, about, sections, example, source if kind == "function" else "", file, line)
+    shown = source if kind == "function" else ""
+    return Entry(name, kind, signature, summary, about, sections, example, shown, file, line)
 
 
 def _described(value: Any) -> str:
     if typing.get_origin(value) is typing.Literal:
         return "One of " + ", ".join(repr(option) for option in typing.get_args(value)) + "."
     if isinstance(value, dict):
-        return f"A table of {len(value)}: " + ", ".join(map(str, list(value)[:40])) + ("." if len(value) <= 40 else ", ...")
+        names = ", ".join(map(str, list(value)[:40]))
+        return f"A table of {len(value)}: {names}" + ("." if len(value) <= 40 else ", ...")
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) + "."
     text = " ".join(str(value).split())
@@ -138,7 +149,7 @@ def parsed(doc: str) -> tuple[str, str, tuple[tuple[str, str], ...], str]:
 
 
 def _signature(name: str, value: Any) -> str:
-    """name(x: Array, *, steps: int = 96) -> Integral, one argument a line where that is long; names without their modules."""
+    """name(x: Array, *, steps: int = 96) -> Integral, one argument a line where that is long; names without modules."""
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
@@ -175,7 +186,7 @@ def _parameter(parameter: inspect.Parameter | str) -> str:
 
 
 SHORT = (
-    (r"(?:jaxtyping|typing|collections\.abc|functional_dl(?:\.\w+)+|jaxlib(?:\.\w+)*|jax(?:\.\w+)*|optax(?:\.\w+)*)\.(?=\w)", ""),
+    (r"(?:jaxtyping|typing|collections\.abc|(?:functional_dl|jaxlib|jax|optax)(?:\.\w+)*)\.(?=\w)", ""),
     (r"\b_Array\b", "Array"),
     (r"Union\[Array, numpy\.ndarray, numpy\.bool, numpy\.number, bool, int, float, complex\]", "ArrayLike"),
     (r"Union\[Key\[Array, ''\], UInt32\[Array, '2'\], UInt32\[Array, '4'\], Array\]", "Key"),

@@ -13,8 +13,8 @@ from typing import Any
 from experiments.book import links, notebook
 from experiments.book.chapter import MOVING, Chapter
 from experiments.book.contents import Part
-from experiments.book.faults import Fault
 from experiments.book.docstrings import items, prose, session
+from experiments.book.faults import Fault
 from experiments.book.markdown import Writer, python
 from experiments.book.reference import Room
 from experiments.book.templates import file, render
@@ -25,9 +25,12 @@ SCRIPTS = ("theme.js", "book.js", "plot.js")
 
 def files(parts: Sequence[Part], chapters: dict[str, Chapter], rooms: Sequence[Room] = ()) -> dict[str, bytes]:
     """Address in the site -> content."""
-    return {address: text.encode() for address, text in {**_assets(chapters, rooms), **_pages(parts, chapters, rooms)}.items()} | {
-        address: path.read_bytes() for chapter in chapters.values() for address, path in chapter.copies.items()
-    } | {f"notebooks/{name}.ipynb": notebook.to_json(chapter).encode() for name, chapter in chapters.items()}
+    texts = _assets(chapters, rooms) | _pages(parts, chapters, rooms)
+    texts |= {f"notebooks/{name}.ipynb": notebook.to_json(chapter) for name, chapter in chapters.items()}
+    found = {address: text.encode() for address, text in texts.items()}
+    for chapter in chapters.values():
+        found |= {address: path.read_bytes() for address, path in chapter.copies.items()}
+    return found
 
 
 def dead_links(site: dict[str, bytes]) -> list[Fault]:
