@@ -54,8 +54,11 @@ def _dispatch(arguments: list[str], results: Path) -> int:
 def _book(rest: list[str], results: Path) -> int:
     import tyro
 
-    from experiments.book import build
-    from experiments.book.faults import BuildError
+    try:
+        from experiments.book import build
+        from experiments.book.faults import BuildError
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
 
     settings = tyro.cli(build.Settings, prog="python -m experiments book", args=rest)
     began = time.perf_counter()
@@ -64,6 +67,9 @@ def _book(rest: list[str], results: Path) -> int:
     except BuildError as error:
         print(f"\n{error}\nthe book was not written", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the book was not written", file=sys.stderr)
+        return 130
     print(f"built in {time.perf_counter() - began:.0f} s; see {page}")
     return 0
 
@@ -129,11 +135,14 @@ def _discover() -> dict:
 
         return registry.discover()
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith(("experiments", "functional_dl")):
-            raise
-        raise SystemExit(
-            f"experiments need {error.name}; install it with: pip install 'functional_dl[experiments]'"
-        ) from error
+        raise _missing(error) from error
+
+
+def _missing(error: ModuleNotFoundError) -> BaseException:
+    """What is said where a package of the experiments is not installed; a missing file of ours is the error itself."""
+    if (error.name or "").startswith(("experiments", "functional_dl")):
+        return error
+    return SystemExit(f"experiments need {error.name}; install it with: pip install 'functional_dl[experiments]'")
 
 
 def _take_results(arguments: list[str]) -> Path:

@@ -17,15 +17,12 @@ from experiments.book.reference import Room
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the book.
-
-    Fields:
-      only: chapters to build; all without any.  Links to the others are not looked at.
-      jobs: processes that execute chapters.
-    """
+    """Builds the book, results/book/index.html: chapters executed and checked, and the reference."""
 
     only: tuple[str, ...] = ()
+    """Chapters to build; all without any. Links to others are not looked at then."""
     jobs: int = 2
+    """Processes that execute chapters."""
 
 
 def build(
