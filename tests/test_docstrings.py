@@ -11,7 +11,7 @@ from tests.campaigns import quick
 
 OWNED = {"check", "explain"}  # their examples come with their rooms' next change
 ROOMS = {room.name: room for room in reference.rooms() if room.name not in OWNED}
-LIGHT = ("penalties", "losses", "initializers", "tree", "backprop")
+LIGHT = ("kinks", "penalties", "losses", "initializers", "tree", "backprop")
 WITHOUT = {"reverse.vjp_rule"}  # an example adds a rule for a primitive; CONTRIBUTING has one
 
 
