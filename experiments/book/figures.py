@@ -11,7 +11,7 @@ from experiments.framework import style
 # drawn in these colours, which become the page's
 ROLES = {"#010203": "var(--ink)", "#010204": "var(--line)", "#010205": "var(--soft)", "#010206": "var(--ground)"}
 INK, LINE, SOFT, GROUND = ROLES
-RC: dict[str, Any] = style.RC | {
+RC: Any = style.RC | {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
