@@ -54,12 +54,12 @@ def _pages(parts: Sequence[Part], chapters: dict[str, Chapter], rooms: Sequence[
                 "before": order[at - 1] if at else None,
                 "after": order[at + 1] if at + 1 < len(order) else None,
             }
-            values = common | turn | {"name": entry["name"], "title": entry["title"], "part": part["title"]}
-            if entry["name"] in chapters:
+            values = common | turn | {"here": entry["href"], "title": entry["title"], "part": part["title"]}
+            if part["chapters"]:  # a room may have a chapter's name
                 chapter = chapters[entry["name"]]
                 pages[entry["href"]] = render(
                     "chapter.html", **values | {"moving": chapter.moving}, root="", kind="chapter", body=chapter.body,
-                    question=chapter.question, headings=chapter.headings,
+                    question=chapter.question, headings=chapter.headings, notebook=f"notebooks/{chapter.name}.ipynb",
                 )  # fmt: skip
             else:
                 room = next(room for room in rooms if room.name == entry["name"])
@@ -69,9 +69,9 @@ def _pages(parts: Sequence[Part], chapters: dict[str, Chapter], rooms: Sequence[
                     chapters_of=lambda name: [(c.name, c.title) for c in chapters.values() if name in c.uses],
                 )  # fmt: skip
     pages["index.html"] = render(
-        "index.html", **common, name="", title="The book", root="", kind="front", headings=(), before=None,
+        "index.html", **common, here="index.html", title="The book", root="", kind="front", headings=(), before=None,
         after=order[0] if order else None, facts=_facts(chapters, rooms),
-        reference=[entry for entry in order if entry["name"] not in chapters],
+        reference=[entry for part in listed if not part["chapters"] for entry in part["entries"]],
     )  # fmt: skip
     return pages
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from experiments.book import build, code_of, contents, exercises, links, markdown, source
+from experiments.book import build, code_of, contents, exercises, links, markdown, reference, source
 from experiments.book.faults import BuildError
 from functional_dl import derivations
 from tests.browsing import BROWSER, FLAGS, browser, needs_browser
@@ -91,6 +91,11 @@ jnp.zeros(1).dtype.name
 """
 
 
+# A room of the reference that has a chapter's name.
+ENTRY = reference.Entry("half", "function", "half(x)", "Half of x.", "y = x / 2", (), ">>> 1 / 2\n0.5", "", "a.py", 1)
+ROOMS = (reference.Room("second", "A room.", "", (ENTRY,)),)
+
+
 @pytest.fixture
 def tiny(tmp_path):
     """make(**changes) writes the tiny book, each change (old, new) applied to that chapter, and builds it."""
@@ -103,7 +108,7 @@ def tiny(tmp_path):
         for name, text, (old, new) in (("doubling", DOUBLING, doubling), ("second", SECOND, second)):
             assert old in text
             (folder / "chapters" / f"{name}.md").write_text(text.replace(old, new) if old else text)
-        build.build(tmp_path / "results", build.Settings(jobs=1), folder, rooms=(), say=lambda _: None)
+        build.build(tmp_path / "results", build.Settings(jobs=1), folder, ROOMS, lambda _: None)
         return tmp_path / "results" / "book"
 
     return make
@@ -123,7 +128,11 @@ def test_a_book(tiny):
     assert 'data-answer="6.0"' in page
     assert not re.search(r"(src|href)=[\"']?(https?:|//)", page)
     assert "float32" in (site / "second.html").read_text()  # JAX's defaults, whatever the session's
+    room = (site / "reference" / "second.html").read_text()
+    assert '<h3 id="half">second.half' in room
+    assert "&gt;&gt;&gt;" in room
     index = (site / "assets" / "search.js").read_text()
+    assert "reference/second.html#half" in index
     assert "second.html#a-heading" in index
     front = (site / "index.html").read_text()
     assert "2 chapters: 3 pieces of code were run, 1 derivations verified (2 lines, 3 comparisons)" in front
@@ -302,7 +311,7 @@ def test_a_page_in_a_browser(tiny, open_page):
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     assert phone.locator("#contents").is_hidden()
     phone.click("#menu")
-    assert phone.locator("#contents a >> text=Second").is_visible()
+    assert phone.locator('#contents a[href="second.html"]').is_visible()
 
 
 @pytest.mark.campaign
