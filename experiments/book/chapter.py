@@ -20,7 +20,7 @@ from experiments.book.faults import Fault
 from experiments.book.markdown import VALUE, Writer, python
 from experiments.book.source import Block, Prose, Source
 from experiments.book.templates import render
-from functional_dl.explain import inline
+from functional_dl import pages
 
 MOVING = Path(__file__).parent / "moving"
 
@@ -185,7 +185,7 @@ class _Run:
         self.chapter.cells.append(("code", code, ""))
         return render(
             "moving.html", name=name, caption=self.writer.line(caption), words=_words(caption), code=python(code),
-            data=inline.island(_plain(outcome.value)),
+            data=pages.island(_plain(outcome.value)),
         )  # fmt: skip
 
     def exercise(self, block: Block) -> str:

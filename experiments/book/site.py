@@ -18,7 +18,7 @@ from experiments.book.faults import Fault
 from experiments.book.markdown import Writer, python
 from experiments.book.reference import Room
 from experiments.book.templates import file, render
-from functional_dl.explain import inline
+from functional_dl import pages
 
 SCRIPTS = ("theme.js", "book.js", "plot.js")
 
@@ -46,7 +46,7 @@ def _pages(parts: Sequence[Part], chapters: dict[str, Chapter], rooms: Sequence[
     order = [entry for part in listed for entry in part["entries"]]
     line = Writer().line
     common = {"contents": listed, "line": line, "made": _made(), "moving": []}
-    pages = {}
+    written = {}
     for part in listed:
         for entry in part["entries"]:
             at = order.index(entry)
@@ -57,23 +57,23 @@ def _pages(parts: Sequence[Part], chapters: dict[str, Chapter], rooms: Sequence[
             values = common | turn | {"here": entry["href"], "title": entry["title"], "part": part["title"]}
             if part["chapters"]:  # a room may have a chapter's name
                 chapter = chapters[entry["name"]]
-                pages[entry["href"]] = render(
+                written[entry["href"]] = render(
                     "chapter.html", **values | {"moving": chapter.moving}, root="", kind="chapter", body=chapter.body,
                     question=chapter.question, headings=chapter.headings, notebook=f"notebooks/{chapter.name}.ipynb",
                 )  # fmt: skip
             else:
                 room = next(room for room in rooms if room.name == entry["name"])
-                pages[entry["href"]] = render(
+                written[entry["href"]] = render(
                     "reference.html", **values, root="../", kind="reference", room=room, headings=(),
                     question=room.summary, write=Writer(), python=python, session=session, prose=prose, items=items,
                     chapters_of=lambda name: [(c.name, c.title) for c in chapters.values() if name in c.uses],
                 )  # fmt: skip
-    pages["index.html"] = render(
+    written["index.html"] = render(
         "index.html", **common, here="index.html", title="The book", root="", kind="front", headings=(), before=None,
         after=order[0] if order else None, facts=_facts(chapters, rooms),
         reference=[entry for part in listed if not part["chapters"] for entry in part["entries"]],
     )  # fmt: skip
-    return pages
+    return written
 
 
 def _contents(parts: Sequence[Part], chapters: dict[str, Chapter], rooms: Sequence[Room]) -> list[dict[str, Any]]:
@@ -97,8 +97,8 @@ def _contents(parts: Sequence[Part], chapters: dict[str, Chapter], rooms: Sequen
 
 
 def _assets(chapters: dict[str, Chapter], rooms: Sequence[Room]) -> dict[str, str]:
-    mathematics, mathematics_style = inline.mathematics()
-    style = mathematics_style + inline.asset("templates/tokens.css") + file("book.css")
+    mathematics, mathematics_style = pages.mathematics()
+    style = mathematics_style + pages.asset("tokens.css") + file("book.css")
     found = {"assets/temml.js": mathematics, "assets/book.css": style, "assets/search.js": _search(chapters, rooms)}
     found |= {f"assets/{name}": file(name) for name in SCRIPTS}
     moving = {name for chapter in chapters.values() for name in chapter.moving}

@@ -1,22 +1,21 @@
-"""The site's templates, in explain's environment: one shell and one set of colours with the other pages."""
+"""The site's templates; colours and mathematics are those of all pages, `functional_dl.pages`."""
 
 import functools
 from pathlib import Path
 from typing import Any
-
-from functional_dl.explain import inline
 
 HERE = Path(__file__).parent
 
 
 @functools.cache
 def environment() -> Any:
-    """jinja2's, with these templates before explain's."""
+    """jinja2's, escaping everything."""
     import jinja2
 
-    env = inline.environment()
-    env.loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(HERE), env.loader])
-    return env
+    return jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(HERE),
+    )  # fmt: skip
 
 
 def render(template: str, **values: Any) -> str:
