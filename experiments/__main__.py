@@ -4,13 +4,14 @@ python -m experiments                        lists the experiments, then runs th
 python -m experiments list                   lists them
 python -m experiments NAME --help            shows an experiment's settings
 python -m experiments NAME --field value     runs one
+python -m experiments book                   builds the book, DIR/book/index.html
 """
 
 import sys
 import time
 from pathlib import Path
 
-USAGE = """usage: python -m experiments [--results DIR] [list | NAME [--help | --field value ...]]
+USAGE = """usage: python -m experiments [--results DIR] [list | book | NAME [--help | --field value ...]]
 
 Without a name: lists the experiments and runs the default suite.  Results go to DIR (default: results);
 look at DIR/index.html.  The exit status is 1 if an experiment fails or its numbers do not bear its claim out.
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str], results: Path) -> int:
+    if arguments[:1] == ["book"]:
+        return _book(arguments[1:], results)
     found = _discover()
     if not arguments:
         _list(found)
@@ -46,6 +49,29 @@ def _dispatch(arguments: list[str], results: Path) -> int:
     except KeyError as error:
         raise _UsageError(error.args[0]) from None
     return _one(experiment, rest, results)
+
+
+def _book(rest: list[str], results: Path) -> int:
+    import tyro
+
+    try:
+        from experiments.book import build
+        from experiments.book.faults import BuildError
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+
+    settings = tyro.cli(build.Settings, prog="python -m experiments book", args=rest)
+    began = time.perf_counter()
+    try:
+        page = build.build(results, settings)
+    except BuildError as error:
+        print(f"\n{error}\nthe book was not written", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the book was not written", file=sys.stderr)
+        return 130
+    print(f"built in {time.perf_counter() - began:.0f} s; see {page}")
+    return 0
 
 
 def _one(experiment, rest: list[str], results: Path) -> int:
@@ -109,11 +135,14 @@ def _discover() -> dict:
 
         return registry.discover()
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith(("experiments", "functional_dl")):
-            raise
-        raise SystemExit(
-            f"experiments need {error.name}; install it with: pip install 'functional_dl[experiments]'"
-        ) from error
+        raise _missing(error) from error
+
+
+def _missing(error: ModuleNotFoundError) -> BaseException:
+    """What is said where a package of the experiments is not installed; a missing file of ours is the error itself."""
+    if (error.name or "").startswith(("experiments", "functional_dl")):
+        return error
+    return SystemExit(f"experiments need {error.name}; install it with: pip install 'functional_dl[experiments]'")
 
 
 def _take_results(arguments: list[str]) -> Path:

@@ -254,6 +254,8 @@ def _plot_curves(curves: Mapping) -> Picture:
         axes.tick_params(labelsize=8)
     for axes in grid[len(curves) :]:
         axes.axis("off")
+    for axes in grid[max(0, len(curves) - columns) : len(curves)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
     kinked = next((axes for axes, name in zip(grid, curves) if ACTIVATIONS[name].kinks), grid[0])
     figure.legend(*kinked.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     figure.supxlabel("z", fontsize=10)

@@ -249,6 +249,7 @@ def _ascents(found) -> Picture:
         axes.fill_between(steps, best, entry["optimum"], color=style.ORANGE, alpha=0.25, label="gap", linewidth=0)
         axes.set(xscale="log", title=entry["name"], xlim=(1, len(steps)))
     panels[0].legend(loc="lower right")
+    figure.supylabel("value", fontsize=10)
     caption = (
         "The dual value climbs to the optimum from below and never passes it; a dip is a step that was too long. Where "
         "the problem is not convex (last panel: the best choice of three signs) no multiplier proves more than 0.75, "
@@ -270,6 +271,7 @@ def _gaps(found) -> Picture:
             axes.plot(np.arange(1, len(values) + 1), shown, color=colour, linestyle=kind, label=label)
         axes.set(xscale="log", yscale="log", ylim=(1e-11, 30), title=entry["name"])
     panels[0].legend(loc="upper right")
+    figure.supylabel("distance from the optimum", fontsize=10)
     caption = (
         "What is left of the gap. An iteration of the interior point method solves a linear system; of the ascent, a "
         "minimisation over x. Dotted: the objective of iterates that may break constraints, so it may be on either "

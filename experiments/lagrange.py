@@ -175,7 +175,10 @@ def _tangents(found) -> Picture:
             )
         axes.plot(*entry["point"], "o", color=style.BLACK, markersize=6)
         axes.set(
-            title=f"{entry['title']}:  f* = {entry['value']:g},  |λ| = {abs(entry['multiplier']):.4g}", aspect="equal"
+            title=f"{entry['title']}:  f* = {entry['value']:g},  |λ| = {abs(entry['multiplier']):.4g}",
+            aspect="equal",
+            xlabel="x",
+            ylabel="y",
         )
         axes.grid(visible=False)
     for axes in panels[len(found) :]:

@@ -365,6 +365,7 @@ def _errors(curves) -> Picture:
     error.set_ylim(bottom=SHOWN)
     error.legend(loc="lower left")
     breaks.set(title="predictions that break a hidden limit, %", ylim=(-3, 103))
+    breaks.legend(loc="center right")
     caption = (
         f"Left: each dot is a workshop, lines are means; errors below {SHOWN} % are drawn there. Right: how "
         "often a prediction overdraws a resource by more than 1 %, means with 95 % intervals. "

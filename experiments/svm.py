@@ -143,12 +143,15 @@ def plot(result: Result) -> list[Picture]:
         axes.contour(across, up, levels, [-1, 0, 1], colors=style.BLACK, linewidths=[0.9, 1.8, 0.9],
                      linestyles=["dashed", "solid", "dashed"])  # fmt: skip
         for label, colour, marker in ((1, style.BLUE, "o"), (-1, style.RED, "s")):
-            axes.scatter(*x[y == label].T, s=16, color=colour, marker=marker, linewidth=0)
-        axes.scatter(*x[support].T, s=62, facecolor="none", edgecolor=style.BLACK, linewidth=0.9)
+            axes.scatter(*x[y == label].T, s=16, color=colour, marker=marker, linewidth=0, label=f"class {label:+d}")
+        axes.scatter(
+            *x[support].T, s=62, facecolor="none", edgecolor=style.BLACK, linewidth=0.9, label="support vector"
+        )
         axes.set(title=f"{title}: {int(support.sum())} support vectors")
         axes.grid(visible=False)
     panels[0].set(xlabel="petal length / cm", ylabel="petal width / cm")
     panels[1].set(xlabel="petal length / cm")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=3)
     caption = (
         "Solid: f = 0; dashed: f = ±1, the margin. Ringed: the support vectors, the only examples that the machine "
         "remembers. A low price C widens the margin and lets more examples into it."

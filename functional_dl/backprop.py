@@ -71,6 +71,14 @@ def gradients(
     Numerics: softmax before cross_entropy and sigmoid before binary_cross_entropy use delta^L = p - y (per
       example), what (1) simplifies to, so a probability that underflows does no harm.
     Source: Rumelhart, Hinton, Williams 1986; Goodfellow, Bengio, Courville 2016, section 6.5.
+    Example:
+      >>> model = models.mlp([2, 3, 1])
+      >>> params = model.init(jax.random.key(0))
+      >>> loss, grads, deltas = backprop.gradients(
+      ...     params, jnp.ones((4, 2)), jnp.zeros((4, 1)), "relu", "half_squared_error"
+      ... )
+      >>> [delta.shape for delta in deltas]
+      [(4, 3), (4, 1)]
     """
     dense = entry("params", params, "layers")
     x = array("x", x)
@@ -102,7 +110,12 @@ def gradients(
 
 
 def through(f: Activation, z: Float[Array, "n k"], a_bar: Float[Array, "n k"]) -> Float[Array, "n k"]:
-    """Back from a = f(z) to z: a_bar * f'(z), or J^T a_bar for each row where f mixes a row's entries."""
+    """Back from a = f(z) to z: a_bar * f'(z), or J^T a_bar for each row where f mixes a row's entries.
+
+    Example:
+      >>> backprop.through(activations.get("relu"), jnp.array([[1.0, -1.0]]), jnp.array([[2.0, 2.0]])).tolist()
+      [[2.0, 0.0]]
+    """
     if f.elementwise:
         return a_bar * f.prime(z)
     return jnp.einsum("nij,ni->nj", f.prime(z), a_bar)
@@ -113,6 +126,17 @@ def output_delta(f: Activation, loss: Loss, z: Array, a: Array, y: Array) -> Flo
 
     softmax, cross_entropy:  sum_i (-y_i/p_i) p_i (1(i = j) - p_j) = p_j sum_i y_i - y_j.
     sigmoid, binary_cross_entropy:  (p - y) / (p (1 - p)) * p (1 - p) = p - y.
+
+    Example:
+      >>> z = jnp.array([[0.0, 0.0]])
+      >>> backprop.output_delta(
+      ...     activations.get("softmax"),
+      ...     losses.get("cross_entropy"),
+      ...     z,
+      ...     activations.softmax(z),
+      ...     jnp.array([[1.0, 0.0]]),
+      ... ).tolist()
+      [[-0.5, 0.5]]
     """
     if f.fun is softmax and loss.fun is losses.cross_entropy:
         y = real("y", y).astype(a.dtype)

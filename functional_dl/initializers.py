@@ -37,10 +37,18 @@ def get(initializer: str | Callable[..., Array]) -> Callable[..., Array]:
 
     Raises:
       ValueError: no initializer has that name.  TypeError: it is neither a name nor a function.
+    Example:
+      >>> initializers.get("he_normal")(jax.random.key(0), (4, 3)).shape
+      (4, 3)
     """
     return initializer if callable(initializer) else lookup("initializer", initializer, INITIALIZERS)
 
 
 def normal(key: Key, shape: tuple[int, ...], dtype: DTypeLike, deviation: float) -> Array:
-    """Independent normal numbers of mean 0 and this standard deviation."""
+    """Independent normal numbers of mean 0 and this standard deviation.
+
+    Example:
+      >>> initializers.normal(jax.random.key(0), (4, 3), jnp.float32, 0.02).shape
+      (4, 3)
+    """
     return initializers.normal(deviation)(key, shape, dtype)

@@ -56,6 +56,9 @@ def first_unbeaten(beaten: Array, axes: Sequence[int]) -> Array:
     Args:
       beaten: booleans, x < y for the largest entries y of x.  Where y is NaN nothing is beaten.
       axes: different axes.
+    Example:
+      >>> kinks.first_unbeaten(jnp.array([True, False, False]), (0,)).tolist()
+      [False, True, False]
     """
     lengths = [beaten.shape[axis] for axis in sorted(axes)]
     places = np.arange(prod(lengths), dtype=np.int32)

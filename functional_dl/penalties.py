@@ -51,6 +51,9 @@ def l1(params: Params, *, select: Select | None = None) -> Scalar:
       TypeError: a selected leaf is not floating.
     Kinks: at w_i = 0, -1 and 1; taken: 0 (jnp.abs takes 1).
     Source: Tibshirani 1996.
+    Example:
+      >>> float(penalties.l1({"weight": jnp.array([1.0, -2.0]), "bias": jnp.array([3.0])}))
+      6.0
     """
     return _total(params, select, lambda w: jnp.sum(jnp.where(w == 0, 0.0, jnp.abs(w))))
 
@@ -62,6 +65,9 @@ def l2(params: Params, *, select: Select | None = None) -> Scalar:
 
     Args, returns, errors: as `l1`.  Kinks: none.
     Source: Hoerl and Kennard 1970.
+    Example:
+      >>> float(penalties.l2(jnp.array([1.0, -2.0])))
+      5.0
     """
     return _total(params, select, lambda w: jnp.sum(jnp.square(w)))
 
@@ -79,6 +85,9 @@ def elastic_net(params: Params, l1_ratio: ArrayLike, *, select: Select | None = 
       ValueError: l1_ratio (where concrete) lies outside [0, 1].  TypeError: as `l1`.
     Kinks: as `l1`.
     Source: Zou and Hastie 2005.
+    Example:
+      >>> float(penalties.elastic_net(jnp.array([1.0, -2.0]), 0.5))
+      4.0
     """
     rho = _ratio(l1_ratio)
     absolute, squares = l1(params, select=select), l2(params, select=select)
@@ -86,12 +95,22 @@ def elastic_net(params: Params, l1_ratio: ArrayLike, *, select: Select | None = 
 
 
 def subgradient_l1(params: Params, *, select: Select | None = None) -> Params:
-    """The subgradient of least norm of |w|_1: sign(w_i), 0 at 0.  Leaves that are not selected: 0."""
+    """The subgradient of least norm of |w|_1: sign(w_i), 0 at 0.  Leaves that are not selected: 0.
+
+    Example:
+      >>> penalties.subgradient_l1(jnp.array([3.0, 0.0, -1.0])).tolist()
+      [1.0, 0.0, -1.0]
+    """
     return _map(params, select, jnp.sign, jnp.zeros_like)
 
 
 def gradient_l2(params: Params, *, select: Select | None = None) -> Params:
-    """The gradient of |w|_2^2: 2 w.  Leaves that are not selected: 0."""
+    """The gradient of |w|_2^2: 2 w.  Leaves that are not selected: 0.
+
+    Example:
+      >>> penalties.gradient_l2(jnp.array([1.0, -2.0])).tolist()
+      [2.0, -4.0]
+    """
     return _map(params, select, lambda w: 2 * w, jnp.zeros_like)
 
 
@@ -100,6 +119,9 @@ def subgradient_elastic_net(params: Params, l1_ratio: ArrayLike, *, select: Sele
 
     Raises:
       ValueError: l1_ratio (where concrete) lies outside [0, 1].
+    Example:
+      >>> penalties.subgradient_elastic_net(jnp.array([3.0, 0.0]), 0.5).tolist()
+      [3.5, 0.0]
     """
     rho = _ratio(l1_ratio)
     return _map(params, select, lambda w: _as(rho, w) * jnp.sign(w) + _as(2 * (1 - rho), w) * w, jnp.zeros_like)
@@ -118,6 +140,9 @@ def prox_l1(params: Params, step: ArrayLike, *, select: Select | None = None) ->
       ValueError: step (where concrete) is negative.  TypeError: a selected leaf is not floating.
     Numerics: entries with |w_i| <= step become 0 exactly.
     Source: Beck and Teboulle 2009; Parikh and Boyd 2014, section 6.5.2.
+    Example:
+      >>> penalties.prox_l1(jnp.array([3.0, 0.2]), 0.5).tolist()
+      [2.5, 0.0]
     """
     step = _step(step)
     return _map(params, select, lambda w: _soft_threshold(w, _as(step, w)))
@@ -128,6 +153,9 @@ def prox_l2(params: Params, step: ArrayLike, *, select: Select | None = None) ->
 
     Args, returns, errors: as `prox_l1`.
     Source: Parikh and Boyd 2014, section 6.1.1.
+    Example:
+      >>> print(np.asarray(penalties.prox_l2(jnp.array([3.0, -0.6]), 1.0)).round(4))
+      [ 1.  -0.2]
     """
     step = _step(step)
     return _map(params, select, lambda w: w / (1 + 2 * _as(step, w)))
@@ -140,6 +168,9 @@ def prox_elastic_net(params: Params, step: ArrayLike, l1_ratio: ArrayLike, *, se
 
     Args, returns, errors: as `prox_l1`; l1_ratio = rho in [0, 1], else ValueError.
     Source: Parikh and Boyd 2014, section 6.5.3.
+    Example:
+      >>> penalties.prox_elastic_net(jnp.array([3.0, 0.2]), 1.0, 0.5).tolist()
+      [1.25, 0.0]
     """
     step, rho = _step(step), _ratio(l1_ratio)
 

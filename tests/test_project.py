@@ -112,7 +112,8 @@ def test_no_optional_package_is_there_for_nothing():
         path.read_text() for room in ("functional_dl", "experiments") for path in (ROOT / room).rglob("*.py")
     )
     names = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements("experiments", "test")} - tools
-    imported = {name: {"scikit-learn": "sklearn", "orbax-checkpoint": "orbax"}.get(name, name) for name in names}
+    modules = {"scikit-learn": "sklearn", "orbax-checkpoint": "orbax", "markdown-it-py": "markdown_it"}
+    imported = {name: modules.get(name, name) for name in names}
     unused = [n for n, m in imported.items() if not re.search(rf'(import|from) {m}\b|import_module\("{m}"\)', text)]
     assert not unused
 

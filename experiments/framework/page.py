@@ -25,10 +25,12 @@ def render(results: Path) -> str:
     held = sum(entry["verdict"] for entry in found)
     rows = "".join(_overview_row(entry) for entry in found)
     sections = "".join(_section(entry, results / entry["name"]) for entry in found)
+    book = '<p><a href="book/index.html">The book</a> explains what they test.</p>' if _has_book(results) else ""
     body = f"""<header>
 <h1>functional_dl: experiments</h1>
 <p>Each experiment states one claim, measures, and says whether the numbers bear it out:
 <strong>{held} of {len(found)}</strong> do. Run them again with <code>python -m experiments</code>.</p>
+{book}
 <div class="scroll"><table class="overview">
 <thead><tr><th>experiment</th><th class="wide">claim</th><th>verdict</th><th class="number">seconds</th></tr></thead>
 <tbody>{rows}</tbody></table></div>
@@ -36,6 +38,10 @@ def render(results: Path) -> str:
 <main>{sections}</main>
 """
     return pages.render(TEMPLATE, title="functional_dl: experiments", text="", style=STYLE, body=body)
+
+
+def _has_book(results: Path) -> bool:
+    return (results / "book" / "index.html").exists()
 
 
 def _badge(entry: dict) -> str:

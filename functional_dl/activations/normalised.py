@@ -24,6 +24,9 @@ def softmax(z: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
     Numerics: the largest logit is subtracted first (p does not change), so nothing overflows.  A vector with
       +inf, or with nothing but -inf, has no meaningful limit: NaN.
     Source: Bridle 1990; Goodfellow, Bengio, Courville 2016, section 6.2.2.3.
+    Example:
+      >>> activations.softmax(jnp.array([0.0, 0.0, jnp.log(2.0)])).round(4).tolist()
+      [0.25, 0.25, 0.5]
     """
     z = _vector(z, axis)
     # p is unchanged by a shift, whatever the shift depends on: its derivative contributes nothing and is cut.
@@ -32,7 +35,12 @@ def softmax(z: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
 
 
 def softmax_prime(z: Float[Array, "... k"]) -> Float[Array, "... k k"]:
-    """Jacobian over the last axis, J_ij = dp_i/dz_j = p_i (1(i = j) - p_j), shape (*batch, k, k)."""
+    """Jacobian over the last axis, J_ij = dp_i/dz_j = p_i (1(i = j) - p_j), shape (*batch, k, k).
+
+    Example:
+      >>> activations.softmax_prime(jnp.zeros(2)).tolist()
+      [[0.25, -0.25], [-0.25, 0.25]]
+    """
     p = softmax(z)
     return p[..., :, None] * (_eye_like(p) - p[..., None, :])
 
@@ -53,6 +61,9 @@ def log_softmax(z: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
     Numerics: with a the place of the largest logit, l_i = (z_i - z_a) - log1p(sum_{j != a} e^{z_j - z_a}):
       relative accuracy even where p_a rounds to 1, in value and in jax.grad.
     Source: Blanchard, Higham, Higham 2021, Accurately computing the log-sum-exp and softmax functions.
+    Example:
+      >>> print(np.asarray(activations.log_softmax(jnp.zeros(4))).round(4))
+      [-1.3863 -1.3863 -1.3863 -1.3863]
     """
     z = _vector(z, axis)
     largest = _first_largest(z, axis)
@@ -63,7 +74,12 @@ def log_softmax(z: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
 
 
 def log_softmax_prime(z: Float[Array, "... k"]) -> Float[Array, "... k k"]:
-    """Jacobian over the last axis, J_ij = dl_i/dz_j = 1(i = j) - p_j, shape (*batch, k, k)."""
+    """Jacobian over the last axis, J_ij = dl_i/dz_j = 1(i = j) - p_j, shape (*batch, k, k).
+
+    Example:
+      >>> activations.log_softmax_prime(jnp.zeros(2)).tolist()
+      [[0.5, -0.5], [-0.5, 0.5]]
+    """
     p = softmax(z)
     return _eye_like(p) - p[..., None, :]
 

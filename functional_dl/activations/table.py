@@ -171,6 +171,9 @@ def get(activation: str | Activation | Callable[..., Array]) -> Activation:
     Raises:
       ValueError: no activation has that name.  TypeError: it is neither a name nor an Activation; a bare
         function has no hand derivative.
+    Example:
+      >>> activations.get("relu").prime(jnp.array([-1.0, 2.0])).tolist()
+      [0.0, 1.0]
     """
     if isinstance(activation, Activation):
         return activation

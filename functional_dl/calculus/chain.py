@@ -112,6 +112,12 @@ def compose(*functions: Callable[..., Any]) -> Chain:
     """compose(f, g, h)(x) = f(g(h(x))), with its factors, their product and its costs.
 
     Raises: ValueError without a function, TypeError for an argument that is not a function.
+    Example:
+      >>> chain = calculus.compose(lambda u: 3 * u**5, lambda x: 2 * x**2)
+      >>> [float(f) for f in chain.factors(0.5)]
+      [2.0, 0.9375]
+      >>> float(chain.derivative(0.5))
+      1.875
     """
     if not functions:
         raise ValueError("functions: expected at least one, got none")
@@ -131,6 +137,10 @@ def total_derivative(f: Callable[..., Any], inner: tuple[Callable[..., Any], ...
     Returns:
       Paths(terms, total), each of shape (*value of f, *x).
     Raises: ValueError where inner is empty.
+    Example:
+      >>> paths = calculus.total_derivative(lambda u, v: u * v, (lambda x: x, lambda x: x**2), 2.0)
+      >>> [float(term) for term in paths.terms], float(paths.total)
+      ([4.0, 8.0], 12.0)
     """
     arguments.function("f", f)
     if not isinstance(inner, Sequence):

@@ -62,6 +62,11 @@ def derivative(
       ("complex_step").
     Numerics: in float64, whatever the default, except where x is a tracer.
     Source: Ridders, Adv. Eng. Softw. 4 (1982) 75; Squire and Trapp, SIAM Review 40 (1998) 110.
+    Example:
+      >>> round(float(calculus.derivative(lambda x: x**3, 2.0).value), 9)
+      12.0
+      >>> round(float(calculus.derivative(jnp.exp, 0.0, order=2).value), 6)
+      1.0
     """
     arguments.choice("method", method, get_args(Method))
     direction = arguments.lookup("side", side, DIRECTIONS)
@@ -87,6 +92,10 @@ def one_sided_derivatives(f: Callable[..., Any], x: ArrayLike) -> Sides:
 
     Args: f, x: as for `derivative`; x is not traced.
     Returns: Sides(left, right, exists, reason).
+    Example:
+      >>> sides = calculus.one_sided_derivatives(jnp.abs, 0.0)
+      >>> float(sides.left.value), float(sides.right.value), sides.exists
+      (-1.0, 1.0, False)
     """
     left, right = (derivative(f, x, side=side) for side in ("left", "right"))
     if not np.isfinite(left.error).all() or not np.isfinite(right.error).all():

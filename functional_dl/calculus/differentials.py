@@ -90,6 +90,10 @@ def differential(f: Callable[..., Any], x: PyTree) -> Differential:
     Returns:
       A map dx -> dy; it also gives the `increment`, the `remainder` and the measured `remainder_slope`.
     Raises: TypeError where x is not real, ValueError where it is NaN.
+    Example:
+      >>> df = calculus.differential(lambda x: x**2, 3.0)
+      >>> float(df(0.5)), float(df.remainder(0.5))
+      (3.0, 0.25)
     """
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)

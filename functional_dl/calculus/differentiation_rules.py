@@ -30,14 +30,24 @@ def _at(name: str, x) -> Scalar:
 
 
 def sum_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> Scalar:
-    """(f + g)' = f' + g'."""
+    """(f + g)' = f' + g'.
+
+    Example:
+      >>> float(calculus.sum_rule(lambda x: x**2, jnp.exp, 0.0))
+      1.0
+    """
     with double():
         x = _at("x", x)
         return _value_and_slope(f, x)[1] + _value_and_slope(g, x)[1]
 
 
 def product_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> Scalar:
-    """(f g)' = f' g + f g'."""
+    """(f g)' = f' g + f g'.
+
+    Example:
+      >>> float(calculus.product_rule(lambda x: x**2, jnp.exp, 0.0))
+      0.0
+    """
     with double():
         x = _at("x", x)
         (u, du), (v, dv) = _value_and_slope(f, x), _value_and_slope(g, x)
@@ -45,7 +55,12 @@ def product_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> 
 
 
 def quotient_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> Scalar:
-    """(f / g)' = (f' g - f g') / g^2.  Raises ValueError where g(x) = 0."""
+    """(f / g)' = (f' g - f g') / g^2.  Raises ValueError where g(x) = 0.
+
+    Example:
+      >>> float(calculus.quotient_rule(jnp.sin, lambda x: x + 1, 0.0))
+      1.0
+    """
     with double():
         x = _at("x", x)
         (u, du), (v, dv) = _value_and_slope(f, x), _value_and_slope(g, x)
@@ -54,7 +69,12 @@ def quotient_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) ->
 
 
 def power_rule(f: Callable[..., Any], n: float, x: ArrayLike) -> Scalar:
-    """(f^n)' = n f^(n-1) f', for a constant n; n = 0 gives 0."""
+    """(f^n)' = n f^(n-1) f', for a constant n; n = 0 gives 0.
+
+    Example:
+      >>> float(calculus.power_rule(lambda x: 2 * x + 1, 3, 1.0))
+      54.0
+    """
     with double():
         x = _at("x", x)
         u, du = _value_and_slope(f, x)
@@ -63,7 +83,12 @@ def power_rule(f: Callable[..., Any], n: float, x: ArrayLike) -> Scalar:
 
 
 def chain_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> Scalar:
-    """(f o g)'(x) = f'(g(x)) g'(x)."""
+    """(f o g)'(x) = f'(g(x)) g'(x).
+
+    Example:
+      >>> float(calculus.chain_rule(jnp.sin, lambda x: x**2, 0.0))
+      0.0
+    """
     with double():
         x = _at("x", x)
         u, du = _value_and_slope(g, x)
@@ -71,7 +96,12 @@ def chain_rule(f: Callable[..., Any], g: Callable[..., Any], x: ArrayLike) -> Sc
 
 
 def inverse_rule(f: Callable[..., Any], x: ArrayLike) -> Scalar:
-    """(f^-1)'(f(x)) = 1 / f'(x): the slope of the inverse function at y = f(x).  Raises ValueError where f'(x) = 0."""
+    """(f^-1)'(f(x)) = 1 / f'(x): the slope of the inverse function at y = f(x).  Raises ValueError where f'(x) = 0.
+
+    Example:
+      >>> float(calculus.inverse_rule(lambda x: x**2, 2.0))
+      0.25
+    """
     with double():
         x = _at("x", x)
         slope = _value_and_slope(f, x)[1]

@@ -52,6 +52,9 @@ def gradient(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., A
       differentiate: `differentiate(f)(x)` -> gradient; jax.grad or functional_dl.reverse.grad.
     Returns: a pytree like x.
     Raises: ValueError where f(x) is not one real number, or x is NaN; TypeError where x is not real.
+    Example:
+      >>> calculus.gradient(lambda v: v[0] ** 2 * v[1], jnp.array([2.0, 3.0])).tolist()
+      [12.0, 4.0]
     """
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
@@ -71,6 +74,9 @@ def partial(f: Callable[..., Any], x: PyTree, index: int | tuple[Any, ...] | str
     Returns:
       df/dx_i, of the shape of f(x) where x_i is a number, else with the axes of x_i after it.
     Raises: IndexError or KeyError where there is no such coordinate; the message lists what there is.
+    Example:
+      >>> calculus.partial(lambda v: v[0] ** 2 * v[1], jnp.array([2.0, 3.0]), 1).item()
+      4.0
     """
     with double():
         names, x, f = argument_names(f), real_point("x", x), of_one_argument(f, x)
@@ -111,6 +117,11 @@ def directional_derivative(f: Callable[..., Any], x: PyTree, v: PyTree) -> PyTre
 
     Args: f, x: as for `gradient`, of any value; v: a direction, of the structure and shapes of x.
     Raises: ValueError where v is not like x.
+    Example:
+      >>> calculus.directional_derivative(
+      ...     lambda v: v[0] * v[1], jnp.array([2.0, 3.0]), jnp.array([1.0, 1.0])
+      ... ).item()
+      5.0
     """
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
@@ -125,6 +136,10 @@ def steepest_ascent(f: Callable[..., Any], x: PyTree, *, differentiate: Callable
 
     -u is the direction of steepest descent.
     Raises: ValueError where the gradient is zero, so that no direction is steepest (NaN where x is traced).
+    Example:
+      >>> up = calculus.steepest_ascent(lambda v: 3 * v[0] + 4 * v[1], jnp.zeros(2))
+      >>> print(up.direction.round(3), up.rate)
+      [0.6 0.8] 5.0
     """
     g = gradient(f, x, differentiate=differentiate)
     with double():
@@ -141,6 +156,9 @@ def jacobian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., A
 
     Args: f, x: as for `gradient`, of any value; differentiate: as jax.jacrev, which is taken where f has fewer
       entries than x, otherwise jax.jacfwd.
+    Example:
+      >>> calculus.jacobian(lambda v: jnp.stack([v[0] * v[1], v[0]]), jnp.array([2.0, 3.0])).tolist()
+      [[3.0, 2.0], [1.0, 0.0]]
     """
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
@@ -164,6 +182,9 @@ def hessian(f: Callable[..., Any], x: PyTree, *, differentiate: Callable[..., An
     r"""H_ij = d^2 f / dx_i dx_j, symmetric where second derivatives are continuous; nested as jax.hessian nests it.
 
     Args: f, x: as for `gradient`; differentiate: as jax.hessian, for instance functional_dl.reverse.hessian.
+    Example:
+      >>> calculus.hessian(lambda v: v[0] ** 2 * v[1], jnp.array([2.0, 3.0])).tolist()
+      [[6.0, 4.0], [4.0, 0.0]]
     """
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
@@ -183,7 +204,12 @@ def _hessian_of_lines(f: Callable[..., Any], x: PyTree) -> PyTree:
 
 
 def divergence(f: Callable[..., Any], x: Array) -> Scalar:
-    r"""div f = sum_i df_i/dx_i of a vector field f: R^n -> R^n."""
+    r"""div f = sum_i df_i/dx_i of a vector field f: R^n -> R^n.
+
+    Example:
+      >>> calculus.divergence(lambda v: v**2, jnp.array([1.0, 2.0])).item()
+      6.0
+    """
     with double():
         x = real_point("x", x)
         n = vector_field(f, x)
@@ -194,7 +220,12 @@ def divergence(f: Callable[..., Any], x: Array) -> Scalar:
 
 
 def laplacian(f: Callable[..., Any], x: Array) -> Scalar:
-    r"""Laplace f = sum_i d^2 f / dx_i^2 = div grad f of f: R^n -> R."""
+    r"""Laplace f = sum_i d^2 f / dx_i^2 = div grad f of f: R^n -> R.
+
+    Example:
+      >>> calculus.laplacian(lambda v: v[0] ** 2 + 3 * v[1] ** 2, jnp.array([1.0, 1.0])).item()
+      8.0
+    """
     with double():
         x, f = real_point("x", x), of_one_argument(f, x)
         check_number(f, x)
@@ -212,7 +243,12 @@ def laplacian(f: Callable[..., Any], x: Array) -> Scalar:
 
 
 def curl(f: Callable[..., Any], x: Array) -> Array:
-    r"""curl f = (d_2 f_3 - d_3 f_2, d_3 f_1 - d_1 f_3, d_1 f_2 - d_2 f_1); for n = 2 the number d_1 f_2 - d_2 f_1."""
+    r"""curl f = (d_2 f_3 - d_3 f_2, d_3 f_1 - d_1 f_3, d_1 f_2 - d_2 f_1); for n = 2 the number d_1 f_2 - d_2 f_1.
+
+    Example:
+      >>> calculus.curl(lambda v: jnp.stack([-v[1], v[0]]), jnp.array([1.0, 2.0])).tolist()
+      2.0
+    """
     with double():
         x = real_point("x", x)
         n = vector_field(f, x, (2, 3))

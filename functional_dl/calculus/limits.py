@@ -61,6 +61,12 @@ def limit(f: Callable[..., Any], x0: ArrayLike, side: Side = "both") -> Limit:
       ValueError: x0 is NaN or no number, side is unknown, or f returns anything but one real number.
       What f itself raises, but for arithmetic that fails (an overflow, a division by zero) and a domain error.
     Source: of the definition, Rudin, Principles of Mathematical Analysis (3rd ed.), 4.1.
+    Example:
+      >>> round(calculus.limit(lambda x: jnp.sin(x) / x, 0.0).value, 9)
+      1.0
+      >>> none = calculus.limit(lambda x: jnp.abs(x) / x, 0.0)
+      >>> none.exists, none.left, none.right
+      (False, -1.0, 1.0)
     """
     arguments.function("f", f)
     directions = arguments.lookup("side", side, SIDES)
@@ -82,6 +88,9 @@ def limit_of_sequence(f: Callable[..., Any]) -> Limit:
         any other is called with Python's integers, up to 8192, or up to where it fails, as factorials do beyond 170.
     Returns:
       Limit; `left` is the limit, as for x -> inf.
+    Example:
+      >>> round(calculus.limit_of_sequence(lambda n: (1 + 1 / n) ** n).value, 6)
+      2.718282
     """
     arguments.function("f", f)
     return _one(_approach(f, Approach(math.inf, 1, integers=True)), left=True)

@@ -44,6 +44,9 @@ def taylor(f: Callable[..., Any], x0: ArrayLike, order: int, side: Side = "both"
       series; where there is none (sqrt(x), log(x), 1/x at 0) the coefficients are infinite or NaN.
     Numerics: a few roundings per coefficient; no differences are taken.
     Source: Griewank, Walther, Evaluating Derivatives (2nd ed.), SIAM 2008, chapter 13.
+    Example:
+      >>> np.asarray(calculus.taylor(jnp.exp, 0.0, 3)).round(6).tolist()
+      [1.0, 1.0, 0.5, 0.166667]
     """
     arguments.function("f", f)
     order = arguments.integer("order", order, 0)

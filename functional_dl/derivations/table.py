@@ -24,7 +24,12 @@ def table() -> dict[str, Derivation]:
 
 
 def names() -> list[str]:
-    """The names of all derivations, family after family."""
+    """The names of all derivations, family after family.
+
+    Example:
+      >>> "softmax_cross_entropy" in derivations.names()
+      True
+    """
     return list(table())
 
 
@@ -33,6 +38,12 @@ def get(name: str) -> Derivation:
 
     Raises:
       KeyError: there is none; the message names the nearest.
+    Example:
+      >>> d = derivations.get("sigmoid")
+      >>> d
+      Derivation('sigmoid': Derivative of the logistic sigmoid, 6 lines)
+      >>> d.verify(points=1).passed
+      True
     """
     if name not in table():
         raise KeyError(f"{arguments.unknown('name', name, table())} (derivations.names() lists them)")

@@ -65,6 +65,10 @@ def integrate(
     Numerics: f is evaluated in float64, also where x64 is off.  A divergent integral or a principal value is
       reported as not converged; so is an integrand that is 0 wherever it was asked, unless it is proved to be 0.
     Source: Piessens et al. 1983 (QUADPACK); Takahasi and Mori 1974; Cohen, Rodriguez Villegas and Zagier 2000.
+    Example:
+      >>> area = integrals.integrate(jnp.sin, 0.0, jnp.pi)
+      >>> round(float(area.value), 9), bool(area.converged)
+      (2.0, True)
     """
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
     samples, intervals = arguments.integer("samples", samples, 16), arguments.integer("intervals", intervals, 32)

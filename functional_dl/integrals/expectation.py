@@ -142,6 +142,13 @@ def expectation_gradient(
     Kinks: pathwise is biased where f or the sampler jumps (it sees f' only); the score function is not.  Jumps are
       looked for along a line of theta, and the result is `biased` where one is met, or where the samples do not say.
     Source: Williams 1992 (score function), Kingma and Welling 2014 (pathwise), Mohamed et al. 2020.
+    Example:
+      >>> theta = {"mean": jnp.array(0.0), "scale": jnp.array(1.0)}
+      >>> found = integrals.expectation_gradient(
+      ...     lambda x: (x - 1) ** 2, "gaussian", theta, jax.random.key(0), samples=4000
+      ... )
+      >>> bool(abs(found.gradient["mean"] + 2) < 5 * found.standard_error["mean"])
+      True
     """
     arguments.function("f", f)
     samples = arguments.integer("samples", samples, 3)

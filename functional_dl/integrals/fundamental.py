@@ -32,6 +32,10 @@ def antiderivative(f: Callable[..., Any], a: ArrayLike, **settings: Any) -> Call
       x -> the value of the integral, differentiable to all orders.
     Raises:
       ValueError: when F is called at concrete numbers, and the integral does not converge: its reason.
+    Example:
+      >>> F = integrals.antiderivative(lambda x: 2 * x, 0.0)
+      >>> round(float(F(3.0)), 6)
+      9.0
     """
     arguments.function("f", f)
     with double():
@@ -53,6 +57,9 @@ def net_change(f: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings: An
       f: a differentiable function of one number to a real one.
     Returns:
       The integral of jax.grad(f), as `integrate` finds it; compare with f(b) - f(a).
+    Example:
+      >>> round(float(integrals.net_change(lambda x: x**2, 1.0, 3.0).value), 6)
+      8.0
     """
     arguments.function("f", f)
     return integrate(jax.grad(f), a, b, **settings)
@@ -85,6 +92,9 @@ def leibniz(
       Integral whose value and error have the structure of theta.
     Raises:
       TypeError: theta holds anything but floating numbers, f does not return one real number.
+    Example:
+      >>> round(float(integrals.leibniz(lambda x, t: x * t, 0.0, lambda t: t, 2.0).value), 6)
+      6.0
     """
     arguments.function("f", f)
     with double():

@@ -27,6 +27,10 @@ def area_under(f: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings: An
     """The area between the graph of f and the x axis, int |f|: pieces below the axis count as areas too.
 
     (The integral itself, which counts them negative, is `integrate`.)  Arguments as for `area_between`.
+
+    Example:
+      >>> round(float(integrals.area_under(jnp.sin, 0.0, 2 * jnp.pi).value), 6)
+      4.0
     """
     return area_between(f, lambda x: jnp.zeros_like(x), a, b, **settings)
 
@@ -40,6 +44,9 @@ def area_between(f: Callable[..., Any], g: Callable[..., Any], a: ArrayLike, b: 
       settings: as for `integrate`.
     Returns:
       Integral.  The crossings, found among 4096 places and by bisection, are break points of the integration.
+    Example:
+      >>> round(float(integrals.area_between(lambda x: x, lambda x: x**2, 0.0, 1.0).value), 6)
+      0.166667
     """
     f = jax_function("f", f, PLACE)
     g = jax_function("g", g, PLACE)
@@ -74,6 +81,9 @@ def volume_by_cross_sections(area: Callable[..., Any], a: ArrayLike, b: ArrayLik
       a, b: numbers, in either order.
     Raises:
       ValueError: an area is negative.
+    Example:
+      >>> round(float(integrals.volume_by_cross_sections(lambda x: jnp.pi * (1 - x**2), -1.0, 1.0).value), 6)
+      4.18879
     """
     area = jax_function("area", area, PLACE)
     a, b = _ordered(a, b)
@@ -106,6 +116,9 @@ def volume_of_revolution(
     Raises:
       ValueError: another axis; the axis cuts the region, so that turning it sweeps a part twice.
     Source: the disc, washer and shell methods of any calculus text.
+    Example:
+      >>> round(float(integrals.volume_of_revolution(jnp.sqrt, 0.0, 4.0).value), 6)
+      25.132741
     """
     f = jax_function("f", f, PLACE)
     across, c = _axis(axis)
@@ -132,6 +145,9 @@ def arc_length(curve: Callable[..., Any], a: ArrayLike, b: ArrayLike, **settings
     Args:
       curve: number -> real number (a graph), or number -> vector of shape (n,) or complex number (a curve).
       a, b: numbers, in either order.
+    Example:
+      >>> round(float(integrals.arc_length(lambda t: jnp.stack([3 * t, 4 * t]), 0.0, 1.0).value), 6)
+      5.0
     """
     a, b = _ordered(a, b)
     return integrate(_speed("curve", curve), a, b, **settings)
@@ -146,6 +162,9 @@ def surface_of_revolution(
       curve: number -> real number, the graph y = f(x); or t -> (x, y), a vector of shape (2,).
       a, b: numbers, in either order.
       axis: as for `volume_of_revolution`.
+    Example:
+      >>> round(float(integrals.surface_of_revolution(lambda x: x, 0.0, 1.0).value), 6)
+      4.442883
     """
     across, c = _axis(axis)
     a, b = _ordered(a, b)
@@ -177,6 +196,10 @@ def centroid(
 
     Raises:
       ValueError: f < inner somewhere, or the area is 0.
+    Example:
+      >>> balance = integrals.centroid(lambda x: x, 0.0, 1.0)
+      >>> round(float(balance.x.value), 6), round(float(balance.y.value), 6)
+      (0.666667, 0.333333)
     """
     f = jax_function("f", f, PLACE)
     a, b = _ordered(a, b)

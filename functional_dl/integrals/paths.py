@@ -29,6 +29,11 @@ def line_integral(
       settings: as for `integrate`.
     Raises:
       ValueError: the field's value has neither the shape of a place nor that of a number.
+    Example:
+      >>> circle = lambda t: jnp.stack([jnp.cos(t), jnp.sin(t)])
+      >>> turning = lambda r: jnp.stack([-r[1], r[0]])
+      >>> round(float(integrals.line_integral(turning, circle, 0.0, jnp.pi).value), 6)
+      3.141593
     """
     arguments.function("field", field)
     arguments.function("path", path)
@@ -51,6 +56,11 @@ def potential_difference(
     """The work of a gradient field along a path, int <grad V(r), r'> dt; by the gradient theorem V(r(t1)) - V(r(t0)).
 
     Arguments as for `line_integral`; potential: place -> number.
+
+    Example:
+      >>> line = lambda t: jnp.stack([t, 2 * t])
+      >>> round(float(integrals.potential_difference(lambda r: r[0] * r[1], line, 0.0, 1.0).value), 6)
+      2.0
     """
     arguments.function("potential", potential)
     return line_integral(jax.grad(potential), path, t0, t1, **settings)
@@ -104,6 +114,15 @@ def integrated_gradients(
       ValueError: the baseline's structure or shapes differ from x's.  TypeError: f does not return one real number.
     Kinks: the gradient at a kink is JAX's; a path crosses a kink at single points, which have measure zero.
     Source: Sundararajan, Taly and Yan 2017.
+    Example:
+      >>> print(
+      ...     np.asarray(
+      ...         integrals.integrated_gradients(
+      ...             lambda v: v[0] * v[1] ** 2, jnp.array([2.0, 3.0])
+      ...         ).attributions
+      ...     ).round(3)
+      ... )
+      [ 6. 12.]
     """
     arguments.function("f", f)
     allowed = definite.tolerance("tolerance", tolerance)
@@ -193,7 +212,12 @@ def _along(panels: Callable[..., Any], total: PyTree, settled: float, steps: int
 
 
 def saliency(f: Callable[..., Any], x: PyTree) -> PyTree:
-    """|df/dx_i|: how strongly each input moves f, to first order.  f: x -> real number.  Source: Simonyan 2014."""
+    """|df/dx_i|: how strongly each input moves f, to first order.  f: x -> real number.  Source: Simonyan 2014.
+
+    Example:
+      >>> integrals.saliency(lambda v: jnp.sum(v**3), jnp.array([1.0, -2.0])).tolist()
+      [3.0, 12.0]
+    """
     arguments.function("f", f)
     return jax.tree_util.tree_map(jnp.abs, jax.grad(f)(x))
 
@@ -209,6 +233,13 @@ def smooth_grad(f: Callable[..., Any], x: PyTree, key: Key, *, noise: float, sam
     """SmoothGrad: the mean of grad f(x + noise * z), z standard normal.
 
     It is the gradient of f smoothed by a Gaussian of that width.  Source: Smilkov et al. 2017.
+
+    Example:
+      >>> found = integrals.smooth_grad(
+      ...     lambda v: jnp.sum(v**2), jnp.array([1.0, 2.0]), jax.random.key(0), noise=0.1, samples=100
+      ... )
+      >>> bool(jnp.all(jnp.abs(found.gradient - jnp.array([2.0, 4.0])) < 0.1))
+      True
     """
     arguments.function("f", f)
     noise, samples = definite.tolerance("noise", noise), arguments.integer("samples", samples, 2)

@@ -59,6 +59,10 @@ def integrate_region(
       ValueError: no bounds or more than six, bounds that are not pairs, a bound that is NaN.
     Source: Genz 1984 for the families that the tests use; Owen 1997 for the scrambled nets;
     Oseledets and Tyrtyshnikov 2010 for the factors.
+    Example:
+      >>> triangle = integrals.integrate_region(lambda x, y: x * y, [(0.0, 1.0), (0.0, lambda x: x)])
+      >>> round(float(triangle.value), 6)
+      0.125
     """
     from functional_dl.integrals.box import Box  # of what only a region needs, nothing is imported before
 
@@ -90,6 +94,9 @@ def volume_under_surface(f: Callable[..., Any], bounds: Sequence[Any], **setting
     Args:
       f: x, y -> real number.
       bounds, settings: as for `integrate_region`, two variables.
+    Example:
+      >>> round(float(integrals.volume_under_surface(lambda x, y: x * y, [(0.0, 1.0), (0.0, 1.0)]).value), 6)
+      0.25
     """
     arguments.function("f", f)
     if len(bounds) != 2:

@@ -80,6 +80,14 @@ def dot_product_attention(
     Numerics: scores are shifted by their row's largest; of half precision, scores and sums are float32.
     Source: Vaswani et al. 2017; by blocks, Rabe and Staats 2021, Dao, Fu, Ermon, Rudra, Re 2022; grouped queries,
       Ainslie et al. 2023.
+    Example:
+      >>> same = jnp.ones((1, 3, 1, 2))
+      >>> print(
+      ...     np.asarray(
+      ...         layers.dot_product_attention(same, same, jnp.arange(6.0).reshape(1, 3, 1, 2))[0, 0, 0]
+      ...     ).round(3)
+      ... )
+      [2. 3.]
     """
     query, key, value = real("query", query), real("key", key), real("value", value)
     heads, groups = _check_shapes(query, key, value)
@@ -156,6 +164,10 @@ def attention(
       ValueError: heads do not divide the features, key_value_heads not the heads; inputs, mask or params do not fit.
     Kinks: none.
     Source: Vaswani et al. 2017; Ainslie et al. 2023.
+    Example:
+      >>> layer = layers.attention(8, 2)
+      >>> layer.apply(layer.init(jax.random.key(0)), jnp.ones((1, 5, 8))).shape
+      (1, 5, 8)
     """
     key_heads = heads if key_value_heads is None else key_value_heads
     if integer("features", features) % integer("heads", heads):

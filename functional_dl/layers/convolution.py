@@ -53,6 +53,11 @@ def conv(
       TypeError: a size is no integer, x no array of real numbers, the key of `init` no PRNG key.
     Kinks: none (linear in x and in the params).
     Source: Dumoulin and Visin 2016; Goodfellow, Bengio, Courville 2016, chapter 9.
+    Example:
+      >>> layer = layers.conv(1, 1, 3)
+      >>> params = {"weight": jnp.ones((3, 1, 1)), "bias": jnp.zeros(1)}
+      >>> layer.apply(params, jnp.arange(4.0).reshape(1, 4, 1))[0, :, 0].tolist()
+      [1.0, 3.0, 6.0, 5.0]
     """
     window = window_of(window)
     rank = len(window)
@@ -108,6 +113,11 @@ def conv_transpose(
       out to in, and apply(params, x) from (*batch, *space, in) to (*batch, *space, out).
     Raises, kinks: as `conv`.
     Source: Dumoulin and Visin 2016, chapter 4.
+    Example:
+      >>> layer = layers.conv_transpose(1, 1, 2)
+      >>> params = {"weight": jnp.ones((2, 1, 1)), "bias": jnp.zeros(1)}
+      >>> layer.apply(params, jnp.array([1.0, 2.0]).reshape(1, 2, 1))[0, :, 0].tolist()
+      [1.0, 3.0, 2.0]
     """
     window = window_of(window)
     rank = len(window)

@@ -39,6 +39,11 @@ def dense(
       ValueError: a size is not positive; no such initializer; x or the weight does not fit.
       TypeError: a size is no integer, dtype not floating; the key of `init` is no PRNG key (an integer is none).
     Source: Goodfellow, Bengio, Courville 2016, chapter 6.
+    Example:
+      >>> layer = layers.dense(3, 2)
+      >>> params = layer.init(jax.random.key(0))
+      >>> layer.apply(params, jnp.ones((4, 3))).shape
+      (4, 2)
     """
     shape = (integer("in_features", in_features), integer("out_features", out_features))
     make_weight = initializers.get(initializer)
@@ -63,6 +68,11 @@ def affine(params: Params, x: Float[Array, "... d"]) -> Float[Array, "... k"]:
     Raises:
       ValueError: x's last axis is not W's first, or b's length not W's second; params lacks the weight.
       TypeError: params is no dictionary, or x no array of real numbers.
+    Example:
+      >>> layers.affine(
+      ...     {"weight": jnp.array([[1.0], [2.0]]), "bias": jnp.array([0.5])}, jnp.array([[3.0, 4.0]])
+      ... ).tolist()
+      [[11.5]]
     """
     weight = array("params['weight']", entry("params", params, "weight"))
     if jnp.ndim(weight) != 2:

@@ -29,6 +29,11 @@ def dropout(
       TypeError: key is no PRNG key (an integer is none), x no array of real numbers, rate no number.
     Kinks: none (linear in x).  Numerics: one rounding.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014.
+    Example:
+      >>> layers.dropout(jax.random.key(0), jnp.ones(4), 0.5, deterministic=True).tolist()
+      [1.0, 1.0, 1.0, 1.0]
+      >>> set(layers.dropout(jax.random.key(0), jnp.ones(64), 0.5).tolist()) == {0.0, 2.0}
+      True
     """
     within("rate", number("rate", rate), 0.0, 1.0, open_right=True)
     x = real("x", x)
@@ -46,6 +51,9 @@ def apply_mask(mask: Bool[Array, "..."], x: Float[Array, "..."], rate: ArrayLike
 
     Raises:
       ValueError: mask and x differ in shape; rate (where concrete) lies outside [0, 1).
+    Example:
+      >>> layers.apply_mask(jnp.array([1.0, 0.0]), jnp.array([3.0, 5.0]), 0.5).tolist()
+      [6.0, 0.0]
     """
     within("rate", number("rate", rate), 0.0, 1.0, open_right=True)
     mask, x = array("mask", mask), array("x", x)

@@ -41,6 +41,10 @@ def embedding(
       ValueError: a size is not positive; a concrete id lies outside [0, vocabulary).  TypeError: ids are no integers.
     Kinks: none (linear in the weight).
     Source: Bengio, Ducharme, Vincent, Jauvin 2003.
+    Example:
+      >>> layer = layers.embedding(10, 4)
+      >>> layer.apply(layer.init(jax.random.key(0)), jnp.array([[1, 2, 1]])).shape
+      (1, 3, 4)
     """
     shape = (integer("vocabulary", vocabulary), integer("features", features))
     make_weight = None if initializer is None else initializers.get(initializer)
@@ -77,6 +81,10 @@ def sinusoidal_positions(length: int, features: int, dtype: DTypeLike | None = N
     Raises:
       ValueError: features is odd, a size not positive.
     Source: Vaswani et al. 2017, section 3.5.
+    Example:
+      >>> print(np.asarray(layers.sinusoidal_positions(2, 2)).round(3))
+      [[0.    1.   ]
+       [0.841 0.54 ]]
     """
     integer("length", length)
     if integer("features", features) % 2:
@@ -101,6 +109,11 @@ def rotary(
       ValueError: d is odd, or positions do not fit.  TypeError: x is no array of real numbers.
     Kinks: none (linear in x).
     Source: Su, Lu, Pan, Murtadha, Wen, Liu 2021.
+    Example:
+      >>> x = jnp.ones((1, 3, 1, 4))
+      >>> y = layers.rotary(x)
+      >>> y.shape, bool(jnp.allclose(jnp.linalg.norm(y), jnp.linalg.norm(x)))
+      ((1, 3, 1, 4), True)
     """
     x = real("x", x)
     if x.ndim < 3 or x.shape[-1] % 2:

@@ -34,6 +34,9 @@ def standardize(x: Float[Array, "..."], axis: int | Sequence[int] = -1, epsilon:
     Kinks: none.
     Numerics: the variance is the mean of squares about the mean; of half precision, moments are float32.
     Source: Ba, Kiros, Hinton 2016.
+    Example:
+      >>> layers.standardize(jnp.array([1.0, 3.0]), epsilon=0.0).tolist()
+      [-1.0, 1.0]
     """
     return _standardize(*_prepared(x, axis, epsilon))
 
@@ -46,6 +49,9 @@ def rms_normalize(x: Float[Array, "..."], axis: int | Sequence[int] = -1, epsilo
     Args, returns, raises: as standardize.
     Kinks: none.  Numerics: of half precision, the mean square is float32.
     Source: Zhang and Sennrich 2019.
+    Example:
+      >>> print(np.asarray(layers.rms_normalize(jnp.array([1.0, 7.0]), epsilon=0.0)).round(3))
+      [0.2 1.4]
     """
     return _rms_normalize(*_prepared(x, axis, epsilon))
 
@@ -126,6 +132,10 @@ def layer_norm(shape: int | Sequence[int], *, epsilon: float = 1e-5, dtype: DTyp
       ValueError: x or the params do not fit.  TypeError: x is no array of real numbers.
     Kinks: none.  Numerics: as standardize.
     Source: Ba, Kiros, Hinton 2016.
+    Example:
+      >>> layer = layers.layer_norm(2, epsilon=0.0)
+      >>> layer.apply(layer.init(jax.random.key(0)), jnp.array([[1.0, 3.0]])).tolist()
+      [[-1.0, 1.0]]
     """
     shape = _shape(shape)
 
@@ -144,6 +154,10 @@ def rms_norm(shape: int | Sequence[int], *, epsilon: float = 1e-5, dtype: DTypeL
 
     Args, raises, kinks, numerics: as layer_norm; there is no bias.
     Source: Zhang and Sennrich 2019.
+    Example:
+      >>> layer = layers.rms_norm(2, epsilon=0.0)
+      >>> print(np.asarray(layer.apply(layer.init(jax.random.key(0)), jnp.array([[1.0, 7.0]]))).round(3))
+      [[0.2 1.4]]
     """
     shape = _shape(shape)
 
@@ -173,6 +187,11 @@ def group_norm(
       ValueError: groups do not divide the features; x or the params do not fit.
     Kinks: none.  Numerics: as standardize.
     Source: Wu and He 2018.
+    Example:
+      >>> layer = layers.group_norm(4, 2)
+      >>> y = layer.apply(layer.init(jax.random.key(0)), jnp.arange(8.0).reshape(1, 2, 4))
+      >>> y.shape
+      (1, 2, 4)
     """
     if integer("features", features) % integer("groups", groups):
         raise ValueError(f"groups: expected a divisor of the {features} features, got {groups}")
@@ -222,6 +241,11 @@ def batch_norm(
     Numerics: the batch's biased variance, about its mean; of half precision, moments are float32.  Rows of weight 0
       count for nothing, NaN among them, and give y = bias.
     Source: Ioffe and Szegedy 2015.
+    Example:
+      >>> layer = layers.batch_norm(1)
+      >>> _, y = layer.apply(layer.init(jax.random.key(0)), layer.initial(), jnp.array([[1.0], [3.0]]))
+      >>> y.round(3).tolist()
+      [[-1.0], [1.0]]
     """
     integer("features", features)
     within("momentum", number("momentum", momentum), 0.0, 1.0)

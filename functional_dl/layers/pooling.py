@@ -36,6 +36,9 @@ def max_pool(
       ValueError: x has too few axes; the window is larger than the padded input.  TypeError: x is no array of reals.
     Kinks: where two entries of a window are equal and largest.  Numerics: exact.
     Source: Goodfellow, Bengio, Courville 2016, section 9.3.
+    Example:
+      >>> layers.max_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
+      [3.0, 2.0]
     """
     x, window, strides, padded = _prepared(x, window, stride, padding)
     if _apart(x, window, strides, padded):
@@ -60,6 +63,9 @@ def average_pool(
     Returns, raises: as `max_pool`.
     Kinks: none (linear).
     Source: Goodfellow, Bengio, Courville 2016, section 9.3.
+    Example:
+      >>> layers.average_pool(jnp.arange(4.0).reshape(1, 4, 1), 2)[0, :, 0].tolist()
+      [0.5, 2.5]
     """
     x, window, strides, padded = _prepared(x, window, stride, padding)
     if _apart(x, window, strides, padded):
@@ -87,6 +93,9 @@ def global_average_pool(x: Float[Array, "batch *space channels"], space: int | N
     Raises:
       ValueError: x has too few axes.  TypeError: x is no array of real numbers.
     Kinks: none (linear).  Source: Lin, Chen, Yan 2014.
+    Example:
+      >>> layers.global_average_pool(jnp.arange(4.0).reshape(1, 4, 1)).tolist()
+      [[1.5]]
     """
     x = real("x", x)
     rank = x.ndim - 2 if space is None else space

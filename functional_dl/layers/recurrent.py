@@ -44,6 +44,11 @@ def rnn_cell(
       ValueError: x, the carry or the params do not fit.  TypeError: a size is no integer.
     Kinks: none.
     Source: Elman 1990.
+    Example:
+      >>> cell = layers.rnn_cell(3, 4)
+      >>> carry, y = cell.apply(cell.init(jax.random.key(0)), cell.initial((2,)), jnp.ones((2, 3)))
+      >>> y.shape
+      (2, 4)
     """
 
     def step(from_x, from_h, h):
@@ -72,6 +77,11 @@ def lstm_cell(
     Returns:
       As rnn_cell, k = 4, the carry (h, c), y = h'.
     Source: Hochreiter and Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000.
+    Example:
+      >>> cell = layers.lstm_cell(3, 4)
+      >>> carry, y = cell.apply(cell.init(jax.random.key(0)), cell.initial((2,)), jnp.ones((2, 3)))
+      >>> y.shape
+      (2, 4)
     """
 
     def step(from_x, from_h, carry):
@@ -103,6 +113,11 @@ def gru_cell(
     Returns:
       As rnn_cell, k = 3, the carry h, y = h'.
     Source: Cho et al. 2014, with the reset gate after the product, as cuDNN has it.
+    Example:
+      >>> cell = layers.gru_cell(3, 4)
+      >>> carry, y = cell.apply(cell.init(jax.random.key(0)), cell.initial((2,)), jnp.ones((2, 3)))
+      >>> y.shape
+      (2, 4)
     """
 
     def step(from_x, from_h, h):
@@ -173,6 +188,10 @@ def recurrent(cell: StatefulLayer, reverse: bool = False) -> StatefulLayer:
     Raises:
       ValueError: xs or lengths do not fit; a concrete length lies outside [0, time].
     Source: Goodfellow, Bengio, Courville 2016, section 10.2.
+    Example:
+      >>> layer = layers.recurrent(layers.rnn_cell(3, 4))
+      >>> sorted(layer.init(jax.random.key(0)))
+      ['hidden', 'input']
     """
 
     def apply(
@@ -212,6 +231,10 @@ def bidirectional(forward: StatefulLayer, backward: StatefulLayer) -> StatefulLa
     Returns:
       StatefulLayer with params {"forward": ..., "backward": ...}, the carry a pair, ys (*batch, time, both's features).
     Source: Schuster and Paliwal 1997.
+    Example:
+      >>> layer = layers.bidirectional(layers.rnn_cell(3, 4), layers.rnn_cell(3, 4))
+      >>> sorted(layer.init(jax.random.key(0)))
+      ['backward', 'forward']
     """
     first, second = recurrent(forward), recurrent(backward, reverse=True)
 

@@ -21,6 +21,9 @@ def hinge(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array
       ValueError: the shapes differ; a concrete target is neither -1 nor 1.
     Kinks: at t z = 1, -t and 0; taken: 0, the margin being met (optax takes -t/2).  Numerics: one rounding.
     Source: Cortes and Vapnik 1995.
+    Example:
+      >>> losses.hinge(jnp.array([0.5, 2.0]), jnp.array([1.0, -1.0])).round(4).tolist()
+      [0.5, 3.0]
     """
     pred, target = _scores(pred, target)
     slack = 1 - target * pred
@@ -28,7 +31,12 @@ def hinge(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array
 
 
 def hinge_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-    """dl/dz = -t where t z < 1, else 0."""
+    """dl/dz = -t where t z < 1, else 0.
+
+    Example:
+      >>> losses.hinge_prime(jnp.array([0.5, 2.0]), jnp.array([1.0, -1.0])).round(4).tolist()
+      [-1.0, 1.0]
+    """
     pred, target = _scores(pred, target)
     return jnp.where(target * pred < 1, -target, 0.0)
 
@@ -40,12 +48,20 @@ def squared_hinge(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Flo
 
     Args, errors: as `hinge`.  Kinks: none.
     Source: Lee and Mangasarian 2001.
+    Example:
+      >>> losses.squared_hinge(jnp.array([0.5, 2.0]), jnp.array([1.0, -1.0])).round(4).tolist()
+      [0.25, 9.0]
     """
     return jnp.square(hinge(pred, target))
 
 
 def squared_hinge_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-    """dl/dz = -2 t max(0, 1 - t z)."""
+    """dl/dz = -2 t max(0, 1 - t z).
+
+    Example:
+      >>> losses.squared_hinge_prime(jnp.array([0.5, 2.0]), jnp.array([1.0, -1.0])).round(4).tolist()
+      [-1.0, 6.0]
+    """
     slack = hinge(pred, target)
     _, target = _scores(pred, target)
     return -2 * target * slack
@@ -67,6 +83,9 @@ def cosine(pred: Float[Array, "... k"], target: Float[Array, "... k"]) -> Float[
     Numerics: as |u - v|^2 / 2, which does not cancel for nearly parallel vectors; norms are taken after
       division by the largest entry, so nothing overflows.
     Source: Salton, Wong, Yang 1975.
+    Example:
+      >>> losses.cosine(jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0])).item()
+      1.0
     """
     pred, target = _vectors(pred, target)
     u, _, nonzero_u = _unit(pred)
@@ -76,7 +95,12 @@ def cosine(pred: Float[Array, "... k"], target: Float[Array, "... k"]) -> Float[
 
 
 def cosine_prime(pred: Float[Array, "... k"], target: Float[Array, "... k"]) -> Float[Array, "... k"]:
-    """dl/dpred = -(v - <u, v> u) / |pred|, as -(w - <u, w> u) / |pred| for w = v - u: no cancelling."""
+    """dl/dpred = -(v - <u, v> u) / |pred|, as -(w - <u, w> u) / |pred| for w = v - u: no cancelling.
+
+    Example:
+      >>> print(np.asarray(losses.cosine_prime(jnp.array([1.0, 0.0]), jnp.array([0.6, 0.8]))).round(4))
+      [-0.  -0.8]
+    """
     pred, target = _vectors(pred, target)
     u, length, nonzero_u = _unit(pred)
     v, _, nonzero_v = _unit(target)

@@ -27,13 +27,21 @@ def squared_error(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Flo
       ValueError: the shapes differ (no silent broadcasting).  TypeError: one is complex.
     Kinks: none.  Numerics: exact up to rounding; overflows where r^2 does.
     Source: Legendre 1805.  See `half_squared_error` for the one whose derivative is r.
+    Example:
+      >>> losses.squared_error(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [0.25, 4.0]
     """
     pred, target = pair("pred", pred, "target", target)
     return jnp.square(pred - target)
 
 
 def squared_error_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-    """dl/dpred = 2 r."""
+    """dl/dpred = 2 r.
+
+    Example:
+      >>> losses.squared_error_prime(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [-1.0, 4.0]
+    """
     pred, target = pair("pred", pred, "target", target)
     return 2 * (pred - target)
 
@@ -46,12 +54,20 @@ def half_squared_error(pred: Float[Array, "..."], target: Float[Array, "..."]) -
 
     Kinks: none.  Errors and numerics: as `squared_error`.
     Source: Goodfellow, Bengio, Courville 2016, section 4.3 (without the mean).
+    Example:
+      >>> losses.half_squared_error(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [0.125, 2.0]
     """
     return squared_error(pred, target) / 2
 
 
 def half_squared_error_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-    """dl/dpred = r."""
+    """dl/dpred = r.
+
+    Example:
+      >>> losses.half_squared_error_prime(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [-0.5, 2.0]
+    """
     pred, target = pair("pred", pred, "target", target)
     return pred - target
 
@@ -64,13 +80,21 @@ def absolute_error(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Fl
     Kinks: at r = 0, -1 and 1; taken: 0, the subgradient of least norm, as PyTorch does (jnp.abs takes 1).
     Errors: as `squared_error`.  Numerics: one rounding.
     Source: Boscovich 1757; Boyd and Vandenberghe 2004, section 6.1.
+    Example:
+      >>> losses.absolute_error(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [0.5, 2.0]
     """
     pred, target = pair("pred", pred, "target", target)
     return _abs(pred - target)
 
 
 def absolute_error_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-    """dl/dpred = sign(r), 0 at r = 0."""
+    """dl/dpred = sign(r), 0 at r = 0.
+
+    Example:
+      >>> losses.absolute_error_prime(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [-1.0, 1.0]
+    """
     pred, target = pair("pred", pred, "target", target)
     return jnp.sign(pred - target)
 
@@ -88,6 +112,9 @@ def huber(pred: Float[Array, "..."], target: Float[Array, "..."], delta: float =
     Kinks: none (the second derivative jumps at |r| = delta).
     Numerics: r^2 is not formed where the line holds, so a huge r does not overflow.
     Source: Huber 1964.
+    Example:
+      >>> losses.huber(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [0.125, 1.5]
     """
     positive("delta", number("delta", delta))
     pred, target = pair("pred", pred, "target", target)
@@ -98,7 +125,12 @@ def huber(pred: Float[Array, "..."], target: Float[Array, "..."], delta: float =
 
 
 def huber_prime(pred: Float[Array, "..."], target: Float[Array, "..."], delta: float = 1.0) -> Float[Array, "..."]:
-    """dl/dpred = min(max(r, -delta), delta)."""
+    """dl/dpred = min(max(r, -delta), delta).
+
+    Example:
+      >>> losses.huber_prime(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [-0.5, 1.0]
+    """
     positive("delta", number("delta", delta))
     pred, target = pair("pred", pred, "target", target)
     return jnp.clip(pred - target, -delta, delta)
@@ -113,6 +145,9 @@ def log_cosh(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Ar
     Numerics: |r| + log1p(e^{-2|r|}) - ln 2 for |r| > 1, which does not overflow; log1p(sinh(r)^2) / 2 below,
       where the other one cancels.
     Source: Green 1990.
+    Example:
+      >>> print(np.asarray(losses.log_cosh(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5]))).round(4))
+      [0.1201 1.325 ]
     """
     pred, target = pair("pred", pred, "target", target)
     r = pred - target
@@ -123,7 +158,12 @@ def log_cosh(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Ar
 
 
 def log_cosh_prime(pred: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-    """dl/dpred = tanh r."""
+    """dl/dpred = tanh r.
+
+    Example:
+      >>> print(np.asarray(losses.log_cosh_prime(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5]))).round(4))
+      [-0.4621  0.964 ]
+    """
     pred, target = pair("pred", pred, "target", target)
     return jnp.tanh(pred - target)
 
@@ -141,6 +181,9 @@ def quantile(pred: Float[Array, "..."], target: Float[Array, "..."], level: floa
       ValueError: the shapes differ; level lies outside [0, 1].
     Kinks: at r = 0, -level and 1 - level; taken: 0.  Numerics: two roundings.
     Source: Koenker and Bassett 1978.
+    Example:
+      >>> losses.quantile(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [0.25, 1.0]
     """
     level = _level(level)
     pred, target = pair("pred", pred, "target", target)
@@ -149,7 +192,12 @@ def quantile(pred: Float[Array, "..."], target: Float[Array, "..."], level: floa
 
 
 def quantile_prime(pred: Float[Array, "..."], target: Float[Array, "..."], level: float = 0.5) -> Float[Array, "..."]:
-    """dl/dpred = 1 - level where r > 0, -level where r < 0, 0 at r = 0."""
+    """dl/dpred = 1 - level where r > 0, -level where r < 0, 0 at r = 0.
+
+    Example:
+      >>> losses.quantile_prime(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [-0.5, 0.5]
+    """
     level = _level(level)
     pred, target = pair("pred", pred, "target", target)
     r = pred - target
@@ -172,6 +220,9 @@ def gaussian_nll(
       ValueError: shapes differ; a concrete variance is not positive.
     Kinks: none.  Numerics: (r / sqrt v)^2, so r^2 is not formed alone.
     Source: Nix and Weigend 1994.
+    Example:
+      >>> print(np.asarray(losses.gaussian_nll(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5]))).round(4))
+      [1.0439 2.9189]
     """
     pred, target = pair("pred", pred, "target", target)
     v = _variance(variance, pred)
@@ -181,7 +232,12 @@ def gaussian_nll(
 def gaussian_nll_prime(
     pred: Float[Array, "..."], target: Float[Array, "..."], variance: float | Array = 1.0
 ) -> Float[Array, "..."]:
-    """dl/dpred = r / v."""
+    """dl/dpred = r / v.
+
+    Example:
+      >>> losses.gaussian_nll_prime(jnp.array([1.0, 2.5]), jnp.array([1.5, 0.5])).round(4).tolist()
+      [-0.5, 2.0]
+    """
     pred, target = pair("pred", pred, "target", target)
     return (pred - target) / _variance(variance, pred)
 
@@ -200,6 +256,9 @@ def poisson(rate: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Arra
     Numerics: 0 ln 0 = 0, so rate = count = 0 gives 0; rate = 0 < count gives inf.  See `log_poisson` for a
       prediction of any sign.
     Source: McCullagh and Nelder 1989, chapter 6.
+    Example:
+      >>> losses.poisson(jnp.array([1.0, 2.0]), jnp.array([3.0, 0.0])).round(4).tolist()
+      [1.0, 2.0]
     """
     rate, count = _counts("rate", rate, count)
     within("rate", rate, 0.0, jnp.inf, nan=True)
@@ -207,7 +266,12 @@ def poisson(rate: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Arra
 
 
 def poisson_prime(rate: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
-    """dl/drate = 1 - count / rate, the quotient 0 where count = 0."""
+    """dl/drate = 1 - count / rate, the quotient 0 where count = 0.
+
+    Example:
+      >>> losses.poisson_prime(jnp.array([1.0, 2.0]), jnp.array([3.0, 0.0])).round(4).tolist()
+      [-2.0, 1.0]
+    """
     rate, count = _counts("rate", rate, count)
     within("rate", rate, 0.0, jnp.inf, nan=True)
     return 1 - ratio(count, rate)
@@ -225,13 +289,21 @@ def log_poisson(log_rate: Float[Array, "..."], count: Float[Array, "..."]) -> Fl
       ValueError: the shapes differ; a concrete count is negative.
     Kinks: none.  Numerics: overflows where e^s does.
     Source: McCullagh and Nelder 1989, chapter 6.
+    Example:
+      >>> print(np.asarray(losses.log_poisson(jnp.array([0.0, 1.0]), jnp.array([3.0, 0.0]))).round(4))
+      [1.     2.7183]
     """
     log_rate, count = _counts("log_rate", log_rate, count)
     return jnp.exp(log_rate) - count * log_rate
 
 
 def log_poisson_prime(log_rate: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
-    """dl/ds = e^s - count."""
+    """dl/ds = e^s - count.
+
+    Example:
+      >>> print(np.asarray(losses.log_poisson_prime(jnp.array([0.0, 1.0]), jnp.array([3.0, 0.0]))).round(4))
+      [-2.      2.7183]
+    """
     log_rate, count = _counts("log_rate", log_rate, count)
     return jnp.exp(log_rate) - count
 

@@ -196,6 +196,9 @@ def get(loss: str | Loss) -> Loss:
 
     Raises:
       ValueError: no loss has that name.  TypeError: it is neither a name nor a Loss.
+    Example:
+      >>> float(losses.get("squared_error").fun(3.0, 1.0))
+      4.0
     """
     if isinstance(loss, Loss):
         return loss

@@ -59,6 +59,11 @@ def autoencoder(
     Kinks: the activations'.  Numerics: with identities for activations and squared error, the best code spans the
       first principal components (Baldi and Hornik 1989).
     Source: Hinton and Salakhutdinov 2006; Goodfellow, Bengio, Courville 2016, chapter 14.
+    Example:
+      >>> model = models.autoencoder([8, 4, 2])
+      >>> params = model.init(jax.random.key(0))
+      >>> model.apply(params, jnp.ones((5, 8))).shape
+      (5, 8)
     """
     sizes = widths("sizes", sizes)
     encoder = mlp(sizes, activation, initializer=initializer, dtype=dtype)

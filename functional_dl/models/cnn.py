@@ -135,9 +135,9 @@ def cnn(
     Source: LeCun, Bottou, Bengio, Haffner 1998; Simonyan and Zisserman 2015.
 
     Example:
-      model = models.cnn((8, 8), 1, 10)
-      params = model.init(jax.random.key(0))
-      logits = model.apply(params, images)  # (n, 8, 8, 1) -> (n, 10)
+      >>> model = models.cnn(28, 1, 10)
+      >>> model.apply(model.init(jax.random.key(0)), jnp.ones((2, 28, 28, 1))).shape
+      (2, 28, 10)
     """
     arguments.choice("form", form, FORMS)
     of = FORMS[form]

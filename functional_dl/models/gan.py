@@ -103,6 +103,11 @@ def gan(
       TypeError: a size is no integer, dtype not floating, a key no PRNG key, differentiate no function.
     Kinks: those of the rectifiers; |grad D| at 0, whose derivative there is taken as 0.
     Source: Radford, Metz, Chintala 2016; Goodfellow et al. 2014; Gulrajani et al. 2017.
+    Example:
+      >>> model = models.gan(8, latent=4, width=2)
+      >>> params = model.init(jax.random.key(0))
+      >>> sorted(params)
+      ['critic', 'generator']
     """
     doublings = integer("size", size, 8).bit_length() - 3
     if size != 4 << doublings:

@@ -36,5 +36,9 @@ def linear(
       TypeError: a size is no integer, dtype not floating; the key of `init` is no PRNG key.
     Kinks: none.
     Source: Hastie, Tibshirani, Friedman 2009, chapter 3.
+    Example:
+      >>> model = models.linear(3)
+      >>> model.apply(model.init(jax.random.key(0)), jnp.ones((4, 3))).shape
+      (4, 1)
     """
     return Model(*layers.dense(in_features, out_features, initializer=initializer, dtype=dtype))

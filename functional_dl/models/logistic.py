@@ -49,6 +49,10 @@ def logistic(
       TypeError: a size is no integer, dtype not floating; the key of `init` is no PRNG key.
     Kinks: none.  Numerics: losses take the logits, for probabilities round to 0 and 1.
     Source: Hastie, Tibshirani, Friedman 2009, section 4.4.
+    Example:
+      >>> model = models.logistic(3)
+      >>> model.probabilities(model.init(jax.random.key(0)), jnp.zeros((1, 3))).tolist()
+      [[0.5]]
     """
     init, apply = layers.dense(in_features, classes, initializer=initializer, dtype=dtype)
 

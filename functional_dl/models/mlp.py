@@ -55,6 +55,11 @@ def mlp(
       TypeError: sizes is no sequence of integers, dtype not floating; a key is no PRNG key.
     Kinks: the activations'.
     Source: Goodfellow, Bengio, Courville 2016, chapter 6.
+    Example:
+      >>> model = models.mlp([2, 8, 1], "tanh")
+      >>> params = model.init(jax.random.key(0))
+      >>> model.apply(params, jnp.ones((4, 2))).shape, tree.size(params)
+      ((4, 1), 33)
     """
     sizes = widths("sizes", sizes)
     dense = [layers.dense(d, k, initializer=initializer, dtype=dtype) for d, k in pairwise(sizes)]

@@ -82,9 +82,9 @@ def recurrent(
       Sutskever, Vinyals 2014.
 
     Example:
-      model = models.recurrent(3, 32, 2, "gru", depth=2)
-      params = model.init(jax.random.key(0))
-      y = model.apply(params, sequences, lengths)  # (n, time, 3), (n,) -> (n, 2)
+      >>> model = models.recurrent(3, 4, 2, "gru")
+      >>> model.apply(model.init(jax.random.key(0)), jnp.ones((5, 7, 3))).shape
+      (5, 2)
     """
     arguments.choice("cell", cell, CELLS)
     arguments.within("dropout_rate", dropout_rate, 0.0, 1.0, open_right=True)

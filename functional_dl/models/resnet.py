@@ -82,10 +82,11 @@ def resnet(
       residual networks, 2016; zero_init: Goyal et al. 2017.
 
     Example:
-      model = models.resnet(20, 3, 10)
-      params, moments = model.init(jax.random.key(0)), model.initial()
-      moments, logits = model.apply(params, moments, images)  # training
-      _, logits = model.apply(params, moments, images, deterministic=True)  # use
+      >>> model = models.resnet(8, 1, 10, widths=(4, 8, 8))
+      >>> params = model.init(jax.random.key(0))
+      >>> _, logits = model.apply(params, model.initial(), jnp.ones((2, 8, 8, 1)))
+      >>> logits.shape
+      (2, 10)
     """
     arguments.choice("shortcut", shortcut, SHORTCUTS)
     if not isinstance(widths, Sequence) or isinstance(widths, str) or not widths:

@@ -192,10 +192,9 @@ def transformer(
     Source: Vaswani et al. 2017; pre-norm, Xiong et al. 2020; tied, Press and Wolf 2017; rotary, Su et al. 2021.
 
     Example:
-      model = models.transformer(65, 128, 4, 2, length=256)
-      params = model.init(jax.random.key(0))
-      logits = model.apply(params, tokens)  # (n, time) -> (n, time, 65)
-      more = model.generate(params, jax.random.key(1), tokens[:, :16], 100, temperature=0.8)
+      >>> model = models.transformer(11, 8, 2, 1, 6)
+      >>> model.apply(model.init(jax.random.key(0)), jnp.arange(6)[None]).shape
+      (1, 6, 11)
     """
     arguments.choice("kind", kind, KINDS)
     arguments.choice("positions", positions, POSITIONS)

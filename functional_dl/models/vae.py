@@ -79,6 +79,11 @@ def vae(
     Kinks: the activations'.  Numerics: s is a logarithm, so that no variance is negative; the KL term overflows with
       exp(s).
     Source: Kingma and Welling 2014, appendix B; Rezende, Mohamed, Wierstra 2014.
+    Example:
+      >>> model = models.vae([8, 4, 2])
+      >>> params = model.init(jax.random.key(0))
+      >>> sorted(params)
+      ['decoder', 'encoder']
     """
     sizes = widths("sizes", sizes)
     choice("likelihood", likelihood, LIKELIHOODS)

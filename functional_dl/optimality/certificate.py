@@ -40,6 +40,12 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
     Numerics: with more than problem.LARGE variables no matrix is formed but the rows of active general constraints, and
       the second-order conditions are checked by Hessian-vector products (certificate_large.py); what they leave open
       is "undecided".
+    Example:
+      >>> wall = optimality.Problem(lambda x: (x - 2) ** 2, inequalities=lambda x: x - 1)
+      >>> optimality.certify(wall, jnp.array(1.0), mu=jnp.array(2.0)).passed
+      True
+      >>> optimality.certify(wall, jnp.array(2.0), mu=jnp.array(0.0)).passed
+      False
     """
     arguments.positive("tolerance", tolerance)
     flat = flatten(problem, x)

@@ -54,6 +54,9 @@ def conjugate(name: Name) -> Callable[[Array], Array]:
 
     Raises:
       ValueError: no function of the table has that name.
+    Example:
+      >>> print(np.asarray(optimality.conjugates.conjugate("exponential")(jnp.array([1.0, 2.0]))).round(4))
+      [-1.     -0.6137]
     """
     return arguments.lookup("name", name, CONJUGATES).conjugate
 
@@ -63,6 +66,9 @@ def quadratic(matrix: Float[Array, "n n"]) -> Conjugate:
 
     Raises:
       ValueError: matrix is not square.
+    Example:
+      >>> optimality.conjugates.quadratic(2 * jnp.eye(2)).fun(jnp.array([1.0, 2.0])).item()
+      5.0
     """
     matrix = arguments.real("matrix", matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:

@@ -78,6 +78,10 @@ def is_convex(
     Numerics: in float64; a violation counts from 256 units of the last place of the values compared, and only where the
       chords beside it are violated too: rounding inside f, in float32 say, is no witness.
     Source: Boyd and Vandenberghe 2004, sections 3.1.1 and 3.1.4.
+    Example:
+      >>> sampler = lambda key: jax.random.normal(key, (2,))
+      >>> optimality.is_convex(lambda x: x[0] * x[1], sampler, jax.random.key(0)).verdict
+      'not convex'
     """
     for name, given in (("f", f), ("sampler", sampler)):
         arguments.function(name, given)

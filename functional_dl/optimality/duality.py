@@ -42,6 +42,10 @@ def dual_function(problem: Problem, x0: PyTree) -> Callable[..., Scalar]:
     Numerics: the infimum is sought by Newton's method with the Hessian's eigenvalues made positive.  It is global where
       L is convex in x; elsewhere the value may be that of a local minimum, above q: then it is no bound.
     Source: Boyd and Vandenberghe 2004, section 5.1.2.
+    Example:
+      >>> least = optimality.Problem(lambda x: x @ x, equalities=lambda x: jnp.sum(x) - 3)
+      >>> round(float(optimality.dual_function(least, jnp.zeros(3))(jnp.array(-2.0), None)), 4)
+      3.0
     """
     flat = flatten(problem, x0)
 
@@ -139,6 +143,10 @@ def dual_ascent(
     Raises:
       ValueError: steps is not positive.
     Source: Shor 1985; Boyd, Xiao and Mutapcic 2003.
+    Example:
+      >>> least = optimality.Problem(lambda x: x @ x, equalities=lambda x: jnp.sum(x) - 3)
+      >>> round(float(optimality.dual_ascent(least, jnp.zeros(3), 200, 0.15).value), 3)
+      3.0
     """
     steps = arguments.integer("steps", steps)
     flat = flatten(problem, x0)

@@ -60,6 +60,13 @@ def proximal_gradient(
     Returns:
       FirstOrder; runs under jit and vmap.
     Source: Beck and Teboulle 2009 (FISTA with backtracking); O'Donoghue and Candes 2015 (restart by the gradient).
+    Example:
+      >>> soft = lambda x, step: jnp.sign(x) * jnp.maximum(jnp.abs(x) - step, 0)
+      >>> found = optimality.proximal_gradient(
+      ...     lambda x: 0.5 * jnp.sum((x - 3) ** 2), soft, jnp.array([0.0]), tolerance=1e-5
+      ... )
+      >>> found.x.round(3).tolist()
+      [2.0]
     """
     value_and_grad = jax.value_and_grad(f)
     gradient_norm = tree.norm(jax.grad(f)(x0))
@@ -114,5 +121,14 @@ def projected_gradient(f: Callable[..., Any], project: Callable[..., Any], x0: P
 
     Args:
       project: point -> the nearest point of C; see `projections`.
+    Example:
+      >>> found = optimality.projected_gradient(
+      ...     lambda x: jnp.sum((x - 3) ** 2),
+      ...     lambda x: jnp.clip(x, 0, 1),
+      ...     jnp.array([0.0, 0.5]),
+      ...     tolerance=1e-5,
+      ... )
+      >>> found.x.round(3).tolist()
+      [1.0, 1.0]
     """
     return proximal_gradient(f, lambda point, _: project(point), x0, **options)

@@ -44,6 +44,11 @@ def solution_map(
     Kinks: where an inequality is active with multiplier 0, x* has one-sided derivatives only; the one given treats that
       inequality as inactive.  `regularity` says whether theta is such a place, and how far the next one is.
     Source: Fiacco 1983; Blondel and others 2022.
+    Example:
+      >>> family = lambda t: optimality.Problem(lambda x: jnp.sum((x - t) ** 2), inequalities=lambda x: x - 1)
+      >>> solve = optimality.solution_map(family, jnp.array([0.0]))
+      >>> solve(jnp.array(0.5)).round(3).tolist(), jax.jacrev(solve)(jnp.array(0.5)).round(3).tolist()
+      ([0.5], [1.0])
     """
     unflatten = ravel_pytree(jax.tree.map(jnp.asarray, x0))[1]
     search = _search(problem_of_theta, x0, tolerance, max_iterations)
@@ -98,6 +103,10 @@ def regularity(
     Returns:
       A function of theta that runs under jit and vmap.
     Source: Fiacco 1983, theorem 3.2.2 (its three conditions).
+    Example:
+      >>> family = lambda t: optimality.Problem(lambda x: jnp.sum((x - t) ** 2), inequalities=lambda x: x - 1)
+      >>> bool(optimality.regularity(family, jnp.array([0.0]))(jnp.array(3.0)).differentiable)
+      True
     """
     search = _search(problem_of_theta, x0, tolerance, max_iterations)
 

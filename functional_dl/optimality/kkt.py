@@ -78,6 +78,10 @@ def kkt_residuals(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = 
     Raises:
       ValueError: multipliers of another size than the constraints.
     Source: Nocedal and Wright 2006, (12.34).
+    Example:
+      >>> wall = optimality.Problem(lambda x: (x - 2) ** 2, inequalities=lambda x: x - 1)
+      >>> float(optimality.kkt_residuals(wall, jnp.array(1.0), mu=jnp.array(2.0)).stationarity)
+      0.0
     """
     flat = flatten(problem, x)
     return residuals(flat, flat.x0, flat.pack_equality(lam), flat.pack_inequality(mu))

@@ -176,11 +176,11 @@ def least_squares(
       leaves of it (certificate.rounding) counts as 0.
     Kinks: |r| beyond c bends huber's psi; there one of its derivatives is taken.
     Source: More 1978; Bates and Watts 1988; Huber 1981, chapter 7.
-
-    >>> x = jnp.arange(4.0)
-    >>> fit = least_squares(lambda p, x, y: p[0] * jnp.exp(p[1] * x) - y, jnp.ones(2), (x, 2 * jnp.exp(-0.5 * x)))
-    >>> fit.x, fit.converged
-    (Array([ 2. , -0.5]), Array(True))
+    Example:
+      >>> x = jnp.array([1.0, 2.0, 3.0, 4.0])
+      >>> fit = optimality.least_squares(lambda p: p[0] * x + p[1] - (2 * x + 1), jnp.zeros(2))
+      >>> fit.x.round(3).tolist(), bool(fit.converged)
+      ([2.0, 1.0], True)
     """
     arguments.function("residual", residual)
     arguments.lookup("loss", loss, LOSSES)

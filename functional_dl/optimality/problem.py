@@ -217,7 +217,13 @@ def _constraint(fun, x0, dtype):
 
 
 def lagrangian(problem: Problem) -> Callable[[PyTree, PyTree, PyTree], Scalar]:
-    """L(x, lambda, mu) = f(x) + lambda . h(x) + mu . g(x) as a function of pytrees (None for no constraint)."""
+    """L(x, lambda, mu) = f(x) + lambda . h(x) + mu . g(x) as a function of pytrees (None for no constraint).
+
+    Example:
+      >>> wall = optimality.Problem(lambda x: (x - 2) ** 2, inequalities=lambda x: x - 1)
+      >>> float(optimality.lagrangian(wall)(jnp.array(0.0), None, jnp.array(2.0)))
+      2.0
+    """
     check_problem(problem)
 
     def value(x, eq_multipliers=None, ineq_multipliers=None):

@@ -32,7 +32,12 @@ def __dir__() -> list[str]:  # what dir() and completion show
 
 
 def nonnegative(x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-    """{z: z >= 0}.  L = |z - x|^2 / 2 - mu z, z - x = mu >= 0, mu z = 0  =>  z = max(x, 0), mu = max(-x, 0)."""
+    """{z: z >= 0}.  L = |z - x|^2 / 2 - mu z, z - x = mu >= 0, mu z = 0  =>  z = max(x, 0), mu = max(-x, 0).
+
+    Example:
+      >>> optimality.projections.nonnegative(jnp.array([0.5, -1.0])).tolist()
+      [0.5, 0.0]
+    """
     x = arguments.real("x", x)
     return jnp.maximum(x, jnp.zeros((), x.dtype))
 
@@ -45,6 +50,9 @@ def box(x: Float[Array, "*batch n"], lower: ArrayLike, upper: ArrayLike) -> Floa
       lower, upper: numbers or arrays that broadcast to x; -inf and inf for none.
     Raises:
       ValueError: lower > upper somewhere (where concrete).
+    Example:
+      >>> optimality.projections.box(jnp.array([0.5, 2.0, -1.0]), -0.5, 1.0).tolist()
+      [0.5, 1.0, -0.5]
     """
     x = arguments.real("x", x)
     lower, upper = (arguments.real(name, bound).astype(x.dtype) for name, bound in (("lower", lower), ("upper", upper)))
@@ -55,14 +63,24 @@ def box(x: Float[Array, "*batch n"], lower: ArrayLike, upper: ArrayLike) -> Floa
 
 
 def hyperplane(x: Float[Array, "*batch n"], normal: Float[Array, " n"], offset: ArrayLike) -> Float[Array, "*batch n"]:
-    """{z: a . z = b}.  z - x + lam a = 0 and a . z = b  =>  lam = (a . x - b) / |a|^2, z = x - lam a."""
+    """{z: a . z = b}.  z - x + lam a = 0 and a . z = b  =>  lam = (a . x - b) / |a|^2, z = x - lam a.
+
+    Example:
+      >>> optimality.projections.hyperplane(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]), 1.0).round(4).tolist()
+      [0.0, 1.0]
+    """
     x, normal, offset = _plane(x, normal, offset)
     normal, offset = _unit(normal, offset)
     return x - (x @ normal - offset)[..., None] * _spread(normal, x)
 
 
 def half_space(x: Float[Array, "*batch n"], normal: Float[Array, " n"], offset: ArrayLike) -> Float[Array, "*batch n"]:
-    """{z: a . z <= b}.  As `hyperplane` with mu = max(a . x - b, 0) / |a|^2: a point inside stays (mu = 0)."""
+    """{z: a . z <= b}.  As `hyperplane` with mu = max(a . x - b, 0) / |a|^2: a point inside stays (mu = 0).
+
+    Example:
+      >>> optimality.projections.half_space(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]), 1.0).round(4).tolist()
+      [0.0, 1.0]
+    """
     x, normal, offset = _plane(x, normal, offset)
     normal, offset = _unit(normal, offset)
     excess = jnp.maximum(x @ normal - offset, jnp.zeros((), x.dtype))
@@ -74,6 +92,11 @@ def affine(x: Float[Array, "*batch n"], matrix: Float[Array, "m n"], right: Floa
 
     Numerics: by the pseudo-inverse of A, so that rows may depend on each other; if A z = b has no solution, the
     nearest point of {z: A z = b's nearest attainable right-hand side}.
+    Example:
+      >>> optimality.projections.affine(
+      ...     jnp.array([1.0, 2.0]), jnp.array([[1.0, 1.0]]), jnp.array([1.0])
+      ... ).round(4).tolist()
+      [0.0, 1.0]
     """
     x, matrix, right = arguments.real("x", x), arguments.real("matrix", matrix), arguments.real("right", right)
     if matrix.ndim != 2 or x.shape[-1:] != matrix.shape[1:] or right.shape != matrix.shape[:1]:
@@ -99,6 +122,9 @@ def simplex(x: Float[Array, "*batch n"], total: ArrayLike = 1.0) -> Float[Array,
     Raises:
       ValueError: total (where concrete) is not positive.
     Source: Held, Wolfe, Crowder 1974; Duchi et al. 2008.
+    Example:
+      >>> optimality.projections.simplex(jnp.array([1.0, 0.5])).round(4).tolist()
+      [0.75, 0.25]
     """
     x = arguments.real("x", x)
     total = _positive("total", total, x)
@@ -109,7 +135,12 @@ def simplex(x: Float[Array, "*batch n"], total: ArrayLike = 1.0) -> Float[Array,
 
 def l1_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array, "*batch n"]:
     """{z: |z|_1 <= r}.  A point inside stays; of one outside, |z| is the projection of |x| onto the simplex of sum r,
-    and signs stay: 0 in z - x + mu d|z|_1 gives z = sign(x) max(|x| - mu, 0).  Source: Duchi et al. 2008."""
+    and signs stay: 0 in z - x + mu d|z|_1 gives z = sign(x) max(|x| - mu, 0).  Source: Duchi et al. 2008.
+
+    Example:
+      >>> print(np.asarray(optimality.projections.l1_ball(jnp.array([2.0, 0.5]), 1.0)).round(4))
+      [1. 0.]
+    """
     x = arguments.real("x", x)
     radius = _positive("radius", radius, x)
     size = jnp.abs(x)
@@ -120,7 +151,12 @@ def l1_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array
 
 
 def l2_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array, "*batch n"]:
-    """{z: |z|_2 <= r}.  z - x + mu z / |z| = 0  =>  z is parallel to x: z = x min(1, r / |x|)."""
+    """{z: |z|_2 <= r}.  z - x + mu z / |z| = 0  =>  z is parallel to x: z = x min(1, r / |x|).
+
+    Example:
+      >>> print(np.asarray(optimality.projections.l2_ball(jnp.array([3.0, 4.0]), 1.0)).round(4))
+      [0.6 0.8]
+    """
     x = arguments.real("x", x)
     radius = _positive("radius", radius, x)
     top = _or_one(jnp.max(jnp.abs(x), -1, keepdims=True, initial=0.0))  # squares of x / top neither overflow nor vanish
@@ -131,7 +167,12 @@ def l2_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array
 
 
 def linf_ball(x: Float[Array, "*batch n"], radius: ArrayLike = 1.0) -> Float[Array, "*batch n"]:
-    """{z: max |z_i| <= r}: the box [-r, r]."""
+    """{z: max |z_i| <= r}: the box [-r, r].
+
+    Example:
+      >>> optimality.projections.linf_ball(jnp.array([0.5, 2.0, -3.0]), 1.0).tolist()
+      [0.5, 1.0, -1.0]
+    """
     x = arguments.real("x", x)
     radius = _positive("radius", radius, x)
     return jnp.clip(x, -radius, radius)
@@ -143,6 +184,11 @@ def second_order_cone(x: Float[Array, "*batch n"], t: Float[Array, "*batch"]) ->
     The cone is its own dual, so (x, t) stays where |x| <= t, goes to 0 where |x| <= -t (the polar cone), and else to
     the boundary along ((1 + t / |x|) / 2) (x, |x|): z - x = -mu z / |z|, s - t = mu and |z| = s give
     mu = (|x| - t) / 2.
+
+    Example:
+      >>> x, t = optimality.projections.second_order_cone(jnp.array([3.0, 4.0]), 0.0)
+      >>> x.round(4).tolist(), round(float(t), 4)
+      ([1.5, 2.0], 2.5)
     """
     x, t = arguments.real("x", x), arguments.real("t", t)
     if x.shape[:-1] != t.shape:

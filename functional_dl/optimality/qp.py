@@ -96,6 +96,12 @@ def solve(
     Numerics: a verdict of infeasible or unbounded is a proof that no solution is smaller than 1e10 times the program's
       natural size (3e5 in float32), which is that of the limits or of the unconstrained minimum; rounding of the data
       cannot be told from the data.  x errs by about the root of the tolerance where a bound is only just active.
+    Example:
+      >>> found = optimality.qp.solve(
+      ...     jnp.eye(2), jnp.array([-1.0, -2.0]), G=jnp.array([[1.0, 1.0]]), h=jnp.array([2.0])
+      ... )
+      >>> print(found.x.round(4), found.ineq_multipliers.round(4))
+      [0.5 1.5] [0.5]
     """
     return _solved(data(P, q, A, b, G, h, lower, upper), tolerance, max_iterations)
 

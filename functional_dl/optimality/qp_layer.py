@@ -67,6 +67,9 @@ def solution(
       keep them consistent.
     Numerics: the interior point method's result is polished by Newton's method on the active set, so x is exact to
       rounding (times the condition of the program), not to the method's tolerance.
+    Example:
+      >>> optimality.qp_layer.solution(jnp.eye(2), jnp.array([-1.0, 2.0]), lower=0.0).round(4).tolist()
+      [1.0, 0.0]
     """
     data = qp.data(P, q, A, b, G, h, lower, upper)
     return _solved(((data[0] + data[0].T) / 2, *data[1:]))[0]
@@ -108,6 +111,11 @@ def layer(
       ValueError: sizes that are negative (variables: not positive), equalities >= variables, lower >= upper,
       ridge <= 0; a q that does not fit.
     Source: Amos and Kolter 2017, section 3.
+    Example:
+      >>> layer = optimality.qp_layer.layer(2, 1, lower=0.0, upper=1.0)
+      >>> x = layer.apply(layer.init(jax.random.key(0)), jnp.array([-5.0, 5.0]))
+      >>> bool(jnp.all((x > -1e-4) & (x < 1 + 1e-4)))
+      True
     """
     n = arguments.integer("variables", variables)
     m, p = (
@@ -146,7 +154,14 @@ def layer(
 def program(
     params: Params, *, lower: float | None = None, upper: float | None = None, ridge: float = 1e-2
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """(P, A, b, G, h) that a layer's parameters stand for; options as given to `layer`."""
+    """(P, A, b, G, h) that a layer's parameters stand for; options as given to `layer`.
+
+    Example:
+      >>> layer = optimality.qp_layer.layer(2, 1, lower=0.0, upper=1.0)
+      >>> P, *_ = optimality.qp_layer.program(layer.init(jax.random.key(0)), lower=0.0, upper=1.0)
+      >>> P.shape
+      (2, 2)
+    """
     L, G, A = params["curvature"], params["rows"], params["equalities"]
     x = _within(params["inside"], lower, upper)
     P = L @ L.T + ridge * jnp.eye(len(L), dtype=L.dtype)

@@ -83,6 +83,10 @@ def lasso(
     Raises:
       ValueError: shapes do not fit, or strength < 0 (where concrete).
     Source: Friedman, Hastie, Tibshirani 2010.
+    Example:
+      >>> x = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+      >>> optimality.regression.lasso(x, x[:, 0], 0.25).weights.round(4).tolist()
+      [0.75, 0.0]
     """
     x, y, strength = _data(x, y, strength)
     n = len(y)
@@ -126,6 +130,10 @@ def ridge(x: Float[Array, "n features"], y: Float[Array, " n"], strength: ArrayL
     Args, errors: as `lasso`; strength > 0.
     Returns:
       LinearFit; scikit-learn's Ridge(alpha=2 n strength).
+    Example:
+      >>> x = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+      >>> optimality.regression.ridge(x, x[:, 0], 0.5).weights.round(4).tolist()
+      [0.5, 0.0]
     """
     x, y, strength = _data(x, y, strength, positive=True)
     n = len(y)
@@ -156,6 +164,14 @@ def logistic(
       tolerance, steps: of the gap, and of Newton's method.
     Returns:
       LinearFit; the sign of `predict` is the class.  scikit-learn's LogisticRegression(C = 1 / (2 n strength)).
+    Example:
+      >>> x, y = (
+      ...     jnp.array([[-1.0, 1.0], [-1.0, -1.0], [1.0, 1.0], [1.0, -1.0]]),
+      ...     jnp.array([-1.0, -1.0, 1.0, 1.0]),
+      ... )
+      >>> fit = optimality.regression.logistic(x, y, 0.1)
+      >>> bool(fit.converged), round(abs(float(fit.bias)), 4)
+      (True, 0.0)
     """
     x, y, strength = _data(x, y, strength, positive=True)
     labels = arguments.concrete(y)

@@ -61,6 +61,14 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
       rounding of g, estimated from the terms of its Taylor series about 0.  A witness is stationary to 10 tolerance, no
       better: a margin that is reached only far from x0, such as that of exp(x) - 1e-9, can be missed.
     Source: Boyd and Vandenberghe 2004, section 11.4.1 (phase I).
+    Example:
+      >>> problem = optimality.Problem(lambda x: x, inequalities=lambda x: x**2 - 1)
+      >>> optimality.slater_point(problem, jnp.array(3.0)).found
+      True
+      >>> optimality.slater_point(
+      ...     optimality.Problem(lambda x: x, inequalities=lambda x: x**2), jnp.array(1.0)
+      ... ).found
+      False
     """
     arguments.positive("tolerance", tolerance)
     max_iterations = arguments.integer("max_iterations", max_iterations)

@@ -81,6 +81,11 @@ def solve(
       gradients at x0, where these are below 1/16 or above 1e12: the certificate's residuals are those of the
       functions so scaled.
     Source: see interior_point, sqp and augmented_lagrangian.
+    Example:
+      >>> problem = optimality.Problem(lambda v: -v[0] * v[1], equalities=lambda v: v[0] + v[1] - 1)
+      >>> found = optimality.solve(problem, jnp.array([0.2, 0.3]))
+      >>> found.x.round(4).tolist(), round(float(found.eq_multipliers), 4), found.converged
+      ([0.5, 0.5], 0.5, True)
     """
     minimise = arguments.lookup("method", method, METHODS)
     arguments.positive("tolerance", tolerance)

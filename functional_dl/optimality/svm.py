@@ -35,14 +35,24 @@ def __dir__() -> list[str]:  # what dir() and completion show
 
 
 def linear(x: Float[Array, "n features"], z: Float[Array, "m features"]) -> Float[Array, "n m"]:
-    """x . z"""
+    """x . z
+
+    Example:
+      >>> optimality.svm.linear(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]])).tolist()
+      [[11.0]]
+    """
     return x @ z.T
 
 
 def rbf(
     x: Float[Array, "n features"], z: Float[Array, "m features"], gamma: float | None = None
 ) -> Float[Array, "n m"]:
-    """exp(-gamma |x - z|^2); gamma is 1 / (number of features) unless given."""
+    """exp(-gamma |x - z|^2); gamma is 1 / (number of features) unless given.
+
+    Example:
+      >>> print(np.asarray(optimality.svm.rbf(jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 3.0]]), 0.5)).round(4))
+      [[0.6065]]
+    """
     gamma = 1 / x.shape[-1] if gamma is None else gamma
     square = jnp.sum(x**2, -1)[:, None] + jnp.sum(z**2, -1)[None] - 2 * x @ z.T
     return jnp.exp(-gamma * jnp.maximum(square, jnp.zeros((), square.dtype)))
@@ -55,7 +65,12 @@ def polynomial(
     gamma: float | None = None,
     offset: float = 1.0,
 ) -> Float[Array, "n m"]:
-    """(gamma x . z + offset)^degree; gamma is 1 / (number of features) unless given."""
+    """(gamma x . z + offset)^degree; gamma is 1 / (number of features) unless given.
+
+    Example:
+      >>> optimality.svm.polynomial(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 4.0]]), 2, 1.0, 1.0).tolist()
+      [[144.0]]
+    """
     gamma = 1 / x.shape[-1] if gamma is None else gamma
     return (gamma * (x @ z.T) + offset) ** degree
 
@@ -147,6 +162,11 @@ def fit_dual(
       ValueError: shapes do not fit, labels are not -1 and 1, c <= 0, or the kernel's matrix is not symmetric and
       positive semidefinite (where concrete; else converged is False).
     Numerics: one Cholesky decomposition of an (n, n) matrix per iteration; about 15 iterations.
+    Example:
+      >>> x, y = jnp.array([[0.0, 1.0], [0.0, -1.0], [2.0, 1.0], [2.0, -1.0]]), jnp.array([-1.0, -1.0, 1.0, 1.0])
+      >>> machine = optimality.svm.fit_dual(x, y, 10.0)
+      >>> round(float(machine.dual_value), 3), round(float(machine.bias), 3)
+      (0.5, -1.0)
     """
     x, y, c = _data(x, y, c)
     kernel = kernel if callable(kernel) else arguments.lookup("kernel", kernel, KERNELS)
@@ -182,6 +202,12 @@ def fit_primal(
         (I + Z' Z / D) d_w + (Z' y / D) d_b = Z' right / D,    (y' Z / D) d_w + (y' y / D) d_b = y' right / D + excess.
 
     Arguments, result and errors as for `fit_dual`.
+
+    Example:
+      >>> x, y = jnp.array([[0.0, 1.0], [0.0, -1.0], [2.0, 1.0], [2.0, -1.0]]), jnp.array([-1.0, -1.0, 1.0, 1.0])
+      >>> machine = optimality.svm.fit_primal(x, y, 10.0)
+      >>> round(float(machine.dual_value), 3), round(float(machine.bias), 3)
+      (0.5, -1.0)
     """
     x, y, c = _data(x, y, c)
     z = x * y[:, None]

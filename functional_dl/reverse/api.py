@@ -63,6 +63,10 @@ def vjp(fun: Callable[..., Any], *primals: PyTree, has_aux: bool = False) -> tup
       ValueError (from the pullback): the cotangent's tree, shape or dtype differs from the output's.
     Kinks: by the rule of each primitive; see `functional_dl.reverse.kinks`.
     Source: Griewank and Walther, Evaluating Derivatives, 2nd ed., section 3.2.
+    Example:
+      >>> value, pullback = reverse.vjp(lambda x, y: x * y, 2.0, 3.0)
+      >>> [ct.item() for ct in pullback(1.0)]
+      [3.0, 2.0]
     """
     _check_callable(fun)
     leaves, in_tree = tree_flatten(primals)
@@ -164,6 +168,9 @@ def grad(
       sequence `argnums`).
     Raises:
       TypeError: the output is no scalar, or an input or the output has the wrong dtype.
+    Example:
+      >>> reverse.grad(lambda x: jnp.sum(x**3))(jnp.array([1.0, 2.0])).tolist()
+      [3.0, 12.0]
     """
     value_and_grad_fun = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
 
@@ -226,6 +233,11 @@ def value_and_grad(
     """Function that evaluates fun and its gradient in one sweep: (f(x), grad f(x)); see `grad`.
 
     With has_aux the result is ((value, aux), gradient).
+
+    Example:
+      >>> value, gradient = reverse.value_and_grad(lambda x: x**2)(3.0)
+      >>> value.item(), gradient.item()
+      (9.0, 6.0)
     """
     _check_callable(fun)
     argnums = _indices(argnums)
@@ -282,6 +294,10 @@ def jacrev(
 
     Returns a pytree of the output's structure, each leaf a pytree of the argument's structure with arrays of shape
     output shape + argument shape.  Arguments and errors as for `grad`, but the output need not be a scalar.
+
+    Example:
+      >>> reverse.jacobian(lambda x: x**2)(jnp.array([1.0, 2.0])).tolist()
+      [[2.0, 0.0], [0.0, 4.0]]
     """
     _check_callable(fun)
     argnums = _indices(argnums)
@@ -328,7 +344,12 @@ def hessian(
     has_aux: bool = False,
     holomorphic: bool = False,
 ) -> Callable[..., PyTree]:
-    """Function that evaluates the matrix of second derivatives, reverse over reverse: jacrev(jacrev(fun))."""
+    """Function that evaluates the matrix of second derivatives, reverse over reverse: jacrev(jacrev(fun)).
+
+    Example:
+      >>> reverse.hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([2.0, 3.0])).tolist()
+      [[6.0, 4.0], [4.0, 0.0]]
+    """
     inner = jacrev(fun, argnums, has_aux=has_aux, holomorphic=holomorphic)
     return jacrev(inner, argnums, has_aux=has_aux, holomorphic=holomorphic)
 
@@ -353,6 +374,9 @@ def checkpoint(
     Raises:
       TypeError: fun or policy is not callable, or bytes is no integer.  ValueError: bytes is negative.
     Numerics: a value that is computed again has the same bits only if XLA compiles it the same way.
+    Example:
+      >>> reverse.grad(reverse.checkpoint(lambda x: x**3))(2.0).item()
+      12.0
     """
     if bytes is None:
         return jax.checkpoint(fun, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)

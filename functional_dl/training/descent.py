@@ -45,6 +45,10 @@ def gradient_descent(
       alpha < 2 / L; beyond that it diverges and the losses say so (inf, then nan): nothing is hidden or
       clipped.
     Source: Cauchy 1847; Goodfellow, Bengio, Courville 2016, section 4.3.
+    Example:
+      >>> theta, losses_seen = training.gradient_descent(lambda t: t**2, jnp.array(1.0), 0.25, 3)
+      >>> theta.item(), losses_seen.tolist()
+      (0.125, [1.0, 0.25, 0.0625])
     """
     arguments.function("loss", loss)
     arguments.function("differentiate", differentiate)

@@ -144,6 +144,21 @@ def fit(
       TypeError: arguments of the wrong kind; a loss that does not return one real number.
       OSError: checkpoint_dir cannot be written to, or is full.
       ImportError: checkpoint_dir is given and orbax-checkpoint is not installed.
+    Example:
+      >>> x = jnp.linspace(-1.0, 1.0, 64)
+      >>> loss = lambda w, batch: jnp.mean((batch[0] * w - batch[1]) ** 2)
+      >>> fit = training.fit(
+      ...     loss,
+      ...     jnp.array(0.0),
+      ...     (x, 3 * x),
+      ...     optax.adam(0.1),
+      ...     steps=200,
+      ...     batch_size=32,
+      ...     key=jax.random.key(0),
+      ...     progress=False,
+      ... )
+      >>> fit.steps, round(float(fit.params), 2)
+      (200, 3.0)
     """
     arguments.function("loss", loss)
     arguments.function("differentiate", differentiate)

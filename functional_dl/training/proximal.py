@@ -24,6 +24,12 @@ def proximal(prox: Callable[[Params], Params]) -> optax.GradientTransformation:
     Numerics: an update is returned as prox(theta + u) - theta; where the proximal map gives 0 the optimiser
       then computes theta + (0 - theta), which is exactly 0 in floating point.
     Source: Parikh and Boyd 2014, Proximal Algorithms, section 4.2.
+    Example:
+      >>> optimizer = optax.chain(optax.sgd(1.0), training.proximal(lambda w: penalties.prox_l1(w, 0.5)))
+      >>> w = jnp.array([1.0, 0.2])
+      >>> updates, _ = optimizer.update(jnp.zeros(2), optimizer.init(w), w)
+      >>> optax.apply_updates(w, updates).tolist()
+      [0.5, 0.0]
     """
 
     arguments.function("prox", prox)

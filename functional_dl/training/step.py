@@ -47,6 +47,10 @@ def start(
     Args:
       params, optimizer, key, batch_size, carry, precision, average: as of `fit`.
       examples: how many there are; None if batches come from outside.
+    Example:
+      >>> state = training.start(jnp.zeros(2), optax.sgd(0.1), jax.random.key(0), 8, 4)
+      >>> int(state.step), state.params.tolist()
+      (0, [0.0, 0.0])
     """
     key = arguments.key("key", key)
     return State(
@@ -97,6 +101,12 @@ def make_step(
     Args:
       loss, optimizer, batch_size, differentiate, micro_batches, precision, average: as of `fit`; the loss carries
         something if the state does.
+    Example:
+      >>> step = training.make_step(lambda w, batch: jnp.mean((w - batch) ** 2), optax.sgd(0.5), 4)
+      >>> state = training.start(jnp.array(0.0), optax.sgd(0.5), jax.random.key(0), 4, 4)
+      >>> state, metrics = step(state, jnp.full(4, 3.0))
+      >>> state.params.item(), metrics["loss"].item()
+      (3.0, 9.0)
     """
     update = make_update(
         loss, optimizer, differentiate=differentiate, micro_batches=micro_batches, precision=precision, average=average
@@ -226,6 +236,13 @@ def run_steps(step: Step, state: State, data: PyTree, steps: int) -> tuple[State
     """`steps` steps as one `lax.scan`; metrics are stacked along a leading axis.
 
     Pure, so `jax.vmap` runs it over seeds and settings at once: that is what `sweep` does.
+
+    Example:
+      >>> step = training.make_step(lambda w, batch: jnp.mean((w - batch) ** 2), optax.sgd(0.25), 4)
+      >>> state = training.start(jnp.array(0.0), optax.sgd(0.25), jax.random.key(0), 4, 4)
+      >>> state, metrics = training.run_steps(step, state, jnp.full(4, 2.0), 3)
+      >>> state.params.item(), metrics["loss"].tolist()
+      (1.75, [4.0, 1.0, 0.25])
     """
     return jax.lax.scan(lambda carry, _: step(carry, data), state, length=steps)
 

@@ -1,0 +1,170 @@
+"use strict";
+(() => {
+  const root = document.body.dataset.root;
+  const $ = (id) => document.getElementById(id);
+
+  function element(name, attributes = {}, ...children) {
+    const made = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) {
+      if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+      else if (value !== false && value != null) made.setAttribute(key, value === true ? "" : value);
+    }
+    made.append(...children);
+    return made;
+  }
+
+  // ---- formulas
+
+  for (const place of document.querySelectorAll(".math")) {
+    const latex = place.textContent;
+    temml.render(latex, place, { displayMode: place.classList.contains("display"), throwOnError: false, trust: false });
+  }
+
+  // ---- theme and contents
+
+  function turnTheme() {
+    const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    try { localStorage.setItem("functional_dl-theme", next); } catch { /* forgotten */ }
+  }
+  $("theme").addEventListener("click", turnTheme);
+  const menu = $("menu");
+  function showContents(shown) {
+    document.body.classList.toggle("menu", shown);
+    menu.setAttribute("aria-expanded", String(shown));
+  }
+  menu.addEventListener("click", () => showContents(!document.body.classList.contains("menu")));
+  $("contents").addEventListener("click", (event) => event.target.closest("a") && showContents(false));
+  const here = document.querySelector("#contents .here");
+  if (here) {
+    const nav = $("contents");
+    nav.scrollTop = Math.max(0, here.offsetTop - nav.clientHeight / 3);
+  }
+  window.addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+  });
+
+  // ---- exercises
+
+  for (const form of document.querySelectorAll("form.exercise")) {
+    const said = form.querySelector("output");
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const given = number(String(new FormData(form).get([...form.elements].find((e) => e.name).name) ?? ""));
+      const answer = Number(form.dataset.answer);
+      const tolerance = Number(form.dataset.tolerance) * (Math.abs(answer) || 1);
+      const right = Math.abs(given - answer) <= tolerance;
+      said.className = Number.isNaN(given) ? "" : right ? "good" : "bad";
+      said.textContent = Number.isNaN(given) ? "a number, please, such as 0.25, 1/4 or 2^-2" : right ? "✓ right" : "✗ not yet";
+    });
+  }
+
+  // 0.25, -1/4, 3*2^5, e, pi: numbers joined by * and /, powers by ^.
+  function number(text) {
+    const clean = text.replace(/\s+/g, "").replace(/−/g, "-").replace(/\*\*/g, "^").replace(/,/g, ".").replace(/π/g, "pi");
+    const factors = clean.split(/([*/])/);
+    let total = NaN;
+    for (let i = 0; i < factors.length; i += 2) {
+      const value = power(factors[i]);
+      total = i === 0 ? value : factors[i - 1] === "*" ? total * value : total / value;
+    }
+    return total;
+  }
+  function power(text) {
+    const parts = text.split("^").map((part) => {
+      const sign = part.startsWith("-") ? -1 : 1;
+      const bare = part.replace(/^[-+]/, "");
+      if (bare === "e") return sign * Math.E;
+      if (bare === "pi") return sign * Math.PI;
+      const root = /^sqrt\(?([\d.]+)\)?$/.exec(bare);
+      if (root) return sign * Math.sqrt(Number(root[1]));
+      return bare === "" ? NaN : sign * Number(bare);
+    });
+    return parts.length === 1 ? parts[0] : parts.length === 2 ? Math.sign(parts[0]) ** parts[1] * Math.abs(parts[0]) ** parts[1] : NaN;
+  }
+
+  // ---- search: the index is read when it is first wanted
+
+  const query = $("query");
+  const hits = $("hits");
+  const MOST = 12;
+  let active = -1;
+  let index = null;
+  function load() {
+    if (index !== null) return;
+    index = [];
+    document.head.append(element("script", { src: `${root}assets/search.js`, onload: () => { index = window.BOOK_SEARCH; search(); } }));
+  }
+  function search() {
+    const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = [];
+    if (words.length) {
+      for (const [href, page, heading, text] of index) {
+        const title = `${page} ${heading}`.toLowerCase();
+        const low = text.toLowerCase();
+        if (!words.every((word) => title.includes(word) || low.includes(word))) continue;
+        const score = words.filter((word) => heading.toLowerCase().includes(word)).length * 4
+          + words.filter((word) => page.toLowerCase().includes(word)).length * 2
+          + (heading.toLowerCase() === words.join(" ") ? 20 : 0);
+        found.push([score, href, page, heading, text, low.indexOf(words[0])]);
+      }
+      found.sort((a, b) => b[0] - a[0]);
+    }
+    active = found.length ? 0 : -1;
+    hits.replaceChildren(...found.slice(0, MOST).map(([, href, page, heading, text, at], place) => {
+      const start = Math.max(0, at - 30);
+      const piece = `${start ? "…" : ""}${text.slice(start, start + 90)}`;
+      return element("li", { role: "option", id: `hit-${place}`, "data-href": href, onpointerdown: (event) => { event.preventDefault(); take(href); } },
+        element("b", {}, heading === page ? page : `${page}: ${heading}`), element("small", {}, piece));
+    }));
+    if (words.length && !found.length && index.length) hits.append(element("li", { class: "soft", role: "presentation" }, "Nothing found"));
+    show(words.length > 0);
+    mark();
+  }
+  function show(shown) {
+    hits.hidden = !shown;
+    query.setAttribute("aria-expanded", String(shown));
+  }
+  function mark() {
+    const options = [...hits.querySelectorAll("[role=option]")];
+    options.forEach((option, place) => option.setAttribute("aria-selected", String(place === active)));
+    if (options[active]) {
+      query.setAttribute("aria-activedescendant", options[active].id);
+      options[active].scrollIntoView({ block: "nearest" });
+    } else query.removeAttribute("aria-activedescendant");
+  }
+  function take(href) {
+    show(false);
+    query.blur();
+    location.href = root + href;
+  }
+  query.addEventListener("focus", () => { load(); if (query.value) search(); });
+  query.addEventListener("input", search);
+  query.addEventListener("blur", () => show(false));
+  query.addEventListener("keydown", (event) => {
+    const options = hits.querySelectorAll("[role=option]");
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      active = (active + (event.key === "ArrowDown" ? 1 : -1) + options.length) % (options.length || 1);
+      mark();
+      event.preventDefault();
+    } else if (event.key === "Enter") {
+      event.preventDefault();
+      if (options[active]) take(options[active].dataset.href);
+    } else if (event.key === "Escape") {
+      query.value = "";
+      show(false);
+      query.blur();
+    }
+  });
+  $("find").addEventListener("submit", (event) => event.preventDefault());
+
+  document.addEventListener("keydown", (event) => {
+    if (event.target.closest("input, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "/") { event.preventDefault(); query.focus(); }
+    if (event.key === "t") turnTheme();
+    if (event.key === "Escape") showContents(false);
+    if (event.target.closest("[data-moving], summary, button")) return;
+    if (event.key === "ArrowLeft") document.querySelector("a[rel=prev]")?.click();
+    if (event.key === "ArrowRight") document.querySelector("a[rel=next]")?.click();
+  });
+})();
