@@ -414,7 +414,7 @@ def test_arguments_are_told_by_their_paths():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("factor", [1.001, -1.0, 0.0])
+@pytest.mark.parametrize("factor", [1.001, -1.0, 0.0, np.nan])
 def test_a_wrong_rule_is_found(factor, dtype):
     """The cotangent of one step is spoiled, or there is none: its check fails, at any size of the error."""
 

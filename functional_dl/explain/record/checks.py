@@ -116,6 +116,7 @@ def _against_jax(outs, points, cts, bars) -> Check | None:
             error = 0.0 if same else float("inf")
         else:
             error = _norm(got - want) / scale if scale else 0.0
+            error = error if np.isfinite(error) else float("inf")  # the rule's alone is not finite
         tolerance = rounding(x.dtype, [x, *cts]) * cancellation(cts, scale)
         if error / tolerance >= worst / allowed:
             worst, allowed = error, tolerance
