@@ -172,7 +172,8 @@ class Function:
         """How fun is evaluated: in `double`, or `nan_allowed` where it runs under the caller's flags alone.
 
         JAX converts a NumPy array of int64 that fun closes over to int32 where x64 is off, and takes that for the array
-        as long as some trace holds it: fun, once traced so, cannot be traced with x64 on.
+        as long as some trace holds it: fun, once traced so, cannot be traced with x64 on.  Nor is a function the same
+        there that draws floats without naming their dtype: a key gives other numbers in float64.
         """
         return self._evaluation[0]
 
@@ -189,10 +190,21 @@ class Function:
             evaluate = self._evaluated(double, self._accepts_double)
             try:
                 evaluate(self.wide_point)
+                same = self._draws_the_same()
             except Exception:  # see `precision`
-                return nan_allowed, self._evaluated(nan_allowed, wide=False)
-            return double, evaluate
+                same = False
+            return (double, evaluate) if same else (nan_allowed, self._evaluated(nan_allowed, wide=False))
         return double, self._evaluated(double, self._accepts_double)
+
+    def _draws_the_same(self) -> bool:
+        """Whether fun draws the same random numbers in double precision."""
+        own = _drawn(jax.make_jaxpr(self.of_active)(self.point))
+        if not own:
+            return True
+        with double():
+            return own == _drawn(
+                jax.make_jaxpr(self.of_active)(self.wide_point if self._accepts_double else self.point)
+            )
 
     def _evaluated(self, precision, wide: bool) -> Callable[[Sequence[Any]], list[np.ndarray]]:
         dtypes = None if wide else [x.dtype for x in self.point]
@@ -234,6 +246,12 @@ def _floats(jaxpr) -> set[Any]:
     """The floating dtypes of all that a jaxpr and those within it compute."""
     avals = [var.aval for eqn in all_equations(jaxpr) for var in eqn.outvars]
     return {aval.dtype for aval in avals if hasattr(aval, "dtype") and is_inexact(aval)}
+
+
+def _drawn(jaxpr) -> list[tuple[str, str]]:
+    """What a jaxpr and those within it draw at random: by which primitives, of which types."""
+    drawing = [eqn for eqn in all_equations(jaxpr) if eqn.primitive.name.startswith(("random_", "rng_"))]
+    return [(eqn.primitive.name, str(var.aval)) for eqn in drawing for var in eqn.outvars]
 
 
 def pairing(ct: Sequence[Any], values: Sequence[Any]) -> float:

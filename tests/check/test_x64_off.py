@@ -72,3 +72,22 @@ def test_estimates_of_a_function_that_is_evaluated_in_its_own_dtype():
 def test_an_output_of_booleans_alone_is_refused():
     with pytest.raises(TypeError, match="expected an output of floating numbers"):
         check.check_vjp(lambda x: x > 0, scaled(lambda x: x > 0, 1), X)
+
+
+DRAWING = {
+    "a factor": lambda key, x: x * jax.random.normal(key, x.shape),
+    "dropout": lambda key, x: jnp.where(jax.random.bernoulli(key, 0.5, x.shape), 2 * x, 0.0),
+    "a gamma variable": lambda key, x: x * jax.random.gamma(key, 2.0, x.shape),
+    "numbers added": lambda key, x: 2 * x + jax.random.uniform(key, x.shape),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWING.values(), ids=DRAWING)
+def test_a_key_gives_other_numbers_in_double_precision(draw):
+    """The reference is then JAX's pullback in the caller's dtypes: not that of another function."""
+    key, x = jax.random.key(0), jnp.array([1.0, 0.4, 1.6, 0.8])
+    fun = lambda x: draw(key, x)
+    right = lambda x: jax.vjp(fun, x)
+    wrong = lambda x: (fun(x), lambda ct: (1.1 * jax.vjp(fun, x)[1](ct)[0],))
+    assert check.check_vjp(fun, right, x).passed
+    assert not check.check_vjp(fun, wrong, x).passed
