@@ -1,15 +1,15 @@
 """Points where a function has no derivative, and the convention that stands in for it there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
+from itertools import product
 
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 
 from functional_dl.aliases import Array
 
-__all__ = ["Kink", "first_unbeaten"]
+__all__ = ["Kink", "first_best"]
 
 
 def __dir__() -> list[str]:  # what dir() and completion show
@@ -48,20 +48,35 @@ class Kink:
                 raise ValueError(f"{name}: expected a value in Clarke's [{low:g}, {high:g}], got {taken:g}")
 
 
-def first_unbeaten(beaten: Array, axes: Sequence[int]) -> Array:
-    """Booleans of the same shape: the first entry along these axes, in row-major order, that is not beaten.
+def first_best(x: Array, axes: Sequence[int], beats: Callable[[Array, Array], Array]) -> Array:
+    """Booleans of x's shape: the best entry along the axes, in row-major order the first of several that tie.
 
-    An extremum has as many derivatives as entries that tie; libraries give it to the first of a window.
+    An extremum has as many derivatives as entries that tie; libraries give it to the first of a window.  Entry is
+    compared with entry: a comparison with the extremum fails where a compiler computes x twice, rounded in two ways.
 
     Args:
-      beaten: booleans, x < y for the largest entries y of x.  Where y is NaN nothing is beaten.
-      axes: different axes.
+      x: any shape; few entries along the axes, for each is an operation.
+      axes: different axes of x, ascending.
+      beats: jnp.greater for the largest entry, jnp.less for the least.
     Example:
-      >>> kinks.first_unbeaten(jnp.array([True, False, False]), (0,)).tolist()
+      >>> kinks.first_best(jnp.array([1.0, 2.0, 2.0]), (0,), jnp.greater).tolist()
       [False, True, False]
     """
-    lengths = [beaten.shape[axis] for axis in sorted(axes)]
-    places = np.arange(prod(lengths), dtype=np.int32)
-    shape = [n if i in axes else 1 for i, n in enumerate(beaten.shape)]
-    at = jnp.where(beaten, places.size, places.reshape(shape))
-    return at == jnp.min(at, tuple(axes), keepdims=True)
+    places = list(product(*(range(x.shape[axis]) for axis in axes)))
+    best, won = None, []
+    for place in places:
+        entry = x
+        for axis, k in zip(axes, place):
+            entry = lax.slice_in_dim(entry, k, k + 1, axis=axis)
+        wins = jnp.full_like(entry, True, bool) if best is None else beats(entry, best)
+        best = entry if best is None else jnp.where(wins, entry, best)
+        won.append(wins)
+    left, chosen = won[0], []
+    for wins in reversed(won):
+        chosen.append(left & wins)
+        left = left & ~wins
+    parts = chosen[::-1]
+    for axis in reversed(axes):
+        n = x.shape[axis]
+        parts = [lax.concatenate(parts[k : k + n], axis) for k in range(0, len(parts), n)]
+    return parts[0]

@@ -11,8 +11,10 @@ from jaxtyping import Float
 
 from functional_dl.aliases import Array
 from functional_dl.arguments import real
-from functional_dl.kinks import first_unbeaten
+from functional_dl.kinks import first_best
 from functional_dl.layers.windows import Padding, check_fits, pads, per_axis, window_of
+
+FEW = 16  # entries of a window, each of which is an operation where windows lie side by side
 
 
 def max_pool(
@@ -41,7 +43,7 @@ def max_pool(
       [3.0, 2.0]
     """
     x, window, strides, padded = _prepared(x, window, stride, padding)
-    if _apart(x, window, strides, padded):
+    if _apart(x, window, strides, padded) and np.prod(window) <= FEW:
         return _largest(*_cut(x, window))
     return lax.reduce_window(x, x.dtype.type(-np.inf), lax.max, window, strides, padded)
 
@@ -141,6 +143,5 @@ def _largest(axes, x):
 @_largest.defjvp
 def _largest_jvp(axes, primals, tangents):
     (x,), (x_dot,) = primals, tangents
-    y = jnp.max(x, axes, keepdims=True)
-    chosen = first_unbeaten(x < y, axes)
-    return jnp.squeeze(y, axes), jnp.sum(jnp.where(chosen, x_dot, jnp.zeros_like(x_dot)), axes)
+    chosen = first_best(x, axes, jnp.greater)
+    return jnp.max(x, axes), jnp.sum(jnp.where(chosen, x_dot, jnp.zeros_like(x_dot)), axes)

@@ -8,6 +8,7 @@ In one dimension, with stride s, window of w entries t apart, x dilated to entri
 import functools
 import itertools
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,11 +25,12 @@ from jax.extend.core.primitives import (
 )
 
 from functional_dl.aliases import Array
-from functional_dl.kinks import first_unbeaten
+from functional_dl.kinks import first_best
 from functional_dl.reverse.rule import COMPLEX, FLOATS, Probe, unsupported, vjp_rule
 from functional_dl.reverse.rules.algebra import number, zeros_like
 
 ALL = FLOATS + COMPLEX
+FEW = 16  # entries of a window that are compared one by one where windows are blocks
 
 
 def dilate_and_pad(x: Array, fill: Any, padding: Any, base_dilation: Any) -> Any:
@@ -172,11 +174,10 @@ def reduce_window_sum_vjp(ct, out, x, **params):
 def _to_the_chosen(ct, x, select_prim, window_dimensions, window_strides, padding, base_dilation, window_dilation):
     """x_bar: every y_o_bar added to the entry that its window chose, the first of those that tie."""
     one = (1,) * x.ndim
-    if _are_blocks(x, window_dimensions, window_strides, padding, base_dilation, window_dilation):
-        reduce, worse = (lax.reduce_max, lax.lt) if select_prim is ge_p else (lax.reduce_min, lax.gt)
-        blocks, places = _blocks(x, window_dimensions), _places(window_dimensions)[1]
-        extremum, spread = (_over(y, window_dimensions) for y in (reduce(blocks, places), ct))
-        chosen = first_unbeaten(worse(blocks, extremum), places)
+    blocks = _are_blocks(x, window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    if blocks and prod(window_dimensions) <= FEW:
+        better, spread = jnp.greater if select_prim is ge_p else jnp.less, _over(ct, window_dimensions)
+        chosen = first_best(_blocks(x, window_dimensions), _places(window_dimensions)[1], better)
         return _from_blocks(lax.select(chosen, spread, zeros_like(spread)), x, window_dimensions)
     plain = tuple(base_dilation) == one == tuple(window_dilation) and all(min(widths) >= 0 for widths in padding)
     if plain and ct.size:
