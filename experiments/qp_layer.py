@@ -363,9 +363,8 @@ def _errors(curves) -> Picture:
         axes.minorticks_off()
     error.set(yscale="log", title="error of predicted decisions, % of their spread")
     error.set_ylim(bottom=SHOWN)
-    error.legend(loc="lower left")
     breaks.set(title="predictions that break a hidden limit, %", ylim=(-3, 103))
-    breaks.legend(loc="center right")
+    figure.legend(*error.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     caption = (
         f"Left: each dot is a workshop, lines are means; errors below {SHOWN} % are drawn there. Right: how "
         "often a prediction overdraws a resource by more than 1 %, means with 95 % intervals. "
