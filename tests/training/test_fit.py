@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from functional_dl import training, tree
+from functional_dl.training import step
 
 SGD = optax.sgd(0.1)
 KEY = jax.random.key(3)
@@ -270,3 +271,10 @@ def test_bad_input(change, error, message):
 )
 def test_downhill_optimisers_are_let_through(optimizer):
     run(optimizer=optimizer, steps=1, batch_size=None)
+
+
+def test_one_entry_that_is_not_finite_is_seen():
+    clean = {"a": np.array([[1.0, -2.0], [0.0, 3e38]], np.float32), "none": np.zeros((0, 3), np.float32)}
+    assert step.all_finite(clean)
+    for bad in (np.inf, -np.inf, np.nan):
+        assert not step.all_finite(clean | {"b": np.array([0.0, bad, 1.0], np.float32)})
