@@ -185,7 +185,8 @@ def judge(objective: Objective, x: Array, r: Array, model: Geometry, before: Arr
     each = rounding_of(objective, x)
     noise = norm(each)
     size = norm(r)
-    underflow = (size == 0) & (model.rank == 0) & (before < jnp.sqrt(tiny))
+    # the caller's residuals, and not these in units of their own, are lost below the least number
+    underflow = (size == 0) & (model.rank == 0) & (before < jnp.sqrt(tiny) / objective.unit)
     perfect = jnp.all(jnp.abs(r) <= NOISE * each) & ~underflow
     level = NOISE * noise + jnp.minimum(8 * eps / model.least, CAP) * model.size
     # where the residual falls towards what it has far away, it is orthogonal to J before x comes to rest

@@ -23,7 +23,7 @@ from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality import levenberg_marquardt, lsmr
 from functional_dl.optimality.fit_certificate import CLEAR, geometry, judge, polish
 from functional_dl.optimality.levenberg_marquardt import LOSSES, Loss, Objective, lengths, or_one
-from functional_dl.optimality.measures import largest, reachable
+from functional_dl.optimality.measures import largest, norm, reachable
 from functional_dl.optimality.problem import point
 from functional_dl.optimality.verdict import Status
 
@@ -241,7 +241,8 @@ def _fit(residual, loss, step, starts):
         at_zero = jnp.linalg.norm(r / of_r) / or_one(lengths(J / of_r)) if J is not None else jnp.ones_like(vector)
         of_x = _power_of_two(jnp.where(within != 0, jnp.abs(within), at_zero) if scale is None else scale)
         scale_of_loss = loss_scale / of_r if loss != "linear" else jnp.ones_like(of_r)
-        objective = Objective(lambda v: flat(of_x * v) / of_r, LOSSES[loss], scale_of_loss, lower / of_x, upper / of_x)
+        counted = lambda v: flat(of_x * v) / of_r
+        objective = Objective(counted, LOSSES[loss], scale_of_loss, lower / of_x, upper / of_x, of_r)
         search = _search(objective, step, None if scale is None else of_x / scale, tolerance, limit)
         end = _from_many(objective, search, within / of_x, starts)
         x, model = end.x * of_x, end.model
@@ -291,14 +292,17 @@ def _search(objective: Objective, step, scales, tolerance, limit):
         return objective.values(x) if step == "qr" else (objective.residual(x), jnp.zeros((0, x.size), x.dtype))
 
     @jax.jit
-    def search(x):
+    def search(x, before):
+        """before: |r| before x, infinite where x is the caller's."""
         x = objective.within(x)
         r, J = values(x)
         sound = jnp.all(jnp.isfinite(r)) & jnp.all(jnp.isfinite(J))
 
         @jax.jit
-        def round_from(x, r, J):
+        def round_from(x, r, J, before):
+            """before: |r| of the point from which this start was found."""
             state = levenberg_marquardt.start(x, r, J, jnp.zeros_like(x) if scales is None else scales)
+            state = state._replace(before=before)
             state = levenberg_marquardt.run(objective, state, model, tolerance, limit)
             x, r, J, found = polish(objective, certified, state.x, state.r, state.J)
             known = judge(objective, x, r, found, state.before, tolerance)
@@ -306,20 +310,20 @@ def _search(objective: Objective, step, scales, tolerance, limit):
             return x, r, J, found, known, state.iterations, known.stationary & minimum
 
         def body(carry):
-            (x, r, J, *_), count, total, _ = carry
-            end = round_from(x, r, J)
+            (x, r, J, *_), before, count, total, _ = carry
+            end = round_from(x, r, J, before)
             known = end[4]
             again = known.stationary & ~end[-1] & known.falls
             r, J = values(known.lower)
             again = again & jnp.all(jnp.isfinite(r)) & jnp.all(jnp.isfinite(J)) & (count + 1 < ROUNDS)
             moved = jax.tree.map(lambda new, old: jnp.where(again, new, old), (known.lower, r, J), end[:3])
-            return (*moved, *end[3:]), count + 1, total + end[5], again
+            return (*moved, *end[3:]), norm(end[1]), count + 1, total + end[5], again
 
-        shapes = jax.eval_shape(round_from, x, r, J)
+        shapes = jax.eval_shape(round_from, x, r, J, before)
         empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         zero = jnp.zeros((), int)
-        begin = (x, r, J, *empty[3:]), zero, zero, sound
-        (x, r, _, found, known, iterations, minimum), _, total, _ = lax.while_loop(lambda c: c[-1], body, begin)
+        begin = (x, r, J, *empty[3:]), before, zero, zero, sound
+        (x, r, _, found, known, iterations, minimum), _, _, total, _ = lax.while_loop(lambda c: c[-1], body, begin)
         status = jnp.where(iterations >= limit, Status.LIMIT.value, Status.STUCK.value)
         status = jnp.where(known.stationary, Status.NOT_A_MINIMUM.value, status)
         status = jnp.where(known.stationary & known.plateau, Status.PLATEAU.value, status)
@@ -334,13 +338,15 @@ def _search(objective: Objective, step, scales, tolerance, limit):
 def _from_many(objective: Objective, search, x, starts):
     """The best end of several starts: certified before others, then the lowest."""
     count = STARTS if starts is None else starts
-    shapes = jax.eval_shape(search, x)
+    far = jnp.full((), jnp.inf, x.dtype)
+    shapes = jax.eval_shape(search, x, far)
     worst = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     worst = worst._replace(x=x, cost=jnp.full((), jnp.inf, x.dtype), status=worst.status + Status.NOT_FINITE.value)
 
     def body(carry):
         best, k = carry
-        end = search(_start(x, k))
+        # a start of our own where r and J are 0 may stand where residuals are too small to be told from 0
+        end = search(_start(x, k), jnp.where(k == 0, far, 0.0))
         rank = lambda end: end.status == Status.CONVERGED.value
         lower = end.cost < best.cost * (1 - 1e-6)
         better = (k == 0) | (rank(end) & ~rank(best)) | ((rank(end) == rank(best)) & lower)

@@ -79,13 +79,15 @@ LOSSES: dict[str, Callable[[Array], Parts]] = {
 
 
 class Objective(NamedTuple):
-    """residual: vector -> vector; loss: |r| / scale -> (rho, rho', psi'), and the scale; bounds, infinite for none."""
+    """residual: vector -> vector; loss: |r| / scale -> (rho, rho', psi'), and the scale; bounds, infinite for none;
+    unit: what residuals are counted in."""
 
     residual: Callable[[Array], Array]
     loss: Callable[[Array], tuple[Array, Array, Array]]
     scale: Array
     lower: Array
     upper: Array
+    unit: Array | float = 1.0
 
     def costs(self, r: Array) -> Array:
         """The terms of F."""

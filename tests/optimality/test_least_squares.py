@@ -56,6 +56,7 @@ CLAIMS = {
     "falls for ever beside a constant": (lambda p: fill(jnp.exp(-p[0]), one(p), p[1]), (0, 1), BAD, None),
     "as 1/x": (lambda p: fill(1 / p[0], one(p), p[1]), (1, 1), BAD, None),
     "as 1/x to 0": (lambda p: fill(1 / p[0], p[1]), (1, 1), BAD, None),
+    "falls for ever, from afar": (lambda p: fill(jnp.exp(-p[0]), p[1] * 1e-22), (50, 1), BAD, None),
     "underflow": (lambda p: fill(jnp.exp(-(p[0] ** 2)), one(p), p[1]), (30, 1), BAD, None),
     "a saturated curve": (lambda p: p[0] * (1 - jnp.exp(-p[1] * (T + 1))) - Y, (1, 1000), BAD | GOOD, None),
     "steps": (lambda p: jnp.floor(p[0]) * T - Y + p[1], (1.5, 0), BAD, None),
@@ -263,3 +264,11 @@ def test_bad_input():
     ]:
         with pytest.raises(error, match=match):
             call()
+
+
+def test_what_cannot_be_told_from_0_is_no_perfect_fit():
+    """Starts of the search's own stand where exp(-p) is 0 in float32; a residual that is 0 beyond a hinge is a fit."""
+    fading = least_squares(lambda p: jnp.exp(-p) * jnp.ones_like(p), jnp.array([50.0], jnp.float32))
+    assert not fading.converged
+    hinge = least_squares(lambda p: jnp.maximum(p - 1, 0), jnp.array([3.0], jnp.float32))
+    assert hinge.converged
