@@ -57,7 +57,7 @@ def explain(
     xla: bool = False,
     seed: int = 0,
 ) -> Explanation:
-    r"""Shows how a function's value and cotangents are computed: y = f(x), \bar x = (\partial f/\partial x)^T \bar y.
+    """Shows how a function's value and cotangents are computed: y = f(x), x_bar = (df/dx)^T y_bar.
 
     The function is run with the hand-written reverse mode's own front, and each equation is paired with its pullback:
     formula, derivation, source line, numbers, costs, and a check of the rule at these numbers.

@@ -27,9 +27,9 @@ def check_vjp(
     budget: float = 10.0,
     **unknown: Any,
 ) -> Report:
-    r"""Checks a hand-written backward pass and names what is wrong with it.
+    """Checks a hand-written backward pass and names what is wrong with it.
 
-    Correct is x_i_bar = (\partial f / \partial x_i)^T y_bar  for every primal x_i, up to the rounding that the primals'
+    Correct is x_i_bar = (df/dx_i)^T y_bar  for every primal x_i, up to the rounding that the primals'
     dtypes and the conditioning of f allow, and at kinks any element of the subdifferential.
 
     Args:
