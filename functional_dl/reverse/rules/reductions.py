@@ -65,6 +65,7 @@ def reduce_prod_value(x, *, axes, **_):
     Probe(lambda x: lax.reduce_prod(x, (0, 2)), shapes=((2, 3, 2),), dtypes=ALL),
     Probe(lambda x: lax.reduce_prod(lax.mul(x, lax.round(x)), (0,)), shapes=((5,),), low=-1.0, high=1.0),
     Probe(lambda x: lax.reduce_prod(x, (1,)), shapes=((3, 1),)),
+    Probe(lambda x: lax.reduce_prod(x, (0, 1)), shapes=((1, 1),)),
     Probe(lambda x: lax.reduce_prod(x, (1,)), shapes=((3, 0),)),
     reads="x",
     latex=(along_axes(r"\prod"), r"<c> \odot \textstyle\prod_{j \ne i} <x>_j"),

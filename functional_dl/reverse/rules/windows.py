@@ -63,6 +63,7 @@ def _probes(fun, initial, dtypes=FLOATS):
         _probe(fun, initial, (2, 5, 4), (1, 2, 2), window_strides=(1, 2, 2), padding="SAME", dtypes=dtypes),
         _probe(fun, initial, (7,), (2,), window_strides=(3,), padding=[(1, 2)], dtypes=dtypes),
         _probe(fun, initial, (4, 6), (2, 2), window_strides=(2, 2)),
+        _probe(fun, initial, (5, 3), (2, 3), window_strides=(2, 3), dtypes=dtypes),
     )
 
 
