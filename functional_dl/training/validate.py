@@ -26,8 +26,8 @@ def floating_params(params: Params) -> Params:
     leaves, structure = jax.tree_util.tree_flatten(params)
     if not leaves:
         raise ValueError("params: expected a pytree with at least one array, got an empty one")
-    for place, leaf in enumerate(leaves):
-        arguments.floating_leaf(f"params{_at(tree.path_names(params)[place])}", leaf, complex_too=True)
+    for name, leaf in zip(tree.path_names(params), leaves):
+        arguments.floating_leaf(f"params{_at(name)}", leaf, complex_too=True)
     # a Python number becomes a NumPy one: it would be weakly typed itself, and slow to hand to jit as a jax one
     leaves = [leaf if hasattr(leaf, "shape") else np.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]
     return jax.tree_util.tree_unflatten(structure, leaves)
