@@ -17,7 +17,7 @@ from functional_dl.integrals import substitution
 from functional_dl.integrals.substitution import Range
 
 SHARE, DOUBLE_EXPONENTIAL = 0, 1
-CHUNK = 2**14
+CHUNK, BLOCK = 2**14, 2**10  # points of a call at most, and those evaluated at once
 MOST = 1024  # nodes on an axis
 REACH = (4.0, 4.6)  # t at the ends of a finite and of an infinite axis
 
@@ -86,16 +86,27 @@ def integrand(box: Box, kinds: Array) -> Callable[..., Any]:
 
 
 def point_values(box: Box) -> Callable[..., Any]:
-    """(kinds, points (n, d)) -> (n, K), compiled for CHUNK points at a time."""
-    compiled = jax.jit(lambda kinds, points: jax.vmap(integrand(box, kinds))(points))
-    chunk = max(64, CHUNK // max(1, box.size))
+    """(kinds, points (n, d)) -> (n, K): one program for any n, which evaluates blocks of points up to the last."""
+    block = max(64, BLOCK // max(1, box.size))
+    chunk = CHUNK // BLOCK * block
+
+    @jax.jit
+    def compiled(kinds, points, blocks):
+        fun = jax.vmap(integrand(box, kinds))
+
+        def body(i, out):
+            found = fun(jax.lax.dynamic_slice_in_dim(points, i * block, block))
+            return jax.lax.dynamic_update_slice_in_dim(out, found.astype(out.dtype), i * block, 0)
+
+        return jax.lax.fori_loop(0, blocks, body, jnp.zeros((chunk, box.size)))
 
     def values(kinds, points):
         out = np.empty((len(points), box.size))
         for start in range(0, len(points), chunk):
             part = points[start : start + chunk]
             padded = np.pad(part, ((0, chunk - len(part)), (0, 0)), mode="edge")
-            out[start : start + len(part)] = np.asarray(compiled(kinds, padded))[: len(part)]
+            blocks = np.int64(-(-len(part) // block))
+            out[start : start + len(part)] = np.asarray(compiled(kinds, padded, blocks))[: len(part)]
         return out
 
     return values

@@ -103,8 +103,8 @@ EXAMPLES = {
 }
 
 
-def _integral(fun, right, *arguments, **settings):
-    return Example(lambda v: _sure(fun(*arguments, **settings), right), (1e-6, 1e-9))
+def _integral(fun, right, *arguments, heavy=False, **settings):
+    return Example(lambda v: _sure(fun(*arguments, **settings), right), (1e-6, 1e-9), heavy)
 
 
 def _sure(found, right):
@@ -159,10 +159,10 @@ EXAMPLES |= {
         integrals.volume_by_cross_sections, 4 * PI / 3, lambda x: PI * (1 - x * x), -1.0, 1.0
     ),
     "integrals.volume_under_surface": _integral(
-        integrals.volume_under_surface, 0.25, lambda x, y: x * y, [(0.0, 1.0), (0.0, 1.0)]
+        integrals.volume_under_surface, 0.25, lambda x, y: x * y, [(0.0, 1.0), (0.0, 1.0)], heavy=True
     ),
     "integrals.integrate_region": _integral(
-        integrals.integrate_region, 1 / 8, lambda x, y: x * y, [(0.0, 1.0), (0.0, lambda x: x)]
+        integrals.integrate_region, 1 / 8, lambda x, y: x * y, [(0.0, 1.0), (0.0, lambda x: x)], heavy=True
     ),
     "integrals.centroid": Example(_centroid, (1e-6, 1e-9)),
     "integrals.leibniz": Example(_leibniz, (1e-5, 1e-9)),
