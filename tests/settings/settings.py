@@ -43,11 +43,10 @@ SETTINGS = {
 # of a combination's settings is at fault, and what one of them hides of another.
 COMBINATIONS = {
     "after a jitted call": ["default", "after a jitted call"],
-    "strict promotion, debug_nans, int64 constants, Python numbers": [
-        "strict promotion", "debug_nans", "int64 constants", "Python numbers",
+    "strict promotion, debug_nans, int64 constants, Explicit mesh": [
+        "strict promotion", "debug_nans", "int64 constants", "Explicit mesh",
     ],
-    "x64, disable_jit": ["x64", "disable_jit"],
-    "Explicit mesh": ["Explicit mesh"],
+    "x64, disable_jit, Python numbers": ["x64", "disable_jit", "Python numbers"],
 }  # fmt: skip
 
 
