@@ -1,10 +1,12 @@
 """Points where a function has no derivative, and the convention that stands in for it there."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from functional_dl.aliases import Array
@@ -62,21 +64,17 @@ def first_best(x: Array, axes: Sequence[int], beats: Callable[[Array, Array], Ar
       >>> kinks.first_best(jnp.array([1.0, 2.0, 2.0]), (0,), jnp.greater).tolist()
       [False, True, False]
     """
-    places = list(product(*(range(x.shape[axis]) for axis in axes)))
-    best, won = None, []
-    for place in places:
-        entry = x
-        for axis, k in zip(axes, place):
-            entry = lax.slice_in_dim(entry, k, k + 1, axis=axis)
-        wins = jnp.full_like(entry, True, bool) if best is None else beats(entry, best)
-        best = entry if best is None else jnp.where(wins, entry, best)
-        won.append(wins)
-    left, chosen = won[0], []
-    for wins in reversed(won):
-        chosen.append(left & wins)
-        left = left & ~wins
-    parts = chosen[::-1]
-    for axis in reversed(axes):
-        n = x.shape[axis]
-        parts = [lax.concatenate(parts[k : k + n], axis) for k in range(0, len(parts), n)]
-    return parts[0]
+    sizes = [x.shape[axis] for axis in axes]
+    starts, ends = [0] * x.ndim, list(x.shape)
+    best = number = None  # the best entry so far, and its number in row-major order
+    for k, place in enumerate(product(*map(range, sizes))):
+        for axis, at in zip(axes, place):
+            starts[axis], ends[axis] = at, at + 1
+        entry = lax.slice(x, starts, ends)
+        if best is None:
+            best, number = entry, jnp.zeros_like(entry, jnp.int32)
+        else:
+            wins = beats(entry, best)
+            best, number = lax.select(wins, entry, best), lax.select(wins, jnp.full_like(number, k), number)
+    numbers = np.arange(math.prod(sizes), dtype=np.int32)
+    return number == numbers.reshape([size if axis in axes else 1 for axis, size in enumerate(x.shape)])

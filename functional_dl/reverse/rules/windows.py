@@ -107,6 +107,8 @@ def _from_blocks(blocks, x, window):
     for axis in _places(window)[0]:
         windows, places, *rest = blocks.shape[axis:]
         blocks = lax.reshape(blocks, (*blocks.shape[:axis], windows * places, *rest))
+    if blocks.shape == x.shape:
+        return blocks
     return lax.pad(blocks, number(0, blocks), [(0, n - m, 0) for n, m in zip(x.shape, blocks.shape)])
 
 
