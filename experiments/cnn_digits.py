@@ -35,7 +35,7 @@ CLAIM = (
 )
 
 
-SUITE = False  # minutes
+SUITE = "standard"
 SPLITS = 2  # of the measurement; settings were chosen on others
 
 

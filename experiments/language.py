@@ -46,7 +46,7 @@ CLAIM = (
 )
 
 
-SUITE = False  # minutes
+SUITE = "full"
 SPLITS = 2  # of the measurement; settings were chosen on others
 
 

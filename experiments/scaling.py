@@ -42,7 +42,7 @@ CLAIM = (
     "A run split over up to 8 devices has the losses of one device to 1e-6; data parallel it needs one all-reduce a "
     "step, fully sharded each device holds its share of parameters and optimiser to 10 %."
 )
-SUITE = False  # 8 virtual devices wait for each other on few cores
+SUITE = "full"
 TOLERANCE = 1e-6
 SIZES = {"f64": 8, "f32": 4, "s64": 8, "u64": 8, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "pred": 1, "u8": 1, "s8": 1}
 

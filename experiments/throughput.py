@@ -38,11 +38,12 @@ from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval
 from functional_dl.training.reports import progress_bar
 
+ALONE = True  # it measures times
 CLAIM = (
     "`training.fit` trains at least as many samples a second as Flax and optax in the usual Python loop, on a small "
     "perceptron twice as many, and its progress bar takes less than 2 % of a processor."
 )
-SUITE = False  # about the machine, and minutes long
+SUITE = "full"
 LEAST = {"perceptron": 2.0, "convolutional": 1.0, "LSTM": 1.0, "transformer": 1.0}
 SHARE = {"perceptron": 1.0, "convolutional": 0.1, "LSTM": 0.2, "transformer": 0.01}  # for runs of some seconds
 COLOURS = {FIT: style.BLUE, OWN: style.GREEN, FLAX: style.RED, TORCH: style.ORANGE}

@@ -6,17 +6,20 @@ import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import jax
 import matplotlib
 
-from experiments.framework import environment, page, store, style
+from experiments.framework import environment, fingerprint, page, progress, store, style
 from experiments.framework.registry import Experiment
 from experiments.framework.result import Result
 
 
-def run(experiment: Experiment, config, results: Path) -> Result:
-    """Runs the experiment, writes results/NAME/ and the index page.
+def run(experiment: Experiment, config, results: Path, mark: dict[str, Any] | None = None, show: bool = True) -> Result:
+    """Runs the experiment, writes results/NAME/ and, if `show`, the pages.
+
+    The result notes what it was made with: `mark`, or the fingerprint of the experiment and the config.
 
     It runs under JAX's default settings whatever the session's are, so that its numbers depend on the config alone;
     an experiment asks for float64 where its claim is about float64.
@@ -24,10 +27,13 @@ def run(experiment: Experiment, config, results: Path) -> Result:
     began = time.perf_counter()
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         result = experiment.module.run(config)
+        progress.part("pictures")
         pictures = _pictures(experiment, result)
     summary = _summary(experiment, began) | {
         "claim": result.claim,
         "status": "done",
+        "made_with": fingerprint.of(experiment.path, config) if mark is None else mark,
+        "timed": list(result.timed),
         "verdict": result.verdict,
         "checks": [dataclasses.asdict(check) for check in result.checks],
         "numbers": dict(result.numbers),
@@ -35,7 +41,7 @@ def run(experiment: Experiment, config, results: Path) -> Result:
         "pictures": [{"file": f"{name}.png", "caption": caption} for name, caption, _ in pictures],
         "pages": list(result.pages),
     }
-    files = _settings(config) | {
+    files = _settings(experiment, config) | {
         "metrics.jsonl": store.to_json_lines(result.metrics),
         "table.csv": store.to_csv(result.table),
         "result.json": store.to_json(summary),
@@ -43,7 +49,8 @@ def run(experiment: Experiment, config, results: Path) -> Result:
     files |= {name: text.encode() for name, text in result.pages.items()}
     files |= {f"{name}.png": image for name, _, image in pictures}
     store.write_directory(results, experiment.name, files)
-    page.write(results)
+    if show:
+        page.write(results)
     return result
 
 
@@ -56,9 +63,8 @@ def record_failure(experiment: Experiment, config, results: Path, error: Excepti
         "verdict": False,
         "error": f"{type(error).__name__}: {error}",
     }
-    files = _settings(config) | {"result.json": store.to_json(summary), "traceback.txt": trace.encode()}
+    files = _settings(experiment, config) | {"result.json": store.to_json(summary), "traceback.txt": trace.encode()}
     store.write_directory(results, experiment.name, files)
-    page.write(results)
 
 
 def _summary(experiment: Experiment, began: float) -> dict:
@@ -70,8 +76,12 @@ def _summary(experiment: Experiment, began: float) -> dict:
     }
 
 
-def _settings(config) -> dict[str, bytes]:
-    content = {"settings": dataclasses.asdict(config), "environment": environment.describe()}
+def _settings(experiment: Experiment, config) -> dict[str, bytes]:
+    content = {
+        "experiment": experiment.name,
+        "settings": dataclasses.asdict(config),
+        "environment": environment.describe(),
+    }
     return {"config.json": store.to_json(content)}
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,9 @@ def write_directory(parent: Path, name: str, files: dict[str, bytes]) -> Path:
             shutil.rmtree(old)
         else:
             old.rename(target)
+    for left in parent.glob(f".{name}.*"):  # by a process that was killed
+        if left != old:
+            shutil.rmtree(left, ignore_errors=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=parent))
     try:
         fresh.chmod(0o755)
@@ -49,6 +53,10 @@ def write_file(path: Path, text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def plain(value):

@@ -12,6 +12,7 @@ import pytest
 from experiments.framework import page, registry, runner
 from experiments.framework.result import Picture, Result
 from tests.campaigns import quick
+from tests.experiments.planted import FRESH, make_experiment
 
 EXPERIMENTS = registry.discover()
 VOID = {"meta", "img", "br", "link", "input"}
@@ -62,7 +63,10 @@ LONG = {
     "optimisers",
     "qp_layer",
     "svm",
-    *(n for n in EXPERIMENTS if not EXPERIMENTS[n].in_suite),
+    "bench",
+    "checker",
+    "derivations",
+    *(n for n in EXPERIMENTS if EXPERIMENTS[n].suite != "quick"),
 }
 
 
@@ -97,11 +101,13 @@ def test_runs_on_tiny_settings(name, results):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_settings_have_help_and_the_default_uses_enough_seeds(name):
-    module = EXPERIMENTS[name].module
-    config = module.Config()
-    if hasattr(config, "seeds"):
-        assert config.seeds >= 5
-    assert module.__doc__
+    for preset in registry.PRESETS:
+        config = EXPERIMENTS[name].settings(preset)
+        assert isinstance(config, EXPERIMENTS[name].module.Config)
+        if hasattr(config, "seeds"):
+            assert config.seeds >= 5
+    assert EXPERIMENTS[name].claim == EXPERIMENTS[name].module.CLAIM  # the list shows what the file says
+    assert EXPERIMENTS[name].about == EXPERIMENTS[name].module.__doc__.strip()
 
 
 def test_page_ties_them_together(tmp_path):
@@ -220,38 +226,6 @@ def test_the_range_of_good_rates():
 # -- the framework ---------------------------------------------------------------------------------------
 
 
-def make_experiment(tmp_path, monkeypatch, body: str, name: str = "fresh"):
-    """Puts a new file where experiments are looked for."""
-    import experiments
-
-    (tmp_path / f"{name}.py").write_text(body, encoding="utf-8")
-    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
-
-
-FRESH = '''"""About."""
-from dataclasses import dataclass
-from experiments.framework import style
-from experiments.framework.result import Check, Picture, Result, Table
-CLAIM = "Twice two is five."
-@dataclass(frozen=True)
-class Config:
-    """Settings."""
-    number: int = 2
-    """What is doubled."""
-SMOKE = Config()
-def run(config):
-    if config.number < 0:
-        raise ValueError("number: expected >= 0")
-    value = 2 * config.number
-    return Result(CLAIM, [Check("2n is 5", str(value), value == 5)], {"<value>": value, "nan": float("nan")},
-                  [{"value": float("inf")}], Table(["a&b"], [[value]]))
-def plot(result):
-    figure = style.figure(2, 2)
-    figure.subplots().plot([0, 1])
-    return [Picture("line", "A <line> & more.", figure)]
-'''
-
-
 def test_a_new_file_is_found_run_and_refuted(tmp_path, monkeypatch, capsys):
     from experiments.__main__ import main
 
@@ -272,17 +246,16 @@ def test_a_new_file_is_found_run_and_refuted(tmp_path, monkeypatch, capsys):
 
 
 def test_the_suite_lists_runs_and_survives_a_failure(tmp_path, monkeypatch, capsys):
-    from experiments import __main__ as command
+    from experiments.__main__ import main
 
     broken = FRESH.replace("number: int = 2", "number: int = -1")
     (tmp_path / "code").mkdir()
     make_experiment(tmp_path / "code", monkeypatch, broken, "broken_one")
     make_experiment(tmp_path / "code", monkeypatch, FRESH.replace("is 5", "is 4").replace("== 5", "== 4"), "true_one")
-    kept = lambda: {n: e for n, e in registry.discover().items() if n in ("broken_one", "true_one")}
-    monkeypatch.setattr(command, "_discover", kept)
-    assert command.main(["--results", str(tmp_path / "out")]) == 1
+    kept = {n: e for n, e in registry.discover().items() if n in ("broken_one", "true_one")}
+    monkeypatch.setattr(registry, "discover", lambda: kept)
+    assert main(["--results", str(tmp_path / "out"), "--jobs", "1"]) == 1
     out = capsys.readouterr().out
-    assert out.index("broken_one  ") < out.index("FAILED")  # listed first
     assert "ValueError: number: expected >= 0" in out
     assert "true_one: borne out" in out
     assert "1 of 2 claims borne out" in out
