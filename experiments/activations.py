@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval
 from functional_dl import backprop, layers, losses
@@ -72,12 +72,16 @@ SMOKE = Config(points=20, depth=2, width=4, examples=4, seeds=2)
 
 def run(config: Config) -> Result:
     with jax.enable_x64(True):
-        curves = {name: _curve(name, config) for name, entry in ACTIVATIONS.items() if entry.elementwise}
+        curves = {
+            name: _curve(name, config)
+            for name, entry in progress.over(ACTIVATIONS.items(), "activations")
+            if entry.elementwise
+        }
         jacobian = _softmax_error()
         spreads = np.geomspace(0.1, 100, 31)
         slopes = {name: _mean_slope(name, spreads) for name in SPREAD}
     networks = _networks(config)
-    deltas = {name: _deltas(name, gain, networks) for name, gain in DEEP.items()}
+    deltas = {name: _deltas(name, gain, networks) for name, gain in progress.over(DEEP.items(), "networks")}
     kept = {name: norms[:, 0] / norms[:, -1] for name, norms in deltas.items()}
 
     limit_error = max(curve["limit_error"] for curve in curves.values())

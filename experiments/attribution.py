@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 from experiments.drawing import attribution as drawing
-from experiments.framework import settings
+from experiments.framework import progress, settings
 from experiments.framework.result import Check, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import activations, integrals, losses, models, training
@@ -80,17 +80,22 @@ class Config:
             raise ValueError(f"riemann: expected numbers that divide the largest of them, got {self.riemann}")
 
 
+QUICK = Config(seeds=5, images=20, samples=32, orders=8)
 SMOKE = Config(seeds=2, images=10, hidden=(8,), relu_images=1, epochs=2, samples=4, orders=2, riemann=(2, 8))
 
 
 def run(config: Config) -> Result:
     with jax.enable_x64(True):
+        progress.part("networks")
         params, (x, y), accuracy = _networks(config)
         f, chosen = _log_odds(config, params, x)
+        progress.part("attributions")
         maps, found = _attributions(config, f, x)
         gaps = _gaps(f, x, maps["integrated gradients"])
         sums = {m: float(np.median(_gaps(f, x, total))) for m, total in _riemann(f, x, config.riemann).items()}
+        progress.part("the ReLU network")
         relu = _relu(config)
+        progress.part("deletions")
         curves = _deletions(config, f, x, maps)
         change = np.asarray(f(x) - f(jnp.zeros_like(x)))
     areas = {name: _area(curve) for name, curve in curves.items()}  # (seeds, images)

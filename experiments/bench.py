@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.framework import environment, settings, style
+from experiments.framework import environment, progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.workloads import WORKLOADS
 from functional_dl import reverse
@@ -82,13 +82,15 @@ class Config:
         return list(WORKLOADS) if self.programs == "all" else self.programs.split(",")
 
 
+QUICK = Config(turns=5, sizes=1, programs="mlp,rnn,product,cnn", equations=2560)
+STANDARD = Config(turns=9, sizes=1)
 SMOKE = Config(turns=1, sizes=1, programs="mlp,rnn,product", equations=320)
 
 
 def run(config: Config) -> Result:
     found = [
         {"program": name, "size": size, **_compare(name, size, config)}
-        for name in config.names()
+        for name in progress.over(config.names(), "programs")
         for size in SIZES[: config.sizes]
     ]
     chain = _trace_chains(config)

@@ -25,7 +25,7 @@ import numpy as np
 from jax import test_util
 
 from experiments.corpus import CORPUS
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl import check
 
@@ -54,6 +54,8 @@ class Config:
         settings.at_least(self, 1, "every", "entries")
 
 
+QUICK = Config(every=40, others=False)
+STANDARD = Config(every=10, others=False)
 SMOKE = Config(every=120, others=False, entries=1000)
 
 
@@ -65,7 +67,11 @@ def run(config: Config) -> Result:
         warnings.simplefilter("ignore")
         for dtype in DTYPES:
             with jax.enable_x64(dtype == "float64"):
-                rows += [_judge(case, dtype, tools) for case in cases if dtype in case.dtypes]
+                rows += [
+                    _judge(case, dtype, tools)
+                    for case in progress.over(cases, f"cases, {dtype}")
+                    if dtype in case.dtypes
+                ]
     seconds = _time_of_large(config.entries)
     return _result(rows, tools, seconds, config)
 

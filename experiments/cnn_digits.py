@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from matplotlib.ticker import MaxNLocator
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import losses, models
@@ -115,7 +115,7 @@ def _networks(config: Config) -> dict[str, models.StatefulModel]:
 
 def run(config: Config) -> Result:
     networks, data = _networks(config), _data(config)
-    found = {name: _train(config, network, data) for name, network in networks.items()}
+    found = {name: _train(config, network, data) for name, network in progress.over(networks.items(), "networks")}
     count = {
         name: sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0))))
         for name, network in networks.items()

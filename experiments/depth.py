@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval
 from functional_dl import activations, initializers, layers, reverse
@@ -92,7 +92,9 @@ SMOKE = Config(depth=3, width=8, examples=2, time=5, features=4, sizes=(6, 4, 3)
 def run(config: Config) -> Result:
     keys = jax.random.split(jax.random.key(0), config.seeds)
     over_seeds = lambda fun: jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: fun(config, key)))(keys))
+    progress.part("stacks of blocks")
     stacks, laws = over_seeds(_stacks), over_seeds(_laws)
+    progress.part("recurrent networks")
     cells, bound = _cells(config)
 
     left = {name: _interval(norms[:, 0]) for name, norms in (stacks | cells).items()}

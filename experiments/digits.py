@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from matplotlib.ticker import MaxNLocator
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import backprop, losses, models, reverse, training, tree
@@ -69,6 +69,7 @@ class Config:
         return self.epochs * (self.train // self.batch_size)
 
 
+QUICK = Config(seeds=5, epochs=12)
 SMOKE = Config(seeds=2, epochs=1, hidden=(8,), batch_size=50, train=200)
 
 
@@ -93,7 +94,10 @@ def run(config: Config) -> Result:
         with jax.enable_x64(dtype == "float64"):
             data = _data(config, dtype)
             agreement[dtype] = _agreement(config, data)
-            runs[dtype] = {name: _train(config, data, method) for name, method in METHODS.items()}
+            runs[dtype] = {
+                name: _train(config, data, method)
+                for name, method in progress.over(METHODS.items(), f"gradients, {dtype}")
+            }
     accuracy = {name: runs["float32"][name]["accuracy"] for name in METHODS}
     drift = {dtype: _drift(runs[dtype]) for dtype in TOLERANCE}
     confusion = runs["float32"][REFERENCE]["confusion"].sum(0)

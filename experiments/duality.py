@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_iris
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl.optimality import Problem, dual_ascent, dual_function, interior_point, solution_map, solve, svm
 from functional_dl.optimality.problem import flatten
@@ -104,7 +104,7 @@ COLUMNS = ["problem", "optimum f*", "best dual value", "gap", "dual above f*", "
 
 def run(config: Config) -> Result:
     with jax.enable_x64(True):
-        found = [_one(case, config) for case in cases(config.seed)[: config.problems]]
+        found = [_one(case, config) for case in progress.over(cases(config.seed)[: config.problems], "problems")]
         machine = _machine()
     rows = [[entry[name] for name in ("name", "optimum", "dual", "gap", "above", "iterations", "price", "slope")]
             for entry in found]  # fmt: skip

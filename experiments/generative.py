@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import activations, models, reverse
@@ -113,8 +113,11 @@ SMOKE = Config(
 def run(config: Config) -> Result:
     train, test, labels = _data(config)
     keys = jax.random.split(jax.random.key(SPLITS), config.seeds)
+    progress.part("autoencoders")
     vae = {name: np.asarray(values) for name, values in _train_vae(config)(keys, train, test).items()}
+    progress.part("GANs")
     gan = {name: np.asarray(values) for name, values in _train_gan(config)(keys, train).items()}
+    progress.part("PCA")
     pca = np.array([_pca_log_likelihood(a, b, config.latent) for a, b in zip(train, test)])
     drawn = {
         "autoencoder": vae["samples"],

@@ -25,7 +25,7 @@ from scipy import differentiate
 from experiments.cases import surfaces
 from experiments.cases.surfaces import SURFACES, Surface
 from experiments.drawing import gradient_field as drawing
-from experiments.framework import settings
+from experiments.framework import progress, settings
 from experiments.framework.result import Check, Result, Table
 from functional_dl import calculus, training
 
@@ -60,6 +60,7 @@ class Config:
         settings.at_least(self, 8, "angles")
 
 
+QUICK = Config(starts=41)
 SMOKE = Config(points=2, angles=12, starts=7, steps=300, rates=21)
 DESCENDED = ("Himmelblau", "iris petals")
 HARMONIC = 1e-8  # of |grad f|: deviation from the cosine
@@ -68,8 +69,10 @@ SETTLED = 1e-4  # distance from a minimum at which a run has found it
 
 def run(config: Config) -> Result:
     with jax.enable_x64(True):
-        directions = {name: _directions(surface, config) for name, surface in SURFACES.items()}
-        basins = {name: _basins(SURFACES[name], config) for name in DESCENDED}
+        directions = {
+            name: _directions(surface, config) for name, surface in progress.over(SURFACES.items(), "surfaces")
+        }
+        basins = {name: _basins(SURFACES[name], config) for name in progress.over(DESCENDED, "basins")}
         torn = _ends(SURFACES["Himmelblau"], config, drawing.TEARING)
         bowl, thresholds = _bowl(config), _thresholds(config)
         paths = {name: _paths(surface) for name, surface in SURFACES.items()}

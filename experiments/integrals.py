@@ -22,7 +22,7 @@ import numpy as np
 from experiments.cases import quadrature
 from experiments.cases.quadrature import BETWEEN, ENDLESS, EXACT, INTEGRANDS, RULES, SOLIDS, SPECTRAL, Integrand
 from experiments.drawing import integrals as drawing
-from experiments.framework import settings
+from experiments.framework import progress, settings
 from experiments.framework.result import Check, Result, Table
 from functional_dl import integrals
 from functional_dl.integrals import geometry
@@ -60,13 +60,13 @@ GAUSS_UP_TO = 256
 
 def run(config: Config) -> Result:
     with jax.enable_x64(True):
-        orders = {name: _orders(case, config) for name, case in INTEGRANDS.items()}
+        orders = {name: _orders(case, config) for name, case in progress.over(INTEGRANDS.items(), "integrands")}
         single = {name: _integrated(case) for name, case in INTEGRANDS.items()}
         exact = [_held(name, integrals.integrate(f, a, b), true) for name, f, a, b, true in EXACT]
         refused = [(name, integrals.integrate(f, a, b)) for name, f, a, b in ENDLESS]
         refused.append(("Gabriel's horn, surface", integrals.surface_of_revolution(lambda x: 1 / x, 1.0, math.inf)))
         areas = [_area(case) for case in BETWEEN]
-        solids = {name: _solid(name) for name in SOLIDS}
+        solids = {name: _solid(name) for name in progress.over(SOLIDS, "solids")}
     held = [*single.values(), *exact, *areas, *(by for solid in solids.values() for by in solid["ways"])]
     return Result(
         claim=CLAIM,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.cases.kkt import POINTS, SOLVED
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl import optimality
 
@@ -47,8 +47,11 @@ SMOKE = Config(tolerance=1e-6, solved=1)
 
 def run(config: Config) -> Result:
     with jax.enable_x64(True):
-        judged = [(point, _certify(point, config.tolerance)) for point in POINTS]
-        solved = [(case, optimality.solve(case.problem, jnp.asarray(case.start))) for case in SOLVED[: config.solved]]
+        judged = [(point, _certify(point, config.tolerance)) for point in progress.over(POINTS, "points")]
+        solved = [
+            (case, optimality.solve(case.problem, jnp.asarray(case.start)))
+            for case in progress.over(SOLVED[: config.solved], "problems")
+        ]
     failed = [_failed(found, config.tolerance) for _, found in judged]
     right = [names == point.fails for names, (point, _) in zip(failed, judged)]
     words = [solution.reason.split(":")[0] for _, solution in solved]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl.optimality import Problem, solution_map, solve
 
@@ -79,7 +79,7 @@ COLUMNS = ["problem", "x", "y", "f", "lambda", "df*/dc solved anew", "price on p
 
 def run(config: Config) -> Result:
     with jax.enable_x64(True):
-        found = [_examine(known, config) for known in KNOWN[: config.problems]]
+        found = [_examine(known, config) for known in progress.over(KNOWN[: config.problems], "problems")]
     worst = {name: max(entry[name] for entry in found) for name in ("angle", "off_point", "off_price", "off_paper")}
     checks = [
         Check("every solution comes with a certificate", f"{sum(e['certified'] for e in found)} of {len(found)}",

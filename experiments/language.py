@@ -34,7 +34,7 @@ import optax
 import optax.contrib
 
 from experiments.cases import ngrams
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import losses, models
@@ -103,7 +103,9 @@ SMOKE = Config(
 def run(config: Config) -> Result:
     text, alphabet = _text(config.lines)
     splits = [_split(config, text, seed) for seed in range(config.seeds)]
+    progress.part("n-grams")
     best, tables = zip(*(_ngrams(config, split, len(alphabet)) for split in splits))
+    progress.part("transformers")
     found = _train(config, splits, len(alphabet))
     grams = np.array([tables[seed][choice][1] for seed, choice in enumerate(best)])
     bits = found["bits"][:, -1]

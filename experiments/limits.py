@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments.cases import limits as cases
 from experiments.cases.limits import CASES, NONE, SLOW, Case
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl import calculus
 
@@ -55,7 +55,7 @@ SMOKE = Config(drawn=1, per_decade=6)
 
 
 def run(config: Config) -> Result:
-    entries = [_measure(case) for case in [*CASES, *cases.drawn(config.drawn, config.seed)]]
+    entries = [_measure(case) for case in progress.over([*CASES, *cases.drawn(config.drawn, config.seed)], "limits")]
     of = lambda *kinds: [entry for entry in entries if entry["case"].kind in kinds]
     finite = of("finite")
     return Result(

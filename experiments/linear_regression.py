@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import training
@@ -64,6 +64,7 @@ SMOKE = Config(rounds=3, steps=200, epochs=2, batch_sizes=(442, 64), seeds=2)
 def run(config: Config) -> Result:
     with jax.enable_x64(True):  # the numbers to reproduce, and a comparison with a direct solver, are float64's
         example = _example(config.rounds)
+        progress.part("diabetes data")
         diabetes = _diabetes(config)
     checks = [
         Check("textbook example: theta within 1e-12 of its known numbers", f"{example['error']:.1e}", example["exact"]),

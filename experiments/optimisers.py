@@ -38,7 +38,7 @@ import numpy as np
 import optax
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import losses, models, training
@@ -125,6 +125,9 @@ class Config:
         return np.logspace(-3, 1, 4 * self.rates_per_decade + 1).astype(np.float32)
 
 
+QUICK = Config(
+    rates_per_decade=2, conditions=(10.0, 30.0, 100.0), ravine_steps=2000, sweep_settings=32, loop_settings=1
+)
 SMOKE = Config(
     seeds=2, rates_per_decade=1, conditions=(2.0, 4.0), ravine_steps=20, steps=5, batch_size=4, hidden=2,
     sweep_settings=2, loop_settings=1,
@@ -133,12 +136,16 @@ SMOKE = Config(
 
 def run(config: Config) -> Result:
     by_hand = _adam_by_hand(config)
+    progress.part("ravines")
     powers, tuned = _tuned_ravines(config)
+    progress.part("saddle")
     cost, escapes = _saddle(config)
+    progress.part("learning rates")
     curves = _by_rate(config)
     scaled = curves.pop("scaled")
     measured = {problem: _range(config, curves[problem]) for problem in ("logistic", "perceptron")}
     moved = _moved(config, curves["logistic"], scaled)
+    progress.part("times")
     machine = _machine(config)
 
     laws = _saddle_laws(config)

@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy.optimize import minimize
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl.optimality import qp
 
@@ -78,6 +78,7 @@ def run(config: Config) -> Result:
         solve = jax.jit(jax.vmap(qp.solve)).lower(*arrays).compile()
         compiling = time.perf_counter() - begin
         jax.block_until_ready(solve(*arrays))
+        progress.part("rounds")
         everywhere = _everywhere(devices, arrays)
         found = everywhere()
         times, others = _rounds(config, everywhere, lambda: jax.block_until_ready(solve(*arrays)), batch)

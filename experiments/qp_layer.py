@@ -24,12 +24,13 @@ import optax
 
 from experiments.cases import workshop
 from experiments.cases.workshop import PRODUCTS, RESOURCES, Workshop
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import models
 from functional_dl.optimality import qp_layer
 
+SUITE = "standard"
 CLAIM = (
     "From a hundred decisions of somebody who optimises under rules unknown, a layer that solves a quadratic program "
     "predicts new decisions with at most a third of the error of the best of several networks, and also at prices "
@@ -90,9 +91,11 @@ SMOKE = Config(workshops=2, sizes=(8,), decisive=8, rows=3, starts=2, trial_step
 
 def run(config: Config) -> Result:
     pairs = [(size, config.seed + k) for size in config.sizes for k in range(config.workshops)]
+    progress.part("workshops")
     outcome = _outcome(config, _batch(config, pairs, PRODUCTS))
     scores = [_score(config, outcome, element) for element in range(len(pairs))]
     found = [_found(outcome, element) for element in range(len(pairs))]
+    progress.part("the workshop that is drawn")
     drawn = _outcome(config, _batch(config, [(config.decisive, config.seed + config.workshops)], 2))
     return _result(config, scores, found, _drawing(config, drawn))
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import losses, models, penalties, training, tree
@@ -83,6 +83,7 @@ class Config:
         return {"none": (0.0,), "L1": self.l1, "L2": self.l2, "dropout": self.dropout}
 
 
+QUICK = Config(seeds=5, l1=(1e-3,), l2=(3e-3,), dropout=(0.5,))
 SMOKE = Config(
     seeds=2, train=20, hidden=(8,), batch_size=10, steps=4, record_every=2, l1=(0.0, 0.01), l2=(1e-3,), dropout=(0.5,)
 )
@@ -95,7 +96,8 @@ def weights_only(name: str) -> bool:
 
 def run(config: Config) -> Result:
     draws = _draws(config)
-    grids = {method: _train(method, values, config, draws) for method, values in config.strengths().items()}
+    strengths = progress.over(config.strengths().items(), "methods")
+    grids = {method: _train(method, values, config, draws) for method, values in strengths}
     chosen = {method: int(np.argmin(grid["validation loss"][..., -1].mean(1))) for method, grid in grids.items()}
     found = {method: {name: v[chosen[method]] for name, v in grid.items()} for method, grid in grids.items()}
     strength = {method: values[chosen[method]] for method, values in config.strengths().items()}

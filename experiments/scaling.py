@@ -33,7 +33,7 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, PartitionSpec
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.processes import supervised
 from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl import losses, models, training
@@ -71,6 +71,7 @@ SMOKE = Config(hidden=8, batch_size=8, steps=2)
 
 def run(config: Config) -> Result:
     task = {"hidden": config.hidden, "batch_size": config.batch_size, "steps": config.steps}
+    progress.part("8 virtual devices")
     rows, _ = supervised("experiments.scaling:measure", task, devices=8)
     alone = rows[0]
     off = {row["name"]: _off(row["losses"], alone["losses"]) for row in rows[1:]}

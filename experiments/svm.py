@@ -15,7 +15,7 @@ import numpy as np
 from sklearn import datasets
 from sklearn.svm import SVC
 
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl.optimality import svm
 
@@ -58,7 +58,7 @@ SMOKE = Config(problems=("iris",), grid=8)
 def run(config: Config) -> Result:
     with jax.enable_x64(True):
         rows, checks, metrics = [], [], []
-        for name in config.problems:
+        for name in progress.over(config.problems, "data sets"):
             x, y = _data(name)
             for kernel, options in OTHERS.items():
                 machine = jax.jit(svm.fit_dual, static_argnames="kernel")(x, y, config.c, kernel=kernel)

@@ -33,7 +33,7 @@ import numpy as np
 
 from experiments import contenders
 from experiments.contenders import FIT, FLAX, OWN, TORCH, jax_loops, tasks
-from experiments.framework import settings, style
+from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval
 from functional_dl.training.reports import progress_bar
@@ -79,7 +79,7 @@ SMOKE = Config(batch_size=4, steps=4, turns=2, bar_reports=1, memory=False)
 def run(config: Config) -> Result:
     rivals = contenders.installed()
     seconds, samples = {}, {}
-    for task in tasks.TASKS:
+    for task in progress.over(tasks.TASKS, "networks"):
         steps = max(1, int(config.steps * SHARE[task]))
         trained = {name: contenders.build(name, task, config.batch_size, steps) for name in rivals}
         seconds[task], samples[task] = _in_turns(trained, config.turns), steps * config.batch_size

@@ -251,6 +251,7 @@ def test_a_process_that_dies_costs_no_other_experiment(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "svm/result.json").read_text())["status"] == "failed"
 
 
+@dataclasses.dataclass(frozen=True)
 class _Dies:
     """Settings that end the process that receives them."""
 
