@@ -34,7 +34,7 @@ CLAIM = (
 )
 ORDER = 0.1  # how far a measured order may be from theory's
 FLOOR = 1e-12  # relative error below which rounding may count
-QUICK = 40  # evaluations within which spectral convergence reaches FLOOR
+EVALUATIONS = 40  # evaluations within which spectral convergence reaches FLOOR
 plot = drawing.plot
 
 
@@ -204,9 +204,9 @@ def _checks(orders, held, refused, areas, solids) -> list[Check]:
             abs(worst[2]["order"] - worst[2]["theory"]) <= ORDER,
         ),
         Check(
-            f"faster than any power, where theory says so: 1e-12 within {QUICK} evaluations",
+            f"faster than any power, where theory says so: 1e-12 within {EVALUATIONS} evaluations",
             f"{slowest[2]['reached']} at most ({slowest[1]}, {slowest[0]})",
-            slowest[2]["reached"] <= QUICK,
+            slowest[2]["reached"] <= EVALUATIONS,
         ),
         Check(
             "integrals, areas, volumes: converged, and the true error within the reported one",

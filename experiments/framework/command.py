@@ -195,6 +195,9 @@ def _book(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"\n{log.stopped()}", file=sys.stderr)
         return 130
+    from experiments.framework import page as results_page
+
+    results_page.write(options.results, everything=True)  # which link to the chapters
     print(f"built in {time.perf_counter() - began:.0f} s; see {page}")
     return 0
 

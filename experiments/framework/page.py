@@ -1,146 +1,140 @@
-"""results/index.html: every result in one file that needs nothing else."""
+"""results/index.html, a card for each experiment, and results/NAME.html, everything about one.
 
-import base64
+Pictures and data are the files of results/NAME/; the pages ask for nothing else.
+"""
+
+import functools
 import json
-from html import escape
+import os
+import re
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 from experiments.framework import store
 from functional_dl import pages
 
-STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-TEMPLATE = '{% include "head.html" %}\n<body>\n{{ body | safe }}\n</body>\n</html>\n'
-MARK = {True: ("yes", "borne out"), False: ("no", "not borne out")}
+HERE = Path(__file__).resolve().parent
+TEMPLATES = HERE / "templates"
+ROOT = HERE.parents[1]
+CHAPTERS = ROOT / "experiments" / "book" / "chapters"
+THEME = ROOT / "experiments" / "book" / "templates" / "theme.js"
 
 
-def write(results: Path) -> Path:
-    """Builds the page from every results/*/result.json that is complete."""
+def write(results: Path, everything: bool = False) -> Path:
+    """The front page of every complete results/*/result.json, and the pages of those that are new, or of all."""
+    entries = [_entry(path) for path in sorted(results.glob("[!.]*/result.json"))]
+    names = [entry["name"] for entry in entries]
+    for at, entry in enumerate(entries):
+        path, made = results / f"{entry['name']}.html", results / entry["name"] / "result.json"
+        if everything or not path.exists() or path.stat().st_mtime < made.stat().st_mtime:
+            around = [names[at - 1] if at else None, names[at + 1] if at + 1 < len(names) else None]
+            store.write_file(path, one(results, entry, *around))
     path = results / "index.html"
-    store.write_file(path, render(results))
+    store.write_file(path, front(results, entries))
     return path
 
 
-def render(results: Path) -> str:
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("[!.]*/result.json"))]
-    held = sum(entry["verdict"] for entry in found)
-    rows = "".join(_overview_row(entry) for entry in found)
-    sections = "".join(_section(entry, results / entry["name"]) for entry in found)
-    book = '<p><a href="book/index.html">The book</a> explains what they test.</p>' if _has_book(results) else ""
-    body = f"""<header>
-<h1>functional_dl: experiments</h1>
-<p>Each experiment states one claim, measures, and says whether the numbers bear it out:
-<strong>{held} of {len(found)}</strong> do. Run them again with <code>python -m experiments</code>.</p>
-{book}
-<div class="scroll"><table class="overview">
-<thead><tr><th>experiment</th><th class="wide">claim</th><th>verdict</th><th class="number">seconds</th></tr></thead>
-<tbody>{rows}</tbody></table></div>
-</header>
-<main>{sections}</main>
-"""
-    return pages.render(TEMPLATE, title="functional_dl: experiments", text="", style=STYLE, body=body)
+def front(results: Path, entries: list[dict[str, Any]]) -> str:
+    """All experiments as cards."""
+    failed = sum(entry["status"] == "failed" for entry in entries)
+    held = sum(entry["verdict"] for entry in entries)
+    filters = [
+        ("all", "all", len(entries)),
+        ("yes", "borne out", held),
+        ("no", "not borne out", len(entries) - held - failed),
+    ]
+    filters += [("failed", "failed to run", failed)] if failed else []
+    shown = [entry | {"text": _text(entry), "figure": _figure(entry)} for entry in entries]
+    made = f"Made on {date.today().isoformat()}."
+    return _render(
+        "front.html", title="Experiments of functional_dl", entries=shown, held=held, filters=filters, made=made,
+        book=_has_book(results),
+    )  # fmt: skip
+
+
+def one(results: Path, entry: dict[str, Any], before: str | None = None, after: str | None = None) -> str:
+    """Everything about one experiment."""
+    name = entry["name"]
+    folder, source = results / name, ROOT / "experiments" / f"{name}.py"
+    config = (folder / "config.json").read_text(encoding="utf-8")
+    environment = json.loads(config)["environment"]
+    failed = entry["status"] == "failed"
+    return _render(
+        "experiment.html", title=f"{name}: an experiment of functional_dl", entry=entry, before=before, after=after,
+        book=_has_book(results), results=_place(results), config=config,
+        traceback=(folder / "traceback.txt").read_text(encoding="utf-8") if failed else "",
+        versions=f"JAX {environment['packages']['jax']}, Python {environment['python']}, {environment['cores']} cores",
+        code=source.read_text(encoding="utf-8") if source.is_file() else "", source=f"experiments/{name}.py",
+        chapters=[(title, f"book/{file}.html" if (results / "book" / f"{file}.html").exists() else "")
+                  for file, title, experiments, _ in _chapters() if name in experiments],
+        derived=[(derived, "derivations/index.html" if (results / "derivations" / "index.html").exists() else "")
+                 for _, _, experiments, derivations in _chapters() if name in experiments for derived in derivations],
+    )  # fmt: skip
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    entry = {"pictures": [], "pages": [], "checks": [], "numbers": {}} | store.read_json(path)
+    return entry | {"pictures": [{"dark": "", "pdf": ""} | picture for picture in entry["pictures"]]}
+
+
+def _figure(entry: dict[str, Any]) -> tuple[str, str] | None:
+    """The one figure that matters, (what it is, the figure): the first check that does not hold, or the first."""
+    checks = sorted(entry["checks"], key=lambda check: check["holds"])
+    return (checks[0]["statement"], checks[0]["measured"]) if checks else None
+
+
+def _text(entry: dict[str, Any]) -> str:
+    """What is searched."""
+    words = [entry["name"], entry["claim"], *entry["numbers"]]
+    words += [part for check in entry["checks"] for part in (check["statement"], check["measured"])]
+    return " ".join(words).lower()
+
+
+@functools.cache
+def _chapters() -> list[tuple[str, str, list[str], list[str]]]:
+    """(file, title, experiments, derivations) of each chapter of the book."""
+    found = []
+    for path in sorted(CHAPTERS.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        title = re.search(r'^title = "(.+)"$', text, re.MULTILINE)
+        named = lambda kind: re.findall(rf"^```{kind} (\w+)", text, re.MULTILINE)
+        found.append((path.stem, title[1] if title else path.stem, named("experiment"), named("derivation")))
+    return found
+
+
+def _place(results: Path) -> str:
+    """The folder as a command names it: from the current one, if it lies below."""
+    path = os.path.relpath(results)
+    return str(results.resolve()) if path.startswith("..") else path
 
 
 def _has_book(results: Path) -> bool:
     return (results / "book" / "index.html").exists()
 
 
-def _badge(entry: dict) -> str:
-    if entry["status"] == "failed":
-        return '<span class="badge no">failed to run</span>'
-    kind, words = MARK[entry["verdict"]]
-    return f'<span class="badge {kind}">{words}</span>'
+@functools.cache
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+    )  # fmt: skip
+    environment.filters |= {"cell": _cell, "merge": lambda a, b: a | b}
+    return environment
 
 
-def _overview_row(entry: dict) -> str:
-    name = escape(entry["name"])
-    return (
-        f'<tr><td><a href="#{name}">{name}</a></td><td class="wide">{escape(entry["claim"])}</td>'
-        f'<td>{_badge(entry)}</td><td class="number">{entry["seconds"]:.1f}</td></tr>'
-    )
+def _render(template: str, **values: Any) -> str:
+    own = lambda path: path.read_text(encoding="utf-8")
+    theme, script = own(THEME), own(TEMPLATES / "results.js")
+    policy = pages.policy(theme, script).replace("img-src data:", "img-src 'self' file: data:")
+    style = pages.asset("tokens.css") + own(TEMPLATES / "results.css")
+    shared = {"policy": policy, "style": style, "theme": theme, "script": script}
+    return _environment().get_template(template).render(**shared, **values)
 
 
-def _section(entry: dict, directory: Path) -> str:
-    name = escape(entry["name"])
-    parts = [
-        f'<section id="{name}"><h2>{name} {_badge(entry)}</h2>',
-        f'<p class="claim">{escape(entry["claim"])}</p>',
-    ]
-    if entry["status"] == "failed":
-        parts.append(f'<p class="error">{escape(entry["error"])}</p><p>Traceback: {name}/traceback.txt</p>')
-    else:
-        parts += [
-            _checks(entry["checks"]),
-            _pages(entry),
-            _numbers(entry["numbers"]),
-            "".join(_picture(picture, directory) for picture in entry["pictures"]),
-            _table(entry["table"]),
-        ]
-    parts += [_about(entry["about"]), _settings(directory), "</section>"]
-    return "\n".join(parts)
-
-
-def _checks(checks: list[dict]) -> str:
-    items = "".join(
-        f'<li class="{MARK[check["holds"]][0]}"><span class="sign" aria-label="{MARK[check["holds"]][1]}">'
-        f"{'✓' if check['holds'] else '✗'}</span> {escape(check['statement'])}: "
-        f"<strong>{escape(check['measured'])}</strong></li>"
-        for check in checks
-    )
-    return f'<ul class="checks">{items}</ul>'
-
-
-def _numbers(numbers: dict) -> str:
-    cards = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(_cell(value))}</dd></div>" for name, value in numbers.items()
-    )
-    return f'<dl class="numbers">{cards}</dl>'
-
-
-def _pages(entry: dict) -> str:
-    """A link to the first of the result's own pages, which links to the others."""
-    pages = entry.get("pages", [])
-    if not pages:
-        return ""
-    return f'<p><a href="{escape(entry["name"])}/{escape(pages[0])}">Look at it: {len(pages)} pages</a></p>'
-
-
-def _picture(picture: dict, directory: Path) -> str:
-    image = base64.b64encode((directory / picture["file"]).read_bytes()).decode()
-    caption = escape(picture["caption"])
-    return (
-        f'<figure><img src="data:image/png;base64,{image}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-    )
-
-
-def _table(table: dict) -> str:
-    first = table["rows"][0] if table["rows"] else table["columns"]
-    columns = zip(table["columns"], first, strict=True)
-    head = "".join(f"<th{_align(cell)}>{escape(str(column))}</th>" for column, cell in columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td{_align(cell)}>{escape(_cell(cell))}</td>" for cell in row) + "</tr>"
-        for row in table["rows"]
-    )
-    body = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    if len(table["rows"]) <= 12:
-        return body
-    return f"<details><summary>Table of {len(table['rows'])} rows</summary>{body}</details>"
-
-
-def _about(about: str) -> str:
-    paragraphs = "".join(f"<p>{escape(part)}</p>" for part in about.split("\n\n"))
-    return f"<details><summary>How it is measured</summary>{paragraphs}</details>"
-
-
-def _settings(directory: Path) -> str:
-    text = (directory / "config.json").read_text(encoding="utf-8")
-    return f"<details><summary>Settings and environment</summary><pre>{escape(text)}</pre></details>"
-
-
-def _align(cell) -> str:
-    return ' class="number"' if isinstance(cell, (int, float)) and not isinstance(cell, bool) else ""
-
-
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -46,6 +46,10 @@ class Experiment:
             raise TypeError(
                 f"experiments/{self.name}.py: expected Config to be a dataclass and SMOKE one of its values"
             )
+        for preset in PRESETS:
+            given = getattr(module, preset.upper(), None)
+            if given is not None and not isinstance(given, module.Config):
+                raise TypeError(f"experiments/{self.name}.py: expected {preset.upper()} to be a Config, got {given!r}")
         return module
 
     @property

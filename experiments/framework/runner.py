@@ -28,7 +28,7 @@ def run(experiment: Experiment, config, results: Path, mark: dict[str, Any] | No
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         result = experiment.module.run(config)
         progress.part("pictures")
-        pictures = _pictures(experiment, result)
+        pictures, images = _pictures(experiment, result)
     summary = _summary(experiment, began) | {
         "claim": result.claim,
         "status": "done",
@@ -38,7 +38,7 @@ def run(experiment: Experiment, config, results: Path, mark: dict[str, Any] | No
         "checks": [dataclasses.asdict(check) for check in result.checks],
         "numbers": dict(result.numbers),
         "table": {"columns": result.table.columns, "rows": result.table.rows},
-        "pictures": [{"file": f"{name}.png", "caption": caption} for name, caption, _ in pictures],
+        "pictures": pictures,
         "pages": list(result.pages),
     }
     files = _settings(experiment, config) | {
@@ -47,7 +47,7 @@ def run(experiment: Experiment, config, results: Path, mark: dict[str, Any] | No
         "result.json": store.to_json(summary),
     }
     files |= {name: text.encode() for name, text in result.pages.items()}
-    files |= {f"{name}.png": image for name, _, image in pictures}
+    files |= images
     store.write_directory(results, experiment.name, files)
     if show:
         page.write(results)
@@ -79,17 +79,27 @@ def _summary(experiment: Experiment, began: float) -> dict:
 def _settings(experiment: Experiment, config) -> dict[str, bytes]:
     content = {
         "experiment": experiment.name,
-        "settings": dataclasses.asdict(config),
+        "settings": {} if config is None else dataclasses.asdict(config),
         "environment": environment.describe(),
     }
     return {"config.json": store.to_json(content)}
 
 
-def _pictures(experiment: Experiment, result: Result) -> list[tuple[str, str, bytes]]:
+def _pictures(experiment: Experiment, result: Result) -> tuple[list[dict[str, str]], dict[str, bytes]]:
+    """(What result.json says of each picture, the files: PNG for light and for dark pages, and PDF)."""
+    said, files = [], {}
     with matplotlib.rc_context(style.RC):
-        images = []
         for picture in experiment.module.plot(result):
-            buffer = io.BytesIO()
-            picture.figure.savefig(buffer, format="png")
-            images.append((picture.name, picture.caption, buffer.getvalue()))
-    return images
+            names = {"file": f"{picture.name}.png", "dark": f"{picture.name}.dark.png", "pdf": f"{picture.name}.pdf"}
+            said.append(names | {"caption": picture.caption})
+            files[names["file"]] = _saved(picture.figure, format="png")
+            files[names["pdf"]] = _saved(picture.figure, format="pdf", metadata={"CreationDate": None})
+            style.darken(picture.figure)
+            files[names["dark"]] = _saved(picture.figure, format="png", facecolor=style.DARK)
+    return said, files
+
+
+def _saved(figure, **options) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, **options)
+    return buffer.getvalue()

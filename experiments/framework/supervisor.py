@@ -28,7 +28,9 @@ def run(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ[journal.VARIABLE] = str(Path(folder) / "journal.json")
         for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
-            signal.signal(getattr(signal, name), _terminated)
+            number = getattr(signal, name)
+            if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                signal.signal(number, _terminated)
         child = _started(arguments)
         try:
             status = child.wait()

@@ -11,8 +11,11 @@ import pytest
 
 from experiments.framework import page, registry, runner
 from experiments.framework.result import Picture, Result
+from tests.browsing import browser, needs_browser
 from tests.campaigns import quick
 from tests.experiments.planted import FRESH, make_experiment
+
+__all__ = ["browser"]  # a fixture
 
 EXPERIMENTS = registry.discover()
 VOID = {"meta", "img", "br", "link", "input"}
@@ -110,21 +113,87 @@ def test_settings_have_help_and_the_default_uses_enough_seeds(name):
     assert EXPERIMENTS[name].about == EXPERIMENTS[name].module.__doc__.strip()
 
 
-def test_page_ties_them_together(tmp_path):
-    """Two of them, the ones that are quick; the page knows nothing of which they are."""
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """Results of the two that are quickest, and their pages, which know nothing of which they are."""
+    folder = tmp_path_factory.mktemp("shown")
     for name in ("chain_rule", "linear_regression"):
-        runner.run(EXPERIMENTS[name], EXPERIMENTS[name].module.SMOKE, tmp_path)
-    text = (tmp_path / "index.html").read_text(encoding="utf-8")
-    parsed = Balanced(text)
-    assert parsed.outside == []  # self-contained
-    assert {"chain_rule", "linear_regression"} <= parsed.ids
-    assert {"#chain_rule", "#linear_regression"} <= set(parsed.links)
-    summaries = [json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("*/result.json")]
-    assert len(parsed.images) == sum(len(summary["pictures"]) for summary in summaries) == 4
-    assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in parsed.images)
-    assert all(html.escape(summary["claim"], quote=True) in text for summary in summaries)
-    assert "light-dark(" in text
-    assert 'name="viewport"' in text
+        runner.run(EXPERIMENTS[name], EXPERIMENTS[name].module.SMOKE, folder)
+    return folder
+
+
+def test_pages_tie_them_together(shown):
+    summaries = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in shown.glob("*/result.json")}
+    text = (shown / "index.html").read_text(encoding="utf-8")
+    front = Balanced(text)
+    assert {"chain_rule.html", "linear_regression.html"} <= set(front.links)
+    assert len(front.images) == 2 * len(summaries)  # one picture each, for light and for dark
+    for name, summary in summaries.items():
+        page = Balanced((shown / f"{name}.html").read_text(encoding="utf-8"))
+        assert html.escape(summary["claim"], quote=False).replace("'", "&#39;") in text
+        assert len(page.images) == 2 * len(summary["pictures"])
+        assert all(image["alt"] for image in page.images)
+        assert "index.html" in page.links  # the way back
+        assert {f"{name}/table.csv", f"{name}/metrics.jsonl", f"{name}/config.json"} <= set(page.links)
+        for parsed in (front, page):
+            assert parsed.outside == []
+            places = [*parsed.links, *(image["src"] for image in parsed.images)]
+            assert all((shown / place).is_file() for place in places if not place.startswith("data:"))
+    assert summaries["chain_rule"]["pictures"][0]["pdf"].endswith(".pdf")
+    source = (page_source := (shown / "chain_rule.html").read_text(encoding="utf-8")).partition("Code: ")[2]
+    assert "SMOKE = Config(points=3)" in source
+    assert "“The chain rule”" in page_source  # the chapter, which is not built here
+
+
+@needs_browser
+def test_pages_in_a_browser(browser, shown):
+    """Search and filter; light, dark and on a phone nothing is too wide; the picture is the theme's; all is local."""
+    said, asked = [], []
+
+    def visit(name: str, width: int = 1280, dark: bool = False):
+        tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light")
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(f"file://{shown}/{name}.html")
+        return tab
+
+    tab = visit("index")
+    tab.fill("#query", "960x")
+    assert tab.locator(".cards > li:visible .name").all_inner_texts() == ["chain_rule borne out"]
+    assert tab.inner_text("#count") == "1 of 2 shown"
+    tab.fill("#query", "")
+    tab.check("input[value=no]")
+    verdicts = [json.loads(path.read_text(encoding="utf-8"))["verdict"] for path in shown.glob("*/result.json")]
+    assert tab.locator(".cards > li:visible").count() == verdicts.count(False)
+    for width, dark in ((1280, True), (390, False)):
+        tab = visit("chain_rule", width, dark)
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert tab.locator("img.dark").first.is_visible() == dark
+        tab.click("#theme")
+        assert tab.locator("img.dark").first.is_visible() != dark
+    assert said == []
+    assert all(url.startswith((f"file://{shown}/", "data:")) for url in asked)
+
+
+def test_a_dark_picture_has_light_ink():
+    """Greys turn over, colours stay; texts, lines, markers, patches, collections, and the boxes of texts."""
+    from matplotlib import colors
+
+    from experiments.framework import style
+
+    figure = style.figure(2, 2)
+    axes = figure.subplots()
+    (line,) = axes.plot([0, 1], color="black", marker="o", markerfacecolor="white")
+    points = axes.scatter([0], [1], color=style.BLUE)
+    text = axes.text(0, 0, "a", bbox={"facecolor": "white"})
+    style.darken(figure)
+    near = lambda colour, wanted: np.testing.assert_allclose(colors.to_rgb(colour), colors.to_rgb(wanted), atol=0.01)
+    near(line.get_color(), style.LIGHT)
+    near(line.get_markerfacecolor(), style.DARK)
+    near(text.get_color(), style.LIGHT)
+    near(text.get_bbox_patch().get_facecolor(), style.DARK)
+    near(axes.get_facecolor(), style.DARK)
+    assert np.argmax(points.get_facecolor()[0][:3]) == 2
 
 
 def test_row_8_through_the_experiment():
@@ -236,7 +305,8 @@ def test_a_new_file_is_found_run_and_refuted(tmp_path, monkeypatch, capsys):
     assert "fresh_one" in capsys.readouterr().out
     assert main(["--results", str(tmp_path / "out"), "fresh_one", "--number", "3"]) == 1
     assert "NOT borne out" in capsys.readouterr().out
-    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    Balanced((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    text = (tmp_path / "out" / "fresh_one.html").read_text(encoding="utf-8")
     Balanced(text)
     assert "not borne out" in text
     assert "&lt;value&gt;" in text
@@ -263,6 +333,7 @@ def test_the_suite_lists_runs_and_survives_a_failure(tmp_path, monkeypatch, caps
     Balanced(text)
     assert "failed to run" in text
     assert "ValueError" in (tmp_path / "out/broken_one/traceback.txt").read_text()
+    Balanced((tmp_path / "out/broken_one.html").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
@@ -282,7 +353,7 @@ def test_an_interrupted_experiment_leaves_the_old_results(tmp_path, monkeypatch,
         runner.run(experiment, experiment.module.Config(number=7), out)
     assert {path.name: path.read_bytes() for path in (out / "stopped_one").iterdir()} == before
     assert (out / "index.html").read_bytes() == page_before
-    assert sorted(path.name for path in out.iterdir()) == ["index.html", "stopped_one"]
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "stopped_one", "stopped_one.html"]
 
 
 def test_a_replacement_cut_short_is_repaired(tmp_path):
@@ -298,6 +369,7 @@ def test_a_replacement_cut_short_is_repaired(tmp_path):
 
 BAD_FILES = [
     ("CLAIM = 'x'", r"experiments/bad_\w+.py: expected .*; missing: Config, SMOKE, run, plot"),
+    (FRESH + "QUICK = 3", r"expected QUICK to be a Config, got 3"),
     (FRESH.replace("SMOKE = Config()", "SMOKE = 3"), r"expected Config to be a dataclass and SMOKE one of its values"),
 ]
 
@@ -312,9 +384,16 @@ def test_a_file_that_is_no_experiment_is_named(tmp_path, monkeypatch, body, mess
 
 COMMANDS = [
     (["digit"], "no experiment 'digit': did you mean 'digits'?"),
-    (["--results"], "--results: expected a directory"),
     (["nonsense", "--x", "1"], "no experiment 'nonsense': there are activations"),
 ]
+
+
+def test_an_option_without_its_value_is_refused(capsys):
+    from experiments.__main__ import main
+
+    with pytest.raises(SystemExit, match="2"):
+        main(["--results"])
+    assert "Missing value for argument '--results'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "message"), COMMANDS)

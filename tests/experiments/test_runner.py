@@ -201,6 +201,18 @@ def test_one_line_after_a_stop(number):
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
 
 
+def test_it_goes_on_without_its_terminal_under_nohup():
+    """SIGHUP ignored when it starts stays ignored."""
+    ends = COMPUTES.replace("time.sleep(60)", "time.sleep(2)")
+    before = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    words = [sys.executable, "-c", before + WATCHES.format(ends)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (0, "")
+
+
 def test_one_line_after_a_death():
     computes = COMPUTES.replace("time.sleep(60)", "import os; os.kill(os.getpid(), signal.SIGSEGV)")
     words = [sys.executable, "-c", WATCHES.format(computes)]
