@@ -103,8 +103,13 @@ def run(config: Config) -> Result:
         for e in found
     ]
     result = Result(
-        CLAIM, checks, _numbers(found, chain), found, Table(columns, rows), {"found": found, "chain": chain}
-    )
+        CLAIM, checks, _numbers(found, chain), found, Table(columns, rows), {"found": found, "chain": chain},
+        timed=(
+            *TIMED, "step_low", "step_high", "jax_step_ms", "tracing an equation of the longest chain",
+            *(f"{NAMES[measure]}, geometric mean" for measure in TIMED),
+            *(check.statement for check in checks if check.statement.startswith(tuple(NAMES[m] for m in TIMED))),
+        ),
+    )  # fmt: skip
     if config.publish:
         PUBLISHED.write_text(_published(result))
     return result

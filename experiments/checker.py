@@ -255,6 +255,7 @@ def _result(rows, tools, seconds, config) -> Result:
         checks=checks,
         numbers=numbers,
         metrics=metrics,
+        timed=(checks[-1].statement, *(f"{tool}_seconds" for tool in tools)),
         table=Table(["tool", "dtype", "wrong passes refused, %", "right passes refused, %", "seconds a case"], table),
         curves={"confusion": matrix},
     )

@@ -69,6 +69,7 @@ def run(config: Config) -> Result:
         },
         metrics=[{name: entry[name] for name in entry if name != "case"} for entry in entries],
         table=Table(COLUMNS, [_row(entry) for entry in entries]),
+        timed=("slowest", "seconds"),
         curves={
             "zoom": [_zoomed(case, config) for case in CASES if case.name in ZOOMED],
             "bands": {case.name: _band(case, config) for case in CASES if case.name in SHRINKING + STAYING},

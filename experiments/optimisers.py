@@ -202,6 +202,7 @@ def run(config: Config) -> Result:
         checks=checks,
         numbers=numbers | {"seeds": config.seeds},
         metrics=metrics,
+        timed=tuple(machine),
         table=Table(columns, rows),
         curves={"config": config, "by_rate": curves, "scaled": scaled, "tuned": tuned, "escapes": escapes},
     )

@@ -1,5 +1,6 @@
 """Two runs beside each other: verdicts, figures, and what differs."""
 
+import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -31,7 +32,10 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     """
     one = (folder / "result.json").is_file()
     folders = [folder] if one else [path.parent for path in folder.glob("[!.]*/result.json")]
-    runs = [store.read_json(path / "result.json") | store.read_json(path / "config.json") for path in folders]
+    runs = [
+        store.read_json(path / "result.json") | store.read_json(path / "config.json") | {"folder": path}
+        for path in folders
+    ]
     found = {run["name"]: run for run in runs}
     if not found:
         raise ValueError(f"{folder}: expected a folder with results, found none")
@@ -52,7 +56,27 @@ def lines(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]) -
                 continue
             if x != y and not (_is_nan(x) and _is_nan(y)):
                 found.append(Line(name, figure, _text(x), _text(y), _difference(x, y)))
+        difference = _metrics(first[name], second[name])
+        if difference is not None:
+            found.append(difference)
     return found
+
+
+def _metrics(first: dict[str, Any], second: dict[str, Any]) -> Line | None:
+    """How many records of metrics.jsonl differ, times left out."""
+    timed = {*first.get("timed", ()), *second.get("timed", ())}
+
+    def records(run: dict[str, Any]) -> list[str]:
+        path = run["folder"] / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = ({k: v for k, v in json.loads(line).items() if k not in timed} for line in lines)
+        return [json.dumps(record) for record in kept]
+
+    a, b = records(first), records(second)
+    different = sum(x != y for x, y in zip(a, b)) + abs(len(a) - len(b))
+    if not different:
+        return None
+    return Line(first["name"], "metrics", f"{len(a)} records", f"{len(b)} records", f"{different} differ")
 
 
 def same(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]) -> int:

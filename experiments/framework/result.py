@@ -42,7 +42,7 @@ class Result:
       table: the table of the page and of table.csv.
       curves: arrays for `plot`; not stored.
       pages: further HTML files of the result's folder, file name -> text; the first is linked to.
-      timed: names of numbers, and statements of checks, that depend on the machine's speed; `compare` passes them over.
+      timed: names of numbers and of metrics' fields, and statements of checks, that depend on the machine's speed.
     """
 
     claim: str
@@ -55,8 +55,15 @@ class Result:
     timed: Sequence[str] = ()
 
     def __post_init__(self):
-        if unknown := set(self.timed) - {*self.numbers, *(check.statement for check in self.checks)}:
-            raise ValueError(f"timed: expected names of numbers or statements of checks, got {sorted(unknown)}")
+        known = {
+            *self.numbers,
+            *(check.statement for check in self.checks),
+            *(name for record in self.metrics for name in record),
+        }
+        if unknown := set(self.timed) - known:
+            raise ValueError(
+                f"timed: expected names of numbers or metrics, or statements of checks, got {sorted(unknown)}"
+            )
         if not self.checks:
             raise ValueError("checks: expected at least one, or nothing could refute the claim; got none")
 

@@ -159,7 +159,7 @@ def test_pages_in_a_browser(browser, shown):
 
     tab = visit("index")
     tab.fill("#query", "960x")
-    assert tab.locator(".cards > li:visible .name").all_inner_texts() == ["chain_rule borne out"]
+    assert tab.locator(".cards > li:visible .name").all_inner_texts() == ["chain_rule\nborne out"]
     assert tab.inner_text("#count") == "1 of 2 shown"
     tab.fill("#query", "")
     tab.check("input[value=no]")

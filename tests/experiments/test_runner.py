@@ -151,8 +151,13 @@ def test_compare(code, tmp_path, capsys):
     assert "expected a folder with results, found none" in capsys.readouterr().err
     one = compare.read(a)
     timed = {"counted_one": one["counted_one"] | {"timed": ["<value>"]}}
-    other = {"counted_one": timed["counted_one"] | {"numbers": {"<value>": 9}, "seconds": 99.0}}
+    other = {
+        "counted_one": timed["counted_one"] | {"numbers": {"<value>": 9}, "seconds": 99.0, "folder": b / "counted_one"}
+    }
     assert [line.figure for line in compare.lines(timed, other)] == ["nan"]  # which the other lacks; no times
+    (b / "counted_one" / "metrics.jsonl").write_text('{"value": 1}\n{"value": "inf"}\n')
+    metrics = compare.Line("counted_one", "metrics", "1 records", "2 records", "2 differ")
+    assert compare.lines(timed, other)[-1] == metrics
 
 
 def test_list_has_a_line_for_each(capsys):
