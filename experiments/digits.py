@@ -48,7 +48,7 @@ class Config:
     """Splits, initial weights and orders, run at once."""
     epochs: int = 20
     """Passes over the training digits."""
-    hidden: tuple[int, ...] = (96, 48)
+    hidden: tuple[int, ...] = (256, 128)
     """Widths of the hidden layers."""
     batch_size: int = 64
     """Digits a step."""
@@ -69,7 +69,7 @@ class Config:
         return self.epochs * (self.train // self.batch_size)
 
 
-QUICK = Config(seeds=5, epochs=12)
+QUICK = Config(epochs=10)
 SMOKE = Config(seeds=2, epochs=1, hidden=(8,), batch_size=50, train=200)
 
 
@@ -113,9 +113,9 @@ def run(config: Config) -> Result:
     ]
     checks += [
         Check(
-            f"test accuracy with {name}: mean over {config.seeds} seeds at least 97 %",
+            f"test accuracy with {name}: 95 % interval of the mean over {config.seeds} seeds above 97 %",
             f"{plus_minus(values, 100)} %",
-            bool(values.mean() >= 0.97),
+            bool(values.mean() - mean_interval(values)[1] >= 0.97),
         )
         for name, values in accuracy.items()
     ]

@@ -286,8 +286,8 @@ def _prices(found) -> Picture:
         axes.plot(SHOWN, entry["optimum"] + entry["price"] * SHOWN, color=style.RED, label="slope −λ or −μ")
         axes.plot(SHOWN, entry["prices"], "o", color=style.BLUE, markersize=5, label="solved anew")
         axes.set(title=entry["name"])
-    panels[0].set_ylabel("optimum")
     panels[0].legend()
+    figure.supylabel("optimum", fontsize=10)
     caption = (
         "Dots: the optimum when the right-hand side of the constraint with the largest multiplier is changed. Line: "
         "the slope that this multiplier predicts. For a convex problem the line bounds the dots from below."

@@ -123,36 +123,33 @@ def _agree(judged) -> bool:
 def plot(result: Result) -> list[Picture]:
     curves = result.curves
     residuals, names = curves["residuals"], curves["names"]
-    figure = style.figure(9.5, 0.34 * len(names) + 1.1)
+    figure = style.figure(9.5, 0.3 * len(names) + 1.5)
     axes = figure.subplots()
-    second = np.array([2.0 if word == "not a minimum" else 0.0 for word in curves["second"]])
-    size = np.log10(np.maximum(np.concatenate([residuals, second[:, None]], axis=1), 1e-12) / curves["tolerance"])
-    axes.imshow(np.where(size > 0, 1.0, 0.0), cmap=_colours(), vmin=0, vmax=1, aspect="auto")
+    tolerance, rows = curves["tolerance"], np.arange(len(names))
+    floor = 1e-20  # where a residual of 0 is drawn
+    axes.axvspan(tolerance, 1e4, color=style.RED, alpha=0.08, linewidth=0)
+    axes.axvline(tolerance, color=style.RED, linewidth=1.0, label="tolerance")
+    for k, (title, colour, marker) in enumerate(zip(TITLES, style.COLOURS, "os^Dv")):
+        values = np.maximum(residuals[:, k], floor)
+        height = rows + 0.13 * (k - 2)  # beside each other where they are equal
+        axes.plot(values, height, marker, color=colour, markersize=4.5, linestyle="", label=title)
     for i, row in enumerate(residuals):
-        for j, value in enumerate(row):
-            axes.text(j, i, "0" if value == 0 else f"{value:.0e}", ha="center", va="center", fontsize=8)
         word = {"strict minimum": "minimum", "necessary": "flat", "undecided": "open"}.get(
             curves["second"][i], "no minimum"
         )
-        axes.text(5, i, "–" if max(row) > curves["tolerance"] else word, ha="center", va="center", fontsize=8)
-    axes.set_xticks(range(6), TITLES)
+        axes.text(2e4, i, "–" if max(row) > tolerance else word, va="center", fontsize=8.5, clip_on=False)
+    axes.text(2e4, -1.0, TITLES[-1], va="center", fontsize=9, clip_on=False)
     axes.axhline(curves["points"] - 0.5, color=style.BLACK, linewidth=1.0)
-    axes.set_yticks(range(len(names)), names)
-    axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
-    axes.grid(visible=False)
+    axes.set(xscale="log", xlim=(floor / 3, 1e4), ylim=(len(names) - 0.5, -0.5), xlabel="residual (0 at the left edge)")
+    axes.set_yticks(rows, names)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=6, columnspacing=1.0, handletextpad=0.3)
     caption = (
-        "Each row is a point with multipliers, each column a condition and how far it is from holding; red ones fail. "
-        "The ticked points are certified. The last column is the second order, looked at where all else holds. Below "
-        "the line: where the solver ended, and what it said; where it is stuck, the conditions hold ever better with "
-        "multipliers that grow without end, so there is none."
+        "Each row is a point with multipliers, each mark a condition and how far it is from holding; those in the "
+        "shaded part, above the tolerance, fail. The ticked points are certified. On the right the second order, "
+        "judged where all else holds. Below the line: where the solver ended, and what it said; where it is stuck, the "
+        "conditions hold ever better with multipliers that grow without end, so there is none."
     )
     return [Picture("conditions", caption, figure), _the_line()]
-
-
-def _colours():
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(["#eaf3f8", "#f3b7a0"])
 
 
 def _the_line() -> Picture:

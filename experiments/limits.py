@@ -250,8 +250,12 @@ def _plot_bands(bands: Mapping) -> Picture:
     colours = [*style.COLOURS[:5], style.SKY]
     for name, colour in zip(SHRINKING, colours):
         axes.loglog(*bands[name], color=colour, label=name)
-    for name, line in zip(STAYING, ("--", ":")):
-        axes.loglog(*bands[name], color=style.BLACK, linestyle=line, label=f"{name}: no limit")
+    looks = (
+        {"color": style.BLACK, "linestyle": "--", "linewidth": 1.4, "zorder": 3},
+        {"color": "#bbbbbb", "linewidth": 5},
+    )
+    for name, look in zip(STAYING, looks):  # one upon the other: both bands are 2
+        axes.loglog(*bands[name], label=f"{name}: no limit", **look)
     axes.set(
         xlabel="distance from the point",
         ylabel="width of the band of values",
@@ -264,7 +268,7 @@ def _plot_bands(bands: Mapping) -> Picture:
         "bands",
         "The width of the band against the distance, to the right ever nearer. Powers of x are lines; 1/log x hardly "
         "moves in twelve decades, and the band of x^0.01 log x begins to shrink only at 1e-43: no limit can be read "
-        "off such values. Two bands never shrink.",
+        "off such values. Two bands never shrink; both are 2, so the dashed line lies upon the grey one.",
         figure,
     )
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.ticker import PercentFormatter
 
 from experiments.framework import style
@@ -60,6 +62,14 @@ def _plot_maps(curves: Mapping) -> Picture:
     for axes, name in zip(places[:, 0], ("ink", *maps)):
         axes.set_ylabel(name.replace(" ", "\n"), rotation=0, ha="right", va="center", fontsize=10)
     figure.suptitle("predicted", fontsize=10, x=0.02, ha="left")
+    for cmap, least, rows, label in (
+        ("RdBu", -1, [i for i, name in enumerate(maps, 1) if name in SIGNED], "of the map's largest\n(signed)"),
+        ("Purples", 0, [i for i, name in enumerate(maps, 1) if name not in SIGNED], "of the map's largest"),
+    ):
+        scale = ScalarMappable(Normalize(least, 1), cmap)
+        bar = figure.colorbar(scale, ax=places[rows], location="right", shrink=0.9, aspect=18, pad=0.01)
+        bar.set_label(label, fontsize=9)
+        bar.set_ticks([least, 0, 1] if least else [0, 0.5, 1])
     return Picture(
         "maps",
         "The first test image of each digit (above: the class predicted; red where it is wrong), and how its pixels "

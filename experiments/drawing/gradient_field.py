@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.colors import ListedColormap
+from matplotlib.lines import Line2D
 
 from experiments.cases.surfaces import SURFACES, Surface, petals, rarity
 from experiments.framework import style
@@ -63,6 +64,14 @@ def _plot_fields(paths: Mapping) -> Picture:
             axes.plot(*run[-1], "o", color=style.RED, markersize=5)
         axes.set(title=f"{name}: {surface.formula}", xlabel=surface.labels[0], ylabel=surface.labels[1])
         axes.set_aspect("equal" if name != "iris petals" else "auto")
+    arrow = Line2D([], [], color=style.BLUE, marker=">", markersize=6, linewidth=1.4, alpha=0.8, label="gradient")
+    descent = Line2D([], [], color=style.RED, linewidth=1.6, label="descent")
+    start, end = (
+        Line2D([], [], color=face, marker="o", linestyle="", markeredgecolor=style.RED, markersize=5, label=label)
+        for face, label in (("white", "its start"), (style.RED, "its end"))
+    )
+    contour = Line2D([], [], color=style.GREY, linewidth=0.8, label="contour")
+    figure.legend(handles=[contour, arrow, descent, start, end], loc="outside lower center", ncols=5)
     return Picture(
         "fields",
         "Contours (grey), gradients (blue arrows, uphill; the longer, the steeper) and descent against them (red, from "
