@@ -1,4 +1,4 @@
-"""README tells the truth: its code prints what it shows, its commands are CI's, its map is the tree."""
+"""README tells the truth: its code prints what it shows, its commands are CI's, and the book's map is the tree."""
 
 import re
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+MAP = (ROOT / "experiments" / "book" / "map.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -37,11 +38,25 @@ def test_ci_runs_the_test_command_as_written():
 
 
 def test_map_names_every_room_and_no_other():
-    named = set(re.findall(r"^\| `(\w+/(?:\w+(?:\.py|/))?)`", README, re.MULTILINE))
+    named = set(re.findall(r"^\| `(\w+/(?:\w+(?:\.py|/))?)`", MAP, re.MULTILINE))
     package = ROOT / "functional_dl"
     files = {f"functional_dl/{path.name}" for path in package.glob("*.py") if not path.name.startswith("__")}
     folders = {f"functional_dl/{path.parent.name}/" for path in package.glob("*/__init__.py")}
     assert named == files | folders | {"experiments/", "tests/"}
+
+
+def test_it_is_read_in_a_minute():
+    """A screen and a half: some 90 lines, of which 25 are the proof."""
+    assert len(README.splitlines()) <= 95
+
+
+def test_the_bibtex_entry_is_the_citation():
+    cited = (ROOT / "CITATION.cff").read_text()
+    (entry,) = blocks("bibtex")
+    plain = entry.replace("\\_", "_")
+    for field in ("title", "version"):
+        wanted = re.search(rf'^{field}: "?([^"\n]+)"?$', cited, re.MULTILINE)[1]
+        assert f"{{{wanted}}}" in plain, field
 
 
 def test_versions_are_those_of_the_lock():

@@ -20,6 +20,7 @@ from experiments.book.reference import Room
 from experiments.book.templates import file, render
 from functional_dl import pages
 
+MAP = Path(__file__).parent / "map.md"
 SCRIPTS = ("theme.js", "book.js", "plot.js")
 
 
@@ -71,6 +72,7 @@ def _pages(parts: Sequence[Part], chapters: dict[str, Chapter], rooms: Sequence[
     written["index.html"] = render(
         "index.html", **common, here="index.html", title="The book", root="", kind="front", headings=(), before=None,
         after=order[0] if order else None, facts=_facts(chapters, rooms),
+        map=Writer().write(MAP.read_text(encoding="utf-8")),
         reference=[entry for part in listed if not part["chapters"] for entry in part["entries"]],
     )  # fmt: skip
     return written
