@@ -57,6 +57,7 @@ LONG = {
     "attribution",
     "cnn_digits",
     "depth",
+    "double_descent",
     "duality",
     "generative",
     "gradient_field",
