@@ -57,6 +57,7 @@ LONG = {
     "attribution",
     "cnn_digits",
     "depth",
+    "descent_rates",
     "double_descent",
     "duality",
     "generative",
