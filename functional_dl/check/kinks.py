@@ -187,6 +187,10 @@ def subdifferential(fun: Callable[..., Any], x: float, direction: Any = None) ->
       TypeError: fun's value is no real scalar.
       ValueError: x is no scalar and no direction is given, or direction does not fit x.
     Source: Clarke, Optimization and Nonsmooth Analysis, 1983, section 2.1 (for functions with one-sided derivatives).
+    Example:
+      >>> between = check.subdifferential(jnp.abs, 0.0)
+      >>> between.low, between.high, 0.5 in between, 1.5 in between
+      (-1.0, 1.0, True, False)
     """
     function = Function(fun, (x,))
     if len(function.outs) != 1 or np.shape(function.outs[0]) != () or np.iscomplexobj(function.outs[0]):

@@ -100,6 +100,10 @@ def find_nan(fun: Callable[..., Any], *primals: PyTree, differentiate: Callable[
       NanReport; `found` is False where value and gradient are finite, or no more than what is given makes them so.
     Raises:
       TypeError: fun is not callable, or branches in Python on a value that it computes.
+    Example:
+      >>> report = check.find_nan(lambda x: jnp.where(x > 0, jnp.sqrt(x), 0.0), 0.0)
+      >>> report.found, report.equation, report.direction
+      (True, 'sqrt', 'backward')
     """
     if not callable(fun):
         raise TypeError(f"fun: expected a callable, got {fun!r}")

@@ -46,6 +46,11 @@ def check_vjp(
       TypeError: fun or fun_vjp is not callable, fun has no floating output, no primal is floating, or a keyword
         argument is unknown: those of fun are bound by functools.partial.
       ValueError: two calls of fun differ, or ct has not the output's tree and shapes.
+    Example:
+      >>> wrong = lambda x: (jnp.sin(x), lambda ct: (-ct * jnp.cos(x),))
+      >>> report = check.check_vjp(jnp.sin, wrong, jnp.array([0.5, 1.0]))
+      >>> report.passed, report.findings[0].cause
+      (False, 'sign')
     """
     _refuse_keywords("check_vjp", unknown)
     if not callable(fun_vjp):
@@ -60,7 +65,13 @@ def check_vjp(
 
 
 def assert_vjp(fun: Callable[..., Any], fun_vjp: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
-    """`check_vjp`, raising GradientMismatch (an AssertionError) with the report where it finds a fault."""
+    """`check_vjp`, raising GradientMismatch (an AssertionError) with the report where it finds a fault.
+
+    Example:
+      >>> right = lambda x: (jnp.sin(x), lambda ct: (ct * jnp.cos(x),))
+      >>> check.assert_vjp(jnp.sin, right, jnp.array([0.5, 1.0])).passed
+      True
+    """
     __tracebackhide__ = True  # pytest shows the caller's line
     report = check_vjp(fun, fun_vjp, *primals, **options)
     if not report.passed:
@@ -75,6 +86,11 @@ def check_custom_vjp(fun: Callable[..., Any], *primals: PyTree, **options: Any) 
 
     Raises:
       TypeError: fun is not such a function.
+    Example:
+      >>> square = jax.custom_vjp(lambda x: x**2)
+      >>> square.defvjp(lambda x: (x**2, x), lambda x, ct: (ct * x,))  # should be 2 ct x
+      >>> check.check_custom_vjp(square, jnp.array([1.0, 2.0])).findings[0].cause
+      'scale'
     """
     rule = custom_rule(fun)
     if rule is None:
@@ -157,6 +173,9 @@ def check_grads(
     Raises:
       ValueError: order is less than 1, or two calls of fun differ.
       TypeError: an unknown keyword argument: those of fun are bound by functools.partial.
+    Example:
+      >>> check.check_grads(jnp.tanh, jnp.array([0.5, 1.0]), differentiate=reverse.vjp).passed
+      True
     """
     _refuse_keywords("check_grads", unknown)
     if order < 1:
@@ -176,7 +195,12 @@ def check_grads(
 
 
 def assert_grads(fun: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
-    """`check_grads`, raising GradientMismatch (an AssertionError) with the report where it finds a fault."""
+    """`check_grads`, raising GradientMismatch (an AssertionError) with the report where it finds a fault.
+
+    Example:
+      >>> check.assert_grads(jnp.tanh, jnp.array([0.5, 1.0]), order=1).passed
+      True
+    """
     __tracebackhide__ = True  # pytest shows the caller's line
     report = check_grads(fun, *primals, **options)
     if not report.passed:
