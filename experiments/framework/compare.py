@@ -32,11 +32,10 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     """
     one = (folder / "result.json").is_file()
     folders = [folder] if one else [path.parent for path in folder.glob("[!.]*/result.json")]
-    runs = [
-        store.read_json(path / "result.json") | store.read_json(path / "config.json") | {"folder": path}
-        for path in folders
-    ]
-    found = {run["name"]: run for run in runs}
+    found: dict[str, dict[str, Any]] = {}
+    for path in folders:
+        run = store.read_json(path / "result.json") | store.read_json(path / "config.json")
+        found[run["name"]] = run | {"folder": path}
     if not found:
         raise ValueError(f"{folder}: expected a folder with results, found none")
     return dict(sorted(found.items()))

@@ -59,6 +59,7 @@ LONG = {
     "depth",
     "descent_rates",
     "double_descent",
+    "dropout_expectation",
     "duality",
     "generative",
     "gradient_field",
