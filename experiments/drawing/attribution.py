@@ -62,14 +62,12 @@ def _plot_maps(curves: Mapping) -> Picture:
     for axes, name in zip(places[:, 0], ("ink", *maps)):
         axes.set_ylabel(name.replace(" ", "\n"), rotation=0, ha="right", va="center", fontsize=10)
     figure.suptitle("predicted", fontsize=10, x=0.02, ha="left")
-    for cmap, least, rows, label in (
-        ("RdBu", -1, [i for i, name in enumerate(maps, 1) if name in SIGNED], "of the map's largest\n(signed)"),
-        ("Purples", 0, [i for i, name in enumerate(maps, 1) if name not in SIGNED], "of the map's largest"),
-    ):
-        scale = ScalarMappable(Normalize(least, 1), cmap)
-        bar = figure.colorbar(scale, ax=places[rows], location="right", shrink=0.9, aspect=18, pad=0.01)
-        bar.set_label(label, fontsize=9)
-        bar.set_ticks([least, 0, 1] if least else [0, 0.5, 1])
+    for row, name in enumerate(("ink", *maps)):
+        least = -1 if name in SIGNED else 0
+        scale = ScalarMappable(Normalize(least, 1), "RdBu" if least else "Purples" if row else "Greys")
+        bar = figure.colorbar(scale, ax=places[row], location="right", aspect=8, pad=0.01)
+        bar.set_ticks([least, 0, 1] if least else [0, 1])
+        bar.set_label("share of\nlargest" if row else "ink", fontsize=8)
     return Picture(
         "maps",
         "The first test image of each digit (above: the class predicted; red where it is wrong), and how its pixels "
