@@ -30,6 +30,7 @@ from experiments.framework.result import Check, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import activations, integrals, losses, models, training
 
+SUITE = "standard"
 CLAIM = (
     "Integrated gradients share out a network's log-odds among the pixels without remainder, and blanking pixels in "
     "their order takes the log-odds away faster than a random order does."

@@ -44,7 +44,7 @@ class Config:
         settings.at_least(self, 1, "points", "every")
 
 
-QUICK = Config(every=12)
+QUICK = Config(every=20)
 SMOKE = Config(names=("sigmoid", "relu"), points=1)
 
 

@@ -26,6 +26,7 @@ from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl.optimality import Problem, dual_ascent, dual_function, interior_point, solution_map, solve, svm
 from functional_dl.optimality.problem import flatten
 
+SUITE = "standard"
 CLAIM = (
     "The dual value never exceeds the optimum, dual ascent closes the gap of convex problems, and where convexity "
     "fails a gap remains."

@@ -20,6 +20,7 @@ from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
 from functional_dl import optimality
 
+SUITE = "standard"
 CLAIM = (
     "The certificate passes what is optimal, and of what is not it names the condition that fails; the solver names "
     "problems without solution rightly."

@@ -43,7 +43,6 @@ from experiments.framework.result import Check, Picture, Result, Table
 from experiments.framework.statistics import mean_interval, plus_minus
 from functional_dl import losses, models, training
 
-ALONE = True  # it measures times
 CLAIM = (
     "Momentum needs the square root of gradient descent's steps in a ravine; an optimiser that divides gradients by "
     "their size leaves a saddle along the coordinates in a time that the distance does not change, and keeps its "

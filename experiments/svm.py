@@ -52,6 +52,7 @@ class Config:
             raise ValueError(f"problems: expected some of {', '.join(LOADERS)}, got {self.problems}")
 
 
+QUICK = Config(problems=("iris", "wine"))
 SMOKE = Config(problems=("iris",), grid=8)
 
 
