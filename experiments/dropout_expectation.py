@@ -167,7 +167,7 @@ def _over_masks(loss, x, w, rate):
     return jnp.sum(chance * values)
 
 
-def _penalty(x, w, rate, slope=1.0):
+def _penalty(x, w, rate, slope: jax.Array | float = 1.0):
     return rate / (1 - rate) * jnp.mean(slope * (x**2 @ w**2))
 
 
