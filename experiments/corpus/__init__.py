@@ -8,6 +8,7 @@ from experiments.corpus import complex_numbers as complex_numbers
 from experiments.corpus import controls as controls
 from experiments.corpus import convolution_pooling as convolution_pooling
 from experiments.corpus import dense as dense
+from experiments.corpus import domains as domains
 from experiments.corpus import elementwise as elementwise
 from experiments.corpus import indexing as indexing
 from experiments.corpus import linear_algebra as linear_algebra
