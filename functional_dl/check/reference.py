@@ -248,7 +248,9 @@ class Reference:
         except Exception:  # a program that cannot be taken apart
             return False
         return all(
-            np.allclose(bar, right, rtol=1e3 * function.eps, atol=1e3 * function.eps * np.max(np.abs(right), initial=0.0))
+            np.allclose(
+                bar, right, rtol=1e3 * function.eps, atol=1e3 * function.eps * np.max(np.abs(right), initial=0.0)
+            )
             for bar, right in zip(bars, self.pull_at(function.wide_point, cts))
         )
 

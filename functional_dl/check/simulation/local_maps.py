@@ -52,7 +52,11 @@ class LocalMaps:
         self.program, self.values = program, values
         self.cts = [np.stack([real_ct(c) for c in own]) for own in zip(*cts)]
         self.matrices = self._rights(
-            [n for n, site in enumerate(program.steps) if needed.intersection(site.ins) and self._ins(n) and self._outs(n)]
+            [
+                n
+                for n, site in enumerate(program.steps)
+                if needed.intersection(site.ins) and self._ins(n) and self._outs(n)
+            ]
         )
 
     @staticmethod
@@ -91,7 +95,9 @@ class LocalMaps:
             return found
 
         operands = [
-            [_stacked(rows) for rows in zip(*map(self._operands, members))] if members[1:] else self._operands(members[0])
+            [_stacked(rows) for rows in zip(*map(self._operands, members))]
+            if members[1:]
+            else self._operands(members[0])
             for members in groups
         ]
         outs = jit(of_groups, 0)(operands, [self._dots(n) for n, *_ in groups])
