@@ -724,7 +724,8 @@ def routed_experts(fault):
 
 @operation(
     lambda d: (d.normal(5, 2), d.normal(5, 2), d.normal(5, 2)),
-    area_constant=Fault("missing_term", {0: "zero", 1: "missing_term", 2: "missing_term"}, note="the triangle's area counts as a constant"),
+    area_constant=Fault("missing_term", {0: "zero", 1: "missing_term", 2: "missing_term"},
+                        note="the triangle's area counts as a constant"),
     clockwise=Fault("sign", (0, 1, 2), also=("unknown",), note="the edge function's corners the other way round"),
     dtypes=WIDE,
 )  # fmt: skip

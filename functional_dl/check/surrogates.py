@@ -1,7 +1,6 @@
-"""Derivatives that a function declares on purpose other than those of its values: stopped gradients, and custom rules of
-functions that are constant almost everywhere (straight-through rounding, spikes).
+"""Derivatives that a function declares on purpose other than those of its values.
 
-Differences of values cannot judge them: there the derivative that JAX takes is what is meant.
+These are stopped gradients, and custom rules of functions of steps (straight-through rounding, spikes).  Differences of values cannot judge them: there the derivative that JAX takes is what is meant.
 """
 
 from collections.abc import Callable, Sequence
