@@ -1,6 +1,7 @@
 """Derivatives that a function declares on purpose other than those of its values.
 
-These are stopped gradients, and custom rules of functions of steps (straight-through rounding, spikes).  Differences of values cannot judge them: there the derivative that JAX takes is what is meant.
+These are stopped gradients, and custom rules of functions of steps (straight-through rounding, spikes).  Differences of
+values cannot judge them: there the derivative that JAX takes is what is meant.
 """
 
 from collections.abc import Callable, Sequence
