@@ -126,15 +126,17 @@ class Reference:
 
     @functools.cached_property
     def _push(self):
-        function = self.function
-        own = lambda *active: function.of_active(active)
+        own = lambda *active: self.function.of_active(active)
+        return self._jit(lambda active, tangents: jax.jvp(own, active, tangents)[1])
+
+    @functools.cached_property
+    def _push_by_transposing(self):
+        """For rules of reverse mode alone: the transpose of the pullback."""
+        own = lambda *active: self.function.of_active(active)
 
         def push(active, tangents):
-            try:
-                return jax.jvp(own, active, tangents)[1]
-            except TypeError:  # a rule for reverse mode alone: the transpose of its pullback
-                outs, pullback = jax.vjp(own, *active)
-                return jax.linear_transpose(pullback, outs)(tangents)[0]
+            outs, pullback = jax.vjp(own, *active)
+            return jax.linear_transpose(pullback, outs)(tangents)[0]
 
         return self._jit(push)
 
@@ -151,7 +153,11 @@ class Reference:
         active = self.function.wide_point if self.function.wide else self.function.point
         with self.function.precision():
             tangents = tuple(t.astype(np.asarray(x).dtype) for t, x in zip(tangents, active))
-            return [widen(y) for y in self._push(tuple(active), tangents)]
+            try:
+                moved = self._push(tuple(active), tangents)
+            except TypeError:
+                moved = self._push_by_transposing(tuple(active), tangents)
+            return [widen(y) for y in moved]
 
     def _from_jacobian(self, cts):
         transposed, error = self.jacobian
