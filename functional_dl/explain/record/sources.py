@@ -33,7 +33,7 @@ _INSTALLED = tuple(
         site.getusersitepackages(),
         sysconfig.get_paths()["purelib"],
         *(path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")),
-    }  # fmt: skip
+    }
 )
 LIBRARY = "library"  # marks a group that is a function of JAX's own
 _NAMELESS = {"__call__", "<lambda>", "<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<module>"}
