@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from functional_dl import check
-from tests.check.right_passes import DECLARED, dense, dense_back, passes, spike, straight_through
+from tests.check.right_passes import DECLARED, dense, dense_back, passes, rounded, spike, straight_through
 
 QUICK = [*DECLARED, "no bias"]
 
@@ -63,6 +63,21 @@ SQUARES = lambda x: square(jax.nn.softmax(x)) + straight_through(x)
 )
 def test_wrong_passes_of_surrogates_are_found(fun, fun_vjp):
     assert not check.check_vjp(fun, fun_vjp, drawn("float32")(5)).passed
+
+
+@jax.custom_vjp
+def gated(x):
+    return x * (x > 0).astype(x.dtype)
+
+
+gated.defvjp(lambda x: (gated(x), x), lambda x, ct: (ct * jnp.ones_like(x),))
+
+
+def test_rules_of_steps_are_told_from_wrong_rules():
+    x = drawn("float32")(6)
+    assert check.check_custom_vjp(rounded, x, 4.0).passed
+    assert not check.check_custom_vjp(gated, x).passed
+    assert not check.check_vjp(gated, lambda x: jax.vjp(gated, x), x).passed
 
 
 def test_another_tree_is_told():
