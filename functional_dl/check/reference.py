@@ -20,7 +20,6 @@ from jax.typing import ArrayLike
 from functional_dl.aliases import Array
 from functional_dl.check import numeric
 from functional_dl.check.function import Function, is_complex, jit, pairing, widen
-from functional_dl.check.surrogates import declared
 
 # C of the formula above: a right pullback may be written in many ways, each with a few dozen roundings
 ROUNDINGS = {"float64": 1000.0, "float32": 200.0, "float16": 30.0, "bfloat16": 12.0}
@@ -240,6 +239,8 @@ class Reference:
 
     def _is_declared(self) -> bool:
         """Whether JAX's derivative is what it is without custom rules, but for those of surrogates."""
+        from functional_dl.check.surrogates import declared  # most functions declare nothing
+
         function = self.function
         active = [np.asarray(x).astype(p.dtype) for x, p in zip(function.wide_point, function.point)]
         point = function.wide_point if function.wide else active

@@ -14,7 +14,6 @@ from functional_dl.check import reference
 from functional_dl.check.function import Function, is_inexact, widen
 from functional_dl.check.reference import random_like
 from functional_dl.check.report import GradientMismatch, Report, merged
-from functional_dl.check.surrogates import is_surrogate
 from functional_dl.check.vjp.pipeline import run
 from functional_dl.check.vjp.subject import BackwardPass
 
@@ -87,6 +86,8 @@ def check_custom_vjp(fun: Callable[..., Any], *primals: PyTree, **options: Any) 
     Raises:
       TypeError: fun is not such a function.
     """
+    from functional_dl.check.surrogates import is_surrogate  # of no other check
+
     rule = custom_rule(fun)
     if rule is None:
         raise TypeError(f"fun: expected a function decorated with jax.custom_vjp, got {fun!r}")
