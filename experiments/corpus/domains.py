@@ -3,6 +3,8 @@
 Each note says where, a repository and the number of its issue or pull request, or what is wrong.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -404,7 +406,7 @@ def transducer(fault):
     frames, labels = 4, 2
 
     def fun(blank, label):
-        alpha = [[None] * (labels + 1) for _ in range(frames)]
+        alpha: list[list[Any]] = [[None] * (labels + 1) for _ in range(frames)]
         alpha[0][0] = jnp.zeros((), blank.dtype)
         for t in range(frames):
             for u in range(labels + 1):
