@@ -11,6 +11,7 @@ from experiments.corpus import dense as dense
 from experiments.corpus import domains as domains
 from experiments.corpus import elementwise as elementwise
 from experiments.corpus import indexing as indexing
+from experiments.corpus import later as later
 from experiments.corpus import linear_algebra as linear_algebra
 from experiments.corpus import normalisation as normalisation
 from experiments.corpus import recurrent as recurrent
