@@ -64,6 +64,8 @@ class Config:
     """Names of the programs, separated by commas."""
     equations: int = 10_000
     """Length of the longest chain that is traced."""
+    times: bool = True
+    """Whether times are measured; flops, bytes and memory are exact and always compared."""
     publish: bool = False
     """Write the table to experiments/bench.md."""
     seed: int = 0
@@ -82,7 +84,7 @@ class Config:
         return list(WORKLOADS) if self.programs == "all" else self.programs.split(",")
 
 
-QUICK = Config(turns=5, sizes=1, programs="mlp,rnn,product,cnn", equations=2560)
+QUICK = Config(sizes=1, programs="mlp,cnn,transformer,lstm,product,ranking", times=False)
 STANDARD = Config(turns=9, sizes=1)
 SMOKE = Config(turns=1, sizes=1, programs="mlp,rnn,product", equations=320)
 
@@ -93,8 +95,8 @@ def run(config: Config) -> Result:
         for name in progress.over(config.names(), "programs")
         for size in SIZES[: config.sizes]
     ]
-    chain = _trace_chains(config)
-    checks = [*_limits(found), *_products(found), _linear(chain)]
+    chain = _trace_chains(config) if config.times else {}
+    checks = [*_limits(found, config), *_products(found), *([_linear(chain)] if chain else [])]
     columns = ("program", "size", *EXACT, "step", "step quartiles", *TIMED[1:], "step of jax.grad, ms")
     rows = [
         [e["program"], e["size"], *(_figure(e[m]) for m in EXACT), _step(e), _quartiles(e)]
@@ -103,16 +105,25 @@ def run(config: Config) -> Result:
         for e in found
     ]
     result = Result(
-        CLAIM, checks, _numbers(found, chain), found, Table(columns, rows), {"found": found, "chain": chain},
-        timed=(
-            *TIMED, "step_low", "step_high", "jax_step_ms", "tracing an equation of the longest chain",
-            *(f"{NAMES[measure]}, geometric mean" for measure in TIMED),
-            *(check.statement for check in checks if check.statement.startswith(tuple(NAMES[m] for m in TIMED))),
-        ),
-    )  # fmt: skip
+        CLAIM,
+        checks,
+        _numbers(found, chain),
+        found,
+        Table(columns, rows),
+        {"found": found, "chain": chain},
+        timed=_timed(checks) if config.times else (),
+    )
     if config.publish:
         PUBLISHED.write_text(_published(result))
     return result
+
+
+def _timed(checks) -> tuple[str, ...]:
+    """Names of what differs from run to run."""
+    names = tuple(NAMES[measure] for measure in TIMED)
+    columns = (*TIMED, "step_low", "step_high", "jax_step_ms")
+    figures = (*(f"{name}, geometric mean" for name in names), "tracing an equation of the longest chain")
+    return *columns, *figures, *(check.statement for check in checks if check.statement.startswith(names))
 
 
 def _figure(value: float) -> str:
@@ -124,12 +135,18 @@ def _step(entry) -> str:
 
 
 def _quartiles(entry) -> str:
-    return "" if entry["same"] else f"{entry['step_low']:.3f} to {entry['step_high']:.3f}"
+    return (
+        ""
+        if entry["same"] or entry["step"] != entry["step"]
+        else f"{entry['step_low']:.3f} to {entry['step_high']:.3f}"
+    )
 
 
-def _limits(found) -> list[Check]:
+def _limits(found, config: Config) -> list[Check]:
     checks = []
-    for measure, limit in MOST.items():
+    measured = (*EXACT, *TIMED) if config.times else EXACT
+    of = lambda limits: ((measure, limit) for measure, limit in limits.items() if measure in measured)
+    for measure, limit in of(MOST):
         worst = max((e for e in found if e[measure] == e[measure]), key=lambda e: e[measure])
         checks.append(
             Check(
@@ -138,12 +155,12 @@ def _limits(found) -> list[Check]:
                 round(worst[measure], 3) <= limit,
             )
         )
-    for measure, limit in MEAN.items():
+    for measure, limit in of(MEAN):
         mean = _geometric_mean(e[measure] for e in found)
         statement = f"{NAMES[measure]}: geometric mean of all programs at most {limit:.2f}"
         checks.append(Check(statement, f"{mean:.3f}", mean <= limit))
     loops = [e for e in found if WORKLOADS[e["program"]].loops]
-    for measure, limit in (("step", 0.95), ("memory", 0.60), ("eager", 0.50)) if loops else ():
+    for measure, limit in of({"step": 0.95, "memory": 0.60, "eager": 0.50}) if loops else ():
         mean = _geometric_mean(e[measure] for e in loops)
         statement = f"{NAMES[measure]} of loops: geometric mean at most {limit:.2f}"
         checks.append(Check(statement, f"{mean:.3f}", mean <= limit))
@@ -173,10 +190,13 @@ def _geometric_mean(ratios) -> float:
 
 def _numbers(found, chain) -> dict[str, Any]:
     numbers: dict[str, Any] = {
-        f"{NAMES[m]}, geometric mean": f"{_geometric_mean(e[m] for e in found):.3f}" for m in (*EXACT, *TIMED)
+        f"{NAMES[m]}, geometric mean": f"{_geometric_mean(e[m] for e in found):.3f}"
+        for m in (EXACT if not chain else (*EXACT, *TIMED))
     }
     numbers["programs"] = f"{len(found)}, of which {sum(e['same'] for e in found)} compile to jax.grad's operations"
-    numbers["tracing an equation of the longest chain"] = f"{1e6 * chain['seconds'][-1] / chain['lengths'][-1]:.0f} µs"
+    if chain:
+        each = 1e6 * chain["seconds"][-1] / chain["lengths"][-1]
+        numbers["tracing an equation of the longest chain"] = f"{each:.0f} µs"
     return numbers
 
 
@@ -218,8 +238,8 @@ def _compare(name: str, size: int, config: Config) -> dict[str, Any]:
         "lower": {s: lambda g=g: jax.jit(lambda *a: g(*a)).lower(*args) for s, g in contestants.items()},
         "eager": {s: lambda g=g: jax.block_until_ready(g(*args)) for s, g in contestants.items()},
     }.items():
-        if (measure == "step" and same) or (measure != "step" and size != 1):
-            timed[measure] = 1.0 if measure == "step" else math.nan
+        if not config.times or (measure == "step" and same) or (measure != "step" and size != 1):
+            timed[measure] = 1.0 if measure == "step" and same else math.nan
             continue
         turns = config.turns if measure == "step" else max(1, config.turns // 3)
         quartiles[measure], jax_seconds[measure] = _take_turns(calls, turns)
@@ -334,8 +354,8 @@ def _trace_chains(config: Config) -> dict:
 def plot(result: Result) -> list[Picture]:
     found, chain = result.curves["found"], result.curves["chain"]
     first = [e for e in found if e["size"] == 1]
-    figure = style.figure(10.5, 5.2)
-    left, right = figure.subplots(1, 2, width_ratios=(2.4, 1))
+    figure = style.figure(10.5 if chain else 7.4, 5.2)
+    left, *others = figure.subplots(1, 2, width_ratios=(2.4, 1)) if chain else [figure.subplots()]
     places = np.arange(len(first))[::-1]
     for measure, marker, colour in zip(("flops", "bytes", "memory", "step"), "osDv", style.COLOURS):
         left.plot([e[measure] for e in first], places, marker, color=colour, label=NAMES[measure], alpha=0.85)
@@ -343,14 +363,11 @@ def plot(result: Result) -> list[Picture]:
     left.set_yticks(places, [e["program"] for e in first])
     left.set(xlabel="ours / jax.grad's", title="Cost of value and gradient (left of 1: ours is cheaper)")
     left.legend(loc="lower left")
-    right.plot(chain["lengths"], chain["seconds"], "o-", color=style.COLOURS[0], label="measured")
-    right.plot(
-        chain["lengths"],
-        [chain["seconds"][0] * n / chain["lengths"][0] for n in chain["lengths"]],
-        ":",
-        color=style.BLACK,
-        label="linear",
-    )
-    right.set(xscale="log", yscale="log", xlabel="equations", ylabel="seconds", title="Tracing a chain of sines")
-    right.legend()
-    return [Picture("costs", "Left: ratios of each program. Right: tracing time grows linearly.", figure)]
+    for right in others:
+        lengths, seconds = chain["lengths"], chain["seconds"]
+        right.plot(lengths, seconds, "o-", color=style.COLOURS[0], label="measured")
+        right.plot(lengths, [seconds[0] * n / lengths[0] for n in lengths], ":", color=style.BLACK, label="linear")
+        right.set(xscale="log", yscale="log", xlabel="equations", ylabel="seconds", title="Tracing a chain of sines")
+        right.legend()
+    caption = "Ratios of each program." if not chain else "Left: ratios of each program. Right: time to trace a chain."
+    return [Picture("costs", caption, figure)]

@@ -103,6 +103,7 @@ def _assets(chapters: dict[str, Chapter], rooms: Sequence[Room]) -> dict[str, st
     style = mathematics_style + pages.asset("tokens.css") + file("book.css")
     found = {"assets/temml.js": mathematics, "assets/book.css": style, "assets/search.js": _search(chapters, rooms)}
     found |= {f"assets/{name}": file(name) for name in SCRIPTS}
+    found["assets/book.js"] = pages.asset("combobox.js") + found["assets/book.js"]
     moving = {name for chapter in chapters.values() for name in chapter.moving}
     return found | {f"assets/moving_{name}.js": (MOVING / f"{name}.js").read_text(encoding="utf-8") for name in moving}
 

@@ -8,8 +8,10 @@ from experiments.corpus import complex_numbers as complex_numbers
 from experiments.corpus import controls as controls
 from experiments.corpus import convolution_pooling as convolution_pooling
 from experiments.corpus import dense as dense
+from experiments.corpus import domains as domains
 from experiments.corpus import elementwise as elementwise
 from experiments.corpus import indexing as indexing
+from experiments.corpus import later as later
 from experiments.corpus import linear_algebra as linear_algebra
 from experiments.corpus import normalisation as normalisation
 from experiments.corpus import recurrent as recurrent

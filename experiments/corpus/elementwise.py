@@ -467,7 +467,7 @@ def dropout(fault):
 @operation(
     lambda d: (d.normal(4, 5),),
     difference_quotient=Fault("precision", dtypes=WIDE, note="a forward difference with a step of 1e-3"),
-    no_chain=Fault("missing_term", also=("unknown", "wrong_point", "scale"),
+    no_chain=Fault("missing_factor", also=("unknown", "wrong_point", "missing_term"),
             note="the inner derivative 2x "
             "is left out: a factor"),
     cosine_of_x=Fault("wrong_point"),

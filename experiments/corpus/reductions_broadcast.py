@@ -13,7 +13,9 @@ from experiments.corpus.case import WIDE, Fault, operation
     wrong_n=Fault("scale", note="divided by all entries, not by the rows"),
     same_for_all=Fault("ignored_cotangent"),
     squared_ct=Fault("nonlinear"),
-    accumulates=Fault("nondeterministic", note="added to the gradient of the last call: no zero_grad"),
+    accumulates=Fault(
+        "accumulated", also=("nondeterministic",), note="added to the gradient of the last call: no zero_grad"
+    ),
 )
 def mean(fault):
     kept = []

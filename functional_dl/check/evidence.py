@@ -47,7 +47,7 @@ PRECEDENCE = (
     "constant along an axis", "proportional to a value",
     "good",
     "equation's shift", "shifted inside", "rows in another order", "digits", "sign of the imaginary part", "low rank",
-    "zero or negative point", "a path's sign", "a factor a row", "a path's size",
+    "a path's sign", "zero or negative point", "a factor a row", "a path's size",
     "fair",
     "equation's overlap", "split with another derivative", "a mean, perhaps", "one use, perhaps", "looks alike",
     "another derivative",

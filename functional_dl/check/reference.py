@@ -69,20 +69,28 @@ class Reference:
     Attributes:
       source: "autodiff", "numeric", or "" where the function is too large for either to be had.
       disagreement: a sentence, where JAX's derivative of fun and its values do not agree.
+      surrogate: whether the former is meant to be another.
       jacobian: (J^T, error) in real entries, where the source is numeric.
     """
 
     source: str
     disagreement: str
+    surrogate: bool
 
-    def __init__(self, function: Function, rng: np.random.Generator) -> None:
+    def __init__(self, function: Function, rng: np.random.Generator, surrogates: bool = True) -> None:
         self.function = function
         self.rng = rng
-        self.source, self.disagreement = "", ""
+        self.source, self.disagreement, self.surrogate = "", "", False
         self.jacobian: Any = None
         if function.traceable:
             self.disagreement = self._disagreement()
-            if not self.disagreement:
+            self.surrogate = bool(self.disagreement) and surrogates and self._is_declared()
+            if self.surrogate:
+                self.disagreement = (
+                    "fun declares another derivative than that of its values (a stopped gradient, or a rule of a "
+                    "function of steps): JAX's derivative is compared with, not differences."
+                )
+            if self.surrogate or not self.disagreement:
                 self.source = "autodiff"
         if not self.source:
             size = sum(map(numeric.numbers, function.wide_point))
@@ -117,8 +125,19 @@ class Reference:
 
     @functools.cached_property
     def _push(self):
-        function = self.function
-        return self._jit(lambda active, tangents: jax.jvp(lambda *a: function.of_active(a), active, tangents)[1])
+        own = lambda *active: self.function.of_active(active)
+        return self._jit(lambda active, tangents: jax.jvp(own, active, tangents)[1])
+
+    @functools.cached_property
+    def _push_by_transposing(self):
+        """For rules of reverse mode alone: the transpose of the pullback."""
+        own = lambda *active: self.function.of_active(active)
+
+        def push(active, tangents):
+            outs, pullback = jax.vjp(own, *active)
+            return jax.linear_transpose(pullback, outs)(tangents)[0]
+
+        return self._jit(push)
 
     def column(self, k: int, index: Any) -> list[np.ndarray]:
         """What one entry of one leaf moves: d outputs / d entry."""
@@ -133,7 +152,11 @@ class Reference:
         active = self.function.wide_point if self.function.wide else self.function.point
         with self.function.precision():
             tangents = tuple(t.astype(np.asarray(x).dtype) for t, x in zip(tangents, active))
-            return [widen(y) for y in self._push(tuple(active), tangents)]
+            try:
+                moved = self._push(tuple(active), tangents)
+            except TypeError:
+                moved = self._push_by_transposing(tuple(active), tangents)
+            return [widen(y) for y in moved]
 
     def _from_jacobian(self, cts):
         transposed, error = self.jacobian
@@ -213,6 +236,30 @@ class Reference:
                     f"(+- {float(measured.error):.1g}): fun holds a custom rule that is wrong, or a stopped gradient."
                 )
         return ""
+
+    def _is_declared(self) -> bool:
+        """Whether JAX's derivative is what it is without custom rules, but for those of surrogates."""
+        from functional_dl.check.surrogates import declared  # most functions declare nothing
+
+        function = self.function
+        active = [np.asarray(x).astype(p.dtype) for x, p in zip(function.wide_point, function.point)]
+        point = function.wide_point if function.wide else active
+        try:
+            with function.precision():
+                other = declared(lambda *a: function.of_active(a), point)
+                if other is None:
+                    return False
+                outs, pullback = jax.vjp(other, *point)
+                cts = [self._random(y).astype(y.dtype) for y in outs]
+                bars = [widen(bar) for bar in pullback(cts)]
+        except Exception:  # a program that cannot be taken apart
+            return False
+        return all(
+            np.allclose(
+                bar, right, rtol=1e3 * function.eps, atol=1e3 * function.eps * np.max(np.abs(right), initial=0.0)
+            )
+            for bar, right in zip(bars, self.pull_at(function.wide_point, cts))
+        )
 
     def _compared(self, k, bar, cts):
         """The cotangent of leaf k along a random direction; the differences; and whether they contradict it."""

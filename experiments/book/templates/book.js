@@ -86,77 +86,36 @@
   // ---- search: the index is read when it is first wanted
 
   const query = $("query");
-  const hits = $("hits");
-  const MOST = 12;
-  let active = -1;
   let index = null;
   function load() {
     if (index !== null) return;
     index = [];
     document.head.append(element("script", { src: `${root}assets/search.js`, onload: () => { index = window.BOOK_SEARCH; search(); } }));
   }
-  function search() {
-    const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
+  function matches(words) {
     const found = [];
-    if (words.length) {
-      for (const [href, page, heading, text] of index) {
-        const title = `${page} ${heading}`.toLowerCase();
-        const low = text.toLowerCase();
-        if (!words.every((word) => title.includes(word) || low.includes(word))) continue;
-        const score = words.filter((word) => heading.toLowerCase().includes(word)).length * 4
-          + words.filter((word) => page.toLowerCase().includes(word)).length * 2
-          + (heading.toLowerCase() === words.join(" ") ? 20 : 0);
-        found.push([score, href, page, heading, text, low.indexOf(words[0])]);
-      }
-      found.sort((a, b) => b[0] - a[0]);
+    for (const [href, page, heading, text] of index ?? []) {
+      const title = `${page} ${heading}`.toLowerCase();
+      const low = text.toLowerCase();
+      if (!words.every((word) => title.includes(word) || low.includes(word))) continue;
+      const score = words.filter((word) => heading.toLowerCase().includes(word)).length * 4
+        + words.filter((word) => page.toLowerCase().includes(word)).length * 2
+        + (heading.toLowerCase() === words.join(" ") ? 20 : 0);
+      found.push([score, href, page, heading, text, low.indexOf(words[0])]);
     }
-    active = found.length ? 0 : -1;
-    hits.replaceChildren(...found.slice(0, MOST).map(([, href, page, heading, text, at], place) => {
+    return found.sort((a, b) => b[0] - a[0]);
+  }
+  query.addEventListener("focus", load);
+  const search = combobox({
+    query, hits: $("hits"), form: $("find"), make: element, quiet: "soft", matches,
+    row([, , page, heading, text, at]) {
       const start = Math.max(0, at - 30);
       const piece = `${start ? "…" : ""}${text.slice(start, start + 90)}`;
-      return element("li", { role: "option", id: `hit-${place}`, "data-href": href, onpointerdown: (event) => { event.preventDefault(); take(href); } },
-        element("b", {}, heading === page ? page : `${page}: ${heading}`), element("small", {}, piece));
-    }));
-    if (words.length && !found.length && index.length) hits.append(element("li", { class: "soft", role: "presentation" }, "Nothing found"));
-    show(words.length > 0);
-    mark();
-  }
-  function show(shown) {
-    hits.hidden = !shown;
-    query.setAttribute("aria-expanded", String(shown));
-  }
-  function mark() {
-    const options = [...hits.querySelectorAll("[role=option]")];
-    options.forEach((option, place) => option.setAttribute("aria-selected", String(place === active)));
-    if (options[active]) {
-      query.setAttribute("aria-activedescendant", options[active].id);
-      options[active].scrollIntoView({ block: "nearest" });
-    } else query.removeAttribute("aria-activedescendant");
-  }
-  function take(href) {
-    show(false);
-    query.blur();
-    location.href = root + href;
-  }
-  query.addEventListener("focus", () => { load(); if (query.value) search(); });
-  query.addEventListener("input", search);
-  query.addEventListener("blur", () => show(false));
-  query.addEventListener("keydown", (event) => {
-    const options = hits.querySelectorAll("[role=option]");
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      active = (active + (event.key === "ArrowDown" ? 1 : -1) + options.length) % (options.length || 1);
-      mark();
-      event.preventDefault();
-    } else if (event.key === "Enter") {
-      event.preventDefault();
-      if (options[active]) take(options[active].dataset.href);
-    } else if (event.key === "Escape") {
-      query.value = "";
-      show(false);
-      query.blur();
-    }
+      return [element("b", {}, heading === page ? page : `${page}: ${heading}`), element("small", {}, piece)];
+    },
+    take: ([, href]) => { location.href = root + href; },
+    none: () => (index?.length ? "Nothing found" : ""),
   });
-  $("find").addEventListener("submit", (event) => event.preventDefault());
 
   document.addEventListener("keydown", (event) => {
     if (event.target.closest("input, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;

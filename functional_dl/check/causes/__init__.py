@@ -22,12 +22,15 @@ TESTS: tuple[Callable[[Evidence], Any], ...] = (
     relations.sign, relations.swapped, axes.transpose, points.wrong_branch, points.wrong_point, relations.zero,
 )  # fmt: skip
 
+# arithmetic with what is known already: tried however late it is
+QUICK = (relations.kink, relations.nonfinite, relations.zero, relations.sign, relations.scale, relations.swapped)
+
 
 def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     """Every cause that fits the evidence, the best first."""
     found: list[Hypothesis] = []
     for test in TESTS:
-        if not evidence.late:
+        if test in QUICK or not evidence.late:
             fits = test(evidence)
             found += fits if isinstance(fits, list) else [fits] if fits is not None else []
     best: dict[str, Hypothesis] = {}

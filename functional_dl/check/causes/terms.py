@@ -175,9 +175,13 @@ def missing_factor(evidence: Evidence) -> Hypothesis | None:
         power = evidence.elementwise and not what.startswith("args")
         ground = "a power at hand" if power else "a factor at hand"
         return Hypothesis("missing_factor", ground, f"The cotangent lacks the factor {what}.")
-    axis = _row_axis(evidence)
-    if axis is None:
+    found = _row_factor(evidence)
+    if found is None:
         return None
+    axis, factor = found
+    if np.all(np.minimum(np.abs(factor), np.abs(factor - 1)) < SPREAD):
+        message = f"The cotangent is not multiplied by a mask, which does not change along axis {axis}."
+        return Hypothesis("mask_missing", "a factor a row", message)
     message = (
         f"The cotangent is the right one but for a factor that differs from row to row (it does not change along axis "
         f"{axis}) and is the same for every incoming cotangent."
@@ -209,8 +213,8 @@ def _shaped(value, shape) -> Iterator[np.ndarray]:
         yield value.reshape(value.shape + (1,) * (len(shape) - value.ndim))
 
 
-def _row_axis(evidence) -> int | None:
-    """An axis along which expected / actual does not change, if it does along others, alike in all trials."""
+def _row_factor(evidence) -> tuple[int, np.ndarray] | None:
+    """An axis along which expected / actual does not change, if it does along others, alike in all trials; and that."""
     actual, expected, allowed = evidence.stacked
     if evidence.x.ndim < 2 or evidence.elementwise:
         return None
@@ -225,5 +229,5 @@ def _row_axis(evidence) -> int | None:
         grown = 3 * allowed * np.maximum(1.0, np.abs(factor))
         varies = np.ptp(np.abs(factor)) > SPREAD * np.max(np.abs(factor))
         if varies and np.all(np.abs(factor * actual - expected) <= grown):
-            return axis
+            return axis, factor
     return None

@@ -10,6 +10,7 @@ from functional_dl.check.causes.relations import factor
 from functional_dl.check.evidence import Evidence, Hypothesis
 
 LOOKED_AT = 12  # entries, at most
+MOST_INDICES = 32  # of an axis, each of which is tried
 
 
 def overwrite(evidence: Evidence) -> Hypothesis | None:
@@ -63,6 +64,7 @@ def _one_window(evidence, bad) -> Hypothesis | None:
     axes = [axis for axis, n in enumerate(shape) if n > 1]
     summed = [s for size in range(1, len(axes)) for s in itertools.combinations(axes, size)]
     several = 0
+    own: set[tuple[int, int]] = set(itertools.product(axes, range(len(evidence.shape))))  # axes of the same index
     for index in evidence.rng.permutation(bad)[:LOOKED_AT]:
         shares = contributions(evidence, tuple(index))
         if shares is None or shares.size != evidence.outs[0].size:
@@ -71,15 +73,24 @@ def _one_window(evidence, bad) -> Hypothesis | None:
         actual, tolerance = evidence.actual[0][place], evidence.tolerance[0][place]
         kept = []
         for s in summed:
-            parts = shares.reshape(shape).sum(s)
+            parts = shares.reshape(shape).sum(s, keepdims=True)
             used = np.abs(parts) > 0
-            if used.sum() > 1 and np.any(np.abs(parts - actual)[used] <= 5 * tolerance):
+            held = np.argwhere(used & (np.abs(parts - actual) <= 5 * tolerance))
+            if used.sum() > 1 and len(held):
                 kept.append(s)
+                own = {(a, b) for a, b in own if a in s or np.any(held[:, a] == place[b])}
         several += len(kept) > 0
         summed = kept
     if not summed or several < 3:
         return None
-    over = ", ".join(str(axis) for axis in axes if axis not in summed[-1])
+    left = [axis for axis in axes if axis not in summed[-1]]
+    over = ", ".join(map(str, left))
+    if all(any(a == axis for a, _ in own) for axis in left):
+        message = (
+            f"Each entry holds what its own index along the output's axis {over} contributes: what the other indices "
+            "contribute, which depend on it too, is left out."
+        )
+        return Hypothesis("missing_term", "the diagonal", message)
     message = (
         f"Wrong entries hold what one position along the output's axes {over} contributes: where windows overlap their "
         "contributions must be added, not written over each other."
@@ -149,13 +160,14 @@ def _everything_is_scaled(evidence, c) -> bool:
 
 def _fits(evidence, o, group):
     shape = evidence.outs[o].shape
-    for name, index in (("first", 0), ("last", -1)):
+    count = int(np.prod([shape[axis] for axis in group]))
+    inner = range(1, shape[group[0]] - 1) if len(group) == 1 and count <= MOST_INDICES else ()
+    for name, index in (("first index", 0), ("last index", -1), *((f"index {i}", i) for i in inner)):
         if evidence.fits(lambda cts, index=index: evidence.pull(_only(cts, o, group, index))):
             return "one index of an axis", (
-                f"The cotangent is what the {name} index of the output's axis {{axis}} contributes: it should be the "
+                f"The cotangent is what the {name} of the output's axis {{axis}} contributes: it should be the "
                 "sum over that axis."
             )
-    count = int(np.prod([shape[axis] for axis in group]))
     if not evidence.explains([e / count for e in evidence.expected]):
         return None
     shares = [evidence.pull(_only(evidence.trials[0].cts, o, group, i)) for i in (0, -1)]

@@ -173,7 +173,8 @@ def _inside(walk: Walk, origin: Origin, differentiate) -> tuple[Walk, Origin]:
             found = forward_origin(inner, name) if is_bad(inner.values[name]) else None
             if found is not None:
                 line = _line_where_it_stops(pulled, inner) if origin.direction == "backward" else ""
-                return inner, replace(found, step=replace(found.step, source=line or found.step.source))
+                own = step.source if found.step.source.startswith((_JAX, _HERE)) else found.step.source
+                return inner, replace(found, step=replace(found.step, source=line or own))
     except Exception:  # what cannot be run apart keeps its own line
         pass
     return walk, origin

@@ -185,6 +185,8 @@ FORWARD: list[tuple[str, Callable[[Scene], bool] | None, str, str]] = [
      "cast later, or to bfloat16, or scale first."),
     ("cholesky", None, "Cholesky factor of a matrix that is not positive definite",
      "add a multiple of the identity (jitter)."),
+    ("custom_linear_solve triangular_solve", None, "a linear system whose matrix is singular",
+     "add a multiple of the identity (jitter), or jnp.linalg.lstsq, jnp.linalg.pinv."),
     ("*", None, "{name} of finite numbers is not finite there", "keep the argument inside the domain."),
 ]  # fmt: skip
 STEEP = "{name} at %s: its derivative is infinite"

@@ -7,11 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from functional_dl.check.evidence import mask_values
 from functional_dl.check.simulation.fault import Fault, filled, where
+
+SPREAD = 0.05  # relative: a factor that varies less is a scale
 
 
 def changes_of(site: Any, values: Any, dependent: set[int]) -> Any:
-    """Other forward equations that a backward pass may have computed: masks inverted, left out, transposed or moved."""
+    """Other forward equations that a backward pass may have computed: masks inverted, left out, transposed or moved; a
+    factor left out."""
+    if site.name == "mul" and site.ins[0] != site.ins[1]:
+        return [
+            (
+                "mask_missing" if mask_values(values[j]) else "missing_factor",
+                f"operand {j} is left out",
+                lambda *v, j=j: [v[1 - j] + jnp.zeros_like(v[j])],
+            )
+            for j in (0, 1)
+            if np.ptp(np.abs(values[j])) > SPREAD * np.max(np.abs(values[j]), initial=0.0)
+        ]
     if site.name != "select_n" or not _chooses(site, values, dependent):
         return []
     condition = values[0]

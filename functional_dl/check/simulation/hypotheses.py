@@ -6,6 +6,8 @@ from functional_dl.check.causes.relations import name_of, sizes_of
 from functional_dl.check.evidence import FAIR, GOOD, Evidence, Hypothesis
 from functional_dl.check.simulation.fault import where
 
+PAIRS = 100  # of terms, that are looked at
+
 
 def hypotheses(evidence: Evidence) -> list[Hypothesis]:
     """Faults in fun's own equations that give the user's cotangents, the best first."""
@@ -63,9 +65,14 @@ def _lost_terms(evidence, simulation) -> list[Hypothesis]:
     found = _single_uses(evidence, simulation, responses[evidence.k])
     if found:
         return found
-    for i, j in _pairs(gram, side, target):
-        if _close(evidence, [a + b for a, b in zip(terms[i], terms[j])]):
+    for i, j, c in _pairs(gram, side, target):
+        if _close(evidence, [a + c * b for a, b in zip(terms[i], terms[j])]):
             message = f"Two terms are left out: the paths through {names[i]} and {names[j]}."
+            if abs(c - 1) > 0.02:
+                message = (
+                    f"A term is left out: the path through {names[i]}; another is {1 - c:.6g} times what it should be: "
+                    f"the path through {names[j]}."
+                )
             return [Hypothesis("missing_term", "two lost paths", message)]
     return []
 
@@ -102,13 +109,15 @@ def _single_uses(evidence, simulation, responses) -> list[Hypothesis]:
 
 
 def _pairs(gram, side, target):
-    """Pairs of terms whose sum is near the target, by squared distance."""
-    total = float(np.vdot(target, target).real)
-    diagonal = np.real(np.diag(gram)) - 2 * np.real(side)
-    distance = total + diagonal[:, None] + diagonal[None, :] + 2 * np.real(gram)
-    np.fill_diagonal(distance, np.inf)
-    close = np.argwhere(np.triu(distance <= 1e-3 * total, 1))
-    return close[:200]
+    """(i, j, c) with term i + c term j near the target, the nearest first; one way of a few for c = 1."""
+    total, own = float(np.vdot(target, target).real), np.real(np.diag(gram))
+    rest = total + own - 2 * np.real(side)  # |target - term i|^2
+    c = np.real(side[None, :] - gram.T) / own[None, :]
+    distance = rest[:, None] - own[None, :] * c**2
+    distance[(np.abs(c) < 0.02) | np.eye(len(own), dtype=bool)] = np.inf
+    close = np.argwhere(distance <= 1e-3 * total)
+    close = sorted(close, key=lambda p: (abs(c[tuple(p)] - 1) > 0.02, distance[tuple(p)]))
+    return [(i, j, 1.0 if abs(c[i, j] - 1) <= 0.02 else float(c[i, j])) for i, j in close[:PAIRS]]
 
 
 def _terms(simulation, responses):

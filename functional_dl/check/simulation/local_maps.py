@@ -3,10 +3,12 @@
 For programs of small values: no fault that is tried has to be compiled.  A complex number counts as two real ones.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from functional_dl.check import equations
@@ -49,11 +51,13 @@ class LocalMaps:
     def __init__(self, program: Any, values: dict[int, Any], cts: Sequence[Sequence[Any]], needed: set[int]) -> None:
         self.program, self.values = program, values
         self.cts = [np.stack([real_ct(c) for c in own]) for own in zip(*cts)]
-        self.matrices = {}
-        compiled: dict[Any, Any] = {}
-        for n, site in enumerate(program.steps):
-            if needed.intersection(site.ins) and self._ins(n) and self._outs(n):
-                self.matrices[n] = self._matrix(n, self._right(n, compiled))
+        self.matrices = self._rights(
+            [
+                n
+                for n, site in enumerate(program.steps)
+                if needed.intersection(site.ins) and self._ins(n) and self._outs(n)
+            ]
+        )
 
     @staticmethod
     def fits(program: Any, values: dict[int, Any]) -> bool:
@@ -75,8 +79,47 @@ class LocalMaps:
     def _operands(self, n) -> list[Any]:
         return [self.values[i] for i in self.program.steps[n].ins]
 
-    def _matrix(self, n, push) -> np.ndarray:
-        """The matrix of push(operands, tangents of the floating operands, batched) -> tangents of the outputs."""
+    def _rights(self, chosen: list[int]) -> dict[int, np.ndarray]:
+        """The matrices of the equations' own derivatives: one program for all, in which those of a kind are mapped."""
+        kinds: dict[Any, list[int]] = {}
+        for n in chosen:
+            kinds.setdefault(self._kind(n), []).append(n)
+        groups = list(kinds.values())
+
+        def of_groups(operands, dots):
+            found = []
+            for (n, *rest), own, dot in zip(groups, operands, dots):
+                push = functools.partial(_pushed, _own(self.program.steps[n].fun), places=self._ins(n))
+                found.append(jax.vmap(lambda v, dot=dot, push=push: push(operands=v, dots=dot))(own) if rest else
+                             push(operands=own, dots=dot))  # fmt: skip
+            return found
+
+        operands = [
+            [_stacked(rows) for rows in zip(*map(self._operands, members))]
+            if members[1:]
+            else self._operands(members[0])
+            for members in groups
+        ]
+        outs = jit(of_groups, 0)(operands, [self._dots(n) for n, *_ in groups])
+        found = {}
+        for members, own in zip(groups, outs):
+            own = [np.asarray(out) for out in own] if all(map(equations.is_floating, own)) else list(own)
+            for row, n in enumerate(members):
+                found[n] = self._flat(n, [out[row] for out in own] if members[1:] else own)
+        return found
+
+    def _kind(self, n) -> Any:
+        """What equations share that have the same derivative at the same operands."""
+        site = self.program.steps[n]
+        try:
+            kind: Any = (site.name, frozen(site.params)) if site.params else n
+            hash(kind)
+        except (Unstructured, TypeError):
+            kind = n
+        return kind, tuple((np.shape(v), str(getattr(v, "dtype", ""))) for v in self._operands(n))
+
+    def _dots(self, n) -> list[np.ndarray]:
+        """Tangents of the floating operands: a row for each of their real numbers, which it moves alone."""
         operands, places = self._operands(n), self._ins(n)
         total = sum(numbers(operands[j]) for j in places)
         dots, start = [], 0
@@ -85,31 +128,21 @@ class LocalMaps:
             block[start : start + numbers(operands[j])] = _units(operands[j])
             start += numbers(operands[j])
             dots.append(block)
-        outs = push(operands, dots)
+        return dots
+
+    def _flat(self, n, outs) -> np.ndarray:
+        """The matrix, from the tangents of an equation's outputs."""
         found = np.concatenate([_real(outs[o]) for o in self._outs(n)], 1).T
         return np.where(np.isfinite(found), found, 0.0)  # 0 * inf would spoil the entries that do have a derivative
 
-    def _right(self, n, compiled):
-        """push of the equation's own derivative, compiled once for all equations of a kind."""
-        site, places = self.program.steps[n], self._ins(n)
-        try:
-            kind: Any = (site.name, frozen(site.params)) if site.params else id(site)
-            hash(kind)
-        except (Unstructured, TypeError):
-            kind = id(site)
-        key = (kind, tuple((np.shape(v), str(getattr(v, "dtype", ""))) for v in self._operands(n)))
-        if key not in compiled:
-            compiled[key] = jit(lambda operands, dots: _pushed(_own(site.fun), operands, places, dots), 0)
-        return compiled[key]
-
     def fault(self, fault: Fault) -> np.ndarray | None:
         """The matrix of its equation under a fault; None where the equation cannot be given it."""
-        places = self._ins(fault.site)
+        n = fault.site
         try:
-            found = self._matrix(fault.site, lambda operands, dots: _pushed(fault.push, operands, places, dots))
+            found = self._flat(n, _pushed(fault.push, self._operands(n), self._ins(n), self._dots(n)))
         except Exception:  # what an equation says of a fault that is not for it
             return None
-        return found if found.shape == self.matrices[fault.site].shape else None
+        return found if found.shape == self.matrices[n].shape else None
 
     def bars(
         self, rows: int, edges: dict[tuple[int, int], np.ndarray], faults: dict[int, list[tuple[Any, np.ndarray]]]
@@ -176,6 +209,11 @@ def _add(cts, name, ct) -> None:
 
 def _own(fun):
     return lambda operands, dots: push_forward(fun, operands, dots)[1]
+
+
+def _stacked(rows):
+    """The operands of equations of a kind at one place; keys of random numbers are stacked as they are."""
+    return np.stack(rows) if all(isinstance(row, np.ndarray | np.generic) for row in rows) else jnp.stack(rows)
 
 
 def _pushed(push, operands, places, dots):

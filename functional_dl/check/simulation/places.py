@@ -118,9 +118,16 @@ def shifts(n: Any, site: Any, values: Any) -> Any:
 def axes(n: Any, site: Any, values: Any) -> Any:
     """Axes confused: a reshape where a transpose should be, a transform along another axis, a sum that runs the same
     way forward and backward."""
-    if site.name not in ("transpose", "fft", "cumsum") or not equations.is_floating(values[0]):
+    if site.name not in ("transpose", "fft", "cumsum", "dot_general") or not equations.is_floating(values[0]):
         return []
     shape = np.shape(values[0])
+    if site.name == "dot_general":
+        out = np.shape(site.fun(*values)[0])
+        if len(out) < 2 or out[-1] != out[-2]:
+            return []
+        message = f"In the cotangents of the operands of {where(n, site)} that of its result is transposed."
+        turned = lambda v, d: [jnp.swapaxes(push_forward(site.fun, v, d)[1][0], -1, -2)]
+        return [Fault(n, "not_transposed", message, turned, "equation transposed, perhaps", ("turned",))]
     if site.name == "transpose":
         out = np.shape(site.fun(*values)[0])
         message = f"In the cotangent of {where(n, site)} a reshape stands where a transpose should."
@@ -133,6 +140,14 @@ def axes(n: Any, site: Any, values: Any) -> Any:
         same_way = lambda v, d: [jnp.flip(site.fun(jnp.flip(filled(v, d)[0], own))[0], own)]
         grounds = {"not_transposed": "equation's transpose", "wrong_point": "looks alike"}
         found += [Fault(n, cause, message, same_way, ground, (cause, "same way")) for cause, ground in grounds.items()]
+    if site.name == "fft" and np.iscomplexobj(values[0]) and np.shape(site.fun(*values)[0]) == shape:
+        count = float(
+            np.prod([shape[axis] for axis in range(len(shape) - len(site.params["fft_lengths"]), len(shape))])
+        )
+        for size in (1.0, count, 1 / count):
+            other = lambda v, d, size=size: [size * jnp.conj(site.fun(jnp.conj(filled(v, d)[0]))[0])]
+            message = f"In the cotangent of {where(n, site)} the transform of the other direction stands."
+            found.append(Fault(n, "missing_conjugate", message, other, "equation's conjugate", ("direction", size)))
     for axis in range(len(shape)):
         if axis == own or shape[axis] != shape[own]:
             continue

@@ -115,7 +115,13 @@ def left_out(n: Any, site: Any, values: Any, dependent: set[int]) -> Any:
     if not equations.is_floating(x) or out.shape != x.shape or out.dtype != x.dtype or not _is_elementwise(site, x):
         return []
     message = f"The derivative of {where(n, site)} is left out: its input gets the cotangent of its output."
-    return [Fault(n, "missing_factor", message, lambda v, d: [d[0]], "equation's factor", ("left out",))]
+    found = [Fault(n, "missing_factor", message, lambda v, d: [d[0]], "equation's factor", ("left out",))]
+    if site.name == "sqrt":  # of a norm x / |x|, say
+        message = f"The derivative 1 / (2 y) of {where(n, site)} lacks the division by y."
+        found.append(
+            Fault(n, "missing_factor", message, lambda v, d: [0.5 * d[0]], "equation's factor", ("undivided",))
+        )
+    return found
 
 
 def _of_two(n, site, values, dependent):

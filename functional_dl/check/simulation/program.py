@@ -102,15 +102,26 @@ class Simulation:
                 found.update(site.outs)
         return found
 
-    def _pulled(self, apply):
+    @functools.cached_property
+    def _given(self) -> tuple[Any, Any]:
+        """The point and the trials' cotangents, as arguments of what is compiled: XLA would compute with constants."""
+        return [jnp.asarray(x) for x in self.point], [
+            jnp.stack([jnp.asarray(c) for c in own]) for own in zip(*self.cts)
+        ]
+
+    def _pulled(self, apply, point, cts):
         """The trials' cotangents of the inputs, one array a leaf, with apply(n, step, operands) in the steps' place."""
 
         def outputs(active):
             values = equations.run(self.program, active, apply)
             return [values[name] for name in self.program.outputs]
 
-        _, pull = jax.vjp(outputs, [jnp.asarray(x) for x in self.point])
-        return jax.vmap(pull)([jnp.stack([jnp.asarray(c) for c in own]) for own in zip(*self.cts)])[0]
+        return jax.vmap(jax.vjp(outputs, point)[1])(cts)[0]
+
+    def _mapped(self, fun: Callable[..., Any], rows: Any) -> list[np.ndarray]:
+        """fun(row, point, cotangents) for all rows at once."""
+        with self.precision():
+            return [widen(leaf) for leaf in jit(jax.vmap(fun, (0, None, None)), 0)(jnp.asarray(rows), *self._given)]
 
     def _once(self, search: Callable[[float], Any], until: float, nothing: Any) -> Any:
         """What a search finds that ends then, made when it is first asked for; `nothing` if it is too late for it, or
@@ -186,8 +197,7 @@ class Simulation:
     def bars_at(self, faults: list[Fault] | None, w: np.ndarray) -> list[np.ndarray]:
         """The cotangents with w_m of fault m (or of edge m) in place, for every row of w."""
         if self.maps is None:
-            with self.precision():
-                return [widen(leaf) for leaf in jit(jax.vmap(self.bars(faults)), 0)(jnp.asarray(w))]
+            return self._mapped(self.bars(faults), w)
         if faults is None:
             return self.maps.bars(len(w), {edge: 1 + w[:, m] for m, edge in enumerate(self.edges) if w[:, m].any()}, {})
         groups: dict[int, dict[tuple[int, ...], list[int]]] = {}
@@ -232,29 +242,29 @@ class Simulation:
         count = len(self.edges) if faults is None else len(faults)
         bars = self.bars(faults)
 
-        def response(direction):
-            start = jnp.zeros(count)
-            return jax.jvp(bars, (start,), (direction,))[1]
+        def response(direction, *given):
+            return jax.jvp(lambda w: bars(w, *given), (jnp.zeros(count),), (direction,))[1]
 
         with self.precision():
-            compiled = jit(jax.vmap(response), 0)
+            compiled = jit(jax.vmap(response, (0, None, None)), 0)
             basis = np.eye(count)
             parts = []
             for start in range(0, count, CHUNK):
                 block = basis[start : start + CHUNK]
                 padded = np.concatenate([block, np.zeros((CHUNK - len(block), count))]) if count > CHUNK else block
-                parts.append([widen(r)[: len(block)] for r in compiled(jnp.asarray(padded))])
+                parts.append([widen(r)[: len(block)] for r in compiled(jnp.asarray(padded), *self._given)])
         return [np.concatenate(rows) for rows in zip(*parts)]
 
     def bars(self, faults: list[Fault] | None) -> Any:
-        """w -> cotangents with w_m of fault m (or of edge m) in place: one array a leaf, of shape (trials, *leaf)."""
+        """(w, point, cotangents) -> cotangents with w_m of fault m (or of edge m) in place: one array a leaf, of shape
+        (trials, *leaf)."""
         by_site: dict[int, list] = {}
         entries: list[Any] = self.edges if faults is None else faults
         for m, entry in enumerate(entries):
             site = entry[0] if faults is None else entry.site
             by_site.setdefault(site, []).append((m, entry))
 
-        def bars(w):
+        def bars(w, *given):
             def apply(n, site, operands):
                 chosen = by_site.get(n)
                 if not chosen:
@@ -265,7 +275,7 @@ class Simulation:
                     return _with_edges(site, operands, [w[m] for m in positions], [j for _, j in own])
                 return _with_faults(site, operands, [w[m] for m in positions], own)
 
-            return self._pulled(apply)
+            return self._pulled(apply, *given)
 
         return bars
 
@@ -277,7 +287,7 @@ class Simulation:
         if not changes:
             return []
 
-        def bars(w):
+        def bars(w, *given):
             def apply(n, site, operands):
                 outs = site.fun(*operands)
                 for m, (place, _, _, fun) in enumerate(changes):
@@ -285,10 +295,9 @@ class Simulation:
                         outs = [jnp.where(w[m] > 0, b, a) for a, b in zip(outs, fun(*operands))]
                 return outs
 
-            return self._pulled(apply)
+            return self._pulled(apply, *given)
 
-        with self.precision():
-            found = [widen(r) for r in jit(jax.vmap(bars), 0)(jnp.eye(len(changes)))]
+        found = self._mapped(bars, np.eye(len(changes)))
         pairs = []
         for m, (n, cause, what, _) in enumerate(changes):
             message = f"The cotangent is right for a forward pass where {what} in {where(n, self.program.steps[n])}."

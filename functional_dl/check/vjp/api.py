@@ -1,5 +1,6 @@
 """check_vjp and check_grads: a backward pass against the derivative of its function; a differentiator, to any order."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,9 @@ def check_vjp(
     """Checks a hand-written backward pass and names what is wrong with it.
 
     Correct is x_i_bar = (df/dx_i)^T y_bar  for every primal x_i, up to the rounding that the primals'
-    dtypes and the conditioning of f allow, and at kinks any element of the subdifferential.
+    dtypes and the conditioning of f allow, and at kinks any element of the subdifferential.  Where f declares another
+    derivative than that of its values, by a stopped gradient or by a rule of a function of steps (straight-through
+    rounding), that one is meant.
 
     Args:
       fun: the function, of pytrees of arrays; JAX's or NumPy's.
@@ -39,7 +42,7 @@ def check_vjp(
       ct: a cotangent to use besides random ones.
       name: what the report calls the backward pass.
       seed: of the random cotangents.
-      budget: seconds that the search for causes may take; it ends with the best that is found by then.
+      budget: seconds from the call on, after which no further cause is looked for: the best found by then is named.
     Returns:
       Report; `report.passed`, `report.findings`, `print(report)`.
     Raises:
@@ -53,6 +56,11 @@ def check_vjp(
       (False, 'sign')
     """
     _refuse_keywords("check_vjp", unknown)
+    return _checked(fun, fun_vjp, primals, ct, name, seed, budget, surrogates=True)
+
+
+def _checked(fun, fun_vjp, primals, ct, name, seed, budget, surrogates) -> Report:
+    until = time.monotonic() + budget
     if not callable(fun_vjp):
         raise TypeError(f"fun_vjp: expected a callable, got {fun_vjp!r}")
     function = Function(fun, primals)
@@ -61,7 +69,8 @@ def check_vjp(
     if not function.active:
         raise TypeError("primals: expected at least one leaf of floating numbers, got none")
     _refuse_state(function)
-    return run(BackwardPass(function, fun_vjp, name or _name(fun_vjp, fun), np.random.default_rng(seed), budget, ct))
+    name, rng = name or _name(fun_vjp, fun), np.random.default_rng(seed)
+    return run(BackwardPass(function, fun_vjp, name, rng, until, ct, surrogates=surrogates))
 
 
 def assert_vjp(fun: Callable[..., Any], fun_vjp: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
@@ -82,7 +91,8 @@ def assert_vjp(fun: Callable[..., Any], fun_vjp: Callable[..., Any], *primals: P
 def check_custom_vjp(fun: Callable[..., Any], *primals: PyTree, **options: Any) -> Report:
     """`check_vjp` of a function decorated with `jax.custom_vjp`, jitted or not: its rule against its own body.
 
-    The arguments at its `nondiff_argnums` are taken as they are.
+    The arguments at its `nondiff_argnums` are taken as they are.  The rule of a function of steps (straight-through
+    rounding) stands for a derivative that the body has not: its form and linearity alone are checked.
 
     Raises:
       TypeError: fun is not such a function.
@@ -92,6 +102,8 @@ def check_custom_vjp(fun: Callable[..., Any], *primals: PyTree, **options: Any) 
       >>> check.check_custom_vjp(square, jnp.array([1.0, 2.0])).findings[0].cause
       'scale'
     """
+    from functional_dl.check.surrogates import is_surrogate  # of no other check
+
     rule = custom_rule(fun)
     if rule is None:
         raise TypeError(f"fun: expected a function decorated with jax.custom_vjp, got {fun!r}")
@@ -107,6 +119,10 @@ def check_custom_vjp(fun: Callable[..., Any], *primals: PyTree, **options: Any) 
         return of
 
     moving = [x for n, x in enumerate(primals) if n not in fixed]
+    leaves, tree = tree_flatten(moving)
+    of_leaves = lambda function: lambda *leaves: at(function)(*tree_unflatten(tree, leaves))
+    if is_surrogate(of_leaves(body), of_leaves(fun), leaves):  # the rule is all that there is to differentiate by
+        body = fun
     return check_vjp(at(body), lambda *args: jax.vjp(at(fun), *args), *moving, **options)
 
 
@@ -167,7 +183,7 @@ def check_grads(
       differentiate: `differentiate(fun, *primals)` -> (out, pullback), as `jax.vjp` or `functional_dl.reverse.vjp`.
       name: what the report calls the check.
       seed: of the random cotangents.
-      budget: seconds that the search for causes may take.
+      budget: seconds for each order, after which no further cause is looked for.
     Returns:
       Report of all orders; a finding's message says of which order it is.
     Raises:
@@ -183,9 +199,9 @@ def check_grads(
     reports = []
     rng = np.random.default_rng(seed)
     for n in range(1, order + 1):
-        report = check_vjp(
-            fun, lambda *args, fun=fun: differentiate(fun, *args), *primals, name=f"order {n}", seed=seed, budget=budget
-        )
+        fun_vjp = lambda *args, fun=fun: differentiate(fun, *args)
+        # what a derivative declares is the differentiator's, which is to be judged
+        report = _checked(fun, fun_vjp, primals, None, f"order {n}", seed, budget, surrogates=n == 1)
         findings = tuple(replace(f, message=f"Derivative of order {n}. {f.message}") for f in report.findings)
         reports.append(replace(report, findings=findings))
         if findings or n == order:

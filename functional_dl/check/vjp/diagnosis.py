@@ -1,7 +1,6 @@
 """From the evidence on wrong cotangents to findings: hypotheses ranked, and what several arguments say together."""
 
 import dataclasses
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,15 +19,14 @@ ROUNDED = 0.02  # relative error that a cotangent of 8 bits may have
 DIGITS = 0.3  # relative error up to which a fault may be one of digits, if other arguments have lost digits
 
 
-def of_arguments(wrong: Sequence[Evidence], before: Sequence[Finding], budget: float) -> list[Finding]:
+def of_arguments(wrong: Sequence[Evidence], before: Sequence[Finding], until: float) -> list[Finding]:
     """A finding for each argument whose numbers are wrong.
 
     Args:
       wrong: the evidence on each.
       before: findings on the form of what was returned.
-      budget: seconds that the search for causes may take.
+      until: time.monotonic() at which the search for causes ends.
     """
-    until = time.monotonic() + budget
     found = [_diagnose(dataclasses.replace(evidence, until=until)) for evidence in wrong]
     named = {f.cause for f in found}
     coarse = {f.argument for f in before if f.cause == "dtype"}

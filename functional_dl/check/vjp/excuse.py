@@ -15,6 +15,7 @@ from functional_dl.check.vjp.form import ROUNDED
 from functional_dl.check.vjp.subject import BackwardPass, lost
 
 AS_JAX = 4.0  # times what JAX's own pullback loses in the caller's dtypes
+UNDERFLOW = 2e-19  # more than underflow takes of any entry (see digits)
 NEARBY = 0.1  # of the size of x: where else the size of a cotangent is looked at
 Losses = Callable[[], Sequence[list[digits.Lost] | None]]
 
@@ -49,7 +50,10 @@ def of_rounding(subject: BackwardPass, evidence: Evidence, losses: Losses) -> Ev
     if evidence.excused is None:
         more = [m + change for m, change in zip(more, moved(evidence))]
     if evidence.with_ratio(more).bad[wrong].any():  # seen again with what this way of writing the pass must lose
-        more = [m + loss for m, loss in zip(more, lost_by_itself(evidence, losses))]
+        limits = most_lost(evidence)
+        if evidence.with_ratio([m + limit + UNDERFLOW for m, limit in zip(more, limits)]).bad[wrong].any():
+            return evidence  # it is compiled only where it may tell
+        more = [m + loss for m, loss in zip(more, lost_by_itself(evidence, losses, limits))]
         if evidence.with_ratio(more).bad[wrong].any():
             return evidence
     return replace(evidence, ratio=np.minimum(evidence.ratio, 1.0))
@@ -82,7 +86,7 @@ def _departure(subject: BackwardPass, evidence: Evidence) -> narrow.Whole | None
 
 def noise(subject: BackwardPass, evidence: Evidence, losses: Losses) -> np.ndarray:
     """What rounding may do to the cotangents of the first two trials, twice the first and once the second."""
-    terms, changes, own = cancellation(evidence), moved(evidence), lost_by_itself(evidence, losses)
+    terms, changes, own = cancellation(evidence), moved(evidence), lost_by_itself(evidence, losses, most_lost(evidence))
     first, second = terms[:2]
     return 8 * subject.unit(evidence.k) * (first + second) + 2 * (changes[0] + own[0]) + changes[1] + own[1]
 
@@ -116,13 +120,21 @@ def moved(evidence: Evidence) -> list[np.ndarray]:
     return found
 
 
-def lost_by_itself(evidence: Evidence, losses: Losses) -> list[np.ndarray]:
-    """What each entry may lose by the way in which the pass is written, where the right cotangent is far smaller
-    than usual (a constant or a saturated point): no more than rounding would do to what it is nearby, or to
-    |ct| |out| / |x|, or some times what JAX's own pullback loses; and what underflows."""
-    function, own = evidence.function, losses()[evidence.k]
+def lost_by_itself(evidence: Evidence, losses: Losses, limits: Sequence[float]) -> list[np.ndarray]:
+    """What each entry may lose by the way the pass is written, no more than the limits; and what underflows."""
+    own = losses()[evidence.k]
     if own is None or evidence.reference.source != "autodiff":
         return [np.zeros(evidence.shape)] * len(evidence.trials)
+    return [np.minimum(one.rounded, limit) + one.flushed for one, limit in zip(own, limits)]
+
+
+def most_lost(evidence: Evidence) -> list[float]:
+    """For each trial how much a way of writing the pass may lose where the right cotangent is far smaller than usual (a
+    constant or a saturated point): no more than rounding would do to what it is nearby, or to |ct| |out| / |x|, or some
+    times what JAX's own pullback loses."""
+    function = evidence.function
+    if evidence.reference.source != "autodiff":
+        return [0.0] * len(evidence.trials)
     unit = lost(max([function.point[evidence.k], *function.own_outs], key=reference.eps))
     rms = float(np.sqrt(np.mean(np.abs(evidence.x) ** 2))) if evidence.x.size else 0.0
     out = max(map(_largest, evidence.outs)) / (rms or 1.0)
@@ -131,8 +143,7 @@ def lost_by_itself(evidence: Evidence, losses: Losses) -> list[np.ndarray]:
         point = [x + NEARBY * s * random_like(x, evidence.rng) for x, s in zip(function.wide_point, function.scales)]
         sizes = [max(size, _largest(evidence.pull_at(point, t.cts))) for t, size in zip(evidence.trials, sizes)]
     natural = [t.rounding[evidence.k].lost for t in evidence.trials]
-    limits = [max(unit * size, AS_JAX * _largest(n)) for size, n in zip(sizes, natural)]
-    return [np.minimum(one.rounded, limit) + one.flushed for one, limit in zip(own, limits)]
+    return [max(unit * size, AS_JAX * _largest(n)) for size, n in zip(sizes, natural)]
 
 
 def _largest(x: np.ndarray | None) -> float:

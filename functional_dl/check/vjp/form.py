@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jax.tree_util import tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
+from jax.tree_util import tree_flatten, tree_flatten_with_path, tree_structure
 
 from functional_dl.check import reference
 from functional_dl.check.function import is_complex, is_inexact, widen
 from functional_dl.check.reference import positive_like, random_like
 from functional_dl.check.report import Finding, without_index
-from functional_dl.check.vjp.subject import BackwardPass, lost
+from functional_dl.check.vjp.subject import BackwardPass, leaves_of, lost
 
 TRIALS = 3
 ROUNDED = 8  # last places that a primal may be off by, where fun is ill-conditioned
@@ -136,9 +136,9 @@ def _returned(subject: BackwardPass, bars: Any) -> tuple[list[Finding], frozense
         first = places.stop
         if bar is None:
             continue
-        own, own_tree = tree_flatten(bar, is_leaf=lambda x: x is None)
-        if own_tree != tree_structure(tree_unflatten(tree, [0] * len(with_paths))):
-            message = f"The cotangent has the tree {own_tree}, its primal {tree}."
+        own = leaves_of(bar, primal)
+        if own is None:
+            message = f"The cotangent has the tree {tree_structure(bar)}, its primal {tree}."
             found.append(without_index("structure", f"args[{p}]", message))
             wrong.update(places)
             continue

@@ -50,7 +50,7 @@ def run(subject: BackwardPass) -> Report:
         leaves, found = _diagnosis().as_in_single(named, leaves, form.findings, losses)
         unsound = {}
     elif wrong:
-        found += _diagnosis().of_arguments(wrong, form.findings, subject.budget)
+        found += _diagnosis().of_arguments(wrong, form.findings, subject.until)
     shown = [evidence for evidence in leaves if evidence.k not in unsound]
     compared = sum(int((~evidence.blank).sum()) * len(trials.trials) for evidence in shown)
     sources = SOURCES if subject.function.precision is double else IN_OWN_DTYPES

@@ -1,5 +1,6 @@
 """A backward pass under check: how it is called, and what its dtypes may lose."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,18 +30,20 @@ class BackwardPass:
       fun_vjp: the pass.
       name: what the report calls it.
       rng: of the random cotangents and of all that is drawn.
-      budget: seconds that the search for causes may take.
+      until: time.monotonic() at which the search for causes ends.
       ct: a cotangent to use besides random ones.
       least: how far off a leaf must be as a whole, relative to its size.
+      surrogates: whether fun may declare another derivative than that of its values.
     """
 
     function: Function
     fun_vjp: Callable[..., Any]
     name: str
     rng: np.random.Generator
-    budget: float
+    until: float
     ct: Any = None
     least: float = 0.0
+    surrogates: bool = True
 
     def forward(self) -> tuple[Any, Callable[..., Any]]:
         """The output and the pullback."""
@@ -95,7 +98,14 @@ def active_leaves(function: Function, bars: Sequence[Any]) -> list[Any]:
     """What a pullback returns for the differentiable leaves; None for what it leaves out."""
     found: list[Any] = []
     for bar, primal in zip(bars, function.primals):
-        count = len(tree_flatten(primal)[0])
-        values = [] if bar is None else tree_flatten(bar, is_leaf=lambda x: x is None)[0]
-        found += values if len(values) == count else [None] * count
+        values = leaves_of(bar, primal)
+        found += [None] * len(tree_flatten(primal)[0]) if values is None else values
     return [found[i] for i in function.active]
+
+
+def leaves_of(bar: Any, primal: Any) -> list[Any] | None:
+    """A cotangent's leaves, one for each of its primal's, None for what it leaves out; None if its tree is another."""
+    flatten = functools.partial(tree_flatten, is_leaf=lambda x: x is None)
+    places, tree = flatten(primal)
+    values, own = ([None] * len(places), tree) if bar is None else flatten(bar)
+    return [value for value, x in zip(values, places) if x is not None] if own == tree else None

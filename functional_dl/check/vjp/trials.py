@@ -55,7 +55,7 @@ def trials_of(subject: BackwardPass, form: Form) -> Trials:
     function = subject.function
     call = functools.partial(subject.answer, form.pullback)
     answers = [call(c) for c in form.cts]
-    right = Reference(function, subject.rng)
+    right = Reference(function, subject.rng, subject.surrogates)
     notes = [right.disagreement] if right.disagreement else []
     places = tuple(k for k, i in enumerate(function.active) if form.wrong is None or i not in form.wrong)
     if not right.source:

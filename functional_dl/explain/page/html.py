@@ -37,7 +37,7 @@ def notebook(explanation: Explanation) -> str | None:
 def render(collected: dict[str, Any], text: str = "") -> str:
     """The page of what `data.collect` returns; `text` stands for it where jinja2 is not installed."""
     own = lambda name: pages.asset(f"templates/{name}", __package__)
-    app = "(() => {\n'use strict';\n" + "\n".join(map(own, SCRIPTS)) + "\n})();"
+    app = "(() => {\n'use strict';\n" + "\n".join([pages.asset("combobox.js"), *map(own, SCRIPTS)]) + "\n})();"
     mathematics, mathematics_style = pages.mathematics()
     return pages.render(
         own("page.html"),

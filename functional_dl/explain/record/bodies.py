@@ -57,13 +57,13 @@ def _scan(entry: Entry, cts: list[Any]) -> Body | None:
     if length > 1:
         step = function_of(jaxpr)
         before = [x[1:] if reverse else x[:-1] for x in xs]
-        carry, _ = lax.scan(
-            lambda state, x: (step(*consts, *state, *x)[:num_carry], None),
-            carry,
-            before,
-            length=length - 1,
-            reverse=reverse,
-        )
+
+        def all_but_last(consts, carry, before):
+            one = lambda state, x: (step(*consts, *state, *x)[:num_carry], None)
+            return lax.scan(one, carry, before, length=length - 1, reverse=reverse)[0]
+
+        loop, parts = entry.loop, (consts, carry, before)
+        carry = all_but_last(*parts) if loop is None else loop.call("all but the last step", all_but_last, *parts)
     active = [s is not None for s in entry.slots]
     for i in range(num_carry):
         active[num_consts + i] = active[num_consts + i] or entry.out_slots[i] is not None

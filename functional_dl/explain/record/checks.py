@@ -11,6 +11,7 @@ err, terms may cancel, and at ties each output has an interval of derivatives of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,7 +65,7 @@ def check(entry: Entry, out_cts: Sequence[Any], bars: dict[int, object], seed: i
         results = apply(*operands)
         return [results[j] for j in cts]
 
-    found = [_against_jax(outs, points, list(cts.values()), given)]
+    found = [_against_jax(_pullback(entry, outs, places, list(cts)), outs, points, list(cts.values()), given)]
     if not _is_indirect(entry, [*points, *cts.values()]):
         hermitian = entry.rule is not None and entry.rule.hermitian
         by_values = _adjoint(entry, outs, points, list(cts.values()), given, seed, hermitian)
@@ -101,10 +102,31 @@ def _widened(x: Any) -> Any:
     return x
 
 
-def _against_jax(outs, points, cts, bars) -> Check | None:
+def _pullback(entry, outs, places, results):
+    """(active operands, cotangents of the results) -> JAX's cotangents; of a loop compiled once with all like it."""
+    loop = entry.loop
+    if loop is None:
+        return lambda points, cts: jax.vjp(outs, *points)[1](cts)
+    where = [tuple(own) for own in places.values()]
+
+    def pulled(operands, points, cts):
+        def run(*points):
+            full = list(operands)
+            for own, x in zip(where, points):
+                for i in own:
+                    full[i] = x
+            made = bind(loop.primitive, full, loop.params)
+            return [made[j] for j in results]
+
+        return jax.vjp(run, *points)[1](cts)
+
+    what = ("pullback", tuple(where), tuple(results))
+    return functools.partial(loop.call, what, pulled, entry.operands)
+
+
+def _against_jax(pullback, outs, points, cts, bars) -> Check | None:
     try:
-        _, pullback = jax.vjp(outs, *points)
-        expected = pullback(cts)
+        expected = pullback(points, cts)
     except (NotImplementedError, ValueError, TypeError):  # JAX has no derivative: while_loop
         return None
     worst, allowed = 0.0, 1.0
@@ -174,7 +196,7 @@ def cancellation(cts: Any, size: float) -> float:
 
 
 @np.errstate(all="ignore")  # masks put infinities among the values: what is not finite then is no verdict
-def _adjoint(entry, outs, points, cts, bars, seed, hermitian=False) -> Check | None:
+def _adjoint(entry, outs, points, cts, bars, seed, hermitian) -> Check | None:
     rng = np.random.default_rng(seed)
     directions = [_direction(x, rng) for x in points]
     directions = [u + np.swapaxes(u, -1, -2) for u in directions] if hermitian else directions

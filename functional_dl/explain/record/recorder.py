@@ -8,8 +8,9 @@ them again.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,14 +21,16 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.extend.core.primitives import convert_element_type_p
+from jax.tree_util import tree_leaves
 
+from functional_dl.check.function import jit
 from functional_dl.explain.record import sources
 from functional_dl.explain.record.calls import CUSTOM, Alone, applicable_again, called_name, function_name
-from functional_dl.jaxprs import PLAIN, bind, called, programs, traced_function
+from functional_dl.jaxprs import PLAIN, Unstructured, bind, called, frozen, programs, traced_function
 from functional_dl.reverse.latex import Latex
 from functional_dl.reverse.rule import Rule, Unsupported, entry_of, rule_of
 from functional_dl.reverse.trace import Tape
-from functional_dl.reverse.values import as_array
+from functional_dl.reverse.values import as_array, is_reference
 
 
 class Where(NamedTuple):
@@ -42,6 +45,63 @@ class Where(NamedTuple):
     frames: tuple[sources.Frame, ...] = ()
     path: Sequence[tuple[str, Any]] = ()
     scopes: tuple[str, ...] = ()
+
+
+LOOPS = {"scan", "while", "cond"}
+
+
+class Loop:
+    """A loop or a branch, equal to those of the same program; XLA would compile it anew each time that it is traced.
+
+    Attributes:
+      functions: what was compiled of it, by what it is for.
+    """
+
+    primitive: Primitive
+    params: dict[Any, Any]
+    functions: dict[Any, Any]
+
+    def __init__(self, primitive: Primitive, params: dict[Any, Any]) -> None:
+        self.primitive, self.params, self.functions = primitive, params, {}
+        try:
+            self._key: Any = (primitive, frozen(params))
+            hash(self._key)
+        except (Unstructured, TypeError):  # it equals none but itself
+            self._key = object()
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Loop) and self._key == other._key
+
+    def call(self, what: Any, fun: Callable[..., Any], *args: Any) -> Any:
+        """fun(*args), of a function of the loop and its arguments alone: compiled once and in haste, as it runs a few
+        times; within a trace it is a part of that."""
+        leaves = tree_leaves(args)
+        if any(isinstance(x, Tracer) or is_reference(jax.typeof(x)) for x in leaves):
+            return fun(*args)
+        if what not in self.functions:
+            self.functions[what] = jit(fun, sum(map(np.size, leaves)))
+        return self.functions[what](*args)
+
+
+@functools.lru_cache(maxsize=128)
+def _known(loop: Loop) -> Loop:
+    return loop
+
+
+def loop_of(primitive: Primitive, params: dict[Any, Any]) -> Loop | None:
+    """The loop that an equation is, None where it is none."""
+    return _known(Loop(primitive, params)) if primitive.name in LOOPS else None
+
+
+def applied(primitive: Primitive, operands: Sequence[Any], params: dict[Any, Any]) -> list[Any]:
+    """An equation applied to operands."""
+    loop = loop_of(primitive, params)
+    if loop is None:
+        return bind(primitive, operands, params)
+    return loop.call("run", lambda *xs: bind(loop.primitive, xs, loop.params), *operands)
 
 
 @dataclass(eq=False)
@@ -100,9 +160,14 @@ class Entry:
         """Whether the equation holds a program."""
         return self.alone is not None or bool(programs(self.params))
 
+    @property
+    def loop(self) -> Loop | None:
+        """The loop or branch that the equation is."""
+        return None if self.alone is not None else loop_of(self.primitive, self.params)
+
     def apply(self, *operands: Any) -> list[Any]:
         """The equation at other operands."""
-        return list(self.alone(*operands)) if self.alone else bind(self.primitive, operands, self.params)
+        return list(self.alone(*operands)) if self.alone else applied(self.primitive, operands, self.params)
 
 
 @dataclass

@@ -19,8 +19,8 @@ from jax.extend.core import take_current_trace
 from jax.extend.core.primitives import add_jaxvals_p
 
 from functional_dl.explain.record import flops, sources
-from functional_dl.explain.record.recorder import Place, Recorder, Where, is_number
-from functional_dl.jaxprs import function_of, open_jaxpr, traced_function
+from functional_dl.explain.record.recorder import Place, Recorder, Where, applied, is_number
+from functional_dl.jaxprs import interpret, open_jaxpr, traced_function
 from functional_dl.reverse.trace import record
 from functional_dl.reverse.values import formed, instantiate, is_reference
 
@@ -236,7 +236,7 @@ def both(
     values = {n: of[id(v)] for n, v in enumerate(recording.recorder.values) if id(v) in of}
     sums = {slot: of[id(ct)] for slot, ct in recording.cts.items() if id(ct) in of}
     terms = {slot: [of.get(id(bar)) for n, bar in own if n is not None] for slot, own in recording.terms.items()}
-    found = function_of(closed)(*leaves, *given)[first:]
+    found = interpret(closed, [*leaves, *given], lambda eqn, xs: applied(eqn.primitive, xs, eqn.params))[first:]
     _with_numbers(recording, dict(zip(map(id, tracers), distinct(found))))
     used = recording.used
     values = {n: var for n, var in values.items() if n in used}

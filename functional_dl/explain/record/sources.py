@@ -28,7 +28,12 @@ _JAXLIB, _OWN, _REVERSE = (
 _NETWORKS = tuple(f"{_HERE.parent / room}{os.sep}" for room in ("models", "layers"))
 _INSTALLED = tuple(
     f"{path}{os.sep}"
-    for path in {*site.getsitepackages(), site.getusersitepackages(), sysconfig.get_paths()["purelib"]}
+    for path in {
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        sysconfig.get_paths()["purelib"],
+        *(path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")),
+    }
 )
 LIBRARY = "library"  # marks a group that is a function of JAX's own
 _NAMELESS = {"__call__", "<lambda>", "<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<module>"}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import DictKey, GetAttrKey, SequenceKey, tree_leaves
-
-from functional_dl.aliases import Key
+from jax.tree_util import DictKey, GetAttrKey, tree_leaves
 
 
 def typed(value: Any, dtype: Any) -> str:
@@ -81,14 +81,24 @@ class Source:
 # --- pytrees: how a leaf is reached, how a container is written
 
 
-def access(key: Key) -> str:
-    if isinstance(key, DictKey):
-        return f"[{show(key.key) if isinstance(key.key, str) else repr(key.key)}]"
-    if isinstance(key, SequenceKey):
-        return f"[{key.idx}]"
-    if isinstance(key, GetAttrKey):
-        return f".{key.name}"
-    raise NotImplementedError(f"to_python: a leaf at {key!r}, in a container that is no dict, list, tuple or dataclass")
+def reached(name: str, tree: Any, path: Sequence[Any], number: int) -> str:
+    """The expression that takes a leaf out of the tree called name: by its path, where that leads to it without a
+    warning; by its number, where a container is of another kind."""
+    places, value = [], tree
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of an attribute that its library does without one day
+            for key in path:
+                if isinstance(key, GetAttrKey):
+                    places.append(f".{key.name}")
+                    value = getattr(value, key.name)
+                else:
+                    index = key.key if isinstance(key, DictKey) else key.idx
+                    places.append(f"[{show(index) if isinstance(index, str) else repr(index)}]")
+                    value = value[index]
+    except Exception:
+        value = None
+    return name + "".join(places) if value is tree_leaves(tree)[number] else f"jax.tree.leaves({name})[{number}]"
 
 
 def display(tree: Any, source: str) -> str:

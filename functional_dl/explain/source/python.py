@@ -22,7 +22,7 @@ from jax.tree_util import (
 
 from functional_dl.explain.explanation import Explanation
 from functional_dl.explain.formulas.naming import RESERVED, identifier
-from functional_dl.explain.source.literals import Source, access, display, dtype_text, nested, show
+from functional_dl.explain.source.literals import Source, display, dtype_text, nested, reached, show
 from functional_dl.explain.source.printer import Block, Hint, Names, Printer
 from functional_dl.explain.source.source_layout import lay_out
 from functional_dl.jaxprs import equations, open_jaxpr
@@ -173,14 +173,15 @@ class _Module:
     def unpack(self, body: Block) -> list[str]:
         """Lines that take the arguments' leaves out, and the leaves' names."""
         names = []
+        taken: dict[int, int] = {}  # leaves of each argument so far
         for number, (path, _) in zip(self.e.inputs, self.paths):
-            argument = self.arguments[path[0].idx]
+            n = path[0].idx
+            leaf = taken[n] = taken.get(n, -1) + 1
             if len(path) == 1:
-                names.append(argument)
+                names.append(self.arguments[n])
                 continue
-            place = "".join(access(key) for key in path[1:])
             name = self.names.new(self.values[number].name)
-            body.add(f"{name} = {argument}{place}")
+            body.add(f"{name} = {reached(self.arguments[n], self.recipe.primals[n], path[1:], leaf)}")
             names.append(name)
         return names
 
@@ -189,9 +190,9 @@ class _Module:
         if len(paths) == 1 and not paths[0][0]:
             return ["ct"]
         names = []
-        for path, _ in paths:
+        for number, (path, _) in enumerate(paths):
             name = self.names.new("ct_out")
-            body.add(f"{name} = ct{''.join(access(key) for key in path)}")
+            body.add(f"{name} = {reached('ct', self.recipe.ct, path, number)}")
             names.append(name)
         return names
 
