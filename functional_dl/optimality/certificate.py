@@ -17,45 +17,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from functional_dl import arguments
-from functional_dl.aliases import Array, PyTree
+from functional_dl.aliases import Array
 from functional_dl.optimality.certificate_large import certify_large, programs
 from functional_dl.optimality.kkt import estimate, residuals
-from functional_dl.optimality.problem import Problem, flatten
 from functional_dl.optimality.qualification import FLAT, RANK
 from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, stated
-
-
-def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
-    """Checks a point: is it a KKT point, and a minimum?
-
-    Args:
-      x: the point; lam, mu: multipliers as for kkt_residuals.  Where equalities or inequalities exist
-        and theirs are not given, both are estimated by non-negative least squares on the active constraints.
-      tolerance: for each residual (scaled, see KKTResiduals).
-    Returns:
-      Certificate.  It runs outside jit: its verdict is in words.
-    Raises:
-      ValueError: tolerance is not positive, or multipliers do not fit.
-    Numerics: with more than problem.LARGE variables no matrix is formed but the rows of active general constraints, and
-      the second-order conditions are checked by Hessian-vector products (certificate_large.py); what they leave open
-      is "undecided".
-    Example:
-      >>> wall = optimality.Problem(lambda x: (x - 2) ** 2, inequalities=lambda x: x - 1)
-      >>> optimality.certify(wall, jnp.array(1.0), mu=jnp.array(2.0)).passed
-      True
-      >>> optimality.certify(wall, jnp.array(2.0), mu=jnp.array(0.0)).passed
-      False
-    """
-    arguments.positive("tolerance", tolerance)
-    flat = flatten(problem, x)
-    return certify_flat(
-        flat,
-        flat.x0,
-        None if lam is None else flat.pack_equality(lam),
-        None if mu is None else flat.pack_inequality(mu),
-        tolerance,
-    )
 
 
 def certify_flat(

@@ -82,7 +82,7 @@ def certify_large(flat: Any, x: Array, lam: Any, mu: Any, tolerance: Any, compil
     """certify over vectors; lam or mu may be None.  `compiled` is what programs(flat) returned, to use it again."""
     compiled = compiled or programs(flat)
     f, gradient, h, g, norms_h, norms_g = (np.asarray(v, float) for v in compiled.values_and_gradients(x))
-    below, above = flat.bounded()
+    below, above = flat.bounded
     parts = Parts(x.size, g.size - below.size - above.size, below, above)
 
     def held_by(marked) -> Held | None:

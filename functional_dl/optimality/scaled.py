@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality.kkt import each_row
 from functional_dl.optimality.measures import largest
+from functional_dl.optimality.units import each_row
 
 GRADIENT = 100.0  # functions whose gradient at the start is greater are scaled down to this
 
@@ -59,7 +59,7 @@ def scale(flat: Any, x0: Array) -> Scaled:
         rows = [
             each_row(fun, x0, largest) for fun in (lambda x: flat.objective(x)[None], flat.equalities, flat.general)
         ]
-        rows = jnp.concatenate([*rows, jnp.ones(sum(side.size for side in flat.bounded()), x0.dtype)])
+        rows = jnp.concatenate([*rows, jnp.ones(sum(side.size for side in flat.bounded), x0.dtype)])
     else:
         rows = jnp.max(jnp.abs(jax.jacrev(lambda x: together(flat, x))(x0)), axis=1, initial=0.0)
     factors = jnp.clip(GRADIENT / jnp.maximum(rows, 1e-8), 1e-8, 1.0)
