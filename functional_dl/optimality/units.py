@@ -5,8 +5,8 @@ With x = D w the problem of w has the functions  f / F,  h_i / r_i,  g_i / r_i, 
     D_j: the size of variable j,    F = max_j (|df/dx_j| D_j, |d2f/dx_j^2| D_j^2),    r_i = max_j |dc_i/dx_j| D_j.
 
 The size of a variable is |x_j|, unless that is tiny beside the least of its natural lengths: of Newton's step on f
-along it, of the ways to where constraints change sign, of its bounds.  Where all of these say nothing, at x_j = 0, it is
-is the least step along it at which a function leaves its Taylor polynomial; else what gives its terms the size of the
+along it, of the ways to where constraints change sign, of its bounds.  Where all these say nothing, at x_j = 0, it is
+the least step along it at which a function leaves its Taylor polynomial; else what gives its terms the size of the
 others'.  Each changes as the unit does, and units are powers of two: the problem of w is the same in every digit.
 """
 
@@ -23,7 +23,7 @@ from functional_dl.optimality.measures import largest
 from functional_dl.optimality.problem import FlatProblem, inside
 
 BLOCK = 32  # rows formed at once
-TINY = 2.0**-10  # a variable is beside its natural length
+TINY = 2.0**-20  # a variable is beside its natural length
 ENDLESS = 1e15  # a bound from here on stands for none
 NEGLIGIBLE = 1e-6  # a value is 0 where the terms that it is the sum of are as much greater
 GRADIENT = 8.0  # what the objective's gradient comes to
