@@ -20,6 +20,7 @@ METHODS = {
     "sqp": sqp.minimise,
     "augmented_lagrangian": augmented_lagrangian.minimise,
 }
+CLOSER = 64  # the search goes on beyond the tolerance, which is relative to the start, far from the minimum perhaps
 FAR = 1e10  # an iterate or objective beyond it, along feasible points that descend, is called unbounded
 
 
@@ -96,7 +97,7 @@ def solve(
             iterations += again.iterations
             found = again if again.status in (Status.CONVERGED, Status.UNBOUNDED) else found
             continue
-        end = ready.run(start, tolerance, max_iterations)
+        end = ready.run(start, tolerance / CLOSER, max_iterations)
         iterations += int(end.iterations)
         certificate = _certificate(flat, end, tolerance, ready.evaluated)
         if certificate.passed and _lower(flat, end.x, found.x):
@@ -162,7 +163,7 @@ def _search(ready, begin, tolerance, max_iterations) -> SearchResult:
     best = begin, certify_flat(flat, begin, None, None, tolerance, compiled)
     iterations, status, said = 0, Status.STUCK, ""
     for attempt in range(3):
-        end = run(start, tolerance, max_iterations)
+        end = run(start, tolerance / CLOSER, max_iterations)
         iterations += int(end.iterations)
         certificate = _certificate(flat, end, tolerance, compiled)
         if _rank(certificate) < _rank(best[1]):
@@ -223,9 +224,9 @@ def _march(flat, back, behind, here):
 
 
 def _elsewhere(flat, x, k):
-    """The k-th further start: moved by up to |x_i| + 1 in its own direction."""
+    """The k-th further start: moved by up to k (|x_i| + 1) in its own direction."""
     spread = 2 * np.modf(np.arange(1, x.size + 1) * 0.6180339887498949 + k * 0.7548776662466927)[0] - 1
-    return x + (1 + jnp.abs(x)) * jnp.asarray(spread, x.dtype)
+    return x + k * (1 + jnp.abs(x)) * jnp.asarray(spread, x.dtype)
 
 
 def _lower(flat, x, than):

@@ -4,8 +4,9 @@ With x = D w the problem of w has the functions  f / F,  h_i / r_i,  g_i / r_i, 
 
     D_j: the size of variable j,    F = max_j (|df/dx_j| D_j, |d2f/dx_j^2| D_j^2),    r_i = max_j |dc_i/dx_j| D_j.
 
-The size of a variable is |x_j|, unless that is tiny beside the least of its natural lengths: of Newton's step on f
-along it, of the ways to where constraints change sign, of its bounds.  Where all these say nothing, at x_j = 0, it is
+The size of a variable is |x_j|, or the geometric mean with its natural lengths where these are much greater, or the
+least of these where it is nothing beside them: the length of Newton's step on f along it, the ways to where constraints
+change sign, its bounds.  Where all these say nothing, at x_j = 0, it is
 the least step along it at which a function leaves its Taylor polynomial; else what gives its terms the size of the
 others'.  Each changes as the unit does, and units are powers of two: the problem of w is the same in every digit.
 """
@@ -23,10 +24,10 @@ from functional_dl.optimality.measures import largest
 from functional_dl.optimality.problem import FlatProblem, inside
 
 BLOCK = 32  # rows formed at once
-TINY = 2.0**-20  # a variable is beside its natural length
+SMALL, TINY = 2.0**-4, 2.0**-20  # a variable is beside its natural length
 ENDLESS = 1e15  # a bound from here on stands for none
 NEGLIGIBLE = 1e-6  # a value is 0 where the terms that it is the sum of are as much greater
-GRADIENT = 8.0  # what the objective's gradient comes to
+GRADIENT = 1.0  # what the objective's gradient comes to
 
 
 class Units(NamedTuple):
@@ -99,10 +100,12 @@ def sizes(flat: FlatProblem, x: Array, at: Derivatives) -> Array:
     to_rows = jnp.min(_ratio(jnp.where(counts, jnp.abs(values), 0.0)[:, None], rows), axis=0, initial=jnp.inf)
     moved = jnp.abs(at.gradient) > NEGLIGIBLE * (jnp.abs(at.hessian) @ jnp.abs(x))
     newton = _ratio(jnp.where(moved, jnp.abs(at.gradient), 0.0), jnp.abs(jnp.diag(at.hessian)))
-    own, room = jnp.minimum(to_rows, newton), of_bounds(flat, x.dtype)
-    least = jnp.where((x == 0) | jnp.isfinite(own), jnp.minimum(own, room), 0.0)
-    least = jnp.where(jnp.isfinite(least), least, 0.0)
-    return jnp.where(jnp.abs(x) > TINY * least, jnp.abs(x), least)
+    finite = lambda length: jnp.where(jnp.isfinite(length), length, 0.0)
+    room, size = of_bounds(flat, x.dtype), jnp.abs(x)
+    least = finite(jnp.minimum(jnp.minimum(to_rows, newton), jnp.where(x == 0, room, jnp.inf)))
+    most = jnp.minimum(jnp.maximum(finite(to_rows), finite(newton)), room)
+    between = jnp.where(size < SMALL * most, jnp.sqrt(size) * jnp.sqrt(most), size)
+    return jnp.where(size > TINY * jnp.minimum(least, room), between, least)
 
 
 def of_bounds(flat: FlatProblem, dtype: Any) -> Array:
@@ -143,7 +146,8 @@ def lengths_of_change(flat: FlatProblem, x: Array) -> Array:
     reach = info.maxexp // 17 if info.maxexp > 200 else info.maxexp // 4
     steps = jnp.asarray(np.ldexp(1.0, np.arange(-reach, reach + 1)), x.dtype)
     together = lambda x: jnp.concatenate([flat.objective(x)[None], flat.equalities(x), flat.general(x)])
-    own = jnp.arange(together(x).size) > 0
+    terms_of = jnp.abs(jax.jacrev(together)(x)) @ jnp.abs(x)
+    own = jnp.arange(terms_of.size) > 0
 
     def along(e):
         value, first = jax.jvp(together, (x,), (e,))
@@ -153,8 +157,10 @@ def lengths_of_change(flat: FlatProblem, x: Array) -> Array:
             moved = together(x + t * e)
             terms = jnp.maximum(jnp.abs(t * first), jnp.abs(t * t * second / 2))
             off = jnp.abs(moved - value - t * first - t * t * second / 2)
-            departs = (terms > 0) & (off > terms / 4) & (off > 256 * info.eps * (jnp.abs(value) + jnp.abs(moved)))
-            reached = own & (value != 0) & (jnp.abs(moved - value) >= jnp.abs(value))
+            departs = (
+                (terms > 0) & (off > terms / 4) & (off > 256 * info.eps * (terms_of + jnp.abs(value) + jnp.abs(moved)))
+            )
+            reached = own & (jnp.abs(value) > NEGLIGIBLE * terms_of) & (jnp.abs(moved - value) >= jnp.abs(value))
             return jnp.any(jnp.isfinite(value) & (departs | reached | ~jnp.isfinite(moved)))
 
         found = jax.vmap(leaves)(steps) | jax.vmap(leaves)(-steps)
