@@ -21,7 +21,7 @@ from functional_dl.aliases import Array
 from functional_dl.optimality.certificate_large import certify_large, programs
 from functional_dl.optimality.kkt import estimate, residuals
 from functional_dl.optimality.qualification import FLAT, RANK
-from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, stated
+from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, mixed, stated
 
 
 def certify_flat(
@@ -126,9 +126,10 @@ def _keeps_decreasing(lagrangian, slope, x, gradient, hessian, held, cut):
 
     change = lambda step: lagrangian(x + jax.numpy.asarray(step, x.dtype)) - here
     reach = float(np.linalg.norm(x))
+    tried = [*zip(values, (basis @ vectors).T, strict=True), *mixed((basis @ vectors)[:, ~curved].T)]
     return any(
         falls_along(change, here, vector, value, gradient @ vector, size, reach, cut * size, bend, eps)
-        for value, vector in zip(values, (basis @ vectors).T, strict=True)
+        for value, vector in tried
     )
 
 

@@ -72,7 +72,8 @@ def proximal_gradient(
     """
     value_and_grad = jax.value_and_grad(f)
     gradient_norm = tree.norm(jax.grad(f)(x0))
-    eps, tiny = jnp.finfo(gradient_norm.dtype).eps, jnp.finfo(gradient_norm.dtype).tiny
+    info = jnp.finfo(gradient_norm.dtype)
+    eps, tiny, longest = info.eps, info.tiny, 2.0 ** (info.maxexp // 3)
 
     def attempt(y, value, gradient, s):
         z = prox(tree.add_scaled(y, -s, gradient), s)
@@ -93,7 +94,7 @@ def proximal_gradient(
             s = jnp.where(longer, 2 * s, s / 2)
             new, accepted = attempt(y, value, gradient, s)
             far, near = (tree.norm(tree.subtract(end, y)) for end in (new, z))
-            grown = accepted & (far > 1.5 * near) & jnp.isfinite(far)
+            grown = accepted & (far > 1.5 * near) & (s < longest)
             return s, new, jnp.where(longer, grown, accepted), longer
 
         z, accepted = attempt(y, value, gradient, s)
@@ -126,8 +127,12 @@ def proximal_gradient(
     k, x, _, _, s, _ = lax.while_loop(lambda state: (state[0] < steps) & ~(state[5] <= limit), body, start)
     z, s = line_search(x, s)
     residual = tree.norm(tree.subtract(x, z)) / s
+    # a step that rounding swallows says nothing
+    gradient = jax.grad(f)(x)
+    still = jax.tree.map(lambda old, new: jnp.all(old == new), x, tree.add_scaled(x, -s, gradient))
+    lost = jnp.all(jnp.stack(jax.tree.leaves(still))) & (tree.norm(gradient) > limit)
     value = f(z) + (penalty(z) if penalty is not None else 0)
-    return FirstOrder(z, value, residual, k, residual <= 4 * limit)
+    return FirstOrder(z, value, residual, k, (residual <= 4 * limit) & ~lost)
 
 
 def projected_gradient(f: Callable[..., Any], project: Callable[..., Any], x0: PyTree, **options: Any) -> FirstOrder:

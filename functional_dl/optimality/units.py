@@ -160,8 +160,9 @@ def lengths_of_change(flat: FlatProblem, x: Array) -> Array:
             departs = (
                 (terms > 0) & (off > terms / 4) & (off > 256 * info.eps * (terms_of + jnp.abs(value) + jnp.abs(moved)))
             )
+            seen = (terms == 0) & (value != 0) & (off > NEGLIGIBLE * jnp.maximum(jnp.abs(value), terms_of))
             reached = own & (jnp.abs(value) > NEGLIGIBLE * terms_of) & (jnp.abs(moved - value) >= jnp.abs(value))
-            return jnp.any(jnp.isfinite(value) & (departs | reached | ~jnp.isfinite(moved)))
+            return jnp.any(jnp.isfinite(value) & (departs | seen | reached | ~jnp.isfinite(moved)))
 
         found = jax.vmap(leaves)(steps) | jax.vmap(leaves)(-steps)
         return jnp.where(jnp.any(found), steps[jnp.argmax(found)], 0.0)
