@@ -12,7 +12,7 @@ from functional_dl.optimality.kkt import KKTResiduals
 
 BEYOND = 32.0  # times the step to the model's minimum
 NEAR = np.array([1e-1, 1e-2, 1e-3])  # distances, relative to x, at which flat directions are tried
-MIXED = 32  # directions between flat ones that are tried
+MIXED = 24  # directions between flat ones that are tried
 LEVEL = 1e-7  # a curvature below this share of the Hessian counts as zero
 CONDITIONS = {
     "stationarity": "the gradient of the Lagrangian is not zero",
@@ -184,9 +184,12 @@ def falls_along(
         steps = NEAR * (1 + reach)
         for side in (-1, 1):
             for way in (lambda step: step, bend):
-                changes = np.array([change(way(side * r * vector)) for r in steps])
-                noise = eps * np.maximum(abs(here), np.abs(changes))
+                changed = lambda r: change(way(side * r * vector))
+                noise = lambda change: eps * max(abs(here), abs(change))
+                far = changed(steps[0])
+                if not far < -10 * abs(along) * steps[0] - noise(far):
+                    continue
                 # where rounding hides a fall nearby it is enough that nothing rises there
-                if changes[0] < -10 * abs(along) * steps[0] - noise[0] and np.all(changes <= noise):
+                if all(near <= noise(near) for near in map(changed, steps[1:])):
                     return True
     return False
