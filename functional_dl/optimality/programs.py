@@ -11,8 +11,7 @@ import numpy as np
 
 from functional_dl.aliases import PyTree
 from functional_dl.optimality import units as natural_units
-from functional_dl.optimality.certificate import Evaluated, evaluate
-from functional_dl.optimality.certificate_large import Programs
+from functional_dl.optimality.curvature import Evaluated, Programs, evaluate
 from functional_dl.optimality.problem import FlatProblem, Problem, flatten, point
 from functional_dl.optimality.restoration import restore
 from functional_dl.optimality.units import Derivatives, Units, rescaled
