@@ -23,8 +23,8 @@ from jax import lax
 
 from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import largest
-from functional_dl.optimality.scaled import Scaled, kkt_error, scale
 from functional_dl.optimality.sqp import SolverResult
+from functional_dl.optimality.units import Scaled, kkt_error, scale
 
 MEMORY = 10
 INNER = 200  # steps with the same multipliers, at most

@@ -56,7 +56,8 @@ def certify_flat(flat: Any, x: Array, lam: Any, mu: Any, tolerance: float, compi
         own, at_lower, at_upper = parts.chosen(marked)
         if (h.size + own.size) * x.size > NUMBERS:
             return None
-        return Held(*at.rows(own), at_lower, at_upper)
+        equalities, inequalities = at.rows(own)
+        return Held(equalities, inequalities, at_lower, at_upper)
 
     if (lam is None and h.size) or (mu is None and g.size):
         # examined with the smallest active set that is complete within the tolerance

@@ -9,6 +9,13 @@ least of these where it is nothing beside them: the length of Newton's step on f
 change sign, its bounds.  Where all these say nothing, at x_j = 0, it is
 the least step along it at which a function leaves its Taylor polynomial; else what gives its terms the size of the
 others'.  Each changes as the unit does, and units are powers of two: the problem of w is the same in every digit.
+
+A search sees it as one vector function (f, h, g), with the gradients at its own start brought to at most 100.  The KKT
+error of a point with multipliers y = (lambda, mu) of the functions so scaled is the greatest of
+
+    |grad f + J' y| / w,    |h|,    (g)+,    |mu_i g_i| / w,    (-mu)+,        w = max(mean |y|, 100) / 100.
+
+Source: Waechter and Biegler 2006, section 2.1 and equation (6).
 """
 
 from collections.abc import Callable
@@ -19,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from functional_dl.aliases import Array
+from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import largest
 from functional_dl.optimality.problem import FlatProblem, inside
 
@@ -28,6 +35,7 @@ SMALL, TINY = 2.0**-4, 2.0**-20  # a variable is beside its natural length
 ENDLESS = 1e15  # a bound from here on stands for none
 NEGLIGIBLE = 1e-6  # a value is 0 where the terms that it is the sum of are as much greater
 GRADIENT = 1.0  # what the objective's gradient comes to
+STEEP = 100.0  # in a search, functions whose gradient at the start is greater are scaled down to this
 
 
 class Units(NamedTuple):
@@ -61,7 +69,8 @@ def natural(flat: FlatProblem, x: Array, at: Derivatives, lengths: Array) -> tup
     rows = lambda values, rows: jnp.max(jnp.abs(rows) * size[None], axis=1, initial=0.0)
     of_h, of_g = rows(at.h, at.h_rows), rows(at.g, at.g_rows)
     of_h, of_g = jnp.where(of_h > 0, of_h, jnp.abs(at.h)), jnp.where(of_g > 0, of_g, jnp.abs(at.g))
-    return Units(*(1 / power_of_two(part) for part in (of_f, of_h, of_g)), power_of_two(size)), known
+    of_f, of_h, of_g = (1 / power_of_two(part) for part in (of_f, of_h, of_g))
+    return Units(of_f, of_h, of_g, power_of_two(size)), known
 
 
 def at_point(flat: FlatProblem, x: Array) -> Units:
@@ -81,7 +90,8 @@ def at_point(flat: FlatProblem, x: Array) -> Units:
     gradient, bend = jax.jvp(jax.grad(counted(flat.objective)), (x / of_x,), (signs,))
     of_f = jnp.maximum(largest(gradient), largest(bend)) / GRADIENT
     of_h, of_g = (each_row(counted(fun), x / of_x, largest) for fun in (flat.equalities, flat.general))
-    return Units(*(1 / power_of_two(part) for part in (of_f, of_h, of_g)), of_x)
+    of_f, of_h, of_g = (1 / power_of_two(part) for part in (of_f, of_h, of_g))
+    return Units(of_f, of_h, of_g, of_x)
 
 
 def each_row(fun: Callable[[Array], Array], x: Array, reduce: Callable[[Array], Array]) -> Array:
@@ -203,3 +213,68 @@ def rescaled(flat: FlatProblem, units: Any) -> FlatProblem:
         upper=upper,
         inside=inside(lower, upper, flat.bounded),
     )
+
+
+# ---- in a search ----------------------------------------------------------------------------------------------------
+
+
+class Scaled(NamedTuple):
+    """The scaled problem.
+
+    Fields:
+      flat; factors (1 + p + m,): of f, h and g; p: how many equalities.
+    """
+
+    flat: tuple[Any, ...]
+    factors: Array
+    p: int
+
+    def values(self, x: Array) -> Array:
+        """F(x), shape (1 + p + m,)."""
+        return self.factors * together(self.flat, x)
+
+    def values_and_jacobian(self, x: Array) -> tuple[Array, Array]:
+        """F(x) and its Jacobian."""
+        return self.values(x), jax.jacrev(self.values)(x)
+
+    def lagrangian_hessian(self, x: Array, y: Array) -> Array:
+        """The Hessian of f + y . (h, g)."""
+        return jax.hessian(lambda x: jnp.concatenate([jnp.ones(1, x.dtype), y]) @ self.values(x))(x)
+
+    def unscale(self, y: Array) -> tuple[Array, Array]:
+        """(lambda, mu) of the functions as given."""
+        y = y * self.factors[1:] / self.factors[0]
+        return y[: self.p], y[self.p :]
+
+
+def together(flat: Any, x: Array) -> Array:
+    """(f, h, g) as one vector."""
+    return jnp.concatenate([flat.objective(x)[None], flat.equalities(x), flat.inequalities(x)])
+
+
+def scale(flat: Any, x0: Array) -> Scaled:
+    """Factors <= 1 that bring the gradients at x0 to at most STEEP; 1 where a gradient is not finite."""
+    if flat.large:
+        rows = [
+            each_row(fun, x0, largest) for fun in (lambda x: flat.objective(x)[None], flat.equalities, flat.general)
+        ]
+        rows = jnp.concatenate([*rows, jnp.ones(sum(side.size for side in flat.bounded), x0.dtype)])
+    else:
+        rows = jnp.max(jnp.abs(jax.jacrev(lambda x: together(flat, x))(x0)), axis=1, initial=0.0)
+    factors = jnp.clip(STEEP / jnp.maximum(rows, 1e-8), 1e-8, 1.0)
+    return Scaled(flat, jnp.where(jnp.isfinite(rows), factors, 1.0), flat.equalities(x0).size)
+
+
+def kkt_error(scaled: Scaled, values: Any, jacobian: Any, y: Array) -> Scalar:
+    """The greatest violation of the conditions, stationarity and slackness relative to the multipliers."""
+    p = scaled.p
+    weight = jnp.maximum(jnp.mean(jnp.abs(y)) if y.size else 0.0, 100.0) / 100.0
+    h, g, mu = values[1 : 1 + p], values[1 + p :], y[p:]
+    conditions = (
+        largest(jacobian[0] + y @ jacobian[1:]) / weight,
+        largest(h),
+        largest(jnp.maximum(g, 0)),
+        largest(mu * g) / weight,
+        largest(jnp.maximum(-mu, 0)),
+    )
+    return jnp.max(jnp.stack([jnp.asarray(c, values.dtype) for c in conditions]))

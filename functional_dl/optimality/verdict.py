@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from functional_dl.aliases import Array, PyTree
+from functional_dl.aliases import PyTree
 from functional_dl.optimality.kkt import KKTResiduals
 
 BEYOND = 32.0  # times the step to the model's minimum
@@ -158,7 +158,7 @@ def falls_along(
     vector: np.ndarray,
     value: Any,
     along: Any,
-    size: Array,
+    size: float,
     reach: Any,
     cut: float = 0.0,
     bend: Callable[..., Any] = lambda step: step,

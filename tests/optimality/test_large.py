@@ -20,7 +20,7 @@ from functional_dl.optimality.certificate import certify_flat
 from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.problem import LARGE, flatten
 from functional_dl.optimality.restoration import restore
-from functional_dl.optimality.scaled import scale
+from functional_dl.optimality.units import scale
 from tests.campaigns import quick
 from tests.optimality import large_problems as made
 from tests.optimality.problems import KNOWN
