@@ -85,7 +85,7 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
         parts = jax.grad(flat.objective)(x), lam @ jax.jacrev(flat.equalities)(x), mu @ jax.jacrev(flat.inequalities)(x)
         return sum(largest(part) for part in parts)
 
-    usual, first = size(flat.x0), lagrangian(flat.x0)  # relative to the start, whatever the objective is counted in
+    usual, first = jnp.maximum(size(flat.x0), 1), lagrangian(flat.x0)  # 1: the objective's natural size
 
     def model(x):
         """Value, gradient, spectrum, and whether x is a minimum of second order within rounding."""
@@ -109,7 +109,8 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
         damping = jnp.clip(jnp.where(better, damping / 10, damping * 10), least, 1e30)
         return jnp.where(better, x + step, x), damping, settled & ~bent, count + 1
 
-    least = max(FAR**-2.2, float(jnp.finfo(flat.x0.dtype).tiny))  # below the curvature of log x where x is FAR
+    info = jnp.finfo(flat.x0.dtype)
+    least = max(FAR**-2.2, float(info.tiny))  # below the curvature of log x where x is FAR
 
     def going(carry):
         x, damping, done, count = carry
@@ -120,18 +121,21 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
         x, _, done, _ = lax.while_loop(going, body, start)
         value, gradient, _, _, _, bent = model(x)
         # Rounding may stop the descent a little above the tolerance.
-        small = largest(gradient) <= 1e4 * STATIONARY * jnp.maximum(size(x), usual)
+        small = largest(gradient) <= jnp.maximum(1e4 * STATIONARY, 64 * info.eps) * jnp.maximum(size(x), usual)
         stalled = small & ~bent & (largest(x) < jnp.sqrt(FAR))
         fell = (value <= -FAR) | (largest(x) >= FAR)
         return x, value, jnp.where(done, 0, jnp.where(fell, 1, jnp.where(stalled, 0, 2)))
 
     ends, values, kinds = lax.map(search, _around(flat.x0, STARTS))
     values = jnp.where(kinds == 1, -jnp.inf, jnp.where(jnp.isfinite(values), values, jnp.inf))
-    best = jnp.argmin(values)
+    slack = lambda value: max(1e-9, 256 * float(jnp.finfo(value.dtype).eps)) * (jnp.abs(value) + jnp.abs(value - first))
+    # of ends that rounding cannot tell apart, one that came to rest
+    lowest = jnp.min(values)
+    near = (values == lowest) | (values <= lowest + jnp.where(jnp.isfinite(lowest), slack(lowest), 0.0))
+    best = jnp.argmax(jnp.where(near, jnp.where(kinds == 0, 2, 1), 0))
     x, value, kind = ends[best], values[best], kinds[best]
     around = jax.vmap(lagrangian)(_around(x, DRAWS))
-    slack = 1e-9 * (jnp.abs(value) + jnp.abs(value - first))
-    below = jnp.any(jnp.where(jnp.isnan(around), jnp.inf, around) < value - slack)
+    below = jnp.any(jnp.where(jnp.isnan(around), jnp.inf, around) < value - slack(value))
     return x, jnp.where((kind == 0) & below, 2, kind)
 
 
