@@ -18,14 +18,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
 from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import largest
-from functional_dl.optimality.scaled import Scaled, kkt_error, scale
 from functional_dl.optimality.sqp import SolverResult
+from functional_dl.optimality.units import Scaled, kkt_error, scale
 
 MEMORY = 10
 INNER = 200  # steps with the same multipliers, at most
@@ -89,7 +88,7 @@ class Parts(NamedTuple):
 def minimise(flat: Any, x0: Any, tolerance: Any, limit: Any) -> SolverResult:
     """Run the method; pure, under jit and vmap.  It takes up to STEPS * limit steps of L-BFGS."""
     scaled = scale(flat, x0)
-    below, above = (np.flatnonzero(np.isfinite(side)) for side in (flat.lower, flat.upper))
+    below, above = flat.bounded
     m = flat.inequalities(x0).size - below.size - above.size
     parts = Parts(scaled, jnp.asarray(flat.lower, x0.dtype), jnp.asarray(flat.upper, x0.dtype), m, flat.large)
     small = x0.size + scaled.p + m <= SMALL

@@ -7,228 +7,175 @@ for a strict local minimum; a negative curvature along a d of the critical cone
 
 refutes one where LICQ holds.  With weakly active constraints C lies between a subspace and Z:
 Z positive proves; the subspace where the weak rows vanish too, or a curved direction of Z that lies in C, refutes; the
-rest is "undecided".
+rest is "undecided".  Active bounds are eliminated (qualification.py); what is read at the point comes from matrices or,
+where variables are many, from products (curvature.py): "undecided", with what is known, where these do not tell.
 Source: Nocedal and Wright 2006, theorems 12.5 and 12.6.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from functional_dl import arguments
-from functional_dl.aliases import Array, PyTree
-from functional_dl.optimality.certificate_large import certify_large, programs
-from functional_dl.optimality.kkt import estimate, residuals
-from functional_dl.optimality.problem import Problem, flatten
-from functional_dl.optimality.qualification import FLAT, RANK
-from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, stated
+from functional_dl.aliases import Array
+from functional_dl.optimality import qualification
+from functional_dl.optimality.curvature import read
+from functional_dl.optimality.kkt import estimate_bounded
+from functional_dl.optimality.lanczos import Subspace
+from functional_dl.optimality.qualification import Held
+from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, mixed, stated
+
+NUMBERS = 2**26  # of rows of general constraints that are formed, at most
+TOO_MANY = "with so many general constraints active, qualifications and curvature are not decided"
 
 
-def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
-    """Checks a point: is it a KKT point, and a minimum?
+class Parts(NamedTuple):
+    """How the inequalities are made up: general ones, then lower bounds of `below`, then upper bounds of `above`."""
 
-    Args:
-      x: the point; lam, mu: multipliers as for kkt_residuals.  Where equalities or inequalities exist
-        and theirs are not given, both are estimated by non-negative least squares on the active constraints.
-      tolerance: for each residual (scaled, see KKTResiduals).
-    Returns:
-      Certificate.  It runs outside jit: its verdict is in words.
-    Raises:
-      ValueError: tolerance is not positive, or multipliers do not fit.
-    Numerics: with more than problem.LARGE variables no matrix is formed but the rows of active general constraints, and
-      the second-order conditions are checked by Hessian-vector products (certificate_large.py); what they leave open
-      is "undecided".
-    Example:
-      >>> wall = optimality.Problem(lambda x: (x - 2) ** 2, inequalities=lambda x: x - 1)
-      >>> optimality.certify(wall, jnp.array(1.0), mu=jnp.array(2.0)).passed
-      True
-      >>> optimality.certify(wall, jnp.array(2.0), mu=jnp.array(0.0)).passed
-      False
-    """
-    arguments.positive("tolerance", tolerance)
-    flat = flatten(problem, x)
-    return certify_flat(
-        flat,
-        flat.x0,
-        None if lam is None else flat.pack_equality(lam),
-        None if mu is None else flat.pack_inequality(mu),
-        tolerance,
-    )
+    n: int
+    general: int
+    below: np.ndarray
+    above: np.ndarray
+
+    def chosen(self, marked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Indices of marked general ones; whether each variable's lower, upper bound is marked."""
+        own, low, high = np.split(marked, [self.general, self.general + self.below.size])
+        at_lower, at_upper = np.zeros((2, self.n), bool)
+        at_lower[self.below], at_upper[self.above] = low, high
+        return np.flatnonzero(own), at_lower, at_upper
 
 
-def certify_flat(
-    flat: Any,
-    x: Array,
-    lam: Any,
-    mu: Any,
-    tolerance: float,
-    compiled: Any = None,
-) -> Certificate:
+def certify_flat(flat: Any, x: Array, lam: Any, mu: Any, tolerance: float, compiled: Any = None) -> Certificate:
     """certify over vectors; lam or mu may be None.  `compiled` is what evaluate(flat) returned, to use it again."""
-    if flat.large:
-        return certify_large(flat, x, lam, mu, tolerance, compiled)
-    values, residuals_at, hessian = compiled or evaluate(flat)
-    f, gradient, h, dh, g, dg = (np.asarray(v, float) for v in values(x))
-    lengths = np.linalg.norm(dg, axis=1)
+    at = read(flat, x, compiled)
+    h, g = at.h, at.g
+    below, above = flat.bounded
+    parts = Parts(x.size, g.size - below.size - above.size, below, above)
+
+    def held_by(marked) -> Held | None:
+        own, at_lower, at_upper = parts.chosen(marked)
+        if (h.size + own.size) * x.size > NUMBERS:
+            return None
+        equalities, inequalities = at.rows(own)
+        return Held(equalities, inequalities, at_lower, at_upper)
+
     if (lam is None and h.size) or (mu is None and g.size):
-        # examined with the smallest active set that is complete within the tolerance, or with the wider one
-        close = np.abs(g) <= 10 * tolerance * (1 + lengths)
-        lam, mu = (
-            estimate(gradient, dh, dg, close) if np.all(np.isfinite(gradient)) else (np.zeros(h.size), np.zeros(g.size))
-        )
+        # examined with the smallest active set that is complete within the tolerance
+        lam, mu = np.zeros(h.size), np.zeros(g.size)
+        close = np.abs(g) <= 10 * tolerance * (1 + at.norms_g)
+        sound = all(np.all(np.isfinite(v)) for v in (at.gradient, at.norms_h, at.norms_g))
+        held = held_by(close) if sound else None
+        if held is not None:
+            lam, of_own, low, high = estimate_bounded(at.gradient, held)
+            mu[np.flatnonzero(close[: parts.general])] = of_own
+            mu[parts.general :] = np.concatenate([low[below], high[above]])
     lam = np.zeros(h.size) if lam is None else np.asarray(lam, float)
     mu = np.zeros(g.size) if mu is None else np.asarray(mu, float)
-    found = residuals_at(x, lam.astype(x.dtype), mu.astype(x.dtype))
+    found = at.set_multipliers(lam, mu)
     failed = [name for name, value in found._asdict().items() if not float(value) <= tolerance]
-    strong, weak = activity(g, mu, lengths, tolerance)
-    rows = np.concatenate([dh, dg[strong], dg[weak]])
-    finite = bool(np.all(np.isfinite(rows)) and np.isfinite(f))
-    loose = loosely(tolerance)
-    licq = finite and _rank(rows, loose) == len(rows)
-    mfcq = finite and (licq or _mfcq(dh, dg[strong | weak], loose))
-    second, curvature = "undecided", np.zeros((x.size, x.size))
-    if finite and not failed:
-        curvature = np.asarray(hessian(x, lam.astype(x.dtype), mu.astype(x.dtype)), float)
-        regular = _rank(rows) == len(rows)
-        second = _second_order(curvature, np.concatenate([dh, dg[strong]]), dg[weak], regular, tolerance)
+    strong, weak = activity(g, mu, at.norms_g, tolerance)
+    notes, second, licq, mfcq, limit, unsure = [], "undecided", False, False, False, False
+    finite = bool(np.isfinite(at.f) and np.all(np.isfinite(at.norms_h)))
+    finite = finite and bool(np.all(np.isfinite(at.norms_g[strong | weak])))
     size_of = max(np.max(np.abs(lam), initial=0), np.max(mu, initial=0))
-    limit = finite and not failed and not mfcq and loose * size_of > 0.03 * (1 + np.max(np.abs(gradient), initial=0))
-    if finite and not failed and second in ("strict minimum", "necessary"):
-
-        def lagrangian(at):
-            f, _, h, _, g, _ = (np.asarray(v, float) for v in values(at))
-            beyond = np.any(g > 0.1 * np.linalg.norm(np.asarray(at) - np.asarray(x)))
-            return np.inf if beyond or not np.isfinite(f) else float(f + lam @ h + mu @ g)
-
-        def slope(at):
-            _, gradient, _, dh, _, dg = (np.asarray(v, float) for v in values(at))
-            return gradient + lam @ dh + mu @ dg
-
-        held, cut = np.concatenate([dh, dg[strong | weak]]), np.sqrt(tolerance) * 1e-2
-        if _keeps_decreasing(lagrangian, slope, x, gradient + lam @ dh + mu @ dg, curvature, held, cut):
-            second = "not a minimum"
-    passed = finite and not failed and not limit and second != "not a minimum"
+    held, loose = held_by(strong | weak) if finite else None, loosely(tolerance)
+    if held is not None:
+        values, right = qualification.singular(held.rows, held.free)
+        licq = qualification.licq(held, values, loose)
+        mfcq = licq or qualification.mfcq(held, loose)
+        if mfcq is None:
+            notes.append("whether MFCQ holds was not decided in time")
+    if finite and not (failed or mfcq) and loose * size_of > 0.03 * (1 + np.max(np.abs(at.gradient), initial=0)):
+        unsure = held is None or mfcq is None
+        limit = not unsure
+    if held is not None and not failed:
+        surely = (held_by(strong) if np.any(weak) else None) or held
+        possible = np.isin(np.flatnonzero((strong | weak)[: parts.general]), np.flatnonzero(weak[: parts.general]))
+        rest = Weak(held.inequalities[possible], *parts.chosen(weak)[1:])
+        narrow = wide = qualification.null_space(held, values, right)
+        if surely is not held:
+            wide = qualification.null_space(surely, *qualification.singular(surely.rows, surely.free))
+        second = _second_order(at, Cone(wide, narrow, rest, qualification.licq(held, values)), tolerance, notes)
+    if finite and held is None:
+        notes.append(TOO_MANY)
+    if unsure:
+        notes.append(f"the multipliers reach {size_of:.3g}, and whether a qualification holds nearby was not decided")
+    passed = finite and not failed and not limit and not unsure and second != "not a minimum"
     reason = LIMIT.format(size_of) if limit else explain(found, failed, second, finite, tolerance)
     said = {"passed": passed, "residuals": found, "licq": bool(licq), "mfcq": bool(mfcq), "second_order": second}
-    return stated(flat, x.dtype, lam, mu, h, g, (strong, weak), finite, reason=reason, **said)
+    return stated(flat, x.dtype, lam, mu, h, g, (strong, weak), finite, reason="; ".join([reason, *notes]), **said)
 
 
-class Evaluated(NamedTuple):
-    """What is compiled for a problem, as functions of x and multipliers."""
+class Weak(NamedTuple):
+    """Weakly active: rows of general inequalities, variables at lower and at upper bounds."""
 
-    values: Callable[..., Any]  # x -> f, h, g, each followed by its gradients
-    residuals: Callable[..., Any]
-    hessian: Callable[..., Any]
+    rows: np.ndarray
+    at_lower: np.ndarray
+    at_upper: np.ndarray
 
-
-def evaluate(flat: Any) -> Any:
-    """Compiled: values and first derivatives; residuals; the Hessian of the Lagrangian.  Where no matrix may be formed:
-    the programs of certificate_large."""
-    if flat.large:
-        return programs(flat)
-
-    def values(x):
-        f, gradient = jax.value_and_grad(flat.objective)(x)
-        h, g = flat.equalities, flat.inequalities
-        return f, gradient, h(x), jax.jacrev(h)(x), g(x), jax.jacrev(g)(x)
-
-    def lagrangian(x, lam, mu):
-        return flat.objective(x) + lam @ flat.equalities(x) + mu @ flat.inequalities(x)
-
-    of_residuals = jax.jit(lambda x, lam, mu: residuals(flat, x, lam, mu))
-    return Evaluated(jax.jit(values), of_residuals, jax.jit(jax.hessian(lagrangian)))
+    def critical(self, direction: Any, space: Subspace) -> Iterator[Any]:
+        """The direction and its opposite, moved to where they leave no weakly active constraint: those that stay."""
+        for d in (direction, -direction):
+            d = np.where(self.at_lower, np.maximum(d, 0), np.where(self.at_upper, np.minimum(d, 0), d))
+            size = np.linalg.norm(d)
+            inside = size > 0 and np.linalg.norm(d - space.project(d)) <= 1e-7 * size
+            if inside and np.all(self.rows @ d <= 1e-12 * size * np.linalg.norm(self.rows, axis=1)):
+                yield d / size
 
 
-def _keeps_decreasing(lagrangian, slope, x, gradient, hessian, held, cut):
-    """Whether the Lagrangian keeps decreasing along an eigenvector of the reduced Hessian, or along a valley."""
-    basis = _null(held, hessian.shape[0])
-    if basis.shape[1] == 0:
-        return False
-    values, vectors = np.linalg.eigh(basis.T @ hessian @ basis)
-    here, size = lagrangian(x), np.max(np.abs(hessian), initial=0.0)
-    eps = float(np.finfo(x.dtype).eps)
-    curved = values > max(cut * size, 0.0)
-    clear = (basis @ vectors)[:, curved]
+class Cone(NamedTuple):
+    """The critical cone between two subspaces: without the weakly active constraints, and with them as equalities."""
 
-    def bend(step):
-        """Newton's step from there, in the directions of clearly positive curvature."""
-        at = slope(x + jax.numpy.asarray(step, x.dtype)) - gradient
-        corrected = step - clear @ ((clear.T @ at) / values[curved])
-        return corrected if np.all(np.isfinite(corrected)) else step
+    wide: Subspace
+    narrow: Subspace
+    weak: Weak
+    licq: bool
 
-    change = lambda step: lagrangian(x + jax.numpy.asarray(step, x.dtype)) - here
-    reach = float(np.linalg.norm(x))
-    return any(
-        falls_along(change, here, vector, value, gradient @ vector, size, reach, cut * size, bend, eps)
-        for value, vector in zip(values, (basis @ vectors).T, strict=True)
-    )
+    @property
+    def is_space(self) -> bool:
+        return self.wide.dimension == self.narrow.dimension
 
 
-def _rank(rows, least=RANK):
-    """The rank of normalised rows: how many singular values are above `least` times the greatest."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    if rows.size == 0 or np.any(norms < FLAT):
-        return 0 if rows.size == 0 else -1
-    singular = np.linalg.svd(rows / norms, compute_uv=False)
-    return int(np.sum(singular > least * singular[0]))
-
-
-def _mfcq(dh, active, least):
-    """A witness by linear programming: max t with grad h d = 0, grad g_i d + t <= 0, |d| <= 1, above `least`."""
-    from scipy.optimize import linprog
-
-    if len(dh) and _rank(dh) != len(dh):
-        return False
-    if not len(active):
-        return True
-    n = active.shape[1]
-    norms = np.linalg.norm(active, axis=1, keepdims=True)
-    if np.any(norms < FLAT):
-        return False
-    unit = active / norms
-    answer = linprog(
-        np.r_[np.zeros(n), -1.0],
-        np.c_[unit, np.ones(len(unit))],
-        np.zeros(len(unit)),
-        np.c_[dh, np.zeros(len(dh))] if len(dh) else None,
-        np.zeros(len(dh)) if len(dh) else None,
-        bounds=[(-1, 1)] * n + [(None, 1)],
-    )
-    return bool(answer.status == 0 and -answer.fun > least)
-
-
-def _null(rows, n):
-    """An orthonormal basis of {d: rows d = 0}, as columns."""
-    if not len(rows):
-        return np.eye(n)
-    _, singular, right = np.linalg.svd(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300))
-    return right[np.sum(singular > RANK * max(singular[0], 1e-300)) :].T
-
-
-def _curvature(hessian, basis):
-    """The least eigenvalue of the reduced Hessian, and its direction; +inf on the space {0}."""
-    if basis.shape[1] == 0:
-        return np.inf, None
-    values, vectors = np.linalg.eigh(basis.T @ hessian @ basis)
-    return values[0], basis @ vectors[:, 0]
-
-
-def _second_order(hessian, strong, weak, licq, tolerance):
-    """The verdict on the critical cone."""
-    n = hessian.shape[0]
-    if not np.all(np.isfinite(hessian)):
+def _second_order(at: Any, cone: Cone, tolerance: float, notes: list[str]) -> str:
+    """The verdict on the critical cone, and on the Lagrangian itself where its model says that it does not decrease."""
+    size = at.size()
+    if not np.isfinite(size):
         return "undecided"
-    zero = np.sqrt(tolerance) * 1e-2 * (np.max(np.abs(hessian), initial=0.0) + np.finfo(float).tiny)
-    wide, direction = _curvature(hessian, _null(strong, n))
-    if wide > zero:
-        return "strict minimum"
-    if wide >= -zero:
-        return "necessary"
-    narrow, _ = _curvature(hessian, _null(np.concatenate([strong, weak]), n))
-    along = weak @ direction
-    in_cone = np.all(along <= 0) or np.all(along >= 0)
-    if licq and (narrow < -zero or in_cone):
-        return "not a minimum"
-    return "undecided"
+    zero = np.sqrt(tolerance) * 1e-2 * (size + np.finfo(float).tiny)
+    outer = at.least(cone.wide, zero, 1e-2 * size)
+    if outer.upper < -zero:
+        critical = (d for first in outer.directions[:3] for d in cone.weak.critical(first, cone.wide))
+        falls = cone.is_space or any(at.along(d) < -zero for d in critical)
+        refuted = cone.licq and (falls or at.least(cone.narrow, zero, 1e-2 * size).upper < -zero)
+        return "not a minimum" if refuted else "undecided"
+    if outer.lower > zero:
+        second = "strict minimum"
+    elif outer.lower >= -zero:
+        second = "necessary"
+    else:
+        notes.append(
+            f"the least curvature lies between {outer.lower:.3g} and {outer.upper:.3g} "
+            f"(after {outer.products} products with the Hessian)"
+        )
+        second = "undecided"
+    inner = outer if cone.is_space or outer.upper >= 1e-2 * size else at.least(cone.narrow, zero, 1e-2 * size)
+    return "not a minimum" if _keeps_decreasing(at, inner.directions, cone.narrow, size, zero) else second
+
+
+def _keeps_decreasing(at: Any, directions: np.ndarray, space: Subspace, size: float, zero: float) -> bool:
+    """Try directions of curvature, that of the remaining gradient, and those between the flat ones."""
+    remaining, here = at.remaining(), at.lagrangian(np.zeros(at.x.size))
+    values = np.array([at.along(d) for d in directions])
+    clear = values > zero
+    tried = [*zip(values, directions, strict=True), *mixed(directions[~clear])]
+    along = space.project(remaining)
+    length = np.linalg.norm(along)
+    if length > 0:
+        tried.append((at.along(along / length), along / length))
+    bend = at.bend(directions[clear], values[clear])
+    change = lambda step: at.lagrangian(step) - here
+    reach, eps = float(np.linalg.norm(np.asarray(at.x, float))), float(np.finfo(at.x.dtype).eps)
+    return any(
+        falls_along(change, here, vector, value, remaining @ vector, size, reach, zero, bend, eps)
+        for value, vector in tried
+    )

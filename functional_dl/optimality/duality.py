@@ -14,13 +14,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.measures import largest
 from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.units import at_point, rescaled
 
+STARTS = 12  # of the search for an infimum
+DRAWS = 64  # points at which its end is put to the test
 STATIONARY = 1e-10  # relative size of a gradient that counts as zero
 FAR = 1e18  # an infimum sought beyond it is taken for -inf
 LIMIT = 500
@@ -39,8 +43,10 @@ def dual_function(problem: Problem, x0: PyTree) -> Callable[..., Scalar]:
     Raises:
       ValueError: multipliers of another size than the constraints.
     Kinks: where several x attain the infimum, the gradient is that of the one found.
-    Numerics: the infimum is sought by Newton's method with the Hessian's eigenvalues made positive.  It is global where
-      L is convex in x; elsewhere the value may be that of a local minimum, above q: then it is no bound.
+    Numerics: the infimum is sought by Newton's method with the Hessian's eigenvalues made positive, in the problem's
+      own units, from x0 and from STARTS - 1 points about it at growing distances; the lowest end counts.  It is global
+      where L is convex in x.  nan, no bound, where that search did not come to rest in a minimum, or where one of DRAWS
+      points about its end lies lower.
     Source: Boyd and Vandenberghe 2004, section 5.1.2.
     Example:
       >>> least = optimality.Problem(lambda x: x @ x, equalities=lambda x: jnp.sum(x) - 3)
@@ -51,8 +57,11 @@ def dual_function(problem: Problem, x0: PyTree) -> Callable[..., Scalar]:
 
     def value(eq_multipliers=None, ineq_multipliers=None):
         lam, mu = flat.pack_equality(eq_multipliers), flat.pack_inequality(ineq_multipliers)
-        x, kind = _infimum(flat, *lax.stop_gradient((lam, mu)))
-        x = lax.stop_gradient(x)
+        units = at_point(flat, flat.x0)
+        own = rescaled(flat, units)
+        given = own.pack_equality(eq_multipliers), own.pack_inequality(ineq_multipliers)
+        x, kind = _infimum(own, *lax.stop_gradient(given))
+        x = lax.stop_gradient(x * units.x)
         attained = flat.objective(x) + lam @ flat.equalities(x) + mu @ flat.inequalities(x)
         return _told(attained, kind, jnp.any(mu < 0))
 
@@ -76,7 +85,7 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
         parts = jax.grad(flat.objective)(x), lam @ jax.jacrev(flat.equalities)(x), mu @ jax.jacrev(flat.inequalities)(x)
         return sum(largest(part) for part in parts)
 
-    usual, first = size(flat.x0), lagrangian(flat.x0)  # relative to the start, whatever the objective is counted in
+    usual, first = jnp.maximum(size(flat.x0), 1), lagrangian(flat.x0)  # 1: the objective's natural size
 
     def model(x):
         """Value, gradient, spectrum, and whether x is a minimum of second order within rounding."""
@@ -100,21 +109,42 @@ def _infimum(flat, lam, mu) -> tuple[Array, Array]:
         damping = jnp.clip(jnp.where(better, damping / 10, damping * 10), least, 1e30)
         return jnp.where(better, x + step, x), damping, settled & ~bent, count + 1
 
-    least = max(FAR**-2.2, float(jnp.finfo(flat.x0.dtype).tiny))  # below the curvature of log x where x is FAR
+    info = jnp.finfo(flat.x0.dtype)
+    least = max(FAR**-2.2, float(info.tiny))  # below the curvature of log x where x is FAR
 
     def going(carry):
         x, damping, done, count = carry
         return ~done & (count < LIMIT) & (damping < 1e25) & (largest(x) < FAR) & (lagrangian(x) > -FAR)
 
-    start = flat.x0, jnp.full((), 1e-6, flat.x0.dtype), jnp.zeros((), bool), jnp.zeros((), int)
-    x, _, done, _ = lax.while_loop(going, body, start)
-    value, gradient, _, _, _, bent = model(x)
-    # Rounding may stop the descent a little above the tolerance.
-    stalled = (
-        (largest(gradient) <= 1e4 * STATIONARY * jnp.maximum(size(x), usual)) & ~bent & (largest(x) < jnp.sqrt(FAR))
-    )
-    fell = (value <= -FAR) | (largest(x) >= FAR)
-    return x, jnp.where(done, 0, jnp.where(fell, 1, jnp.where(stalled, 0, 2)))
+    def search(x):
+        start = x, jnp.full((), 1e-6, x.dtype), jnp.zeros((), bool), jnp.zeros((), int)
+        x, _, done, _ = lax.while_loop(going, body, start)
+        value, gradient, _, _, _, bent = model(x)
+        # Rounding may stop the descent a little above the tolerance.
+        small = largest(gradient) <= jnp.maximum(1e4 * STATIONARY, 64 * info.eps) * jnp.maximum(size(x), usual)
+        stalled = small & ~bent & (largest(x) < jnp.sqrt(FAR))
+        fell = (value <= -FAR) | (largest(x) >= FAR)
+        return x, value, jnp.where(done, 0, jnp.where(fell, 1, jnp.where(stalled, 0, 2)))
+
+    ends, values, kinds = lax.map(search, _around(flat.x0, STARTS))
+    values = jnp.where(kinds == 1, -jnp.inf, jnp.where(jnp.isfinite(values), values, jnp.inf))
+    slack = lambda value: max(1e-9, 256 * float(jnp.finfo(value.dtype).eps)) * (jnp.abs(value) + jnp.abs(value - first))
+    # of ends that rounding cannot tell apart, one that came to rest
+    lowest = jnp.min(values)
+    near = (values == lowest) | (values <= lowest + jnp.where(jnp.isfinite(lowest), slack(lowest), 0.0))
+    best = jnp.argmax(jnp.where(near, jnp.where(kinds == 0, 2, 1), 0))
+    x, value, kind = ends[best], values[best], kinds[best]
+    around = jax.vmap(lagrangian)(_around(x, DRAWS))
+    below = jnp.any(jnp.where(jnp.isnan(around), jnp.inf, around) < value - slack(value))
+    return x, jnp.where((kind == 0) & below, 2, kind)
+
+
+def _around(x, count):
+    """x, and points at distances from 1/4 to 64 times its size from it, no two alike."""
+    k, i = np.arange(count)[:, None], np.arange(1, x.size + 1)[None]
+    phase = 2 * np.modf(i * 0.6180339887498949 + k * 0.7548776662466927)[0] - 1
+    reach = np.exp2(np.linspace(-2, 6, count))[:, None] * (k > 0)
+    return x[None] + jnp.asarray(phase * reach, x.dtype) * (1 + jnp.abs(x))[None]
 
 
 class DualAscent(NamedTuple):

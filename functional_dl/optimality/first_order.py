@@ -9,6 +9,7 @@ from jax import lax
 
 from functional_dl import tree
 from functional_dl.aliases import Array, PyTree, Scalar
+from functional_dl.optimality.units import power_of_two
 
 __all__ = ["FirstOrder", "projected_gradient", "proximal_gradient"]
 
@@ -37,7 +38,7 @@ class FirstOrder(NamedTuple):
 
 def proximal_gradient(
     f: Callable[..., Any], prox: Callable[..., Any], x0: PyTree, *, penalty: Callable[..., Any] | None = None,
-    accelerated: bool = True, tolerance: float = 1e-8, steps: int = 10_000, first_step: float = 1.0,
+    accelerated: bool = True, tolerance: float = 1e-8, steps: int = 10_000, first_step: float | None = None,
 ) -> FirstOrder:  # fmt: skip
     r"""Minimises f(x) + g(x): x <- prox_{s g}(x - s grad f(x)), with s from backtracking (ISTA), accelerated (FISTA).
 
@@ -56,7 +57,8 @@ def proximal_gradient(
       penalty: g, for the reported value alone.
       accelerated: FISTA with restarts, or ISTA.
       tolerance, steps: when to stop.
-      first_step: the first s that is tried; it may grow again.
+      first_step: the first s that is tried; it may grow again.  None: the greatest power of two that is accepted at x0,
+        looked for from |x0| / |grad f(x0)|.
     Returns:
       FirstOrder; runs under jit and vmap.
     Source: Beck and Teboulle 2009 (FISTA with backtracking); O'Donoghue and Candes 2015 (restart by the gradient).
@@ -70,7 +72,8 @@ def proximal_gradient(
     """
     value_and_grad = jax.value_and_grad(f)
     gradient_norm = tree.norm(jax.grad(f)(x0))
-    eps, tiny = jnp.finfo(gradient_norm.dtype).eps, jnp.finfo(gradient_norm.dtype).tiny
+    info = jnp.finfo(gradient_norm.dtype)
+    eps, tiny, longest = info.eps, info.tiny, 2.0 ** (info.maxexp // 3)
 
     def attempt(y, value, gradient, s):
         z = prox(tree.add_scaled(y, -s, gradient), s)
@@ -78,17 +81,27 @@ def proximal_gradient(
         model = value + tree.vdot(gradient, move) + tree.vdot(move, move) / (2 * s)
         return z, f(z) <= model + 8 * eps * jnp.abs(value)
 
-    def line_search(y, s):
+    def line_search(y, s, first=False):
+        """(z, s): the first of s, s / 2, ... that is accepted; `first`: or the last of 2 s, 4 s, ..., while z moves."""
         value, gradient = value_and_grad(y)
 
-        def shorten(state):
-            s, _, _ = state
-            s = s / 2
-            return (s, *attempt(y, value, gradient, s))
+        def searching(state):
+            s, _, accepted, longer = state
+            return jnp.where(longer, accepted, ~accepted & (s > 1e3 * tiny))
 
-        s, z, _ = lax.while_loop(
-            lambda state: ~state[2] & (state[0] > 1e3 * tiny), shorten, (s, *attempt(y, value, gradient, s))
-        )
+        def change(state):
+            s, z, _, longer = state
+            s = jnp.where(longer, 2 * s, s / 2)
+            new, accepted = attempt(y, value, gradient, s)
+            far, near = (tree.norm(tree.subtract(end, y)) for end in (new, z))
+            grown = accepted & (far > 1.5 * near) & (s < longest)
+            return s, new, jnp.where(longer, grown, accepted), longer
+
+        z, accepted = attempt(y, value, gradient, s)
+        s, z, _, longer = lax.while_loop(searching, change, (s, z, accepted, accepted & first))
+        if first:  # the last that was tried is too long
+            s = jnp.where(longer, s / 2, s)
+            z = attempt(y, value, gradient, s)[0]
         return z, s
 
     def body(state):
@@ -103,15 +116,23 @@ def proximal_gradient(
         return k + 1, z, tree.add_scaled(z, pace, move), t_next, s * 1.25, residual
 
     one = jnp.ones_like(gradient_norm)
-    first, s = line_search(x0, first_step * one)
+    if first_step is None:
+        begin = power_of_two(tree.norm(x0) / jnp.where(gradient_norm > 0, gradient_norm, 1.0))
+    else:
+        begin = first_step * one
+    first, begin = line_search(x0, begin, first_step is None)
     # relative to the start: what x and f are counted in does not matter
-    limit = tolerance * jnp.maximum(gradient_norm, tree.norm(tree.subtract(x0, first)) / s)
-    start = (jnp.zeros((), int), x0, x0, one, first_step * one, jnp.full_like(gradient_norm, jnp.inf))
+    limit = tolerance * jnp.maximum(gradient_norm, tree.norm(tree.subtract(x0, first)) / begin)
+    start = (jnp.zeros((), int), x0, x0, one, begin, jnp.full_like(gradient_norm, jnp.inf))
     k, x, _, _, s, _ = lax.while_loop(lambda state: (state[0] < steps) & ~(state[5] <= limit), body, start)
     z, s = line_search(x, s)
     residual = tree.norm(tree.subtract(x, z)) / s
+    # a step that rounding swallows says nothing
+    gradient = jax.grad(f)(x)
+    still = jax.tree.map(lambda old, new: jnp.all(old == new), x, tree.add_scaled(x, -s, gradient))
+    lost = jnp.all(jnp.stack(jax.tree.leaves(still))) & (tree.norm(gradient) > limit)
     value = f(z) + (penalty(z) if penalty is not None else 0)
-    return FirstOrder(z, value, residual, k, residual <= 4 * limit)
+    return FirstOrder(z, value, residual, k, (residual <= 4 * limit) & ~lost)
 
 
 def projected_gradient(f: Callable[..., Any], project: Callable[..., Any], x0: PyTree, **options: Any) -> FirstOrder:

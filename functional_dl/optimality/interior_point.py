@@ -27,7 +27,7 @@ from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array
 from functional_dl.optimality.measures import largest, longest_step
-from functional_dl.optimality.scaled import Scaled, scale
+from functional_dl.optimality.units import Scaled, scale
 
 BACKTRACKS = 30
 ARMIJO = 1e-4

@@ -14,17 +14,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.measures import largest
 from functional_dl.optimality.problem import FlatProblem, Problem, flatten
-
-BLOCK = 32  # rows formed at once
+from functional_dl.optimality.units import BLOCK, at_point, each_row, rescaled
 
 
 class KKTResiduals(NamedTuple):
     """How far each condition is from holding; all are 0 at a KKT point.
+
+    Functions and variables count in the problem's own units (units.py): 1 is the size of the objective's changes over
+    the sizes of the variables, and of each row's.
 
     Fields:
       stationarity: max |grad L| / (1 + the greatest entry of |grad f|, |lambda . grad h|, |mu . grad g|).
@@ -84,25 +85,17 @@ def kkt_residuals(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = 
       0.0
     """
     flat = flatten(problem, x)
+    flat = rescaled(flat, at_point(flat, flat.x0))
     return residuals(flat, flat.x0, flat.pack_equality(lam), flat.pack_inequality(mu))
 
 
 # ---- gradients of constraints, multipliers ---------------------------------------------------------------------------
 
 
-def each_row(fun: Callable[[Array], Array], x: Array, reduce: Callable[[Array], Array]) -> Array:
-    """reduce(grad fun_i(x)) for each i, BLOCK rows at a time."""
-    value, pull = jax.vjp(fun, x)
-    if value.size == 0:
-        return jnp.zeros(0, x.dtype)
-    one = lambda i: reduce(pull(jnp.zeros_like(value).at[i].set(1))[0])
-    return lax.map(one, jnp.arange(value.size), batch_size=BLOCK)
-
-
 def norms(flat: Any, x: Array) -> tuple[Array, Array]:
     """The lengths of the gradients of h and of g, bounds included."""
     of_h, of_own = (each_row(fun, x, jnp.linalg.norm) for fun in (flat.equalities, flat.general))
-    return of_h, jnp.concatenate([of_own, jnp.ones(sum(side.size for side in flat.bounded()), x.dtype)])
+    return of_h, jnp.concatenate([of_own, jnp.ones(sum(side.size for side in flat.bounded), x.dtype)])
 
 
 def combined(flat: Any, x: Array, lam: Array, mu: Array) -> tuple[Array, Array]:

@@ -65,15 +65,12 @@ class FlatProblem(NamedTuple):
     pack_inequality: Callable[[PyTree], Array]
     unpack_equality: Callable[[Array], PyTree]
     unpack_inequality: Callable[[Array], PyTree]
-    lower: np.ndarray  # the bounds, infinite where there is none
-    upper: np.ndarray
+    lower: Any  # the bounds, infinite where there is none
+    upper: Any
+    bounded: tuple[np.ndarray, np.ndarray]  # indices of the variables with a lower, an upper one, as inequalities come
     inside: Callable[[Array], Array]  # moves a vector between the bounds, a little off them
     general: Callable[[Array], Array]  # the inequalities that are no bounds: the first of them all
     large: bool  # more than LARGE variables: the one place where that is decided
-
-    def bounded(self) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the variables with a lower and with an upper bound, in the order of the inequalities."""
-        return np.flatnonzero(np.isfinite(self.lower)), np.flatnonzero(np.isfinite(self.upper))
 
 
 def check_problem(problem: Problem) -> None:
@@ -89,8 +86,8 @@ def point(x0: PyTree) -> PyTree:
     return jax.tree.map(jnp.asarray, x0)
 
 
-def flatten(problem: Problem, x0: PyTree) -> FlatProblem:
-    """The same problem over one real vector.
+def flatten(problem: Problem, x0: PyTree, bounds: tuple[Array, Array] | None = None) -> FlatProblem:
+    """The same problem over one real vector; `bounds` are others in place of its own, infinite where these are.
 
     Raises:
       TypeError: x0 is not real and floating; ValueError: the objective is not a scalar, bounds do not fit or cross.
@@ -109,6 +106,7 @@ def flatten(problem: Problem, x0: PyTree) -> FlatProblem:
     if np.any(lower > upper):
         raise ValueError(f"bounds: expected lower <= upper, got {problem.bounds!r}")
     below, above = np.flatnonzero(np.isfinite(lower)), np.flatnonzero(np.isfinite(upper))
+    lower, upper = (lower, upper) if bounds is None else bounds
     eq, eq_pack, eq_unpack = _constraint(equalities, x0, vector.dtype)
     own, own_pack, own_unpack = _constraint(inequalities, x0, vector.dtype)
     own_size = own_pack(own_unpack(None)).size
@@ -142,7 +140,8 @@ def flatten(problem: Problem, x0: PyTree) -> FlatProblem:
         unpack,
         lower,
         upper,
-        _inside(lower, upper),
+        (below, above),
+        inside(lower, upper, (below, above)),
         lambda v: own(unflatten(v)),
         vector.size > LARGE,
     )
@@ -152,31 +151,21 @@ def _with(fun, args, x):
     return fun(x, *args)
 
 
-def rescaled(flat: FlatProblem, units: tuple[Any, Any, Any]) -> FlatProblem:
-    """The same problem with the objective, the equalities and the general inequalities times factors, powers of two.
-
-    Multipliers still come out as those of the functions as given.
-    """
-    of_f, of_h, of_g = (jnp.asarray(unit, flat.x0.dtype) for unit in units)
-    of_all = jnp.concatenate([of_g, jnp.ones(sum(side.size for side in flat.bounded()), of_g.dtype)])
-    times = lambda factor, value: factor.astype(value.dtype) * value
-    return flat._replace(
-        objective=lambda v: times(of_f, flat.objective(v)),
-        equalities=lambda v: times(of_h, flat.equalities(v)),
-        inequalities=lambda v: times(of_all, flat.inequalities(v)),
-        general=lambda v: times(of_g, flat.general(v)),
-        unpack_equality=lambda y: flat.unpack_equality(times(of_h / of_f, y)),
-        unpack_inequality=lambda y: flat.unpack_inequality(times(of_all / of_f, y)),
-    )
-
-
-def _inside(lower, upper):
+def inside(lower: Any, upper: Any, bounded: Any) -> Callable[[Array], Array]:
     """Clip between the bounds, moved inwards by a hundredth: of their size, of their distance if that is less."""
-    with np.errstate(invalid="ignore"):
-        half = np.where(np.isfinite(upper - lower), (upper - lower) / 100, np.inf)
-    off = lambda bound: np.where(np.isfinite(bound), np.minimum(np.maximum(1, np.abs(bound)) / 100, half), 0.0)
-    low, high = lower + off(lower), upper - off(upper)
-    return lambda x: jnp.clip(x, jnp.asarray(low, x.dtype), jnp.asarray(high, x.dtype))
+    below, above = (np.zeros(np.shape(lower), bool) for _ in range(2))
+    below[bounded[0]], above[bounded[1]] = True, True
+
+    def clip(x: Array) -> Array:
+        low, high = (jnp.asarray(side, x.dtype) for side in (lower, upper))
+        half = jnp.where(below & above, (jnp.where(above, high, 0) - jnp.where(below, low, 0)) / 100, jnp.inf)
+        own = jnp.where(x != 0, jnp.abs(x), 1)
+        off = lambda bound: jnp.minimum(jnp.where(bound != 0, jnp.abs(bound), own) / 100, half).astype(x.dtype)
+        low = jnp.where(below, low + off(jnp.where(below, low, 0)), low)
+        high = jnp.where(above, high - off(jnp.where(above, high, 0)), high)
+        return jnp.clip(x, low, high)
+
+    return clip
 
 
 def _bound(problem, side, x0, size):

@@ -21,6 +21,7 @@ from functional_dl.optimality.interior_point import minimise
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
 from functional_dl.optimality.restoration import restore
+from functional_dl.optimality.units import at_point, rescaled
 
 LARGEST = 1.0  # the margin asked for is bounded, so that the auxiliary problem has a solution
 
@@ -32,7 +33,7 @@ class SlaterPoint(NamedTuple):
       found: x is strictly feasible.
       x: the point with the greatest margin found.
       margin: min_i -g_i(x), inf without inequalities (finite bounds are inequalities); -inf where h = 0 fails at x.
-        The search asks for no more than 1.
+        The search asks for no more than 1 in the rows' own units.
       eq_multipliers, ineq_multipliers: where none was found and the search is certified, the witness (lambda, mu) of
         the module's docstring: a proof for affine h and convex g.  Else None.
       reason: a sentence.
@@ -57,9 +58,9 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
       SlaterPoint.  Without convexity "not found" is not "there is none", and the reason says so.
     Raises:
       ValueError: tolerance or max_iterations not positive; and as Problem does.
-    Numerics: units do not matter: rows of gradient below 1 at x0 are scaled to 1.  A margin counts once it exceeds the
-      rounding of g, estimated from the terms of its Taylor series about 0.  A witness is stationary to 10 tolerance, no
-      better: a margin that is reached only far from x0, such as that of exp(x) - 1e-9, can be missed.
+    Numerics: units do not matter: rows and variables count in the problem's own at x0 (units.py).  A margin counts
+      once it exceeds the rounding of g, estimated from the terms of its Taylor series about 0.  A witness is stationary
+      to 10 tolerance, no better: a margin that is reached only far from x0, as that of exp(x) - 1e-9, can be missed.
     Source: Boyd and Vandenberghe 2004, section 11.4.1 (phase I).
     Example:
       >>> problem = optimality.Problem(lambda x: x, inequalities=lambda x: x**2 - 1)
@@ -73,14 +74,15 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
     arguments.positive("tolerance", tolerance)
     max_iterations = arguments.integer("max_iterations", max_iterations)
     flat = flatten(problem, x0)
-    of_h, of_g = (_units(fun, flat.x0) for fun in (flat.equalities, flat.inequalities))
-    phase = _phase_one(flat, of_h, of_g)
+    units = jax.jit(lambda x: at_point(flat, x))(flat.x0)
+    own = rescaled(flat, units)
+    phase = _phase_one(own)
     run = jax.jit(lambda x: minimise(phase, x, jnp.asarray(tolerance, x.dtype), max_iterations))
     seen = [_margin(flat, flat.x0, tolerance)]
-    nearest, _, _ = restore(flat, flat.x0)
-    for start in (phase.x0, aside(phase.x0, 0.1), _phase_one(flat._replace(x0=nearest), of_h, of_g).x0):
+    nearest, _, _ = restore(own, own.x0)
+    for start in (phase.x0, aside(phase.x0, 0.1), _phase_one(own._replace(x0=nearest)).x0):
         end = run(start)
-        seen.append(_margin(flat, end.x[:-1], tolerance))
+        seen.append(_margin(flat, end.x[:-1] * units.x, tolerance))
         certificate = certify_flat(phase, end.x, end.lam, end.mu, 10 * tolerance)
         if seen[-1][0] or certificate.passed:
             break
@@ -90,33 +92,33 @@ def slater_point(problem: Problem, x0: PyTree, tolerance: float = 1e-8, max_iter
     if not certificate.passed:
         said = f"none was found, and the search ended without a certificate: {certificate.reason}"
         return SlaterPoint(False, flat.unflatten(x), margin, None, None, said)
-    lam, mu = end.lam * of_h, jnp.maximum(end.mu[: of_g.size], 0) * of_g
+    mu = jnp.maximum(end.mu[: flat.inequalities(flat.x0).size], 0)
+    lam, mu = (
+        flat_of(back(y))
+        for flat_of, back, y in (
+            (flat.pack_equality, own.unpack_equality, end.lam),
+            (flat.pack_inequality, own.unpack_inequality, mu),
+        )
+    )
     total = jnp.sum(mu)
     lam, mu = (m / jnp.where(total > 0, total, 1.0) for m in (lam, mu))
     said = "none near x: lambda . h + mu . g is stationary and not negative there (a proof if h is affine and g convex)"
     return SlaterPoint(False, flat.unflatten(x), margin, flat.unpack_equality(lam), flat.unpack_inequality(mu), said)
 
 
-def _units(fun, x):
-    """Factors >= 1 that bring gradients shorter than 1 to length 1, where they do not vanish."""
-    rows = jnp.linalg.norm(jax.jacrev(fun)(x), axis=1)
-    sound = jnp.isfinite(rows) & (rows > 0)
-    return jnp.where(sound, 1 / jnp.where(sound, jnp.minimum(rows, 1), 1), 1.0).astype(x.dtype)
-
-
-def _phase_one(flat, of_h, of_g):
-    """The auxiliary problem over (x, t), with scaled rows."""
-    g = of_g * flat.inequalities(flat.x0)
+def _phase_one(flat):
+    """The auxiliary problem over (x, t)."""
+    g = flat.inequalities(flat.x0)
     start = jnp.minimum(-jnp.max(g, initial=-LARGEST) - 1, LARGEST / 2).astype(flat.x0.dtype)
     start = jnp.where(jnp.isfinite(start), start, -jnp.ones_like(start))
 
     def inequalities(z):
-        return jnp.concatenate([of_g * flat.inequalities(z[:-1]) + z[-1], z[-1:] - LARGEST])
+        return jnp.concatenate([flat.inequalities(z[:-1]) + z[-1], z[-1:] - LARGEST])
 
     return flat._replace(
         x0=jnp.append(flat.x0, start),
         objective=lambda z: -z[-1],
-        equalities=lambda z: of_h * flat.equalities(z[:-1]),
+        equalities=lambda z: flat.equalities(z[:-1]),
         inequalities=inequalities,
         unpack_inequality=lambda mu: mu,
         large=False,  # t stands in the rows of bounds too

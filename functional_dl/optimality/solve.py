@@ -1,5 +1,6 @@
 """Solve a constrained problem, and call it solved only if a certificate says so."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -11,11 +12,13 @@ import numpy as np
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
-from functional_dl.optimality.certificate import Evaluated, certify_flat, evaluate
-from functional_dl.optimality.certificate_large import Programs
+from functional_dl.optimality import units as natural_units
+from functional_dl.optimality.certificate import certify_flat
+from functional_dl.optimality.curvature import Evaluated, Programs, evaluate
 from functional_dl.optimality.measures import aside
-from functional_dl.optimality.problem import Problem, flatten, point, rescaled
+from functional_dl.optimality.problem import FlatProblem, Problem, flatten, point
 from functional_dl.optimality.restoration import restore
+from functional_dl.optimality.units import Derivatives, Units, rescaled
 from functional_dl.optimality.verdict import Certificate, Status
 
 Method: TypeAlias = Literal["interior_point", "sqp", "augmented_lagrangian"]
@@ -25,7 +28,7 @@ METHODS = {
     "augmented_lagrangian": augmented_lagrangian.minimise,
 }
 KEPT = 32  # problems whose programs are kept: each takes some 450 memory maps, of which a process has 65,530
-USUAL = -4, 40  # log2 of the gradients at the start that are left as they are
+CLOSER = 64  # the search goes on beyond the tolerance, which is relative to the start, far from the minimum perhaps
 FAR = 1e10  # an iterate or objective beyond it, along feasible points that descend, is called unbounded
 
 
@@ -77,9 +80,8 @@ def solve(
       stationary point of the violation |h|^2 + |(g)+|^2 that is not 0: a proof for convex constraints, local otherwise.
     Raises:
       ValueError: unknown method; tolerance, max_iterations or starts not positive; and as Problem does.
-    Numerics: tolerances below 1e-5 need float64.  The objective and each constraint count relative to their
-      gradients at x0, where these are below 1/16 or above 1e12: the certificate's residuals are those of the
-      functions so scaled.
+    Numerics: tolerances below 1e-5 need float64.  Units do not matter: the search and its certificate count the
+      objective, each constraint and each variable in the problem's own units at x0 (units.py).
     Source: see interior_point, sqp and augmented_lagrangian.
     Example:
       >>> problem = optimality.Problem(lambda v: -v[0] * v[1], equalities=lambda v: v[0] + v[1] - 1)
@@ -90,22 +92,22 @@ def solve(
     minimise = arguments.lookup("method", method, METHODS)
     arguments.positive("tolerance", tolerance)
     max_iterations = arguments.integer("max_iterations", max_iterations)
-    programs, unit = _programs(problem, x0, minimise)
-    flat, run, _, compiled = programs
+    ready = prepare(problem, x0, minimise)
+    flat, unit = ready.flat, ready.unit
     starts = arguments.integer("starts", (1 if flat.large else 4) if starts is None else starts)
-    begin = flatten(problem, x0).x0
-    found = _search(programs, begin, tolerance, max_iterations, unit)
+    begin = flat.x0
+    found = _search(ready, begin, tolerance, max_iterations)
     iterations = found.iterations
     for k in range(1, 1 if found.status == Status.UNBOUNDED else starts):
         start = flat.inside(_elsewhere(flat, begin, k))
         if found.status != Status.CONVERGED:
-            again = _search(programs, start, tolerance, max_iterations, unit)
+            again = _search(ready, start, tolerance, max_iterations)
             iterations += again.iterations
             found = again if again.status in (Status.CONVERGED, Status.UNBOUNDED) else found
             continue
-        end = run(start, tolerance, max_iterations)
+        end = ready.run(start, tolerance / CLOSER, max_iterations)
         iterations += int(end.iterations)
-        certificate = _certificate(flat, end, tolerance, compiled)
+        certificate = _certificate(flat, end, tolerance, ready.evaluated)
         if certificate.passed and _lower(flat, end.x, found.x):
             found = SearchResult(end.x, certificate, Status.CONVERGED, certificate.reason, 0)
     x, certificate, status, said, _ = found
@@ -123,6 +125,35 @@ def solve(
     )
 
 
+def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, tolerance: float = 1e-6) -> Certificate:
+    """Checks a point: is it a KKT point, and a minimum?
+
+    Args:
+      x: the point; lam, mu: multipliers as for kkt_residuals.  Where equalities or inequalities exist
+        and theirs are not given, both are estimated by non-negative least squares on the active constraints.
+      tolerance: for each residual (scaled, see KKTResiduals).
+    Returns:
+      Certificate.  It runs outside jit: its verdict is in words.
+    Raises:
+      ValueError: tolerance is not positive, or multipliers do not fit.
+    Numerics: with more than problem.LARGE variables no matrix is formed but the rows of active general constraints, and
+      the second-order conditions are checked by Hessian-vector products (certificate_large.py); what they leave open
+      is "undecided".
+    Example:
+      >>> wall = optimality.Problem(lambda x: (x - 2) ** 2, inequalities=lambda x: x - 1)
+      >>> optimality.certify(wall, jnp.array(1.0), mu=jnp.array(2.0)).passed
+      True
+      >>> optimality.certify(wall, jnp.array(2.0), mu=jnp.array(0.0)).passed
+      False
+    """
+    arguments.positive("tolerance", tolerance)
+    ready = prepare(problem, x)
+    flat = ready.flat
+    lam, mu = (None if y is None else pack(y) for y, pack in ((lam, flat.pack_equality), (mu, flat.pack_inequality)))
+    certificate = certify_flat(flat, flat.x0, lam, mu, tolerance, ready.evaluated)
+    return certificate._replace(gap=certificate.gap / ready.unit)
+
+
 class SearchResult(NamedTuple):
     """What the search from one start ends with."""
 
@@ -133,14 +164,14 @@ class SearchResult(NamedTuple):
     iterations: int
 
 
-def _search(programs, begin, tolerance, max_iterations, unit) -> SearchResult:
+def _search(ready, begin, tolerance, max_iterations) -> SearchResult:
     """Up to three runs: from the start, from the nearest feasible point to where that ended, and from beside it."""
-    flat, run, back, compiled = programs
+    flat, unit, compiled, run, back = ready
     start = flat.inside(begin)
     best = begin, certify_flat(flat, begin, None, None, tolerance, compiled)
     iterations, status, said = 0, Status.STUCK, ""
     for attempt in range(3):
-        end = run(start, tolerance, max_iterations)
+        end = run(start, tolerance / CLOSER, max_iterations)
         iterations += int(end.iterations)
         certificate = _certificate(flat, end, tolerance, compiled)
         if _rank(certificate) < _rank(best[1]):
@@ -201,99 +232,15 @@ def _march(flat, back, behind, here):
 
 
 def _elsewhere(flat, x, k):
-    """The k-th further start: moved by up to |x_i| + 1 in its own direction."""
+    """The k-th further start: moved by up to k (|x_i| + 1) in its own direction."""
     spread = 2 * np.modf(np.arange(1, x.size + 1) * 0.6180339887498949 + k * 0.7548776662466927)[0] - 1
-    return x + (1 + jnp.abs(x)) * jnp.asarray(spread, x.dtype)
+    return x + k * (1 + jnp.abs(x)) * jnp.asarray(spread, x.dtype)
 
 
 def _lower(flat, x, than):
     """f(x) < f(than) by more than the tolerance of a value."""
     here, there = float(flat.objective(x)), float(flat.objective(than))
     return here < there - 1e-6 * (1 + abs(there))
-
-
-def _programs(problem, x0, minimise):
-    """The compiled programs of a problem, kept for each structure of x, of its data and each method; f's factor.
-
-    Tolerances are absolute where gradients are of size 1: functions whose gradients at the start are far from that are
-    counted in other units.
-    """
-    flat, given = flatten(problem, x0), (point(x0), problem.args)
-    shapes = lambda tree: tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(tree))
-    functions = (problem.objective, problem.equalities, problem.inequalities)
-    try:  # without data, what changes may stand in the functions' closures: each problem has programs of its own
-        functions = functions if problem.args and hash(functions) else (problem,)
-    except TypeError:
-        functions = (problem,)
-    bounds = flat.lower.tobytes(), flat.upper.tobytes()
-    structure = _Structure(problem, functions, bounds, *map(jax.tree.structure, given), *map(shapes, given))
-    run, back, compiled = _compile(structure, flat.large, minimise)
-    units = None if flat.large else _units(flat, partial(compiled[0], problem.args))
-    given = problem.args, units
-    compiled = compiled._make(partial(program, *given) for program in compiled)
-    flat = flat if units is None else rescaled(flat, units)
-    return (flat, partial(run, *given), partial(back, *given), compiled), 1.0 if units is None else float(units[0])
-
-
-@dataclass(frozen=True)
-class _Structure:
-    """What programs depend on: functions, bounds, structures and shapes of x and of the data."""
-
-    problem: Problem = field(compare=False)
-    functions: tuple[Any, ...]
-    bounds: tuple[bytes, bytes]
-    of_x: Any
-    of_args: Any
-    shapes: tuple[Any, ...]
-    shapes_of_args: tuple[Any, ...]
-
-
-def _units(flat, values):
-    """Factors of f, h and the general g, powers of two, that bring unusual gradients at the start to about 1.
-
-    Where a gradient vanishes there, as of x.x - 1 at 0, the one beside it counts.
-    """
-    sizes = (jax.eval_shape(fun, flat.x0).shape for fun in (flat.equalities, flat.general))
-    ones = np.ones(()), *map(np.ones, sizes)
-    start = flat.inside(flat.x0)
-
-    def sizes_at(x):
-        _, gradient, _, of_h, _, of_g = (np.asarray(v, float) for v in values(ones, x))
-        size = lambda rows: np.max(np.abs(rows), axis=-1, initial=0.0)
-        return [size(gradient), size(of_h), size(of_g[: ones[2].size])]
-
-    found = sizes_at(start)
-    if not all(map(np.all, found)):
-        beside = sizes_at(flat.inside(aside(start, 0.1)))
-        found = [np.where(here == 0, there, here) for here, there in zip(found, beside)]
-    of_f, of_h, of_g = (np.ldexp(1.0, _exponent(each)) for each in found)
-    return of_f, of_h, of_g
-
-
-def _exponent(sizes):
-    """The powers of two that bring gradients of these sizes to about 1, 0 where one is usual, 0 or not finite."""
-    sound = np.isfinite(sizes) & (sizes > 0)
-    logarithm = np.log2(np.where(sound, sizes, 1.0))
-    usual = ~sound | ((logarithm >= USUAL[0]) & (logarithm <= USUAL[1]))
-    return np.where(usual, 0, np.clip(-np.round(logarithm), -100, 100)).astype(int)
-
-
-@lru_cache(maxsize=KEPT)
-def _compile(structure, large, minimise):
-    """Programs of (args, units, ...): the search, the feasibility restoration, and what certificates need."""
-    x0 = jax.tree.unflatten(structure.of_x, [jnp.zeros(shape, dtype) for shape, dtype in structure.shapes])
-
-    def at(args, units):
-        flat = flatten(replace(structure.problem, args=args), x0)
-        return flat if units is None else rescaled(flat, units)
-
-    def one(k):
-        return jax.jit(lambda args, units, *given: evaluate(at(args, units))[k](*given))
-
-    run = lambda args, units, x, tolerance, limit: minimise(at(args, units), x, jnp.asarray(tolerance, x.dtype), limit)
-    kind = Programs if large else Evaluated
-    compiled = kind(*map(one, range(len(kind._fields))))
-    return jax.jit(run), jax.jit(lambda args, units, x: restore(at(args, units), x)), compiled
 
 
 def _certificate(flat, end, tolerance, compiled):
@@ -317,3 +264,109 @@ def _unbounded(flat, x, start, certificate):
     value = float(flat.objective(x))
     far = value < -FAR or float(jnp.max(jnp.abs(x), initial=0.0)) > FAR
     return feasible and far and value < min(float(flat.objective(start)), 0.0) - 1e3
+
+
+# ---- what is compiled: once for each structure of x and of its data --------------------------------------------------
+
+
+class Ready(NamedTuple):
+    """A problem in its own units.
+
+    Fields:
+      flat; unit: f's factor; evaluated: what certificates need; run(x, tolerance, limit), if a method was named;
+      back(x): the feasibility restoration.
+    """
+
+    flat: FlatProblem
+    unit: float
+    evaluated: Any
+    run: Callable[..., Any]
+    back: Callable[..., Any]
+
+
+def prepare(problem: Problem, x0: PyTree, minimise: Callable[..., Any] | None = None) -> Ready:
+    """The programs of a problem, kept for each structure of x, of its data and each method; units are those of x0."""
+    flat, given = flatten(problem, x0), (point(x0), problem.args)
+    shapes = lambda tree: tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(tree))
+    functions = (problem.objective, problem.equalities, problem.inequalities)
+    try:  # without data, what changes may stand in the functions' closures: each problem has programs of its own
+        functions = functions if problem.args and hash(functions) else (problem,)
+    except TypeError:
+        functions = (problem,)
+    finite = tuple(tuple(map(int, side)) for side in flat.bounded)
+    structure = _Structure(problem, functions, finite, *map(jax.tree.structure, given), *map(shapes, given))
+    evaluated, of_units, back = _compile(structure, flat.large)
+    data = problem.args, tuple(jnp.asarray(side, flat.x0.dtype) for side in (flat.lower, flat.upper))
+    units = _units(flat, data, evaluated, of_units)
+    bound = lambda program: partial(program, data, units)
+    run = bound(_method(structure, minimise)) if minimise else _none
+    return Ready(rescaled(flat, units), float(units.f), evaluated._make(map(bound, evaluated)), run, bound(back))
+
+
+def _none(*_: Any) -> None:
+    """No method was named."""
+
+
+@dataclass(frozen=True)
+class _Structure:
+    """What programs depend on: functions, which bounds there are, structures and shapes of x and of the data."""
+
+    problem: Problem = field(compare=False)
+    functions: tuple[Any, ...]
+    bounded: tuple[Any, ...]
+    of_x: Any
+    of_args: Any
+    shapes: tuple[Any, ...]
+    shapes_of_args: tuple[Any, ...]
+
+    def at(self, data, units=None) -> FlatProblem:
+        """The problem with other data (args, bounds)."""
+        x0 = jax.tree.unflatten(self.of_x, [jnp.zeros(shape, dtype) for shape, dtype in self.shapes])
+        flat = flatten(replace(self.problem, args=data[0]), x0, data[1])
+        return flat if units is None else rescaled(flat, units)
+
+
+@lru_cache(maxsize=KEPT)
+def _compile(structure, large):
+    """Programs of (data, units, ...): what certificates need; (data, ...): the units; the feasibility restoration."""
+    at, kind = structure.at, Programs if large else Evaluated
+
+    def one(k):
+        return jax.jit(lambda data, units, *given: evaluate(at(data, units))[k](*given))
+
+    def of_units(function):
+        return jax.jit(lambda data, *given: function(at(data), *given))
+
+    found = natural_units.at_point, natural_units.natural, natural_units.lengths_of_change
+    evaluated = kind(*map(one, range(len(kind._fields))))
+    return evaluated, tuple(map(of_units, found)), jax.jit(lambda data, units, x: restore(at(data, units), x))
+
+
+@lru_cache(maxsize=2 * KEPT)
+def _method(structure, minimise):
+    """The search of a method."""
+    at = structure.at
+    run = lambda data, units, x, tolerance, limit: minimise(at(data, units), x, jnp.asarray(tolerance, x.dtype), limit)
+    return jax.jit(run)
+
+
+def _units(flat, data, evaluated, of_units) -> Units:
+    """The units at x0, moved between the bounds."""
+    at_point, natural, lengths = of_units
+    x = jnp.clip(flat.x0, jnp.asarray(flat.lower, flat.x0.dtype), jnp.asarray(flat.upper, flat.x0.dtype))
+    if flat.large:
+        return at_point(data, x)
+    p, m = (jax.eval_shape(fun, x).size for fun in (flat.equalities, flat.general))
+    ones = Units(*(jnp.ones(shape, x.dtype) for shape in ((), p, m, x.size)))
+
+    def derivatives(x):
+        _, gradient, h, h_rows, g, g_rows = evaluated.values(data, ones, x)
+        hessian = evaluated.hessian(data, ones, x, jnp.zeros_like(h), jnp.zeros_like(g))
+        return Derivatives(gradient, hessian, h, h_rows, g[:m], g_rows[:m])
+
+    found = derivatives(x)
+    if not all(np.all(np.isfinite(part)) for part in found):  # at the end of the domain
+        x = flat.inside(flat.x0)
+        found = derivatives(x)
+    units, known = natural(data, x, found, jnp.zeros_like(x))
+    return units if known else natural(data, x, found, lengths(data, x))[0]

@@ -27,7 +27,7 @@ from jax.scipy.linalg import lu_factor, lu_solve
 
 from functional_dl.aliases import Array
 from functional_dl.optimality.measures import largest, longest_step
-from functional_dl.optimality.scaled import Scaled, kkt_error, scale
+from functional_dl.optimality.units import Scaled, kkt_error, scale
 
 BACKTRACKS = 30
 ARMIJO = 1e-4

@@ -62,6 +62,12 @@ def test_a_linear_program_is_finite_only_where_its_dual_is_feasible():
     assert q(jnp.asarray(-1.0), mu([0.0, 0.5])) == -jnp.inf
 
 
+def test_two_wells_from_the_top_between_them():
+    """x^4 - 2 x^2 has its least value -1 at 1 and -1: a start at 0, where the gradient vanishes, finds it."""
+    q = dual_function(Problem(lambda x: x**4 - 2 * x**2), jnp.zeros(()))
+    assert float(q()) == pytest.approx(-1.0, abs=1e-9)
+
+
 def test_an_infimum_that_is_approached_only():
     q = dual_function(Problem(lambda x: jnp.exp(-x[0])), jnp.zeros(1))
     assert 0 <= float(q()) <= 1e-8

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from functional_dl.optimality import (
     Problem,
     augmented_lagrangian,
-    certificate_large,
+    certificate,
     certify,
     kkt_residuals,
     lanczos,
@@ -20,7 +20,7 @@ from functional_dl.optimality.certificate import certify_flat
 from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.problem import LARGE, flatten
 from functional_dl.optimality.restoration import restore
-from functional_dl.optimality.scaled import scale
+from functional_dl.optimality.units import scale
 from tests.campaigns import quick
 from tests.optimality import large_problems as made
 from tests.optimality.problems import KNOWN
@@ -292,10 +292,10 @@ def test_the_bound_from_below_is_that_of_the_theorem():
     np.testing.assert_allclose(lower, values[0] - e * (values[-1] - values[0]) / (1 - 2 * e), rtol=1e-9)
 
 
-@pytest.mark.parametrize("numbers", [certificate_large.NUMBERS, 0])
+@pytest.mark.parametrize("numbers", [certificate.NUMBERS, 0])
 def test_large_multipliers_do_not_pass_where_nothing_is_decided(numbers, monkeypatch):
     """Beside the point at which two discs touch: all residuals vanish, with multipliers 1 / (4 t)."""
-    monkeypatch.setattr(certificate_large, "NUMBERS", numbers)
+    monkeypatch.setattr(certificate, "NUMBERS", numbers)
     discs = lambda x: jnp.stack([x[0] ** 2 + x[1] ** 2 - 1, (x[0] - 2) ** 2 + x[1] ** 2 - 1])
     t = 1e-5
     flat = flatten(Problem(lambda x: x[1], None, discs), jnp.array([1.0, -t]))._replace(large=True)

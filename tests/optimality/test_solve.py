@@ -8,7 +8,7 @@ import pytest
 from functional_dl.optimality import Problem, certify, interior_point, solve, sqp
 from functional_dl.optimality.problem import flatten
 from functional_dl.optimality.solve import METHODS
-from functional_dl.optimality.solve import _compile as compile_programs
+from functional_dl.optimality.solve import _method as compile_programs
 from tests.optimality.degenerate import DEGENERATE
 from tests.optimality.problems import KNOWN
 from tests.optimality.score import judge, judge_degenerate
