@@ -126,7 +126,7 @@ def _others() -> dict:
 
 
 def _of_torch(fun, fun_vjp, primals) -> dict:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     leaves, tree = jax.tree.flatten(primals)
 

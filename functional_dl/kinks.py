@@ -65,16 +65,17 @@ def first_best(x: Array, axes: Sequence[int], beats: Callable[[Array, Array], Ar
       [False, True, False]
     """
     sizes = [x.shape[axis] for axis in axes]
-    starts, ends = [0] * x.ndim, list(x.shape)
-    best = number = None  # the best entry so far, and its number in row-major order
-    for k, place in enumerate(product(*map(range, sizes))):
+
+    def entry(place):
+        starts, ends = [0] * x.ndim, list(x.shape)
         for axis, at in zip(axes, place):
             starts[axis], ends[axis] = at, at + 1
-        entry = lax.slice(x, starts, ends)
-        if best is None:
-            best, number = entry, jnp.zeros_like(entry, jnp.int32)
-        else:
-            wins = beats(entry, best)
-            best, number = lax.select(wins, entry, best), lax.select(wins, jnp.full_like(number, k), number)
+        return lax.slice(x, starts, ends)
+
+    first, *others = map(entry, product(*map(range, sizes)))
+    best, number = first, jnp.zeros_like(first, jnp.int32)  # of the best so far, in row-major order
+    for k, other in enumerate(others, 1):
+        wins = beats(other, best)
+        best, number = lax.select(wins, other, best), lax.select(wins, jnp.full_like(number, k), number)
     numbers = np.arange(math.prod(sizes), dtype=np.int32)
     return number == numbers.reshape([size if axis in axes else 1 for axis, size in enumerate(x.shape)])

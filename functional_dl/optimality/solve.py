@@ -137,7 +137,7 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
     Raises:
       ValueError: tolerance is not positive, or multipliers do not fit.
     Numerics: with more than problem.LARGE variables no matrix is formed but the rows of active general constraints, and
-      the second-order conditions are checked by Hessian-vector products (certificate_large.py); what they leave open
+      the second-order conditions are checked by Hessian-vector products (curvature.py); what they leave open
       is "undecided".
     Example:
       >>> wall = optimality.Problem(lambda x: (x - 2) ** 2, inequalities=lambda x: x - 1)
