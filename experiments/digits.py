@@ -49,7 +49,7 @@ class Config:
     epochs: int = 20
     """Passes over the training digits."""
     hidden: tuple[int, ...] = (256, 128)
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers: of four pairs the best on digits held back from the training sets."""
     batch_size: int = 64
     """Digits a step."""
     learning_rate: float = 3e-3

@@ -119,7 +119,7 @@ def _environment() -> Any:
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(TEMPLATES), jinja2.FunctionLoader(pages.asset)]),
     )  # fmt: skip
     environment.filters |= {"cell": _cell, "merge": lambda a, b: a | b}
     return environment
