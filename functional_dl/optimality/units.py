@@ -6,9 +6,10 @@ With x = D w the problem of w has the functions  f / F,  h_i / r_i,  g_i / r_i, 
 
 The size of a variable is |x_j|, or the geometric mean with its natural lengths where these are much greater, or the
 least of these where it is nothing beside them: the length of Newton's step on f along it, the ways to where constraints
-change sign, its bounds.  Where all these say nothing, at x_j = 0, it is
-the least step along it at which a function leaves its Taylor polynomial; else what gives its terms the size of the
-others'.  Each changes as the unit does, and units are powers of two: the problem of w is the same in every digit.
+change sign, its bounds.  Where all these say nothing, at x_j = 0, it is the least step along it at which a function
+leaves its Taylor polynomial; else, and where f is linear in a variable that nothing holds, what gives its terms the
+size of the others'.  Each changes as the unit does, and units are powers of two: the problem of w is the same in every
+digit.
 
 A search sees it as one vector function (f, h, g), with the gradients at its own start brought to at most 100.  The KKT
 error of a point with multipliers y = (lambda, mu) of the functions so scaled is the greatest of
@@ -115,7 +116,9 @@ def sizes(flat: FlatProblem, x: Array, at: Derivatives) -> Array:
     least = finite(jnp.minimum(jnp.minimum(to_rows, newton), jnp.where(x == 0, room, jnp.inf)))
     most = jnp.minimum(jnp.maximum(finite(to_rows), finite(newton)), room)
     between = jnp.where(size < SMALL * most, jnp.sqrt(size) * jnp.sqrt(most), size)
-    return jnp.where(size > TINY * jnp.minimum(least, room), between, least)
+    # f is linear in it and nothing holds it: a size of 0 but for rounding would make that slope negligible
+    free = (at.gradient != 0) & ~jnp.any(at.hessian != 0, axis=0) & ~jnp.any(rows > 0, axis=0) & ~jnp.isfinite(room)
+    return jnp.where(free, 0.0, jnp.where(size > TINY * jnp.minimum(least, room), between, least))
 
 
 def of_bounds(flat: FlatProblem, dtype: Any) -> Array:

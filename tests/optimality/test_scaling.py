@@ -211,3 +211,10 @@ def test_no_saddle_is_a_minimum_in_any_unit():
             if said.passed != (name in MINIMA) or sure:
                 wrong.append((name, of_f, said.reason))
     assert not wrong
+
+
+def test_a_slope_along_a_free_variable_is_no_minimum_however_small_the_variable():
+    fun = lambda v, slope: (v[0] - 1) ** 2 + slope * v[1]
+    slope, flat = (Problem(fun, args=(jnp.asarray(value),)) for value in (1.0, 0.0))
+    assert not any(certify(slope, jnp.array([1.0, at])).passed for at in (1.0, 1e-17, 0.0))
+    assert certify(flat, jnp.array([1.0, 1e-17])).passed
