@@ -195,7 +195,9 @@ sys.exit(supervisor.run([]))
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_line_after_a_stop(number):
-    words = [sys.executable, "-c", WATCHES.format(COMPUTES)]
+    # tests that a shell runs in the background are born with Ctrl-C ignored
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    words = [sys.executable, "-c", heard + WATCHES.format(COMPUTES)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
