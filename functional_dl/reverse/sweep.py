@@ -19,7 +19,13 @@ import jax
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Primitive
-from jax.extend.source_info_util import current_name_stack, extend_name_stack, transform_name_stack
+from jax.extend.source_info_util import (
+    current_name_stack,
+    extend_name_stack,
+    summarize,
+    transform_name_stack,
+    user_context,
+)
 from jax.sharding import SingleDeviceSharding
 from jax.tree_util import Partial, register_pytree_node_class, register_static
 
@@ -29,7 +35,7 @@ from functional_dl.reverse.latex import Latex, Text, as_latex
 from functional_dl.reverse.program import Program
 from functional_dl.reverse.residuals import thrifty
 from functional_dl.reverse.rule import PRIMITIVES, Probe, Rule, check_registration, derivation_of
-from functional_dl.reverse.trace import RecordTracer, Tape, is_running, record, record_call, record_jaxpr
+from functional_dl.reverse.trace import RecordTracer, Tape, is_running, is_traced, record, record_call, record_jaxpr
 from functional_dl.reverse.values import add, add_to, as_array, formed, is_differentiable
 
 
@@ -55,10 +61,12 @@ def backward(
                 out_cts = [None if slot is None else totals.pop(slot, None) for slot in equation.outputs]
                 if all(ct is None for ct in out_cts):
                     continue
-                bars = equation.pull(out_cts) if refs is None else _pull_into(totals, equation, out_cts)
-                for slot, bar in zip(equation.inputs, bars):
-                    if slot is not None and bar is not None:
-                        accumulate(totals, slot, bar() if callable(bar) else bar)
+                source = equation.source
+                with nullcontext() if source is None else user_context(source.traceback):
+                    bars = equation.pull(out_cts) if refs is None else _pull_into(totals, equation, out_cts)
+                    for slot, bar in zip(equation.inputs, bars):
+                        if slot is not None and bar is not None:
+                            accumulate(totals, slot, bar() if callable(bar) else bar)
     return [None if slot is None else formed(totals.get(slot)) for slot in program.inputs]
 
 
@@ -108,8 +116,8 @@ def forward(fun: Callable[..., Any], values: Sequence[Any], active: Sequence[boo
         return outs, aux, Pull(Backward(program), residuals)
     tapes: list[Tape] = []
 
-    def make_tape(parent_trace, sources):
-        tapes.append(Tape(parent_trace, sources, origins=True))
+    def make_tape(parent_trace, _):
+        tapes.append(Tape(parent_trace, sources=True, origins=True))
         return tapes[0]
 
     outs, aux, program, residuals = record(fun, values, active, tape_type=make_tape)
@@ -228,10 +236,22 @@ SMALL = 8  # equations: a program no larger than this joins the caller's, rather
 
 
 def call_jaxpr(
-    tape: Any, primitive: Primitive, jaxpr: Any, values: Sequence[Any], slots: Sequence[Any], name: str = ""
+    tape: Any,
+    primitive: Primitive,
+    jaxpr: Any,
+    values: Sequence[Any],
+    slots: Sequence[Any],
+    name: str = "",
+    inline: bool = False,
 ) -> tuple[list[Any], list[Any]]:
     """Records a call of a program: its equations one by one where it is small or works on a reference or on other
-    objects of the caller's, else compiled as a unit."""
+    objects of the caller's, else compiled as a unit.
+
+    Args:
+      inline: its equations are the caller's own, as those of most functions of jax.numpy are.
+    """
+    if inline and is_traced(values):
+        return tape.replay(jaxpr, values, slots, inline=True)
     inner, consts = open_jaxpr(jaxpr)
     operands = [*consts, *values]  # a compiled program takes the constants as arguments: it does not keep them alive
     small = len(equations(jaxpr)) <= SMALL if is_traced(values) else _is_one_operation(jaxpr)
@@ -240,8 +260,13 @@ def call_jaxpr(
     )  # objects that no compiled program returns
     if small or any(id(v) in tape.contents for v in operands) or _holds_arrays(inner):
         with extend_name_stack(f"jit({name})") if name else nullcontext():
-            return tape.replay(jaxpr, values, slots)
+            return tape.replay(jaxpr, values, slots, inline=is_traced(values) and not _is_of_user(jaxpr))
     return compiled_call(tape, primitive, replay, operands, [*[None] * len(consts), *slots], name=name, jaxpr=inner)
+
+
+def _is_of_user(jaxpr):
+    """Whether a program has places in the user's source: JAX's own functions have none."""
+    return any(summarize(eqn.source_info) for eqn in equations(jaxpr)[:1])
 
 
 def _holds_arrays(jaxpr):
@@ -274,11 +299,6 @@ def replay(tape: Any, values: Sequence[Any], slots: Sequence[Any], *, jaxpr: Any
     """Records an open jaxpr whose constants come before its arguments."""
     count = len(values) - len(jaxpr.invars)
     return tape.replay(jaxpr, values[count:], slots[count:], consts=values[:count])
-
-
-def is_traced(values: Sequence[Any]) -> bool:
-    """Whether some of the values are tracers of a surrounding transformation (then operations cost nothing yet)."""
-    return any(isinstance(v, Tracer) for v in values)
 
 
 def compiled_call(

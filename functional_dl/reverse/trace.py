@@ -493,12 +493,14 @@ class Tape:
         values: Sequence[Any],
         slots: Sequence[Any],
         apply: Callable[..., Any] | None = None,
+        inline: bool = False,
         **parts: Any,
     ) -> tuple[list[Any], list[Any]]:
         """Runs a jaxpr's equations through the tape: the caller's program continues inside the callee's.
 
         Args:
           apply: what to do with an equation, `apply(eqn, values, slots)`; `Tape.apply` by default.
+          inline: the equations' places in the source and scopes are the caller's, not their own.
           **parts: as for `interpret`; what is `known` has pairs of value and slot.
         """
 
@@ -507,6 +509,8 @@ class Tape:
 
         def equation(eqn, operands):
             values, slots = [value for value, _ in operands], [slot for _, slot in operands]
+            if inline and not with_context((), eqn):
+                return zip(*self.apply(eqn.primitive, values, slots, eqn.params))
             source = eqn.source_info
             scopes = inside.get(source.name_stack)
             if scopes is None:
@@ -674,7 +678,7 @@ def record_call(
       numbers: a number is part of the program, not a residual; so it is, too, where residuals are written to memory.
     """
     with take_current_trace() as parent, set_current_trace(parent):
-        tape = Tape(parent, origins=at_hand is not None)
+        tape = Tape(parent, sources=is_traced(values), origins=at_hand is not None)
         slots = tape.slots_of(values, active)
         outs, out_slots = body(tape, list(values), slots)
         program, residuals = tape.close(slots, out_slots, numbers or at_hand is not None)
@@ -682,6 +686,11 @@ def record_call(
             program, residuals = thrifty(program, residuals, tape.origins(), at_hand(outs, residuals))
         tape.end()
     return outs, program, residuals
+
+
+def is_traced(values: Sequence[Any]) -> bool:
+    """Whether some of the values are tracers of a surrounding transformation (then operations cost nothing yet)."""
+    return any(isinstance(v, Tracer) for v in values)
 
 
 def place_of_user() -> str:

@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
@@ -81,3 +82,50 @@ def test_metadata_of_both_passes():
         }
         marked_lines = [line for line in text.splitlines() if 'inner = "yes"' in line]
         assert sum("multiply" in line or "call @integer_pow" in line for line in marked_lines) >= 2
+
+
+def step(c, x):
+    h = jnp.tanh(c) * x
+    return h, jnp.sin(h)
+
+
+def placed(x):
+    c, hs = lax.scan(step, x, jnp.ones((2, 3)))
+    z = jnp.linalg.norm(jnp.where(c > 0.0, jnp.tanh(c) * x, 0.0))
+    return jax.checkpoint(lambda z: jnp.cos(jnp.exp(z)))(z) + jnp.sum(hs**3)
+
+
+def places(fun):
+    """(whether it runs backward, the line) of the differentiated program's operations."""
+    text = jax.jit(fun).lower(X).as_text(debug_info=True)
+    parts = dict(re.findall(r"^(#loc\d+) = loc\((.*)\)$", text, re.MULTILINE))
+
+    def line(text):
+        found = re.search(r'test_scopes.py":(\d+)', text)
+        inner = None if found else re.search(r"#loc\d+", text)
+        return int(found[1]) if found else inner and line(parts.get(inner[0], ""))
+
+    named = [(re.match(r'"([^"]*)"\(', text), line(text)) for text in parts.values()]
+    return {
+        ("transpose(" in name[1], line - placed.__code__.co_firstlineno)
+        for name, line in named
+        if name and "jvp" in name[1] and line
+    }
+
+
+@pytest.fixture
+def with_places():
+    before = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 10)
+    yield
+    jax.config.update("jax_traceback_in_locations_limit", before)
+
+
+@pytest.mark.usefixtures("with_places")
+def test_places_of_both_passes():
+    """Profiles and errors show the user's lines in both passes, and scopes as JAX names them."""
+    ours, theirs = places(reverse.value_and_grad(placed)), places(jax.value_and_grad(placed))
+    assert ours == theirs
+    assert {line for backward, line in ours if backward} >= {1, 2, 3}, ours
+    scopes = {name.rsplit("/", 1)[0] for name in names(reverse.grad(placed))}
+    assert not any(f"jit({name})" in scope for scope in scopes for name in ("tanh", "multiply", "sin", "sqrt"))

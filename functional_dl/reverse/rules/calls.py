@@ -41,10 +41,10 @@ from functional_dl.reverse.values import instantiate
     takes_references=True,
 )
 def jit_forward(
-    tape: Any, values: list[Any], slots: list[Any], *, jaxpr: Any, name: str = "", **_: Any
+    tape: Any, values: list[Any], slots: list[Any], *, jaxpr: Any, name: str = "", inline: bool = False, **_: Any
 ) -> tuple[Any, ...]:
     """y = f(x), compiled  =>  x_bar = (df/dx)^T y_bar, compiled: f's equations forward, then f's equations backward."""
-    return sweep.call_jaxpr(tape, jit_p, jaxpr, values, slots, name)
+    return sweep.call_jaxpr(tape, jit_p, jaxpr, values, slots, name, inline)
 
 
 def _power_tower(x, y):
