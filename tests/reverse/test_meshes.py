@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from every import every
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from functional_dl import reverse
@@ -216,3 +216,19 @@ def test_off_a_mesh_nothing_is_said_of_one():
         np.ones(4)
     )
     assert not {"reshard", "sharding_constraint"} & {eqn.primitive.name for eqn in all_equations(jaxpr)}
+
+
+@pytest.mark.parametrize("check_vma", [False, True])
+def test_a_shard_map_within_a_vmap_that_splits(check_vma):
+    """The axis that vmap's spmd_axis_name takes is not the shard_map's: no residual names it, no cotangent is summed
+    over it."""
+    mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P("y"), P()), out_specs=P(), check_vma=check_vma)
+    def shards(x, w):
+        return jax.lax.psum(jnp.sum(jnp.sin(x * w) * jnp.exp(x)), "y")
+
+    x, w = jnp.linspace(0, 1, 32).reshape(4, 8), jnp.asarray(1.3)
+    every_row = lambda differentiate: jax.vmap(differentiate(shards, argnums=(0, 1)), (0, None), spmd_axis_name="x")
+    for ours, theirs in zip(every_row(reverse.grad)(x, w), every_row(jax.grad)(x, w)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-14)

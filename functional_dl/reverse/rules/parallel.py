@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import lax
-from jax.core import AbstractValue
+from jax.core import AbstractValue, Tracer
 from jax.extend.core import Primitive
 from jax.extend.core.primitives import (
     all_gather_p,
@@ -131,7 +131,8 @@ def shard_map_forward(tape: Any, values: Any, slots: Any, *, subfuns: Any = None
 
 def _record_shards(tape, values, slots, params, again=None):
     present = [not isinstance(v, AbstractValue) for v in values]
-    shards = _Shards(params, tuple(s is not None for s in slots), again, present)
+    active = tuple(s is not None for s in slots)
+    shards = _Shards(params, active, again, present, _axes_of_vmap(values))
     values = [v for v, p in zip(values, present) if p]
     outs, residuals = shards.forward(values if again is None else [*values, *again.kept.values])
     if again is not None:
@@ -179,7 +180,7 @@ def shards_keeping(operands: Any, step: Callable[..., Any], params: Any) -> tupl
     Args:
       step: `step(kept)(eqn, operands)` applies an equation; what it keeps it appends to `kept`.
     """
-    shards, trees = _Shards(params, ()), []
+    shards, trees = _Shards(params, (), taken=_axes_of_vmap(operands)), []
 
     def run(*args):
         kept: list = []
@@ -197,6 +198,17 @@ def shards_again(tape: Any, values: Any, slots: Any, params: Any, again: Again) 
     return _record_shards(tape, values, slots, params, again)
 
 
+def _axes_of_vmap(values):
+    """The mesh axes along which a surrounding vmap(..., spmd_axis_name=) splits: inside no array may name them."""
+    names: set[str] = set()
+    for trace in {id(v._trace): v._trace for v in values if isinstance(v, Tracer)}.values():
+        while trace is not None:
+            found = getattr(getattr(trace, "axis_data", None), "spmd_name", None) or ()
+            names.update([found] if isinstance(found, str) else found)
+            trace = getattr(trace, "parent_trace", None)
+    return frozenset(names)
+
+
 def _is_scalar(x):
     return getattr(jax.typeof(x), "shape", None) == ()
 
@@ -210,7 +222,12 @@ class _Shards:
     not returned besides."""
 
     def __init__(
-        self, params: Any, active: Any, again: Again | None = None, present: Sequence[bool] | None = None
+        self,
+        params: Any,
+        active: Any,
+        again: Again | None = None,
+        present: Sequence[bool] | None = None,
+        taken: frozenset[str] = frozenset(),
     ) -> None:
         self.jaxpr = params["jaxpr"]
         self.in_specs, self.out_specs = tuple(params["in_specs"]), tuple(params["out_specs"])
@@ -222,7 +239,8 @@ class _Shards:
             self.taken_specs = (*taken, *again.kept.specs)
             self.made_specs = tuple(spec for spec, w in zip(self.out_specs, again.wanted) if w)
         self.mesh, self.check_vma = params["mesh"], params["check_vma"]
-        self.axes = tuple(a for a in self.mesh.axis_names if a in params["newly_manual_axes"])
+        self.manual = params["newly_manual_axes"]
+        self.axes = tuple(a for a in self.mesh.axis_names if a in self.manual and a not in taken)
         self.active = active
         self.residual_tree, self.residual_specs, self.scalars = None, [], []
         self.places: list[int | None] = []  # for each residual, which of the inputs and outputs it is
@@ -234,7 +252,7 @@ class _Shards:
             in_specs=in_specs,
             out_specs=out_specs,
             check_vma=self.check_vma,
-            axis_names=set(self.axes),
+            axis_names=set(self.manual),
         )
         specs = jax.tree.leaves((in_specs, out_specs), is_leaf=lambda s: isinstance(s, PartitionSpec))
         plain = all(isinstance(spec, PartitionSpec) for spec in specs)
