@@ -14,6 +14,7 @@ import functools
 import gc
 import hashlib
 import os
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,7 +71,17 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest tests, those of the settings, come first: at the end one worker would wait for the other's."""
+    """Of a test marked `sampled(n)` one case in n runs by default; the others are the campaign's.
+
+    The longest tests, those of the settings, come first: at the end one worker would wait for the other's.
+    """
+    counted: Counter = Counter()
+    for item in items:
+        if (mark := item.get_closest_marker("sampled")) is not None:
+            place = item.path, item.originalname
+            if counted[place] % mark.args[0]:
+                item.add_marker("campaign")
+            counted[place] += 1
     items.sort(key=lambda item: "tests/settings/" not in item.path.as_posix())
 
 

@@ -46,6 +46,7 @@ def value_and_gradient(fun, args):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.sampled(3)
 def test_origin(name):
     case = CASES[name]
     args = tuple(map(jnp.asarray, case.args))
@@ -64,6 +65,7 @@ def test_origin(name):
 
 
 @pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.sampled(2)
 def test_finite_programs_are_left_alone(name):
     fun, args = CONTROLS[name]
     args = tuple(map(jnp.asarray, args))

@@ -231,9 +231,6 @@ def root(x):
 
 def test_command_line(tmp_path):
     (tmp_path / "mine.py").write_text(MODULE)
-    good = _run("-m", "functional_dl", "check", "mine:right", "--shapes", "3", cwd=tmp_path)
-    assert good.returncode == 0, good.stderr
-    assert "passed" in good.stdout
     bad = _run(
         "-m", "functional_dl", "check", "mine:fun", "--vjp", "mine:wrong", "--shapes", "2,3", "--json", "r.json",
         cwd=tmp_path,
@@ -244,9 +241,6 @@ def test_command_line(tmp_path):
     nan = _run("-m", "functional_dl", "find-nan", "mine:root", "--shapes", "3", cwd=tmp_path)
     assert nan.returncode == 1
     assert "mine.py:18: sqrt, backward" in nan.stdout
-    missing = _run("-m", "functional_dl", "check", "mine:nothing", cwd=tmp_path)
-    assert missing.returncode == 2
-    assert "mine:nothing" in missing.stderr
 
 
 OWN = """

@@ -43,6 +43,7 @@ def test_interval_is_the_tables(fun, kink):
 
 
 @pytest.mark.parametrize(("fun", "kink"), CASES)
+@pytest.mark.sampled(3)
 def test_any_value_inside_passes_and_none_outside(fun, kink):
     x = jnp.full(3, _at(kink))
     low, high = sorted((kink.left, kink.right))

@@ -24,6 +24,7 @@ def transformer() -> Explanation:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.sampled(2)
 def test_cotangents_are_the_reverse_modes(name):
     fun, arguments = PROGRAMS[name]
     args = arguments()

@@ -36,6 +36,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.sampled(3)
 def test_exact(name):
     call, true = CASES[name]
     found = call()

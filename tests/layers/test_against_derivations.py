@@ -98,6 +98,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.sampled(2)
 def test_the_last_line_is_the_layers(name):
     derivation = derivations.get(name)
     args = _square_heads() if name == "multi_head_attention" else list(derivation.draw(jax.random.key(5)))

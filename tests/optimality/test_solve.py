@@ -21,6 +21,7 @@ SHARE = 0.95
 
 
 @pytest.mark.parametrize(("method", "name"), QUICK)
+@pytest.mark.sampled(3)
 def test_known_optimum(method, name):
     good, _, solution = judge(BY_NAME[name], method, starts=1)
     assert good, solution.reason
@@ -45,6 +46,7 @@ def test_all_known_optima(method, record_property):
 
 
 @pytest.mark.parametrize("name", QUICK_CASES)
+@pytest.mark.sampled(2)
 def test_degenerate(name):
     right, false, solution = judge_degenerate(CASES[name], starts=1)
     assert right, solution.reason
@@ -58,6 +60,7 @@ def _sampled(case):
 
 
 @pytest.mark.parametrize("case", [_sampled(case) for case in DEGENERATE])
+@pytest.mark.sampled(3)
 def test_every_degenerate_case(case):
     right, false, solution = judge_degenerate(case)
     assert right, (solution.objective, solution.reason)
@@ -139,6 +142,7 @@ SMALL = {
 
 @pytest.mark.parametrize("method", ["interior_point", "sqp"])
 @pytest.mark.parametrize("name", SMALL)
+@pytest.mark.sampled(3)
 def test_units_of_objective_and_constraints(name, method):
     """From 0, where each gradient is small or great: relative to it, not to 1, the conditions are far from holding."""
     problem, x = SMALL[name]

@@ -262,7 +262,6 @@ JUDGES = (
         forward,
         compare_with_forward,
         first=(FLOAT, COMPLEX),
-        others=(FLOAT, COMPLEX),
     ),
     Judge(
         "the second order",

@@ -287,6 +287,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.sampled(3)
 def test_equals_the_function_without_references(name):
     fun, pure = PROGRAMS[name]
 
