@@ -233,3 +233,15 @@ def test_a_shard_map_within_a_vmap_that_splits(check_vma):
     every_row = lambda differentiate: jax.vmap(differentiate(shards, argnums=(0, 1)), (0, None), spmd_axis_name="x")
     for ours, theirs in zip(every_row(reverse.grad)(x, w), every_row(jax.grad)(x, w)):
         np.testing.assert_allclose(ours, theirs, rtol=1e-14)
+
+
+def test_forward_over_reverse_of_running_products_on_an_explicit_mesh():
+    mesh = mesh_of(8)
+    x = jax.device_put(jnp.linspace(0.5, 1.5, 32).reshape(4, 8), NamedSharding(mesh, P(mesh.axis_names[0], None)))
+    with jax.set_mesh(mesh):
+        ours, theirs = (
+            jax.jvp(differentiate(lambda x: jnp.sum(jnp.cumprod(x, axis=1))), (x,), (jnp.sin(x),))[1]
+            for differentiate in (reverse.grad, jax.grad)
+        )
+        assert jax.typeof(ours) == jax.typeof(theirs)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-13)

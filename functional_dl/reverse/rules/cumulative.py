@@ -34,10 +34,13 @@ def _shifted(x, axis, reverse, by, fill):
     return lax.concatenate([lax.slice_in_dim(x, 1, n, axis=axis), ends], axis)
 
 
-def _accumulate_back(ct, factor, axis, reverse):
+@functools.partial(jax.jit, static_argnames=("axis", "reverse"))
+def _accumulate_back(ct, factor, *, axis, reverse):
     """s_i = y_i_bar + factor_i s_{i+1}, from the last to the first: what flows back along a chain.
 
-    Each step is an affine map of s; they are composed in a tree, which takes log n steps.
+    Each step is an affine map of s; they are composed in a tree, which takes log n steps.  Compiled, so that it is
+    traced once for a shape, and because JAX's forward mode does not pad by a number, one operation after the other,
+    where axes of a mesh are Explicit outside and Auto inside.
     """
 
     def compose(inner, outer):
@@ -117,7 +120,7 @@ def cumprod_vjp(ct, out, x, *, axis, reverse):
 
     No division, so that zeros are no exception.
     """
-    s = _accumulate_back(ct, _shifted(x, axis, reverse, 1, 0), axis, reverse)
+    s = _accumulate_back(ct, _shifted(x, axis, reverse, 1, 0), axis=axis, reverse=reverse)
     return (lax.mul(_shifted(out, axis, reverse, -1, 1), s),)
 
 
@@ -140,7 +143,7 @@ def cumlogsumexp_vjp(ct, out, x, *, axis, reverse):
     Every exponent is at most 0: nothing overflows.
     """
     after = _shifted(out, axis, reverse, 1, float("inf"))
-    s = _accumulate_back(ct, _exp_of_difference(out, after), axis, reverse)
+    s = _accumulate_back(ct, _exp_of_difference(out, after), axis=axis, reverse=reverse)
     return (lax.mul(_exp_of_difference(x, out), s),)
 
 
