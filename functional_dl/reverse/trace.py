@@ -208,6 +208,10 @@ class RecordTracer(Tracer):
     def full_lower(self) -> Any:
         return self
 
+    def __repr__(self) -> str:
+        """The value that is known, as JAX shows it in a function that is differentiated."""
+        return f"GradTracer(primal={self.value}, typeof(tangent)={self.aval.to_tangent_aval().str_short(True)})"
+
     def _contents(self):
         """What the tracer holds.  JAX asks whether some of it may carry a derivative (jax.closure_convert passes such a
         value as an argument, and closes over the others): of this one, a tangent to be staged."""
@@ -629,7 +633,7 @@ def record(
       values of the outputs, values of the others, Program, residuals.
     """
     with take_current_trace() as parent, set_current_trace(parent), recording_tangents(False):
-        tape = tape_type(parent, sources)
+        tape = tape_type(parent, sources or jax.config.jax_debug_nans or jax.config.jax_debug_infs)
         slots = tape.slots_of(values, active)
         with set_current_trace(tape.trace, check_leaks=True):
             with transform_name_stack("jvp"):  # so JAX names what runs forward under differentiation

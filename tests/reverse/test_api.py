@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import traceback
 
 import chex
 import jax
@@ -324,6 +325,34 @@ def test_python_numbers_keep_their_weak_type():
 
 
 @pytest.mark.campaign
+def test_a_value_within_shows_itself_as_jaxs_does():
+    def seen(differentiate):
+        found = []
+
+        def noted(x):
+            found.append(repr(x))
+            return jnp.sum(x)
+
+        for call in (differentiate(noted), jax.jit(differentiate(noted)), jax.vmap(differentiate(noted))):
+            call(jnp.arange(3.0))
+        differentiate(differentiate(noted))(1.0)
+        return found
+
+    assert seen(reverse.grad) == seen(jax.grad)
+    assert seen(reverse.grad)[0] == "GradTracer(primal=[0. 1. 2.], typeof(tangent)=f64[3])"
+
+
+def test_debug_nans_shows_the_line_whose_derivative_is_nan():
+    def length(x):
+        squares = jnp.sum(x**2)
+        return jnp.sqrt(squares)
+
+    with jax.debug_nans(True), pytest.raises(FloatingPointError) as caught:
+        reverse.grad(length)(jnp.zeros(3))
+    [cause] = [frame for frame in traceback.extract_tb(caught.value.__cause__.__traceback__) if frame.name == "length"]
+    assert cause.line == "squares = jnp.sum(x**2)"  # 2 x inf of the square root's
+
+
 def test_nothing_leaks():
     """jax.checking_leaks finds a tracer that the user keeps, and none of ours."""
     programs = [
