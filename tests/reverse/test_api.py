@@ -349,6 +349,7 @@ def test_debug_nans_shows_the_line_whose_derivative_is_nan():
 
     with jax.debug_nans(True), pytest.raises(FloatingPointError) as caught:
         reverse.grad(length)(jnp.zeros(3))
+    assert caught.value.__cause__ is not None
     [cause] = [frame for frame in traceback.extract_tb(caught.value.__cause__.__traceback__) if frame.name == "length"]
     assert cause.line == "squares = jnp.sum(x**2)"  # 2 x inf of the square root's
 
