@@ -10,6 +10,7 @@ A place where JAX's derivative is NaN though fun is defined on both sides (a nor
 one-sided derivatives of fun's values; where those have no limit either, nothing can be held against the cotangent.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,9 +22,11 @@ from functional_dl.check.evidence import Evidence, Trial
 from functional_dl.check.function import Function, pairing, widen
 
 SAMPLES = 96
+MOST = 1536  # samples, where many entries tie
 DISTANCE = 1e-7  # of the size of x
 NEARER = 1e-4
-TOGETHER = 40  # wrong entries that are looked at as one vector
+TOGETHER = 240  # entries at kinks that are looked at as one vector
+SPARE = 16  # samples of them beyond their number
 PLACES = 32  # of a leaf, whose one-sided derivatives are looked at: each takes some thirty evaluations of fun
 NAMED = 4  # places that a note lists
 
@@ -48,7 +51,7 @@ def at_kink(evidence: Evidence) -> AtKink | None:
     if not len(bad):
         return None
     count = SAMPLES if evidence.x.size < 20_000 else 12
-    judged = [_sampled(evidence, n, value[evidence.bad], count) for n, value in enumerate(evidence.actual)]
+    judged = [_sampled(evidence, n, count) for n in range(len(evidence.actual))]
     kinked = np.any([s.kinked for s in judged], axis=0)
     if not kinked.any():
         return None
@@ -82,42 +85,81 @@ class _Sampled:
     given: np.ndarray
 
 
-def _sampled(evidence, n, given, count) -> _Sampled:
-    t = evidence.trials[n]
-    samples = _near(evidence, t.cts, DISTANCE, count)
-    expected, tolerance = t.expected[evidence.k][evidence.bad], t.tolerance[evidence.k][evidence.bad]
-    low, high = samples.real.min(0), samples.real.max(0)
-    size = np.maximum(np.abs(samples).max(0), np.abs(expected))
-    kinked = (high - low) > 1e-4 * size + 4 * tolerance
-    if kinked.any():  # where fun merely bends, less remains nearer by
-        near = _near(evidence, t.cts, NEARER * DISTANCE, count // 4)
-        kinked &= near.real.max(0) - near.real.min(0) > 0.1 * (high - low)
-    slack = 2 * tolerance + 1e-5 * size
-    between = (given.real >= low - slack) & (given.real <= high + slack)
-    between |= np.abs(given - expected) <= tolerance
-    apart = np.zeros(0, int)
-    # what does not vary in any combination of the kinked entries must be as the samples have it
-    columns = np.flatnonzero(kinked)[:TOGETHER]
-    if len(columns) and between[columns].all() and len(samples) > len(columns) + 8:
-        centre = samples[:, columns].real.mean(0)
-        _, values, directions = np.linalg.svd(samples[:, columns].real - centre, full_matrices=True)
+def _sampled(evidence, n, count) -> _Sampled:
+    t, wrong = evidence.trials[n], np.flatnonzero(evidence.bad)
+    given, expected, tolerance = (
+        np.ravel(part) for part in (evidence.actual[n], t.expected[evidence.k], t.tolerance[evidence.k])
+    )
+    samples, before = _near(evidence, t.cts, DISTANCE, count), None
+    while True:
+        low, high = samples.real.min(0), samples.real.max(0)
+        size = np.maximum(np.abs(samples).max(0), np.abs(expected))
+        varied = (high - low) > 1e-4 * size + 4 * tolerance
+        kinked = varied
+        if varied[wrong].any():  # where fun merely bends, less remains nearer by
+            near = _near(evidence, t.cts, NEARER * DISTANCE, len(samples) // 4 if before is None else len(samples))
+            kinked = varied & (near.real.max(0) - near.real.min(0) > 0.1 * (high - low))
+        slack = 2 * tolerance + 1e-5 * size
+        between = (given.real >= low - slack) & (given.real <= high + slack)
+        between |= np.abs(given - expected) <= tolerance
+        # of many entries that tie each is rarely the one that is chosen: seen while more samples still show more
+        ends = np.stack([low, high])
+        shown = before is None or bool((np.abs(ends - before) > 1e-3 * size).any())
+        if (kinked & between)[wrong].all() or not varied.any() or not shown or len(samples) >= MOST or count < SAMPLES:
+            break
+        samples, before = np.concatenate([samples, _near(evidence, t.cts, DISTANCE, len(samples))]), ends
+    apart = _sums_depart(evidence.bad.shape, samples.real, given.real, size, tolerance)[wrong] & varied[wrong]
+    # what does not vary in any combination of the entries that vary must be as the samples have it
+    columns = _around(np.flatnonzero(varied), wrong[kinked[wrong]], evidence.bad.shape)
+    if len(columns) and between[columns].all() and count == SAMPLES:
+        more = len(columns) + SPARE - len(samples)
+        samples = samples[:, columns].real
+        if more > 0:
+            samples = np.concatenate([samples, _near(evidence, t.cts, DISTANCE, more)[:, columns].real])
+        centre = samples.mean(0)
+        _, values, directions = np.linalg.svd(samples - centre)
         values = np.concatenate([values, np.zeros(len(directions) - len(values))])
         fixed = directions[values <= 1e-4 * max(values[0], 1e-300)]
         off = np.abs(fixed @ (given[columns].real - centre))
         if len(off) and off.max() > 1e-3 * float(np.max(size[columns])) + 4 * float(tolerance[columns].max()):
-            apart = columns
-    return _Sampled(low, high, kinked, between, apart, given)
+            apart |= np.isin(wrong, columns)
+    return _Sampled(*(part[wrong] for part in (low, high, kinked, between)), apart, given[wrong])
+
+
+def _sums_depart(shape, samples, given, size, tolerance):
+    """Entries in a sum along some axes that all samples agree on, and the given values do not."""
+    found = np.zeros(shape, bool)
+    whole = samples.reshape(-1, *shape)
+    for count in range(1, len(shape) + 1):
+        for axes in itertools.combinations(range(len(shape)), count):
+            total = lambda x, axes=axes: x.reshape(shape).sum(axes, keepdims=True)
+            sums = whole.sum(tuple(a + 1 for a in axes), keepdims=True)
+            least, most = sums.min(0), sums.max(0)
+            agreed = most - least <= 1e-6 * total(size) + total(tolerance)
+            off = np.abs(total(given) - (least + most) / 2)
+            limit = 1e-3 * size.reshape(shape).max(axes, keepdims=True) + 4 * total(tolerance)
+            found |= agreed & (off > limit)
+    return found.ravel()
+
+
+def _around(varied, wrong, shape):
+    """Of the entries that vary those that are looked at together: the nearest to the first wrong one."""
+    if not len(wrong) or len(varied) <= TOGETHER:
+        return varied if len(wrong) else wrong
+    places, first = np.unravel_index(varied, shape), np.unravel_index(wrong[0], shape)
+    distance = np.max([np.abs(at - start) for at, start in zip(places, first)], axis=0)
+    return np.sort(varied[np.argsort(distance, kind="stable")[:TOGETHER]])
 
 
 def _near(evidence, cts, distance, count):
-    """Gradients at random points close by, at the wrong entries."""
+    """Gradients at random points close by, of the whole leaf."""
     function, samples = evidence.function, []
     for _ in range(count):
         moved = [
             x + distance * s * evidence.rng.uniform(-1, 1, x.shape)
             for x, s in zip(function.wide_point, function.scales)
         ]
-        samples.append(evidence.pull_at(moved, cts)[evidence.bad])
+        samples.append(np.ravel(evidence.pull_at(moved, cts)))
     return np.array(samples)
 
 

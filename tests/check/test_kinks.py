@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from functional_dl import check
 from functional_dl.activations import ACTIVATIONS
@@ -62,3 +63,35 @@ def test_any_value_inside_passes_and_none_outside(fun, kink):
 
 def test_there_are_kinks_of_every_table():
     assert len(CASES) >= 30
+
+
+def _windows(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (2, 2), (2, 2), "VALID")
+
+
+def tied(*shape):
+    return jnp.full(shape, 0.7, jnp.float32)
+
+
+# every entry ties: fun, where, another choice than JAX's
+TIED = {
+    "max": (jnp.max, tied(64), lambda ct: jnp.zeros(64).at[40].set(ct)),
+    "max of rows": (lambda x: jnp.max(x, axis=1), tied(6, 50), lambda ct: jnp.zeros((6, 50)).at[:, 5].set(ct)),
+    "windows": (_windows, tied(16, 16), lambda ct: jnp.zeros((16, 16)).at[1::2, 1::2].set(ct)),
+    "sort": (jnp.sort, tied(60), lambda ct: ct[::-1]),
+    "median": (jnp.median, tied(61), lambda ct: jnp.full(61, ct / 61)),
+    "maximum": (lambda x: jnp.maximum(*x), tied(2, 50), lambda ct: jnp.stack([0.3 * ct, 0.7 * ct])),
+    "top_k": (lambda x: lax.top_k(x, 3)[0], tied(60), lambda ct: jnp.zeros(60).at[57:].set(ct)),
+}
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("name", TIED)
+def test_any_choice_among_ties_passes_and_no_part_or_multiple_of_one(name):
+    fun, x, choice = TIED[name]
+    for pull in (choice, lambda ct: jax.vjp(fun, x)[1](ct)[0]):
+        for factor in (1.0, 0.5, 1.5):
+            own = jax.custom_vjp(fun)
+            own.defvjp(lambda x: (fun(x), None), lambda _, ct, f=factor, pull=pull: (f * pull(ct).astype(ct.dtype),))
+            with jax.numpy_dtype_promotion("standard"):
+                assert check.check_custom_vjp(own, x).passed is (factor == 1.0), (pull is choice, factor)
