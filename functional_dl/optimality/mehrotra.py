@@ -113,13 +113,14 @@ class Products(NamedTuple):
 
 
 class State(NamedTuple):
-    """An iterate with its products, the best one so far (by `error`) and how many iterations ago it was, the most
-    nearly proved ray and proof of infeasibility (x with 1 / x's ratio; (y, z) with theirs), the verdict, the count."""
+    """An iterate with its products, the best one so far (by `error`; `gap` is the least where the conditions hold) and
+    how many iterations ago it was, the objective's size, the verdict, the count."""
 
     point: Point
     products: Products
     best: Point
     error: Array
+    gap: Array
     unit: Array
     waited: Array
     status: Array
@@ -207,7 +208,7 @@ def start(program: Program) -> State:
     )
     zero, far, point = jnp.zeros((), int), jnp.full((), jnp.inf, x.dtype), Point(x, y, z, s)
     products = multiply(program, point)
-    state = State(point, products, point, far, far, zero, zero + STUCK, zero)
+    state = State(point, products, point, far, far, far, zero, zero + STUCK, zero)
     return _judged(program, state, point)
 
 
@@ -263,11 +264,13 @@ def _judged(program: Program, state: State, point: Point) -> State:
     sound = jnp.isfinite(error)
     status = verdict(*ratios(program, point, products))
     status = jnp.where(error <= program.tolerance, CONVERGED, status)
-    better = error < 0.9 * state.error
+    # where the optimum is 0 the gap stays a share of the objective as both fall to it, and may rise beside it
+    left = jnp.where(violation <= program.tolerance, gap * unit, jnp.inf)
+    better = (error < 0.9 * state.error) | (left < 0.5 * state.gap)
     best = Point(*(jnp.where(better, new, old) for new, old in zip(point, state.best, strict=True)))
     waited = jnp.where(sound, jnp.where(better, 0, state.waited + 1), PATIENCE)
-    error = jnp.where(better, error, state.error)
-    return State(point, products, best, error, unit, waited, status, state.iterations)
+    error, left = jnp.where(better, error, state.error), jnp.minimum(left, state.gap)
+    return State(point, products, best, error, left, unit, waited, status, state.iterations)
 
 
 def quick(state: State) -> Array:

@@ -29,7 +29,7 @@ from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Key, Params
-from functional_dl.optimality import qp, qp_active_set
+from functional_dl.optimality import equilibrate, qp, qp_active_set
 
 __all__ = ["QPLayer", "layer", "program", "solution"]
 
@@ -72,7 +72,9 @@ def solution(
       [1.0, 0.0]
     """
     data = qp.data(P, q, A, b, G, h, lower, upper)
-    return _solved(((data[0] + data[0].T) / 2, *data[1:]))[0]
+    data = (data[0] / 2 + data[0].T / 2, *data[1:])
+    units = jax.lax.stop_gradient(equilibrate.units_of(data))
+    return units.sigma * units.of_x * _solved(equilibrate.in_units(data, units))[0]
 
 
 class QPLayer(NamedTuple):
@@ -183,7 +185,8 @@ def _within(free, lower, upper):
 @jax.custom_jvp
 @jax.jit
 def _solved(data):
-    """(x, y, z, side, strong): side -1 at the lower bound, 1 at the upper, else 0; strong 1.0 for active rows of G."""
+    """(x, y, z, side, strong) of data in units of their own: side -1 at the lower bound, 1 at the upper, else 0; strong
+    1.0 for active rows of G."""
     bounds = [bound if bound.size else None for bound in data[6:]]
     found = qp.solve(*data[:6], *bounds, tolerance=TOLERANCE)
     point = qp_active_set.polished(data, (found.x, found.eq_multipliers, found.ineq_multipliers))
