@@ -57,7 +57,7 @@ def certify_flat(flat: Any, x: Array, lam: Any, mu: Any, tolerance: float, compi
         if (h.size + own.size) * x.size > NUMBERS:
             return None
         equalities, inequalities = at.rows(own)
-        return Held(equalities, inequalities, at_lower, at_upper)
+        return Held(equalities, inequalities, at_lower, at_upper, max(qualification.FLAT, 10 * tolerance))
 
     if (lam is None and h.size) or (mu is None and g.size):
         # examined with the smallest active set that is complete within the tolerance
