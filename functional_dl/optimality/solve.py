@@ -260,14 +260,14 @@ def _march(flat, back, behind, here):
     fall = float(flat.objective(behind)) - float(flat.objective(here))
     if not (fall > 0 and float(jnp.max(jnp.abs(here - behind), initial=0.0)) > 10):
         return None
-    for _ in range(60):
+    for count in range(60):
         ahead, violation, _ = back(here + 2 * (here - behind))
         size = 1 + float(jnp.max(jnp.abs(ahead), initial=0.0))
         new = float(flat.objective(here)) - float(flat.objective(ahead))
         if not (new > 1.2 * fall and float(violation) <= 1e-6 * size):
             return None
         behind, here, fall = here, ahead, new
-        if float(flat.objective(here)) < -FAR:
+        if count + 1 >= FARTHER and float(flat.objective(here)) < -FAR:
             return here
     return None
 
