@@ -1,7 +1,11 @@
 """Small quantities that the methods of this room share."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from functional_dl.aliases import Array, Scalar
 
@@ -22,6 +26,30 @@ def longest_step(positive: Array, move: Array, most: float = 1.0) -> Scalar:
     """The greatest step <= most with positive + step move >= 0."""
     falling = move < 0
     return jnp.min(jnp.where(falling, -positive / jnp.where(falling, move, -1.0), most), initial=most)
+
+
+def backtrack(
+    attempt: Callable[..., tuple[Any, Array]], begin: Any, step: Array, tries: int, full: int = 1
+) -> tuple[Any, Array, Array]:
+    """The first trial that is good, of a step, its half, its quarter, ...
+
+    Args:
+      attempt: (step, k, what the trial before gave) -> what this one gives, whether it is good.
+      begin: like what a trial gives; step: the first; tries: the most that are made.
+      full: how many trials have the first step; in the second a method corrects what the first one gave.
+    Returns:
+      What the last trial gave, its step, whether it is good.
+    """
+
+    def body(carry):
+        last, step, k, _ = carry
+        step = jnp.where(k < full, step, step / 2)
+        found, good = attempt(step, k, last)
+        return found, step, k + 1, good
+
+    start = begin, step, jnp.zeros((), int), jnp.zeros((), bool)
+    found, step, _, good = lax.while_loop(lambda carry: ~carry[3] & (carry[2] < tries), body, start)
+    return found, step, good
 
 
 def reachable(tolerance: float, like: Array) -> Scalar:

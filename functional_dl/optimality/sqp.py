@@ -26,7 +26,7 @@ from jax import lax
 from jax.scipy.linalg import lu_factor, lu_solve
 
 from functional_dl.aliases import Array
-from functional_dl.optimality.measures import largest, longest_step
+from functional_dl.optimality.measures import backtrack, largest, longest_step
 from functional_dl.optimality.units import Scaled, kkt_error, scale
 
 BACKTRACKS = 30
@@ -148,20 +148,15 @@ def _search(scaled: Scaled, state: State, d, y, low, nu, descent):
         off = jnp.where(active, values[1:], 0.0)
         return -kept.T @ jnp.linalg.solve(square + jnp.diag(ridge), off)
 
-    def unfit(carry):
-        return ~carry[1] & (carry[3] < BACKTRACKS)
-
-    def body(carry):
-        _, _, step, count, values = carry
-        step = jnp.where(count < 2, full, step / 2)
+    def attempt(step, count, last):
+        _, values = last
         move = step * d + jnp.where(count == 1, corrected(values), 0.0)
         tried = scaled.values(x + move)
         after = merit(tried)
         good = jnp.isfinite(after) & (after <= now + ARMIJO * step * jnp.minimum(descent, 0.0) + slack)
-        return x + move, good, step, count + 1, jnp.where(jnp.isfinite(tried), tried, 0.0)
+        return (x + move, jnp.where(jnp.isfinite(tried), tried, 0.0)), good
 
-    begin = x, jnp.zeros((), bool), full, jnp.zeros((), int), state.values
-    x_new, found, step, _, _ = lax.while_loop(unfit, body, begin)
+    (x_new, _), step, found = backtrack(attempt, (x, state.values), full, BACKTRACKS, full=2)
     found = found & jnp.all(jnp.isfinite(d))
     return jnp.where(found, x_new, x), found, step
 
