@@ -2,13 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-
-from functional_dl.aliases import PyTree
 
 __all__ = ["double", "handed_out", "nan_allowed", "of_sums"]
 
@@ -31,7 +30,7 @@ def nan_allowed() -> Iterator[None]:
         yield
 
 
-def handed_out(found: PyTree) -> PyTree:
+def handed_out(found: Any) -> Any:
     """What was computed in `double`, safe to compute with where the caller's x64 is off: JAX warns there at arithmetic
     with its own float64 arrays.  Numbers known become NumPy's, with all digits, which JAX takes in its own precision;
     traced ones become the program's float32, complex64 and int32.  With x64 on all stays as it is."""

@@ -22,10 +22,10 @@ from jax.flatten_util import ravel_pytree
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
-from functional_dl.optimality.interior_point import minimise
 from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.measures import reachable
 from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.solvers.interior_point import minimise
 from functional_dl.optimality.units import at_point, rescaled
 
 

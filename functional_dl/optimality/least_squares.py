@@ -20,12 +20,12 @@ from jax.scipy.special import betainc
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
-from functional_dl.optimality import levenberg_marquardt, lsmr
-from functional_dl.optimality.fit_certificate import CLEAR, geometry, judge, polish
-from functional_dl.optimality.levenberg_marquardt import LOSSES, Loss, Objective, lengths, or_one
+from functional_dl.optimality.certificate.fit import CLEAR, geometry, judge, polish
+from functional_dl.optimality.certificate.verdict import Status
 from functional_dl.optimality.measures import largest, norm, reachable
 from functional_dl.optimality.problem import point
-from functional_dl.optimality.verdict import Status
+from functional_dl.optimality.solvers import levenberg_marquardt, lsmr
+from functional_dl.optimality.solvers.levenberg_marquardt import LOSSES, Loss, Objective, lengths, or_one
 
 Step: TypeAlias = Literal["qr", "lsmr"]
 STEPS = {"qr": (levenberg_marquardt.dense, geometry), "lsmr": (lsmr.model, lsmr.geometry)}

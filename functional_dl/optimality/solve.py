@@ -11,22 +11,17 @@ import numpy as np
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
-from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
 from functional_dl.optimality import units as natural_units
-from functional_dl.optimality.certificate import certify_flat
-from functional_dl.optimality.curvature import Evaluated, Programs, evaluate
+from functional_dl.optimality.certificate.certify import certify_flat
+from functional_dl.optimality.certificate.curvature import Evaluated, Programs, evaluate
+from functional_dl.optimality.certificate.verdict import Certificate, Status
 from functional_dl.optimality.measures import aside, reachable
 from functional_dl.optimality.problem import FlatProblem, Problem, flatten, point
-from functional_dl.optimality.restoration import restore
+from functional_dl.optimality.solvers import METHODS
+from functional_dl.optimality.solvers.restoration import restore
 from functional_dl.optimality.units import Derivatives, Units, rescaled
-from functional_dl.optimality.verdict import Certificate, Status
 
 Method: TypeAlias = Literal["interior_point", "sqp", "augmented_lagrangian"]
-METHODS = {
-    "interior_point": interior_point.minimise,
-    "sqp": sqp.minimise,
-    "augmented_lagrangian": augmented_lagrangian.minimise,
-}
 KEPT = 32  # problems whose programs are kept: each takes some 450 memory maps, of which a process has 65,530
 CLOSER = 64  # the search goes on beyond the tolerance, which is relative to the start, far from the minimum perhaps
 RESCALED = 3  # searches in units of the end of the one before

@@ -23,7 +23,7 @@ from jax import lax
 
 from functional_dl.aliases import Array, Scalar
 from functional_dl.optimality.measures import backtrack, largest
-from functional_dl.optimality.sqp import SolverResult
+from functional_dl.optimality.solvers.sqp import SolverResult
 from functional_dl.optimality.units import Scaled, kkt_error, scale
 
 MEMORY = 10

@@ -30,9 +30,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from functional_dl.aliases import Array
-from functional_dl.optimality.cholesky import inverse_factor
+from functional_dl.optimality.certificate.verdict import Status
 from functional_dl.optimality.measures import largest, longest_step
-from functional_dl.optimality.verdict import Status
+from functional_dl.optimality.qp.cholesky import inverse_factor
 
 CONVERGED, INFEASIBLE, UNBOUNDED, STUCK = (
     status.value for status in (Status.CONVERGED, Status.INFEASIBLE, Status.UNBOUNDED, Status.STUCK)

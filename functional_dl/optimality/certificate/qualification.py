@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from functional_dl.optimality.lanczos import Subspace
+from functional_dl.optimality.certificate.curvature import Subspace
 
 RANK = 1e-9  # singular values of normalised rows below it count as zero
 FLAT = 1e-7  # a gradient of an active constraint below this, or ten times the tolerance, counts as zero

@@ -18,12 +18,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functional_dl.aliases import Array
-from functional_dl.optimality import qualification
-from functional_dl.optimality.curvature import read
+from functional_dl.optimality.certificate import qualification
+from functional_dl.optimality.certificate.curvature import Subspace, read
+from functional_dl.optimality.certificate.qualification import Held
+from functional_dl.optimality.certificate.verdict import (
+    LIMIT,
+    Certificate,
+    activity,
+    explain,
+    falls_along,
+    loosely,
+    mixed,
+    stated,
+)
 from functional_dl.optimality.kkt import estimate_bounded
-from functional_dl.optimality.lanczos import Subspace
-from functional_dl.optimality.qualification import Held
-from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, mixed, stated
 
 NUMBERS = 2**26  # of rows of general constraints that are formed, at most
 TOO_MANY = "with so many general constraints active, qualifications and curvature are not decided"

@@ -2,7 +2,7 @@ r"""Least squares without a matrix: steps by LSMR, the certificate's model by pr
 
 LSMR bidiagonalises J by products (Golub and Kahan) and takes the p of the k-th Krylov space with the least
 |J' (J p + r)|.  |p| grows from step to step, so in a trust region the search ends where its path meets the boundary.
-The least eigenvalue of the scaled Hessian comes from Lanczos' method (lanczos.py) with its vectors kept and made
+The least eigenvalue of the scaled Hessian comes from Lanczos' method (curvature.py) with its vectors kept and made
 orthogonal again; where they span all, it is exact, else it is bounded from below.
 Source: Fong and Saunders 2011; Kuczynski and Wozniakowski 1992.
 """
@@ -16,10 +16,10 @@ import numpy as np
 from jax import lax
 
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality.fit_certificate import Geometry, rows
-from functional_dl.optimality.lanczos import CHANCE
-from functional_dl.optimality.levenberg_marquardt import Model, Objective, or_one
+from functional_dl.optimality.certificate.curvature import CHANCE
+from functional_dl.optimality.certificate.fit import Geometry, rows
 from functional_dl.optimality.measures import norm
+from functional_dl.optimality.solvers.levenberg_marquardt import Model, Objective, or_one
 
 DRAWS = 8  # random signs by which lengths of columns are estimated
 PRODUCTS = 200  # of LSMR in a step

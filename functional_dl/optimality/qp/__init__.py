@@ -27,10 +27,10 @@ from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality import batched_while_loop, doubtful, equilibrate, mehrotra
-from functional_dl.optimality.cholesky import compact_inverse_factor
 from functional_dl.optimality.measures import largest, reachable
-from functional_dl.optimality.mehrotra import CONVERGED, INFEASIBLE, STUCK, UNBOUNDED
+from functional_dl.optimality.qp import batched_while_loop, doubtful, equilibrate, mehrotra
+from functional_dl.optimality.qp.cholesky import compact_inverse_factor
+from functional_dl.optimality.qp.mehrotra import CONVERGED, INFEASIBLE, STUCK, UNBOUNDED
 
 __all__ = ["CONVERGED", "INFEASIBLE", "STUCK", "UNBOUNDED", "QPSolution", "solve"]
 
