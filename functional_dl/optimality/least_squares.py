@@ -3,7 +3,7 @@ r"""Nonlinear least squares: the parameters of a model that fit data best, certi
     minimise F(x) = c^2 / 2 sum_i rho((r_i(x) / c)^2)   subject to   lower <= x <= upper,
 
 F = |r|^2 / 2 for the linear loss.  The search is Levenberg and Marquardt's (levenberg_marquardt.py), polished by
-Newton's method on F; what it ends with is judged by the certificate of fit_certificate.py.  Where that finds a lower
+Newton's method on F; what it ends with is judged by the certificate of certificate/fit.py.  Where that finds a lower
 point, as it does off a plateau or a saddle, the search goes on from there.
 """
 

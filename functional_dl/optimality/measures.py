@@ -52,6 +52,42 @@ def backtrack(
     return found, step, good
 
 
+def predictor_corrector(
+    direction: Callable[[list[Array], bool], tuple[list[Any], Any]],
+    pairs: list[tuple[Array, Array]],
+    count: Any,
+    centred: Callable[[Array, Array], Array] = lambda target, mean: target,
+    second: Any = 1.0,
+    most: float = 1.0,
+) -> tuple[list[Any], Any, Scalar, Scalar]:
+    r"""Mehrotra's step for conditions u_i v_i = 0, u, v > 0: first for the conditions themselves, which says how far
+    they can be brought to 0, then for u_i v_i = target = (mean after / mean before)^3 mean, with du dv of the first.
+
+    Args:
+      direction: (what each u v shall change by to first order, whether to refine) -> moves [(du, dv), ...], the rest.
+      pairs: [(u, v), ...]; count: how many products there are.
+      centred: (target, mean) -> the target that is aimed at; second: the share of du dv that counts.
+      most: the greatest step that is looked at.
+    Returns:
+      The second direction's moves and rest, the greatest step with u, v >= 0, and the mean of u v.
+    Source: Mehrotra 1992; Nocedal and Wright 2006, algorithm 16.4.
+    """
+
+    def reach(moves, most):
+        both = [longest_step(v, dv, most) for pair, move in zip(pairs, moves, strict=True) for v, dv in zip(pair, move)]
+        return jnp.min(jnp.stack(both))
+
+    mean = sum(u @ v for u, v in pairs) / count
+    moves, _ = direction([-u * v for u, v in pairs], False)
+    far = reach(moves, 1.0)
+    ends = (((u + far * du) @ (v + far * dv)) for (u, v), (du, dv) in zip(pairs, moves, strict=True))
+    after = sum(ends) / count
+    target = centred(mean * (after / jnp.where(mean > 0, mean, 1.0)) ** 3, mean)
+    aims = [target - u * v - second * du * dv for (u, v), (du, dv) in zip(pairs, moves, strict=True)]
+    moves, rest = direction(aims, True)
+    return moves, rest, reach(moves, most), mean
+
+
 def reachable(tolerance: float, like: Array) -> Scalar:
     """The tolerance, but no less than numbers of this dtype can tell."""
     return jnp.maximum(tolerance, 64 * jnp.finfo(like.dtype).eps).astype(like.dtype)

@@ -7,8 +7,10 @@ import pytest
 from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import brentq
 
-from functional_dl.optimality import Problem, certificate, certify, kkt_residuals, solve
-from functional_dl.optimality.certificate.certify import certify_flat, curvature
+from functional_dl.optimality import Problem, certify, kkt_residuals, solve
+from functional_dl.optimality.certificate import certify as certificate
+from functional_dl.optimality.certificate import curvature
+from functional_dl.optimality.certificate.certify import certify_flat
 from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.problem import LARGE, flatten
 from functional_dl.optimality.solvers import augmented_lagrangian

@@ -31,7 +31,7 @@ from jax import lax
 
 from functional_dl.aliases import Array
 from functional_dl.optimality.certificate.verdict import Status
-from functional_dl.optimality.measures import largest, longest_step
+from functional_dl.optimality.measures import largest, predictor_corrector
 from functional_dl.optimality.qp.cholesky import inverse_factor
 
 CONVERGED, INFEASIBLE, UNBOUNDED, STUCK = (
@@ -218,17 +218,19 @@ def iterate(program: Program, state: State, newton: Callable[..., Any] | None = 
     count = jnp.maximum(jnp.sum(program.present), 1)
     errors = residuals(program, state.point, state.products)
     step = (_newton if newton is None else newton)(program, state.point, errors)
-    _, _, dz, ds = step(s * z, refined=False)
-    reach = jnp.minimum(longest_step(s, ds), longest_step(z, dz))
-    mean = s @ z / count
-    after = (s + reach * ds) @ (z + reach * dz) / count
-    target = mean * (after / jnp.where(mean > 0, mean, 1.0)) ** 3
     careful = state.waited >= DOUBT
-    target, second = jnp.where(careful, jnp.maximum(target, mean / 2), target), jnp.where(careful, 0.0, ds * dz)
-    # below the tolerance nothing is gained, and rounding grows with z / s
-    target = jnp.maximum(target, ENOUGH * program.tolerance * state.unit / count)
-    dx, dy, dz, ds = step(program.present * (s * z + second - target))
-    furthest = jnp.minimum(longest_step(s, ds, 2.0), longest_step(z, dz, 2.0))
+
+    def direction(aims, refined):
+        dx, dy, dz, ds = step(-program.present * aims[0], refined=refined)
+        return [(ds, dz)], (dx, dy, ds, dz)
+
+    def centred(target, mean):
+        target = jnp.where(careful, jnp.maximum(target, mean / 2), target)
+        # below the tolerance nothing is gained, and rounding grows with z / s
+        return jnp.maximum(target, ENOUGH * program.tolerance * state.unit / count)
+
+    second = jnp.where(careful, 0.0, 1.0).astype(x.dtype)
+    _, (dx, dy, ds, dz), furthest, mean = predictor_corrector(direction, [(s, z)], count, centred, second, 2.0)
     reach = jnp.minimum(1.0, jnp.where(careful, 0.8, jnp.clip(1 - mean, 0.99, 1 - 1e-6)) * furthest)
     new = Point(x + reach * dx, y + reach * dy, z + reach * dz, s + reach * ds)
     return _judged(program, state._replace(iterations=state.iterations + 1), new)

@@ -45,14 +45,14 @@ def model(objective: Objective, x: Array, r: Array, J: Array, D: Array, *, fixed
 
 
 def geometry(objective: Objective, x: Array, r: Array, J: Array) -> Geometry:
-    """As fit_certificate.geometry, of what products tell."""
+    """As fit.geometry, of what products tell."""
     of_r, _, of_j = objective.weights(r)
     root = jnp.sqrt(of_j)
     push, pull = _products(objective, x)
     length = _columns(lambda s: pull(root * s), r)
     weighted, gradient = of_r / or_one(root) * r, pull(of_r * r)
     size = norm(weighted)
-    # as in fit_certificate.geometry: a column that moves the residual by nothing is none
+    # as in fit.geometry: a column that moves the residual by nothing is none
     length = jnp.where(length * jnp.maximum(jnp.abs(x), 1) > jnp.finfo(x.dtype).eps ** 2 * size, length, 0.0)
     unit = or_one(length)
     free = objective.free(x, gradient)
