@@ -23,8 +23,9 @@ from sklearn.datasets import load_iris
 
 from experiments.framework import progress, settings, style
 from experiments.framework.result import Check, Picture, Result, Table
-from functional_dl.optimality import Problem, dual_ascent, dual_function, interior_point, solution_map, solve, svm
+from functional_dl.optimality import Problem, dual_ascent, dual_function, solution_map, solve, svm
 from functional_dl.optimality.problem import flatten
+from functional_dl.optimality.solvers import interior_point
 
 SUITE = "standard"
 CLAIM = (

@@ -56,9 +56,10 @@ from functional_dl.models.recurrent import CELLS, Cell
 from functional_dl.models.resnet import SHORTCUTS, Shortcut
 from functional_dl.models.transformer import KINDS, POSITIONS, Kind, Positions
 from functional_dl.models.vae import LIKELIHOODS, Likelihood
-from functional_dl.optimality import conjugates, levenberg_marquardt, svm
+from functional_dl.optimality import conjugates, svm
 from functional_dl.optimality.least_squares import STEPS, Step
 from functional_dl.optimality.solve import METHODS, Method
+from functional_dl.optimality.solvers import levenberg_marquardt
 from functional_dl.training import evaluation, layout, mixed
 
 KEY = jax.random.key(0)

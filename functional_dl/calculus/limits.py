@@ -133,6 +133,9 @@ def _decide(source: DeepSampler | FloatSampler, approach: Approach) -> verdict.V
         # as many equal values as there may be do not exclude other values between them
         if found.kind == verdict.CONVERGES and verdict.steps(samples) and not source.constant_near():
             return verdict.rare(found, words, len(samples.u))
+        if found.kind == verdict.CONVERGES and approach.integers:
+            departs = source.departs_between(samples, found.value, found.error, deadline + SECONDS)
+            return verdict.rare(found, words, len(samples.u)) if departs else found
         return found
     return _with_rare_events(source, found, samples, words, deadline)
 

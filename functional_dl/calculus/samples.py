@@ -30,6 +30,7 @@ SOONEST = 6.0  # u from which on roughness may be due to rounding: that of a can
 FLAT = 8  # equal values at the end, as rounding leaves them
 EPS = float(np.finfo(np.float64).eps)
 UNNOTICED = 1e-40  # absolute rounding errors below this are not worth more digits
+RUN = 72  # neighbouring integers at which a sequence of Python is held against its samples, some places
 LARGEST_WHOLE = 1 << 13  # of the n at which a sequence of Python is evaluated
 
 
@@ -265,6 +266,22 @@ class FloatSampler(Sampler):
             drowned = (noise > 0.1 * usual) & (noise > 1e-4 * np.abs(value - self._middle(u, value)))
         noise = np.where(np.logical_or.accumulate(drowned), np.inf, noise)
         return Samples(u, value, np.where(np.isinf(fine), np.inf, noise), failure)
+
+    def departs_between(self, samples: Samples, limit: float, error: float, deadline: float) -> bool:
+        """Whether a sequence, at runs of neighbouring integers, is farther from its limit than samples foretell."""
+        seen = np.isfinite(samples.value)
+        places, off = np.exp(samples.u[seen]), np.abs(samples.value[seen] - limit)
+        self.deadline = deadline
+        for last in places[-1] * np.array([1.0, 1 / 2, 1 / 8]):
+            usual = 16 * np.max(off[places >= last / 4]) + 16 * error + 64 * EPS * abs(limit)
+            for n in range(max(1, round(last) - RUN), round(last)):
+                try:
+                    value = self._call(n)
+                except TooLate:
+                    return False
+                if value is not None and not abs(value - limit) <= usual:
+                    return True
+        return False
 
     def constant_near(self) -> bool:
         """Whether f is proved to be one and the same near the point: it is run on an interval."""

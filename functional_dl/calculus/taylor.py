@@ -16,7 +16,7 @@ from functional_dl.calculus.points import Side
 from functional_dl.calculus.series import Series, constant
 from functional_dl.calculus.series_branches import BRANCHES, ROOTS, RULES
 from functional_dl.jaxprs import Interpreter, primitive_names, staged
-from functional_dl.precision import double
+from functional_dl.precision import double, handed_out
 
 AGREE = 1e-9  # relative difference above which the coefficients of the two sides are different numbers
 ROUNDING = 1e-13
@@ -54,7 +54,8 @@ def taylor(f: Callable[..., Any], x0: ArrayLike, order: int, side: Side = "both"
     if arguments.concrete(x0) is None:
         return _taylor(f, x0, order, side)
     with double():
-        return _taylor(f, point("x0", x0), order, side)
+        found = _taylor(f, point("x0", x0), order, side)
+    return handed_out(found)
 
 
 def point(name: str, x: ArrayLike) -> Scalar:

@@ -57,7 +57,8 @@ def integrate(
       samples: half the number of places at which f is sampled before it is integrated.
       intervals: how many intervals the subdivision may make.
     Returns:
-      Integral(value, error, converged, ...), in float64; where it is not converged, `reason` says why.
+      Integral(value, error, converged, ...), in float64 (see Integral for x64 off); where it is not converged, `reason`
+      says why.
     Raises:
       TypeError: f is no function, or does not return numbers; a bound or a point is not a real number.
       ValueError: a bound is NaN, a point lies outside the range, a tolerance is negative.
@@ -81,7 +82,8 @@ def integrate(
         made = integrand("f", f, args)
         settings = core.Settings(samples, intervals, eps=made.eps)
         flat, at, evaluations, code, hard = _pieces(made, moves, edges, a, b, args, settings)
-        return finish(made, flat, code, hard, at, evaluations, rtol, atol)
+        found = finish(made, flat, code, hard, at, evaluations, rtol, atol)
+    return result.handed_out(found)
 
 
 def _pieces(made: Integrand, moves, edges, a, b, args, settings):

@@ -115,7 +115,8 @@ def leibniz(
         error = jax.tree_util.tree_map(lambda e, v: e + 8 * eps * jnp.abs(v), inside.error, value)
         found = Integral(value, error, inside.converged, inside.code, inside.at, inside.evaluations)
         found = _with_jumps(f, (lower, upper), theta, found)
-        return _checked(f, ends, theta, found, settings) if _may_jump(f, theta) else _finite(found)
+        found = _checked(f, ends, theta, found, settings) if _may_jump(f, theta) else _finite(found)
+    return result.handed_out(found)
 
 
 def _with_jumps(f, bounds, theta, found: Integral) -> Integral:

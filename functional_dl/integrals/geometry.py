@@ -219,7 +219,7 @@ def centroid(
         raise ValueError(f"f: expected a region with an area, got area {float(area):g}")
     pick = lambda value, error: Integral(value, error, found.converged, found.code, found.at, found.evaluations)
     ratio = lambda name: pick(
-        found.value[name] / area, (found.error[name] + jnp.abs(found.value[name] / area) * area_error) / area
+        found.value[name] / area, (found.error[name] + abs(found.value[name] / area) * area_error) / area
     )
     return Centroid(ratio("x"), ratio("y"), pick(area, area_error))
 

@@ -64,8 +64,6 @@ def integrate_region(
       >>> round(float(triangle.value), 6)
       0.125
     """
-    from functional_dl.integrals.box import Box  # of what only a region needs, nothing is imported before
-
     arguments.function("f", f)
     rtol, atol = tolerance("rtol", rtol), tolerance("atol", atol)
     evaluations = arguments.integer("evaluations", evaluations, 10_000)
@@ -73,19 +71,26 @@ def integrate_region(
         limits, infinite = _limits(bounds)
         if len(limits) == 1:
             (lower, upper), args = limits[0](), tuple(args)
-            return integrate(f, lower, upper, args=args, rtol=rtol, atol=atol)
-        args = tuple(jax.tree_util.tree_map(jnp.asarray, args))
-        made = integrand("f", jax_function("f", f, *[PLACE] * len(limits), *args), args, len(limits))
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree_util.tree_leaves(args)):
-            raise TypeError("args: expected concrete numbers, got traced ones; integrate_region is not a JAX function")
-        region = Box(lambda *x: made.vector(*x, *args), limits, infinite, made.size)
-        with np.errstate(all="ignore"):
-            value, error, code, count = _integrate(region, evaluations, made.eps, rtol, atol)
-        hard = jnp.asarray(code in result.SERIOUS)
-        flat = jnp.asarray(value), jnp.asarray(error)
-        return definite.finish(
-            made, flat, jnp.asarray(code), hard, jnp.asarray(jnp.nan), jnp.asarray(count), rtol, atol
-        )
+            found = integrate(f, lower, upper, args=args, rtol=rtol, atol=atol)
+        else:
+            found = _of_box(f, limits, infinite, args, evaluations, rtol, atol)
+    return result.handed_out(found)
+
+
+def _of_box(f, limits, infinite, args, evaluations, rtol, atol) -> Integral:
+    """Over more than one variable."""
+    from functional_dl.integrals.box import Box  # of what only a region needs, nothing is imported before
+
+    args = tuple(jax.tree_util.tree_map(jnp.asarray, args))
+    made = integrand("f", jax_function("f", f, *[PLACE] * len(limits), *args), args, len(limits))
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree_util.tree_leaves(args)):
+        raise TypeError("args: expected concrete numbers, got traced ones; integrate_region is not a JAX function")
+    region = Box(lambda *x: made.vector(*x, *args), limits, infinite, made.size)
+    with np.errstate(all="ignore"):
+        value, error, code, count = _integrate(region, evaluations, made.eps, rtol, atol)
+    hard = jnp.asarray(code in result.SERIOUS)
+    flat = jnp.asarray(value), jnp.asarray(error)
+    return definite.finish(made, flat, jnp.asarray(code), hard, jnp.asarray(jnp.nan), jnp.asarray(count), rtol, atol)
 
 
 def volume_under_surface(f: Callable[..., Any], bounds: Sequence[Any], **settings: Any) -> Integral:

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from functional_dl import precision
 from functional_dl.aliases import Array, PyTree
 
 (
@@ -55,7 +56,9 @@ class Integral:
     """A value with its error.
 
     Attributes:
-      value: the integral, in the structure of what the integrand returns; float64, or complex128.
+      value: the integral, in the structure of what the integrand returns; float64, or complex128.  Where x64 is off
+        its numbers are NumPy's, with which JAX computes in float32; under jit, grad and vmap they are rounded to
+        float32, which `error` counts.
       error: a bound on |value - integral|, entry by entry in the same structure; meant never to be too small where
         `converged` holds.  Infinite where nothing can be said.
       converged: whether every entry's error is within max(atol, rtol |value|) and nothing suspicious was seen.
@@ -83,3 +86,13 @@ class Integral:
 
     def __float__(self) -> float:
         return float(self.value)
+
+
+def handed_out(found: Integral) -> Integral:
+    """As precision.handed_out; rounding of values to float32 counts as error."""
+    out = precision.handed_out(found)
+    if jax.config.jax_enable_x64 or not isinstance(found.converged, jax.core.Tracer):
+        return out
+    eps = float(np.finfo(np.float32).eps)
+    wider = lambda error, value: error * (1 + eps) + eps * abs(jax.lax.stop_gradient(value))
+    return dataclasses.replace(out, error=jax.tree.map(wider, out.error, out.value))

@@ -1,6 +1,7 @@
 """Optimality: problems, certificates, solvers, duality, solution maps, and models fitted to a certified gap."""
 
 from functional_dl.optimality import conjugates, first_order, projections, qp, qp_layer, regression, svm
+from functional_dl.optimality.certificate.verdict import Active, Certificate, Status
 from functional_dl.optimality.convexity import Convexity, Witness, is_convex
 from functional_dl.optimality.duality import DualAscent, dual_ascent, dual_function
 from functional_dl.optimality.first_order import FirstOrder, projected_gradient, proximal_gradient
@@ -10,7 +11,6 @@ from functional_dl.optimality.least_squares import FitCertificate, LeastSquares,
 from functional_dl.optimality.problem import Problem, lagrangian
 from functional_dl.optimality.slater import SlaterPoint, slater_point
 from functional_dl.optimality.solve import Solution, certify, solve
-from functional_dl.optimality.verdict import Active, Certificate, Status
 
 __all__ = [
     "Active",

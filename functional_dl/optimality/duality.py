@@ -10,7 +10,9 @@ Source: Boyd and Vandenberghe 2004, chapter 5; Danskin 1967; Bertsekas 1999, sec
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ from jax import lax
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.measures import largest
-from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.problem import Problem, check_problem, flatten, point
 from functional_dl.optimality.units import at_point, rescaled
 
 STARTS = 12  # of the search for an infimum
@@ -28,6 +30,7 @@ DRAWS = 64  # points at which its end is put to the test
 STATIONARY = 1e-10  # relative size of a gradient that counts as zero
 FAR = 1e18  # an infimum sought beyond it is taken for -inf
 LIMIT = 500
+KEPT = 32  # problems whose ascent is kept compiled
 
 
 def dual_function(problem: Problem, x0: PyTree) -> Callable[..., Scalar]:
@@ -54,11 +57,11 @@ def dual_function(problem: Problem, x0: PyTree) -> Callable[..., Scalar]:
       3.0
     """
     flat = flatten(problem, x0)
+    units = jax.jit(lambda x: at_point(flat, x))(flat.x0)
+    own = rescaled(flat, units)
 
     def value(eq_multipliers=None, ineq_multipliers=None):
         lam, mu = flat.pack_equality(eq_multipliers), flat.pack_inequality(ineq_multipliers)
-        units = at_point(flat, flat.x0)
-        own = rescaled(flat, units)
         given = own.pack_equality(eq_multipliers), own.pack_inequality(ineq_multipliers)
         x, kind = _infimum(own, *lax.stop_gradient(given))
         x = lax.stop_gradient(x * units.x)
@@ -179,22 +182,36 @@ def dual_ascent(
       3.0
     """
     steps = arguments.integer("steps", steps)
-    flat = flatten(problem, x0)
-    dual = dual_function(problem, x0)
-    at = rate if callable(rate) else lambda _: jnp.asarray(rate, flat.x0.dtype)
+    check_problem(problem)
+    given = problem.args, point(x0)
+    kept = callable(rate) or isinstance(rate, int | float)  # an array does not hash
+    return (_ascent if kept else _ascent.__wrapped__)(problem, steps, rate)(*given)
 
-    def q(lam, mu):
-        return dual(flat.unpack_equality(lam), flat.unpack_inequality(mu))
 
-    def body(carry, k):
-        value, (of_lam, of_mu) = jax.value_and_grad(q, (0, 1))(*carry)
-        move = jnp.asarray(at(k), flat.x0.dtype)
-        move = jnp.where(jnp.isfinite(value), move, 0.0).astype(flat.x0.dtype)
-        lam = carry[0] + move * jnp.nan_to_num(of_lam)
-        mu = jnp.maximum(carry[1] + move * jnp.nan_to_num(of_mu), 0)
-        return (lam, mu), (value, *carry)
+@lru_cache(maxsize=KEPT)
+def _ascent(problem: Problem, steps: int, rate: Any) -> Callable[..., DualAscent]:
+    """One program for a problem; its data and x0 go in."""
 
-    zeros = tuple(jnp.zeros_like(fun(flat.x0)) for fun in (flat.equalities, flat.inequalities))
-    _, (values, lams, mus) = jax.jit(lambda start: lax.scan(body, start, jnp.arange(steps, dtype=flat.x0.dtype)))(zeros)
-    best = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))
-    return DualAscent(flat.unpack_equality(lams[best]), flat.unpack_inequality(mus[best]), values[best], values)
+    @jax.jit
+    def run(args, x0):
+        now = replace(problem, args=args)
+        flat, dual = flatten(now, x0), dual_function(now, x0)
+        at = rate if callable(rate) else lambda _: jnp.asarray(rate, flat.x0.dtype)
+
+        def q(lam, mu):
+            return dual(flat.unpack_equality(lam), flat.unpack_inequality(mu))
+
+        def body(carry, k):
+            value, (of_lam, of_mu) = jax.value_and_grad(q, (0, 1))(*carry)
+            move = jnp.asarray(at(k), flat.x0.dtype)
+            move = jnp.where(jnp.isfinite(value), move, 0.0).astype(flat.x0.dtype)
+            lam = carry[0] + move * jnp.nan_to_num(of_lam)
+            mu = jnp.maximum(carry[1] + move * jnp.nan_to_num(of_mu), 0)
+            return (lam, mu), (value, *carry)
+
+        zeros = tuple(jnp.zeros_like(fun(flat.x0)) for fun in (flat.equalities, flat.inequalities))
+        _, (values, lams, mus) = lax.scan(body, zeros, jnp.arange(steps, dtype=flat.x0.dtype))
+        best = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))
+        return DualAscent(flat.unpack_equality(lams[best]), flat.unpack_inequality(mus[best]), values[best], values)
+
+    return run

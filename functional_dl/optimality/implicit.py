@@ -7,7 +7,9 @@ Let S be the inequalities with positive multipliers.  The KKT conditions of a re
     F_z dz + F_theta dtheta = 0     =>     dz = -F_z^{-1} F_theta dtheta.
 
 F_z is regular under LICQ and a positive definite reduced Hessian; dx stays defined where constraints repeat each other,
-so the least-norm solution of the system is taken.  Source: Fiacco 1983, theorem 3.2.2; Amos and Kolter 2017.
+so the least-norm solution of the system is taken.  All that is compared here, multipliers with values, singular values
+with each other, is so in the problem's own units at x0 (units.py).
+Source: Fiacco 1983, theorem 3.2.2; Amos and Kolter 2017.
 """
 
 from collections.abc import Callable
@@ -20,9 +22,11 @@ from jax.flatten_util import ravel_pytree
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
-from functional_dl.optimality.interior_point import minimise
 from functional_dl.optimality.kkt import residuals
+from functional_dl.optimality.measures import reachable
 from functional_dl.optimality.problem import Problem, flatten
+from functional_dl.optimality.solvers.interior_point import minimise
+from functional_dl.optimality.units import at_point, rescaled
 
 
 def solution_map(
@@ -40,7 +44,7 @@ def solution_map(
       tolerance, max_iterations: of the interior point method; a few Newton steps on the active set polish its result.
     Returns:
       A function of theta; it runs under jit and vmap, and differentiates any number of times.  nan where the search
-      does not end in a KKT point to 1e-6: nothing can be raised under jit.
+      does not end in a KKT point to 1e-6 (8e-6 in float32): nothing can be raised under jit.
     Kinks: where an inequality is active with multiplier 0, x* has one-sided derivatives only; the one given treats that
       inequality as inactive.  `regularity` says whether theta is such a place, and how far the next one is.
     Source: Fiacco 1983; Blondel and others 2022.
@@ -60,15 +64,20 @@ def solution_map(
     @solved.defjvp
     def solved_jvp(primals, tangents):
         (theta,), (theta_dot,) = primals, tangents
-        x, lam, mu, strong = solved(theta)
+        found = solved(theta)
+        x, lam, mu, strong, units = found
         z = jnp.concatenate([x, lam, mu])
-        system = lambda z, theta: _system(flatten(problem_of_theta(theta), x0), z, strong)
+        system = lambda z, theta: _system(rescaled(flatten(problem_of_theta(theta), x0), units), z, strong)
         _, shift = jax.jvp(lambda theta: system(z, theta), (theta,), (theta_dot,))
         z_dot = -_inverse(jax.jacfwd(system)(z, theta)) @ shift
         parts = jnp.split(z_dot, [x.size, x.size + lam.size])
-        return (x, lam, mu, strong), (*parts, jnp.zeros_like(strong))
+        return found, (*parts, jnp.zeros_like(strong), jax.tree.map(jnp.zeros_like, units))
 
-    return lambda theta: unflatten(solved(jax.tree.map(jnp.asarray, theta))[0])
+    def solution(theta):
+        x, *_, units = solved(jax.tree.map(jnp.asarray, theta))
+        return unflatten(units.x * x)
+
+    return solution
 
 
 class Regularity(NamedTuple):
@@ -77,7 +86,8 @@ class Regularity(NamedTuple):
     Fields:
       differentiable: the search ended in a KKT point, margin > 0 and pivot > 0 (both to rounding): the derivative
         is the one of solution_map.
-      margin: min_i max(mu_i, -g_i), the distance from a change of the active set (infinite without inequalities).
+      margin: min_i max(mu_i, -g_i), the distance from a change of the active set (infinite without inequalities), in
+        the problem's own units at x0.
       weak: which inequalities are active with multiplier 0 to the cut, as inequalities(x).
       pivot: the least singular value of F_z over its greatest: 0 where LICQ or the second-order condition fails.
     """
@@ -112,8 +122,9 @@ def regularity(
 
     def regular_at(theta):
         theta = jax.tree.map(jnp.asarray, theta)
-        flat = flatten(problem_of_theta(theta), x0)
-        x, lam, mu, strong = search(theta)
+        given = flatten(problem_of_theta(theta), x0)
+        x, lam, mu, strong, units = search(theta)
+        flat = rescaled(given, units)
         either = jnp.maximum(mu, -flat.inequalities(x))
         margin = jnp.min(either, initial=jnp.inf)
         matrix = jax.jacfwd(lambda z: _system(flat, z, strong))(jnp.concatenate([x, lam, mu]))
@@ -121,20 +132,22 @@ def regularity(
         values = jnp.linalg.svd(jnp.where(sound, matrix, jnp.eye(len(matrix), dtype=x.dtype)), compute_uv=False)
         pivot = jnp.where(sound, values[-1] / values[0], jnp.nan)
         regular = sound & (margin > cut) & (pivot > 100 * jnp.finfo(x.dtype).eps)
-        return Regularity(regular, margin, flat.unpack_inequality(jnp.where(either <= cut, 1.0, 0.0) > 0), pivot)
+        return Regularity(regular, margin, given.unpack_inequality(jnp.where(either <= cut, 1.0, 0.0) > 0), pivot)
 
     return regular_at
 
 
 def _search(problem_of_theta, x0, tolerance, max_iterations):
+    """theta -> (x, lambda, mu, which inequalities are strongly active), vectors in units of their own, and these."""
     arguments.function("problem_of_theta", problem_of_theta)
-    """theta -> (x, lambda, mu, which inequalities are strongly active), vectors."""
 
     @jax.jit
     def search(theta):
         flat = flatten(problem_of_theta(theta), x0)
+        units = at_point(flat, flat.x0)
+        flat = rescaled(flat, units)
         end = minimise(flat, flat.x0, jnp.asarray(tolerance, flat.x0.dtype), max_iterations)
-        return _polish(flat, (end.x, end.lam, end.mu))
+        return *_polish(flat, (end.x, end.lam, end.mu)), units
 
     return search
 
@@ -149,7 +162,7 @@ def _system(flat, z, strong):
 
 def _inverse(matrix):
     """The pseudo-inverse: the inverse where there is one, else the least-norm solution."""
-    return jnp.linalg.pinv(matrix, rtol=1e-11)
+    return jnp.linalg.pinv(matrix, rtol=float(max(1e-11, 8 * jnp.finfo(matrix.dtype).eps)))
 
 
 def _polish(flat, end):
@@ -171,5 +184,5 @@ def _polish(flat, end):
         return z, jnp.where(error(z) <= error(best), z, best)
 
     _, best = lax.fori_loop(0, 3, newton, (z, jnp.concatenate(end)))
-    best = jnp.where(error(best) <= 1e-6, best, jnp.nan)
+    best = jnp.where(error(best) <= reachable(1e-6, x), best, jnp.nan)
     return (*jnp.split(best, cuts), strong)

@@ -9,6 +9,8 @@ Source: Lawson and Hanson 1974, chapter 23; Karush 1939; Kuhn and Tucker 1951; N
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +19,10 @@ import numpy as np
 
 from functional_dl.aliases import Array, PyTree, Scalar
 from functional_dl.optimality.measures import largest
-from functional_dl.optimality.problem import FlatProblem, Problem, flatten
+from functional_dl.optimality.problem import FlatProblem, Problem, check_problem, flatten, point
 from functional_dl.optimality.units import BLOCK, at_point, each_row, rescaled
+
+KEPT = 32  # problems whose program is kept
 
 
 class KKTResiduals(NamedTuple):
@@ -75,7 +79,7 @@ def kkt_residuals(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = 
     Args:
       x: the point; lam, mu: multipliers like equalities(x), inequalities(x); None where there is no such constraint.
     Returns:
-      KKTResiduals.  Runs under jit and vmap.  NaN stays NaN.
+      KKTResiduals.  Runs under jit and vmap.  NaN stays NaN.  Compiled once for each problem, as `solve` is.
     Raises:
       ValueError: multipliers of another size than the constraints.
     Source: Nocedal and Wright 2006, (12.34).
@@ -84,9 +88,21 @@ def kkt_residuals(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = 
       >>> float(optimality.kkt_residuals(wall, jnp.array(1.0), mu=jnp.array(2.0)).stationarity)
       0.0
     """
-    flat = flatten(problem, x)
-    flat = rescaled(flat, at_point(flat, flat.x0))
-    return residuals(flat, flat.x0, flat.pack_equality(lam), flat.pack_inequality(mu))
+    check_problem(problem)
+    return _compiled(problem)(problem.args, point(x), lam, mu)
+
+
+@lru_cache(maxsize=KEPT)
+def _compiled(problem: Problem) -> Callable[..., KKTResiduals]:
+    """One program instead of some two hundred small ones."""
+
+    @jax.jit
+    def run(args, x, lam, mu):
+        flat = flatten(replace(problem, args=args), x)
+        flat = rescaled(flat, at_point(flat, flat.x0))
+        return residuals(flat, flat.x0, flat.pack_equality(lam), flat.pack_inequality(mu))
+
+    return run
 
 
 # ---- gradients of constraints, multipliers ---------------------------------------------------------------------------

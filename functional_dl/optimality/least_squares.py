@@ -3,7 +3,7 @@ r"""Nonlinear least squares: the parameters of a model that fit data best, certi
     minimise F(x) = c^2 / 2 sum_i rho((r_i(x) / c)^2)   subject to   lower <= x <= upper,
 
 F = |r|^2 / 2 for the linear loss.  The search is Levenberg and Marquardt's (levenberg_marquardt.py), polished by
-Newton's method on F; what it ends with is judged by the certificate of fit_certificate.py.  Where that finds a lower
+Newton's method on F; what it ends with is judged by the certificate of certificate/fit.py.  Where that finds a lower
 point, as it does off a plateau or a saddle, the search goes on from there.
 """
 
@@ -20,12 +20,12 @@ from jax.scipy.special import betainc
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
-from functional_dl.optimality import levenberg_marquardt, lsmr
-from functional_dl.optimality.fit_certificate import CLEAR, geometry, judge, polish
-from functional_dl.optimality.levenberg_marquardt import LOSSES, Loss, Objective, lengths, or_one
+from functional_dl.optimality.certificate.fit import CLEAR, geometry, judge, polish
+from functional_dl.optimality.certificate.verdict import Status
 from functional_dl.optimality.measures import largest, norm, reachable
 from functional_dl.optimality.problem import point
-from functional_dl.optimality.verdict import Status
+from functional_dl.optimality.solvers import levenberg_marquardt, lsmr
+from functional_dl.optimality.solvers.levenberg_marquardt import LOSSES, Loss, Objective, lengths, or_one
 
 Step: TypeAlias = Literal["qr", "lsmr"]
 STEPS = {"qr": (levenberg_marquardt.dense, geometry), "lsmr": (lsmr.model, lsmr.geometry)}

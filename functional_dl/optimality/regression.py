@@ -26,7 +26,7 @@ from jaxtyping import Float
 
 from functional_dl import arguments, penalties
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality.measures import reachable
+from functional_dl.optimality.measures import backtrack, reachable
 
 __all__ = ["LinearFit", "lasso", "logistic", "ridge"]
 
@@ -194,10 +194,8 @@ def logistic(
         move = -jax.scipy.linalg.solve(hessian, gradient, assume_a="pos")
         now, slope = value(v), gradient @ move
         rounding = 8 * jnp.finfo(v.dtype).eps * (1 + jnp.abs(now))
-        length = lax.while_loop(
-            lambda t: (value(v + t * move) > now + 1e-4 * t * slope + rounding) & (t > 1e-10),
-            lambda t: t / 2, jnp.ones((), v.dtype),
-        )  # fmt: skip
+        enough = lambda t, _, __: (None, value(v + t * move) <= now + 1e-4 * t * slope + rounding)
+        _, length, _ = backtrack(enough, None, jnp.ones((), v.dtype), 35)
         v = v + length * move
         primal, dual = values(v)
         return k + 1, v, primal - dual <= limit * unit

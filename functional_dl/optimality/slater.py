@@ -16,11 +16,11 @@ import numpy as np
 
 from functional_dl import arguments
 from functional_dl.aliases import PyTree
-from functional_dl.optimality.certificate import certify_flat
-from functional_dl.optimality.interior_point import minimise
+from functional_dl.optimality.certificate.certify import certify_flat
 from functional_dl.optimality.measures import aside
 from functional_dl.optimality.problem import Problem, flatten
-from functional_dl.optimality.restoration import restore
+from functional_dl.optimality.solvers.interior_point import minimise
+from functional_dl.optimality.solvers.restoration import restore
 from functional_dl.optimality.units import at_point, rescaled
 
 LARGEST = 1.0  # the margin asked for is bounded, so that the auxiliary problem has a solution

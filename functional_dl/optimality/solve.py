@@ -11,24 +11,24 @@ import numpy as np
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, PyTree, Scalar
-from functional_dl.optimality import augmented_lagrangian, interior_point, sqp
 from functional_dl.optimality import units as natural_units
-from functional_dl.optimality.certificate import certify_flat
-from functional_dl.optimality.curvature import Evaluated, Programs, evaluate
-from functional_dl.optimality.measures import aside
+from functional_dl.optimality.certificate.certify import certify_flat
+from functional_dl.optimality.certificate.curvature import Evaluated, Programs, evaluate
+from functional_dl.optimality.certificate.verdict import Certificate, Status
+from functional_dl.optimality.measures import aside, reachable
 from functional_dl.optimality.problem import FlatProblem, Problem, flatten, point
-from functional_dl.optimality.restoration import restore
+from functional_dl.optimality.solvers import METHODS
+from functional_dl.optimality.solvers.restoration import restore
 from functional_dl.optimality.units import Derivatives, Units, rescaled
-from functional_dl.optimality.verdict import Certificate, Status
 
 Method: TypeAlias = Literal["interior_point", "sqp", "augmented_lagrangian"]
-METHODS = {
-    "interior_point": interior_point.minimise,
-    "sqp": sqp.minimise,
-    "augmented_lagrangian": augmented_lagrangian.minimise,
-}
 KEPT = 32  # problems whose programs are kept: each takes some 450 memory maps, of which a process has 65,530
 CLOSER = 64  # the search goes on beyond the tolerance, which is relative to the start, far from the minimum perhaps
+RESCALED = 3  # searches in units of the end of the one before
+FARTHER = 3  # steps, each thrice as long as the one before, along which what is called unbounded has to fall on
+PLATEAU_NEAR, PLATEAU_FAR, PLATEAU_WAYS = (1e-3, 1e-2, 1e-1), 12, 16  # distances, doublings, axes that are tried
+PLATEAU = "on a plateau: the objective does not change near x along some direction, and is lower farther away"
+AWAY = "the conditions hold, but so far out that an infimum that is not attained cannot be told from a minimum"
 FAR = 1e10  # an iterate or objective beyond it, along feasible points that descend, is called unbounded
 
 
@@ -80,8 +80,9 @@ def solve(
       stationary point of the violation |h|^2 + |(g)+|^2 that is not 0: a proof for convex constraints, local otherwise.
     Raises:
       ValueError: unknown method; tolerance, max_iterations or starts not positive; and as Problem does.
-    Numerics: tolerances below 1e-5 need float64.  Units do not matter: the search and its certificate count the
-      objective, each constraint and each variable in the problem's own units at x0 (units.py).
+    Numerics: float32 reaches 8e-6 (64 units in the last place), which is then what the certificate tests.  Units do not
+      matter: the search and its certificate count the objective, each constraint and each variable in the problem's own
+      units at x0 (units.py), and where those at its end are others by far, the search goes on from there in these.
     Source: see interior_point, sqp and augmented_lagrangian.
     Example:
       >>> problem = optimality.Problem(lambda v: -v[0] * v[1], equalities=lambda v: v[0] + v[1] - 1)
@@ -93,24 +94,27 @@ def solve(
     arguments.positive("tolerance", tolerance)
     max_iterations = arguments.integer("max_iterations", max_iterations)
     ready = prepare(problem, x0, minimise)
-    flat, unit = ready.flat, ready.unit
-    starts = arguments.integer("starts", (1 if flat.large else 4) if starts is None else starts)
-    begin = flat.x0
-    found = _search(ready, begin, tolerance, max_iterations)
+    tolerance = float(reachable(tolerance, ready.flat.x0))
+    starts = arguments.integer("starts", (1 if ready.flat.large else 4) if starts is None else starts)
+    found, first = _from_starts(ready, starts, tolerance, max_iterations), ready.units.x
     iterations = found.iterations
-    for k in range(1, 1 if found.status == Status.UNBOUNDED else starts):
-        start = flat.inside(_elsewhere(flat, begin, k))
-        if found.status != Status.CONVERGED:
-            again = _search(ready, start, tolerance, max_iterations)
-            iterations += again.iterations
-            found = again if again.status in (Status.CONVERGED, Status.UNBOUNDED) else found
-            continue
-        end = ready.run(start, tolerance / CLOSER, max_iterations)
-        iterations += int(end.iterations)
-        certificate = _certificate(flat, end, tolerance, ready.evaluated)
-        if certificate.passed and _lower(flat, end.x, found.x):
-            found = SearchResult(end.x, certificate, Status.CONVERGED, certificate.reason, 0)
-    x, certificate, status, said, _ = found
+    for _ in range(0 if found.status in (Status.UNBOUNDED, Status.INFEASIBLE) else RESCALED):
+        if not np.all(np.isfinite(found.x)):
+            break
+        other = prepare(problem, ready.flat.unflatten(found.x), minimise)
+        near = np.sqrt(tolerance) <= other.unit / ready.unit <= 1 / np.sqrt(tolerance)
+        if near or np.max(other.units.x / first, initial=0.0) > FAR:
+            break
+        again = _search(other, other.flat.x0, tolerance, max_iterations)
+        iterations += again.iterations
+        here, there = (float(p.flat.objective(end.x)) / p.unit for p, end in ((other, again), (ready, found)))
+        if again.status == Status.CONVERGED and _runs_away(again.x * other.units.x / first, again.certificate):
+            again = again._replace(status=Status.STUCK, said=AWAY)
+        better = again.status == Status.CONVERGED and here <= there + np.sqrt(tolerance) * abs(there)
+        if not (better or again.status == Status.UNBOUNDED or here < there - 1e-3 * abs(there)):
+            break
+        ready, found = other, again
+    flat, unit, (x, certificate, status, said, _) = ready.flat, ready.unit, found
     certificate = certificate._replace(gap=certificate.gap / unit)
     return Solution(
         flat.unflatten(x),
@@ -118,7 +122,7 @@ def solve(
         certificate.ineq_multipliers,
         flat.objective(x) / jnp.asarray(unit, x.dtype),
         status == Status.CONVERGED,
-        f"{status.name.lower()}: {said}",
+        f"{'stuck' if status == Status.PLATEAU else status.name.lower()}: {said}",
         iterations,
         certificate,
         status,
@@ -131,7 +135,7 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
     Args:
       x: the point; lam, mu: multipliers as for kkt_residuals.  Where equalities or inequalities exist
         and theirs are not given, both are estimated by non-negative least squares on the active constraints.
-      tolerance: for each residual (scaled, see KKTResiduals).
+      tolerance: for each residual (scaled, see KKTResiduals); float32 reaches 8e-6, which then counts.
     Returns:
       Certificate.  It runs outside jit: its verdict is in words.
     Raises:
@@ -148,7 +152,7 @@ def certify(problem: Problem, x: PyTree, lam: PyTree = None, mu: PyTree = None, 
     """
     arguments.positive("tolerance", tolerance)
     ready = prepare(problem, x)
-    flat = ready.flat
+    flat, tolerance = ready.flat, float(reachable(tolerance, ready.flat.x0))
     lam, mu = (None if y is None else pack(y) for y, pack in ((lam, flat.pack_equality), (mu, flat.pack_inequality)))
     certificate = certify_flat(flat, flat.x0, lam, mu, tolerance, ready.evaluated)
     return certificate._replace(gap=certificate.gap / ready.unit)
@@ -164,31 +168,60 @@ class SearchResult(NamedTuple):
     iterations: int
 
 
+def _from_starts(ready, starts, tolerance, max_iterations) -> SearchResult:
+    """The lowest minimum found from x0 and the points about it."""
+    flat, begin = ready.flat, ready.flat.x0
+    found = _search(ready, begin, tolerance, max_iterations)
+    iterations = found.iterations
+    for k in range(1, 1 if found.status == Status.UNBOUNDED else starts):
+        start = flat.inside(_elsewhere(flat, begin, k))
+        if found.status != Status.CONVERGED:
+            again = _search(ready, start, tolerance, max_iterations)
+            iterations += again.iterations
+            found = again if again.status in (Status.CONVERGED, Status.UNBOUNDED) else found
+            continue
+        end = ready.run(start, tolerance / CLOSER, max_iterations)
+        iterations += int(end.iterations)
+        certificate = _certificate(flat, end, tolerance, ready.evaluated)
+        if certificate.passed and _lower(flat, end.x, found.x) and not _runs_away(end.x, certificate):
+            found = SearchResult(end.x, certificate, Status.CONVERGED, certificate.reason, 0)
+    return found._replace(iterations=iterations)
+
+
 def _search(ready, begin, tolerance, max_iterations) -> SearchResult:
     """Up to three runs: from the start, from the nearest feasible point to where that ended, and from beside it."""
-    flat, unit, compiled, run, back = ready
+    flat, _, compiled, run, back = ready
+    unit = ready.unit
     start = flat.inside(begin)
     best = begin, certify_flat(flat, begin, None, None, tolerance, compiled)
-    iterations, status, said = 0, Status.STUCK, ""
+    iterations, status, said, plateau = 0, Status.STUCK, "", None
     for attempt in range(3):
         end = run(start, tolerance / CLOSER, max_iterations)
         iterations += int(end.iterations)
         certificate = _certificate(flat, end, tolerance, compiled)
-        if _rank(certificate) < _rank(best[1]):
+        if best is plateau or _rank(certificate) < _rank(best[1]):
             best = end.x, certificate
-        if certificate.passed:
-            break
         said = certificate.reason
-        if _unbounded(flat, end.x, start, certificate):
+        if certificate.passed:
+            lower = None if flat.large else _beyond_plateau(flat, compiled, end.x, certificate)
+            if lower is None:
+                break
+            # it may be left for good: what is found from there is what counts, unless that is worse
+            plateau = best = end.x, certificate
+            start = flat.inside(lower)
+            continue
+        if _unbounded(flat, back, end.x, start, certificate):
             best = end.x, certificate
             value = float(flat.objective(end.x)) / unit
             status, said = Status.UNBOUNDED, f"the objective is {value:.3g} at a feasible point and keeps decreasing"
             break
         here = end.x if np.all(np.isfinite(end.x)) and np.max(np.abs(end.x)) < FAR else _towards(flat, start, end.x)
         nearest, violation, gradient = back(here)
-        if float(violation) > 1e-5 and float(gradient) <= 1e-6 * min(1.0, float(violation)):
+        if float(violation) > max(1e-5, tolerance) and float(gradient) <= max(1e-6, tolerance) * min(
+            1.0, float(violation)
+        ):
             best = nearest, _certificate(flat, end._replace(x=nearest), tolerance, compiled)
-            said = f"the violation has a stationary point, where it is {float(violation):.3g}"
+            said = f"the violation has a stationary point, where it is {violation:.3g}"
             status = Status.INFEASIBLE
             break
         lowest = _march(flat, back, start, nearest)
@@ -200,9 +233,12 @@ def _search(ready, begin, tolerance, max_iterations) -> SearchResult:
             break
         start = nearest if attempt == 0 else aside(nearest, 1e-2)
     x, certificate = best
+    if plateau is not None and (best is plateau or not certificate.passed) and status == Status.STUCK:
+        return SearchResult(*plateau, Status.PLATEAU, PLATEAU, iterations)
     # far out the conditions hold ever better where the objective falls ever more slowly
     if certificate.passed and status != Status.UNBOUNDED:
-        status, said = Status.CONVERGED, certificate.reason
+        away = _runs_away(x, certificate)
+        status, said = (Status.STUCK, AWAY) if away else (Status.CONVERGED, certificate.reason)
     return SearchResult(x, certificate, status, said, iterations)
 
 
@@ -219,14 +255,14 @@ def _march(flat, back, behind, here):
     fall = float(flat.objective(behind)) - float(flat.objective(here))
     if not (fall > 0 and float(jnp.max(jnp.abs(here - behind), initial=0.0)) > 10):
         return None
-    for _ in range(60):
+    for count in range(60):
         ahead, violation, _ = back(here + 2 * (here - behind))
         size = 1 + float(jnp.max(jnp.abs(ahead), initial=0.0))
         new = float(flat.objective(here)) - float(flat.objective(ahead))
         if not (new > 1.2 * fall and float(violation) <= 1e-6 * size):
             return None
         behind, here, fall = here, ahead, new
-        if float(flat.objective(here)) < -FAR:
+        if count + 1 >= FARTHER and float(flat.objective(here)) < -FAR:
             return here
     return None
 
@@ -258,12 +294,53 @@ def _rank(certificate):
     return not certificate.passed, worst if np.isfinite(worst) else np.inf
 
 
-def _unbounded(flat, x, start, certificate):
-    """A feasible point, far away or far down, whose objective is far below the start's."""
+def _unbounded(flat, back, x, start, certificate):
+    """A feasible point, far away or far down, whose objective is far below the start's, and falls on the same way: in
+    units of a start where all is flat any function may be far down."""
     feasible = max(float(certificate.residuals.eq_residual), float(certificate.residuals.ineq_residual)) <= 1e-6
-    value = float(flat.objective(x))
+    value, first = (float(flat.objective(v)) for v in (x, start))
     far = value < -FAR or float(jnp.max(jnp.abs(x), initial=0.0)) > FAR
-    return feasible and far and value < min(float(flat.objective(start)), 0.0) - 1e3
+    if not (feasible and far and value < min(first, 0.0) - 1e3):
+        return False
+    fall, behind, here = first - value, start, x
+    for _ in range(FARTHER if np.isfinite(value) else 0):
+        ahead, violation, _ = back(here + 2 * (here - behind))
+        new = float(flat.objective(here)) - float(flat.objective(ahead))
+        if not (new > 0.9 * fall and float(violation) <= 1e-6 * (1 + float(jnp.max(jnp.abs(ahead), initial=0.0)))):
+            return False
+        behind, here, fall = here, ahead, new
+    return True
+
+
+def _runs_away(x, certificate):
+    """Whether the point is farther than a search is believed, and its certificate knows no strict minimum there."""
+    return float(jnp.max(jnp.abs(x), initial=0.0)) > FAR and certificate.second_order != "strict minimum"
+
+
+def _beyond_plateau(flat, compiled, x, certificate):
+    """A feasible point far away that is lower, where near x the objective does not change at all that way; or None."""
+    if certificate.second_order != "necessary":
+        return None
+    eps, reach = float(jnp.finfo(x.dtype).eps), 1 + float(jnp.max(jnp.abs(x), initial=0.0))
+    random = np.random.default_rng(7)
+    ways = np.concatenate([np.eye(x.size)[:PLATEAU_WAYS], random.choice([-1.0, 1.0], (PLATEAU_WAYS // 2, x.size))])
+
+    def values(step):
+        f, _, h, _, g, _ = (np.asarray(part, float) for part in compiled.values(x + jnp.asarray(step, x.dtype)))
+        return float(f), max(np.max(np.abs(h), initial=0.0), np.max(g, initial=0.0))
+
+    here, violation = values(np.zeros(x.size))
+    noise = 16 * eps * abs(here)
+    level = lambda step: abs(values(step)[0] - here) <= noise
+    lowest, found = here - max(noise, 1e-3 * abs(here)), None
+    for way in [side * way for way in ways for side in (1.0, -1.0)]:
+        if not all(level(distance * reach * way) for distance in PLATEAU_NEAR):
+            continue
+        for far in reach * 2.0 ** np.arange(PLATEAU_FAR):
+            f, off = values(far * way)
+            if f < lowest and off <= max(violation, 1e-6 * far):
+                lowest, found = f, x + jnp.asarray(far * way, x.dtype)
+    return found
 
 
 # ---- what is compiled: once for each structure of x and of its data --------------------------------------------------
@@ -273,15 +350,20 @@ class Ready(NamedTuple):
     """A problem in its own units.
 
     Fields:
-      flat; unit: f's factor; evaluated: what certificates need; run(x, tolerance, limit), if a method was named;
+      flat; units; evaluated: what certificates need; run(x, tolerance, limit), if a method was named;
       back(x): the feasibility restoration.
     """
 
     flat: FlatProblem
-    unit: float
+    units: Units
     evaluated: Any
     run: Callable[..., Any]
     back: Callable[..., Any]
+
+    @property
+    def unit(self) -> float:
+        """f's factor."""
+        return float(self.units.f)
 
 
 def prepare(problem: Problem, x0: PyTree, minimise: Callable[..., Any] | None = None) -> Ready:
@@ -300,7 +382,7 @@ def prepare(problem: Problem, x0: PyTree, minimise: Callable[..., Any] | None = 
     units = _units(flat, data, evaluated, of_units)
     bound = lambda program: partial(program, data, units)
     run = bound(_method(structure, minimise)) if minimise else _none
-    return Ready(rescaled(flat, units), float(units.f), evaluated._make(map(bound, evaluated)), run, bound(back))
+    return Ready(rescaled(flat, units), units, evaluated._make(map(bound, evaluated)), run, bound(back))
 
 
 def _none(*_: Any) -> None:

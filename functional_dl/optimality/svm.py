@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality.measures import longest_step, reachable
+from functional_dl.optimality.measures import predictor_corrector, reachable
 
 __all__ = ["KERNELS", "SVM", "KernelName", "fit_dual", "fit_primal", "linear", "polynomial", "rbf"]
 
@@ -293,35 +293,27 @@ def _interior_point(product, decompose, y, c, tolerance, iterations):
         alpha, room, _, low, up = state
         return (alpha @ low + room @ up) / (2 * n)
 
-    def direction(solve, state, comp_low, comp_up):
-        alpha, room, _, low, up = state
-        dual, primal = residuals(state)
-        right, diagonal = -dual + comp_low / alpha - comp_up / room, low / alpha + up / room
-        d_alpha, d_b = solve(right, primal)
-        # once refined: the decomposition loses digits where the diagonal spans many orders
-        left = right - product(d_alpha) - diagonal * d_alpha - y * d_b
-        more_alpha, more_b = solve(left, primal + y @ d_alpha)
-        d_alpha, d_b = d_alpha + more_alpha, d_b + more_b
-        return d_alpha, -d_alpha, d_b, (comp_low - low * d_alpha) / alpha, (comp_up + up * d_alpha) / room
-
-    def longest(state, move):
-        """The largest step in (0, 1] that keeps alpha, its room below C, l and u at 0 or above."""
-        return jnp.min(jnp.stack([longest_step(state[i], move[i]) for i in (0, 1, 3, 4)]))
-
-    def ahead(state, move, length):
-        return jax.tree.map(lambda v, d: v + length * d, state, move)
-
     def body(loop):
         k, state, _ = loop
         alpha, room, _, low, up = state
-        mu = complementarity(state)
-        solve = decompose(low / alpha + up / room)
-        affine = direction(solve, state, -alpha * low, -room * up)
-        target = mu * (complementarity(ahead(state, affine, longest(state, affine))) / mu) ** 3
-        move = direction(
-            solve, state, target - alpha * low - affine[0] * affine[3], target - room * up - affine[1] * affine[4]
-        )
-        moved = ahead(state, move, 0.995 * longest(state, move))  # one length for all: Q couples them
+        diagonal = low / alpha + up / room
+        solve = decompose(diagonal)
+        dual, primal = residuals(state)
+
+        def direction(aims, _):
+            comp_low, comp_up = aims
+            right = -dual + comp_low / alpha - comp_up / room
+            d_alpha, d_b = solve(right, primal)
+            # once refined: the decomposition loses digits where the diagonal spans many orders
+            left = right - product(d_alpha) - diagonal * d_alpha - y * d_b
+            more_alpha, more_b = solve(left, primal + y @ d_alpha)
+            d_alpha, d_b = d_alpha + more_alpha, d_b + more_b
+            d_low, d_up = (comp_low - low * d_alpha) / alpha, (comp_up + up * d_alpha) / room
+            return [(d_alpha, d_low), (-d_alpha, d_up)], (d_alpha, -d_alpha, d_b, d_low, d_up)
+
+        _, move, length, _ = predictor_corrector(direction, [(alpha, low), (room, up)], 2 * n)
+        # one length for all: Q couples them
+        moved = jax.tree.map(lambda v, d: v + 0.995 * length * d, state, move)
         sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in moved]))
         state = jax.tree.map(lambda new, old: jnp.where(sound, new, old), moved, state)
         return k + 1, state, done(state) | ~sound

@@ -175,12 +175,18 @@ def lengths_of_change(flat: FlatProblem, x: Array) -> Array:
             )
             seen = (terms == 0) & (value != 0) & (off > NEGLIGIBLE * jnp.maximum(jnp.abs(value), terms_of))
             reached = own & (jnp.abs(value) > NEGLIGIBLE * terms_of) & (jnp.abs(moved - value) >= jnp.abs(value))
-            return jnp.any(jnp.isfinite(value) & (departs | seen | reached | ~jnp.isfinite(moved)))
+            # a power that overflows tells no length; what is not finite beside moderate values does
+            half = together(x + t / 2 * e)
+            ends = ~jnp.isfinite(moved) & (jnp.isnan(moved) | (jnp.abs(half) < jnp.sqrt(info.max)))
+            return jnp.any(jnp.isfinite(value) & (departs | seen | reached | ends))
 
         found = jax.vmap(leaves)(steps) | jax.vmap(leaves)(-steps)
         return jnp.where(jnp.any(found), steps[jnp.argmax(found)], 0.0)
 
-    return lax.map(along, jnp.eye(x.size, dtype=x.dtype))
+    found = lax.map(along, jnp.eye(x.size, dtype=x.dtype))
+    # x^2 y^2 does not change along any axis at 0, but between them
+    between = along(jnp.where(found > 0, 0.0, 1.0).astype(x.dtype))
+    return jnp.where(found > 0, found, between)
 
 
 def power_of_two(size: Array) -> Array:

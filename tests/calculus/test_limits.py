@@ -64,6 +64,13 @@ def test_the_whole_table(record_property):
     assert len(grades[REFUSED]) <= 3, grades[REFUSED]
 
 
+def test_a_sequence_is_held_against_neighbouring_integers():
+    """1 at primes, of which the samples of a sequence in Python meet none: no limit is claimed."""
+    prime = lambda n: n > 1 and all(n % k for k in range(2, math.isqrt(n) + 1))
+    found = calculus.limit_of_sequence(lambda n: 1.0 if prime(n) else 1 / n)
+    assert found.exists is None, found
+
+
 def test_both_sides_are_reported():
     found = calculus.limit(lambda x: jnp.abs(x) / x, 0.0)
     assert (found.left, found.right, found.exists) == (-1.0, 1.0, False)

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from functional_dl import integrals, reverse
+from functional_dl import calculus, integrals, reverse
 from tests.integrals.one_dimension import CASES
 
 
@@ -66,10 +66,17 @@ def test_single_precision_is_not_sold_as_double():
 
 
 def test_without_x64():
-    with jax.enable_x64(False):
+    """All digits come out, in numbers that JAX computes with without a warning (here an error)."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         found = integrals.integrate(lambda x: jnp.exp(x), 0.0, 1.0)
+        more = [2 * found.value + jnp.float32(1), jnp.sin(found.value), found.value + found.error]
+        inside = jax.jit(lambda t: t * integrals.integrate(lambda x: jnp.exp(t * x), 0.0, 1.0, samples=256).value)
+        more.append(inside(jnp.float32(1)))
+        series = calculus.taylor(jnp.exp, 0.0, 2)
+        more.append(series @ jnp.ones(3))
     assert found.value.dtype == jnp.float64
     assert abs(float(found.value) - (np.e - 1)) <= float(found.error) <= 1e-13
+    np.testing.assert_allclose(more, [2 * np.e - 1, np.sin(np.e - 1), np.e - 1, np.e - 1, 2.5], rtol=1e-6)
 
 
 def moving(theta):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from functional_dl.optimality.cholesky import LEAF, MOST, inverse_factor
+from functional_dl.optimality.qp.cholesky import LEAF, MOST, inverse_factor
 
 
 def drawn(batch, n, dtype):

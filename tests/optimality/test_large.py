@@ -7,19 +7,14 @@ import pytest
 from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import brentq
 
-from functional_dl.optimality import (
-    Problem,
-    augmented_lagrangian,
-    certificate,
-    certify,
-    kkt_residuals,
-    lanczos,
-    solve,
-)
-from functional_dl.optimality.certificate import certify_flat
+from functional_dl.optimality import Problem, certify, kkt_residuals, solve
+from functional_dl.optimality.certificate import certify as certificate
+from functional_dl.optimality.certificate import curvature
+from functional_dl.optimality.certificate.certify import certify_flat
 from functional_dl.optimality.kkt import residuals
 from functional_dl.optimality.problem import LARGE, flatten
-from functional_dl.optimality.restoration import restore
+from functional_dl.optimality.solvers import augmented_lagrangian
+from functional_dl.optimality.solvers.restoration import restore
 from functional_dl.optimality.units import scale
 from tests.campaigns import quick
 from tests.optimality import large_problems as made
@@ -241,8 +236,8 @@ def test_the_bound_of_the_least_eigenvalue(shift):
 
     free = np.ones(n)
     free[cut] = 0
-    space = lanczos.Subspace(free, np.zeros((0, n)))
-    least = lanczos.least(jax.jit(lanczos.recurrence(product)), jnp.zeros(0), space, 1e-6)
+    space = curvature.Subspace(free, np.zeros((0, n)))
+    least = curvature.least(jax.jit(curvature.recurrence(product)), jnp.zeros(0), space, 1e-6)
     size = n - cut - 1
     exact = eigh_tridiagonal(np.full(size, 2 + shift), -np.ones(size - 1), eigvals_only=True)[0]
     assert least.lower - 1e-12 <= exact <= least.upper + 1e-12
@@ -288,8 +283,8 @@ def test_the_bound_from_below_is_that_of_the_theorem():
     k, d = 48, 3000
     alphas, betas = np.cos(np.arange(k)), 1 + 0.1 * np.sin(np.arange(k))
     values = np.linalg.eigvalsh(np.diag(alphas) + np.diag(betas[:-1], 1) + np.diag(betas[:-1], -1))
-    e = brentq(lambda e: 1.648 * np.sqrt(d) * np.exp(-(2 * k - 1) * np.sqrt(e)) - lanczos.CHANCE, 1e-6, 1, xtol=1e-14)
-    upper, lower = lanczos._bounds(alphas, betas, d, False)
+    e = brentq(lambda e: 1.648 * np.sqrt(d) * np.exp(-(2 * k - 1) * np.sqrt(e)) - curvature.CHANCE, 1e-6, 1, xtol=1e-14)
+    upper, lower = curvature._bounds(alphas, betas, d, False)
     np.testing.assert_allclose(upper, values[0], rtol=1e-12)
     np.testing.assert_allclose(lower, values[0] - e * (values[-1] - values[0]) / (1 - 2 * e), rtol=1e-9)
 

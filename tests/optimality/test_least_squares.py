@@ -7,8 +7,9 @@ import pytest
 from jax import lax
 from scipy import optimize, stats
 
-from functional_dl.optimality import Status, least_squares, levenberg_marquardt
+from functional_dl.optimality import Status, least_squares
 from functional_dl.optimality.least_squares import _kept as compiled_fits
+from functional_dl.optimality.solvers import levenberg_marquardt
 from tests.optimality import nist
 
 

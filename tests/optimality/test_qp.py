@@ -12,7 +12,8 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 from scipy.optimize import linprog
 
-from functional_dl.optimality import batched_while_loop, qp
+from functional_dl.optimality import qp
+from functional_dl.optimality.qp import batched_while_loop
 from tests.optimality.programs import SOLVED, UNSOLVED, Known, Quadratic, badly_scaled, random, reference, rescaled
 
 EVERY = {known.name: known for known in SOLVED + UNSOLVED}

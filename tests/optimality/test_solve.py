@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from functional_dl.optimality import Problem, certify, interior_point, solve, sqp
+from functional_dl.optimality import Problem, certify, solve
 from functional_dl.optimality.problem import flatten
 from functional_dl.optimality.solve import METHODS
 from functional_dl.optimality.solve import _method as compile_programs
+from functional_dl.optimality.solvers import interior_point, sqp
 from tests.optimality.degenerate import DEGENERATE
 from tests.optimality.problems import KNOWN
 from tests.optimality.score import judge, judge_degenerate

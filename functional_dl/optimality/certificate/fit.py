@@ -26,8 +26,8 @@ import numpy as np
 from jax import lax
 
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality.levenberg_marquardt import Objective, lengths, or_one, split, triangle
 from functional_dl.optimality.measures import largest, norm
+from functional_dl.optimality.solvers.levenberg_marquardt import Objective, lengths, or_one, split, triangle
 
 CLEAR = 1e-3  # an eigenvalue of M beyond it is positive or negative
 POLISHES = 8  # Newton steps at the end

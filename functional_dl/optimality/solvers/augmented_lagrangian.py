@@ -22,8 +22,8 @@ import optax
 from jax import lax
 
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality.measures import largest
-from functional_dl.optimality.sqp import SolverResult
+from functional_dl.optimality.measures import backtrack, largest
+from functional_dl.optimality.solvers.sqp import SolverResult
 from functional_dl.optimality.units import Scaled, kkt_error, scale
 
 MEMORY = 10
@@ -149,19 +149,12 @@ def _descend(parts: Parts, state: State) -> State:
     memory = jax.tree.map(lambda kept, new: jnp.where(sound, kept, new), memory, fresh)
     slack = 4 * jnp.finfo(x.dtype).eps * (1 + jnp.abs(now))
 
-    def unfit(carry):
-        return ~carry[3] & (carry[1] < 40)
-
-    def body(carry):
-        step, count, _, _ = carry
-        step = jnp.where(count == 0, 1.0, step / 2).astype(x.dtype)
+    def attempt(step, _, __):
         tried = parts.project(x + step * move)
         after = parts.psi(tried, state.lam, state.mu, state.rho)
-        good = jnp.isfinite(after) & (after <= now + 1e-4 * jnp.minimum(gradient @ (tried - x), 0.0) + slack)
-        return step, count + 1, tried, good
+        return tried, jnp.isfinite(after) & (after <= now + 1e-4 * jnp.minimum(gradient @ (tried - x), 0.0) + slack)
 
-    begin = jnp.ones((), x.dtype), jnp.zeros((), int), x, jnp.zeros((), bool)
-    _, _, tried, good = lax.while_loop(unfit, body, begin)
+    tried, _, good = backtrack(attempt, x, jnp.ones((), x.dtype), 40)
     moved = good & jnp.any(tried != x)
     x = jnp.where(moved, tried, x)
     value, gradient = jax.value_and_grad(parts.psi)(x, state.lam, state.mu, state.rho)
@@ -288,11 +281,10 @@ def _polish(scaled: Scaled, x: Array, y: Array, tolerance: Any) -> tuple[Array, 
         move = -jnp.linalg.pinv(matrix, rtol=1e-11) @ right
         now = jnp.linalg.norm(right)
 
-        def unfit(carry):
-            step, halves = carry
-            return (size(x + step * move[:n], y + step * move[n:]) > (1 - 1e-4 * step) * now) & (halves < 12)
+        def attempt(step, _, __):
+            return None, size(x + step * move[:n], y + step * move[n:]) <= (1 - 1e-4 * step) * now
 
-        step, _ = lax.while_loop(unfit, lambda c: (c[0] / 2, c[1] + 1), (jnp.ones((), x.dtype), jnp.zeros((), int)))
+        _, step, _ = backtrack(attempt, None, jnp.ones((), x.dtype), 13)
         x, y = x + step * move[:n], y + step * move[n:]
         cut = jnp.where(equality, y, jnp.maximum(y, 0))
         found = error(x, cut)

@@ -30,9 +30,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from functional_dl.aliases import Array
-from functional_dl.optimality.cholesky import inverse_factor
-from functional_dl.optimality.measures import largest, longest_step
-from functional_dl.optimality.verdict import Status
+from functional_dl.optimality.certificate.verdict import Status
+from functional_dl.optimality.measures import largest, predictor_corrector
+from functional_dl.optimality.qp.cholesky import inverse_factor
 
 CONVERGED, INFEASIBLE, UNBOUNDED, STUCK = (
     status.value for status in (Status.CONVERGED, Status.INFEASIBLE, Status.UNBOUNDED, Status.STUCK)
@@ -113,13 +113,14 @@ class Products(NamedTuple):
 
 
 class State(NamedTuple):
-    """An iterate with its products, the best one so far (by `error`) and how many iterations ago it was, the most
-    nearly proved ray and proof of infeasibility (x with 1 / x's ratio; (y, z) with theirs), the verdict, the count."""
+    """An iterate with its products, the best one so far (by `error`; `gap` is the least where the conditions hold) and
+    how many iterations ago it was, the objective's size, the verdict, the count."""
 
     point: Point
     products: Products
     best: Point
     error: Array
+    gap: Array
     unit: Array
     waited: Array
     status: Array
@@ -207,7 +208,7 @@ def start(program: Program) -> State:
     )
     zero, far, point = jnp.zeros((), int), jnp.full((), jnp.inf, x.dtype), Point(x, y, z, s)
     products = multiply(program, point)
-    state = State(point, products, point, far, far, zero, zero + STUCK, zero)
+    state = State(point, products, point, far, far, far, zero, zero + STUCK, zero)
     return _judged(program, state, point)
 
 
@@ -217,17 +218,19 @@ def iterate(program: Program, state: State, newton: Callable[..., Any] | None = 
     count = jnp.maximum(jnp.sum(program.present), 1)
     errors = residuals(program, state.point, state.products)
     step = (_newton if newton is None else newton)(program, state.point, errors)
-    _, _, dz, ds = step(s * z, refined=False)
-    reach = jnp.minimum(longest_step(s, ds), longest_step(z, dz))
-    mean = s @ z / count
-    after = (s + reach * ds) @ (z + reach * dz) / count
-    target = mean * (after / jnp.where(mean > 0, mean, 1.0)) ** 3
     careful = state.waited >= DOUBT
-    target, second = jnp.where(careful, jnp.maximum(target, mean / 2), target), jnp.where(careful, 0.0, ds * dz)
-    # below the tolerance nothing is gained, and rounding grows with z / s
-    target = jnp.maximum(target, ENOUGH * program.tolerance * state.unit / count)
-    dx, dy, dz, ds = step(program.present * (s * z + second - target))
-    furthest = jnp.minimum(longest_step(s, ds, 2.0), longest_step(z, dz, 2.0))
+
+    def direction(aims, refined):
+        dx, dy, dz, ds = step(-program.present * aims[0], refined=refined)
+        return [(ds, dz)], (dx, dy, ds, dz)
+
+    def centred(target, mean):
+        target = jnp.where(careful, jnp.maximum(target, mean / 2), target)
+        # below the tolerance nothing is gained, and rounding grows with z / s
+        return jnp.maximum(target, ENOUGH * program.tolerance * state.unit / count)
+
+    second = jnp.where(careful, 0.0, 1.0).astype(x.dtype)
+    _, (dx, dy, ds, dz), furthest, mean = predictor_corrector(direction, [(s, z)], count, centred, second, 2.0)
     reach = jnp.minimum(1.0, jnp.where(careful, 0.8, jnp.clip(1 - mean, 0.99, 1 - 1e-6)) * furthest)
     new = Point(x + reach * dx, y + reach * dy, z + reach * dz, s + reach * ds)
     return _judged(program, state._replace(iterations=state.iterations + 1), new)
@@ -263,11 +266,13 @@ def _judged(program: Program, state: State, point: Point) -> State:
     sound = jnp.isfinite(error)
     status = verdict(*ratios(program, point, products))
     status = jnp.where(error <= program.tolerance, CONVERGED, status)
-    better = error < 0.9 * state.error
+    # where the optimum is 0 the gap stays a share of the objective as both fall to it, and may rise beside it
+    left = jnp.where(violation <= program.tolerance, gap * unit, jnp.inf)
+    better = (error < 0.9 * state.error) | (left < 0.5 * state.gap)
     best = Point(*(jnp.where(better, new, old) for new, old in zip(point, state.best, strict=True)))
     waited = jnp.where(sound, jnp.where(better, 0, state.waited + 1), PATIENCE)
-    error = jnp.where(better, error, state.error)
-    return State(point, products, best, error, unit, waited, status, state.iterations)
+    error, left = jnp.where(better, error, state.error), jnp.minimum(left, state.gap)
+    return State(point, products, best, error, left, unit, waited, status, state.iterations)
 
 
 def quick(state: State) -> Array:

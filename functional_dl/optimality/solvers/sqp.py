@@ -26,7 +26,7 @@ from jax import lax
 from jax.scipy.linalg import lu_factor, lu_solve
 
 from functional_dl.aliases import Array
-from functional_dl.optimality.measures import largest, longest_step
+from functional_dl.optimality.measures import backtrack, largest, predictor_corrector
 from functional_dl.optimality.units import Scaled, kkt_error, scale
 
 BACKTRACKS = 30
@@ -148,20 +148,15 @@ def _search(scaled: Scaled, state: State, d, y, low, nu, descent):
         off = jnp.where(active, values[1:], 0.0)
         return -kept.T @ jnp.linalg.solve(square + jnp.diag(ridge), off)
 
-    def unfit(carry):
-        return ~carry[1] & (carry[3] < BACKTRACKS)
-
-    def body(carry):
-        _, _, step, count, values = carry
-        step = jnp.where(count < 2, full, step / 2)
+    def attempt(step, count, last):
+        _, values = last
         move = step * d + jnp.where(count == 1, corrected(values), 0.0)
         tried = scaled.values(x + move)
         after = merit(tried)
         good = jnp.isfinite(after) & (after <= now + ARMIJO * step * jnp.minimum(descent, 0.0) + slack)
-        return x + move, good, step, count + 1, jnp.where(jnp.isfinite(tried), tried, 0.0)
+        return (x + move, jnp.where(jnp.isfinite(tried), tried, 0.0)), good
 
-    begin = x, jnp.zeros((), bool), full, jnp.zeros((), int), state.values
-    x_new, found, step, _, _ = lax.while_loop(unfit, body, begin)
+    (x_new, _), step, found = backtrack(attempt, (x, state.values), full, BACKTRACKS, full=2)
     found = found & jnp.all(jnp.isfinite(d))
     return jnp.where(found, x_new, x), found, step
 
@@ -176,33 +171,26 @@ def elastic_qp(W: Array, q: Array, r: Array, J: Array, low: Array, nu: Array) ->
     def errors(d, y, s, t):
         return W @ d + q + J.T @ y, r + J @ d - t + s
 
-    def step(factors, wide, a, b, s, t, dual, primal, of_s, of_t):
-        """Newton's step that brings s a to of_s more, and t b to of_t more."""
-        right = jnp.concatenate([-dual, -primal + of_t / b - of_s / a])
-        move = lu_solve(factors, right)
-        move = move + lu_solve(factors, right - wide @ move)
-        dd, dy = move[:n], move[n:]
-        return dd, dy, (of_s - s * dy) / a, (of_t + t * dy) / b
-
-    def reach(a, b, s, t, dy, ds, dt, most):
-        lengths = longest_step(a, dy, most), longest_step(b, -dy, most), longest_step(s, ds, most)
-        return jnp.minimum(jnp.minimum(lengths[0], lengths[1]), jnp.minimum(lengths[2], longest_step(t, dt, most)))
-
     def body(carry):
         d, y, s, t, _, count = carry
         a, b = y - low, nu - y
         wide = jnp.block([[W, J.T], [J, -jnp.diag(s / a + t / b)]])
         factors = lu_factor(wide)
         dual, primal = errors(d, y, s, t)
-        mean = (s @ a + t @ b) / max(2 * k, 1)
-        _, dy, ds, dt = step(factors, wide, a, b, s, t, dual, primal, -s * a, -t * b)
-        far = reach(a, b, s, t, dy, ds, dt, 1.0)
-        after = ((s + far * ds) @ (a + far * dy) + (t + far * dt) @ (b - far * dy)) / max(2 * k, 1)
-        target = mean * (after / jnp.where(mean > 0, mean, 1.0)) ** 3
-        of_s, of_t = target - s * a - ds * dy, target - t * b + dt * dy
-        dd, dy, ds, dt = step(factors, wide, a, b, s, t, dual, primal, of_s, of_t)
-        far = jnp.minimum(1.0, 0.995 * reach(a, b, s, t, dy, ds, dt, 2.0))
-        new = d + far * dd, y + far * dy, s + far * ds, t + far * dt
+
+        def direction(aims, _):
+            """Newton's step that brings s a to the first aim more, and t b to the second more."""
+            of_s, of_t = aims
+            right = jnp.concatenate([-dual, -primal + of_t / b - of_s / a])
+            move = lu_solve(factors, right)
+            move = move + lu_solve(factors, right - wide @ move)
+            dd, dy = move[:n], move[n:]
+            ds, dt = (of_s - s * dy) / a, (of_t + t * dy) / b
+            return [(ds, dy), (dt, -dy)], (dd, dy, ds, dt)
+
+        _, moves, furthest, _ = predictor_corrector(direction, [(s, a), (t, b)], max(2 * k, 1), most=2.0)
+        far = jnp.minimum(1.0, 0.995 * furthest)
+        new = tuple(old + far * move for old, move in zip((d, y, s, t), moves, strict=True))
         sound = jnp.all(jnp.isfinite(jnp.concatenate(new))) & jnp.all(new[1] > low) & jnp.all(new[1] < nu)
         d, y, s, t = (jnp.where(sound, fresh, old) for fresh, old in zip(new, (d, y, s, t), strict=True))
         dual, primal = errors(d, y, s, t)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from functional_dl.optimality.lanczos import Subspace
+from functional_dl.optimality.certificate.curvature import Subspace
 
 RANK = 1e-9  # singular values of normalised rows below it count as zero
-FLAT = 1e-7  # a gradient of an active constraint below this counts as zero
+FLAT = 1e-7  # a gradient of an active constraint below this, or ten times the tolerance, counts as zero
 MANY = 300  # rows, from which clearly independent ones are not taken apart
 CLEAR = 1e-3  # a least singular value of this share of the greatest is no doubtful case
 SECONDS = 10.0  # for a linear program
@@ -24,6 +24,7 @@ class Held(NamedTuple):
     inequalities: np.ndarray
     at_lower: np.ndarray  # (n,) booleans
     at_upper: np.ndarray
+    flat: float = FLAT  # a gradient below it counts as zero
 
     @property
     def rows(self) -> np.ndarray:
@@ -73,7 +74,7 @@ def null_space(held: Held, values: np.ndarray, right: np.ndarray) -> Subspace:
 def licq(held: Held, values: np.ndarray, least: float = RANK) -> bool:
     """Independent gradients; `values` are the singular values of `rows`."""
     rows = held.rows
-    if np.any(held.at_lower & held.at_upper) or np.any(np.linalg.norm(rows, axis=1) < FLAT):
+    if np.any(held.at_lower & held.at_upper) or np.any(np.linalg.norm(rows, axis=1) < held.flat):
         return False
     count = np.sum(values > least * max(1.0, np.max(values, initial=0)))
     return bool(count == len(rows))
@@ -90,11 +91,11 @@ def mfcq(held: Held, least: float = FLAT) -> bool | None:
     if np.any(held.at_lower & held.at_upper):
         return False
     everywhere = np.zeros(held.free.size, bool)
-    alone = Held(held.equalities, held.inequalities[:0], everywhere, everywhere)
+    alone = Held(held.equalities, held.inequalities[:0], everywhere, everywhere, held.flat)
     if not licq(alone, singular(alone.rows, alone.free)[0]):
         return False
     size = np.linalg.norm(held.inequalities, axis=1, keepdims=True)
-    if np.any(size < FLAT):
+    if np.any(size < held.flat):
         return False
     sign = np.where(held.at_upper, -1.0, 1.0)
     bound = lambda rows: (rows * sign, (rows * sign)[:, ~held.free].sum(axis=1, keepdims=True))

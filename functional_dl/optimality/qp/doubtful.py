@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from functional_dl.aliases import Array
-from functional_dl.optimality import mehrotra
-from functional_dl.optimality.cholesky import compact_inverse_factor
 from functional_dl.optimality.measures import largest
-from functional_dl.optimality.mehrotra import PATIENCE, STUCK, Point, Program, State
+from functional_dl.optimality.qp import mehrotra
+from functional_dl.optimality.qp.cholesky import compact_inverse_factor
+from functional_dl.optimality.qp.mehrotra import PATIENCE, STUCK, Point, Program, State
 
 
 class Doubtful(NamedTuple):

@@ -18,12 +18,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from functional_dl.aliases import Array
-from functional_dl.optimality import qualification
-from functional_dl.optimality.curvature import read
+from functional_dl.optimality.certificate import qualification
+from functional_dl.optimality.certificate.curvature import Subspace, read
+from functional_dl.optimality.certificate.qualification import Held
+from functional_dl.optimality.certificate.verdict import (
+    LIMIT,
+    Certificate,
+    activity,
+    explain,
+    falls_along,
+    loosely,
+    mixed,
+    stated,
+)
 from functional_dl.optimality.kkt import estimate_bounded
-from functional_dl.optimality.lanczos import Subspace
-from functional_dl.optimality.qualification import Held
-from functional_dl.optimality.verdict import LIMIT, Certificate, activity, explain, falls_along, loosely, mixed, stated
 
 NUMBERS = 2**26  # of rows of general constraints that are formed, at most
 TOO_MANY = "with so many general constraints active, qualifications and curvature are not decided"
@@ -57,7 +65,7 @@ def certify_flat(flat: Any, x: Array, lam: Any, mu: Any, tolerance: float, compi
         if (h.size + own.size) * x.size > NUMBERS:
             return None
         equalities, inequalities = at.rows(own)
-        return Held(equalities, inequalities, at_lower, at_upper)
+        return Held(equalities, inequalities, at_lower, at_upper, max(qualification.FLAT, 10 * tolerance))
 
     if (lam is None and h.size) or (mu is None and g.size):
         # examined with the smallest active set that is complete within the tolerance

@@ -26,7 +26,7 @@ from jax.scipy.linalg import lu_factor, lu_solve
 from jax.typing import ArrayLike
 
 from functional_dl.aliases import Array
-from functional_dl.optimality.measures import largest, longest_step
+from functional_dl.optimality.measures import backtrack, largest, longest_step
 from functional_dl.optimality.units import Scaled, scale
 
 BACKTRACKS = 30
@@ -171,9 +171,8 @@ def _search(scaled: Scaled, state: State, move: Direction, reach):
         sound = jnp.isfinite(off) & jnp.isfinite(after)
         return sound & new & jnp.where(aim, enough, better), aim
 
-    def body(carry):
-        _, _, step, count, _, _, (cx, cs) = carry
-        step = jnp.where(count < 2, full, step / 2)
+    def attempt(step, count, last):
+        _, _, _, (cx, cs) = last
         used = jnp.where(count == 1, 1.0, 0.0).astype(x.dtype)
         x_new, s_new = x + step * move.x + used * cx, s + step * move.s + used * cs
         inside = jnp.all(s_new >= (1 - reach) * 0.99 * s)
@@ -184,12 +183,10 @@ def _search(scaled: Scaled, state: State, move: Direction, reach):
         cx, _, _ = move.solve(jnp.zeros_like(x), -fall_h, -fall_g)
         sound = jnp.all(jnp.isfinite(cx))
         correction = jnp.where(sound, cx, 0.0), jnp.where(sound, -fall_g - rows @ cx, 0.0)
-        return x_new, s_new, step, count + 1, good & inside, aim, correction
+        return (x_new, s_new, aim, correction), good & inside
 
-    zero, no = jnp.zeros((), int), jnp.zeros((), bool)
-    begin = x, s, full, zero, no, no, (jnp.zeros_like(x), jnp.zeros_like(s))
-    unfit = lambda carry: ~carry[4] & (carry[3] < BACKTRACKS)
-    x_new, s_new, step, _, good, aim, _ = lax.while_loop(unfit, body, begin)
+    begin = x, s, jnp.zeros((), bool), (jnp.zeros_like(x), jnp.zeros_like(s))
+    (x_new, s_new, aim, _), step, good = backtrack(attempt, begin, full, BACKTRACKS, full=2)
     failed = ~good | ~jnp.all(jnp.isfinite(move.x))
     pair = jnp.stack([(1 - MARGIN) * violation, now - MARGIN * violation])
     pair = jnp.where(aim, jnp.inf, pair)

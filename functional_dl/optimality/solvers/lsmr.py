@@ -2,7 +2,7 @@ r"""Least squares without a matrix: steps by LSMR, the certificate's model by pr
 
 LSMR bidiagonalises J by products (Golub and Kahan) and takes the p of the k-th Krylov space with the least
 |J' (J p + r)|.  |p| grows from step to step, so in a trust region the search ends where its path meets the boundary.
-The least eigenvalue of the scaled Hessian comes from Lanczos' method (lanczos.py) with its vectors kept and made
+The least eigenvalue of the scaled Hessian comes from Lanczos' method (curvature.py) with its vectors kept and made
 orthogonal again; where they span all, it is exact, else it is bounded from below.
 Source: Fong and Saunders 2011; Kuczynski and Wozniakowski 1992.
 """
@@ -16,10 +16,10 @@ import numpy as np
 from jax import lax
 
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality.fit_certificate import Geometry, rows
-from functional_dl.optimality.lanczos import CHANCE
-from functional_dl.optimality.levenberg_marquardt import Model, Objective, or_one
+from functional_dl.optimality.certificate.curvature import CHANCE
+from functional_dl.optimality.certificate.fit import Geometry, rows
 from functional_dl.optimality.measures import norm
+from functional_dl.optimality.solvers.levenberg_marquardt import Model, Objective, or_one
 
 DRAWS = 8  # random signs by which lengths of columns are estimated
 PRODUCTS = 200  # of LSMR in a step
@@ -45,14 +45,14 @@ def model(objective: Objective, x: Array, r: Array, J: Array, D: Array, *, fixed
 
 
 def geometry(objective: Objective, x: Array, r: Array, J: Array) -> Geometry:
-    """As fit_certificate.geometry, of what products tell."""
+    """As fit.geometry, of what products tell."""
     of_r, _, of_j = objective.weights(r)
     root = jnp.sqrt(of_j)
     push, pull = _products(objective, x)
     length = _columns(lambda s: pull(root * s), r)
     weighted, gradient = of_r / or_one(root) * r, pull(of_r * r)
     size = norm(weighted)
-    # as in fit_certificate.geometry: a column that moves the residual by nothing is none
+    # as in fit.geometry: a column that moves the residual by nothing is none
     length = jnp.where(length * jnp.maximum(jnp.abs(x), 1) > jnp.finfo(x.dtype).eps ** 2 * size, length, 0.0)
     unit = or_one(length)
     free = objective.free(x, gradient)

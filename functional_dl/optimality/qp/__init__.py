@@ -27,10 +27,10 @@ from jaxtyping import Float
 
 from functional_dl import arguments
 from functional_dl.aliases import Array, Scalar
-from functional_dl.optimality import batched_while_loop, doubtful, equilibrate, mehrotra
-from functional_dl.optimality.cholesky import compact_inverse_factor
 from functional_dl.optimality.measures import largest, reachable
-from functional_dl.optimality.mehrotra import CONVERGED, INFEASIBLE, STUCK, UNBOUNDED
+from functional_dl.optimality.qp import batched_while_loop, doubtful, equilibrate, mehrotra
+from functional_dl.optimality.qp.cholesky import compact_inverse_factor
+from functional_dl.optimality.qp.mehrotra import CONVERGED, INFEASIBLE, STUCK, UNBOUNDED
 
 __all__ = ["CONVERGED", "INFEASIBLE", "STUCK", "UNBOUNDED", "QPSolution", "solve"]
 
@@ -165,25 +165,15 @@ def _convex(P):
 
 def _scaled(data, tolerance):
     """The Program in units of its own, and these."""
-    P, q, A, b, G, h, lower, upper = data
-    P = P / 2 + P.T / 2
-    sizes = [jnp.where(jnp.isfinite(bound), jnp.abs(bound), 0.0) for bound in (lower, upper) if bound.size]
-    of_x, of_a, of_g = equilibrate.of_matrices(P, q, A, G, sum(sizes, jnp.zeros_like(q)))
-    P, q, b = P * of_x[:, None] * of_x[None], q * of_x, b / of_a
-    A, G = A * of_x[None] / of_a[:, None], G * of_x[None] / of_g[:, None]
-    below, above = (bound / of_x if bound.size else bound for bound in (lower, upper))
-    limit = jnp.concatenate([h / of_g, -below, above])
-    present = jnp.where(limit == jnp.inf, 0.0, 1.0).astype(q.dtype)
-    limit = jnp.where(present > 0, limit, 0.0)
-    sigma = equilibrate.natural_size(P, q, b, limit, present)
-    P = P * sigma
-    cost = equilibrate.power_of_two(jnp.maximum(largest(P), largest(q)))
-    P, A_T = P / cost, A.T
+    data = (data[0] / 2 + data[0].T / 2, *data[1:])
+    units = equilibrate.units_of(data)
+    P, q, A, b, G, h, lower, upper = equilibrate.in_units(data, units)
+    limit, present = equilibrate.limits(h, lower, upper)
+    A_T = A.T
     program = mehrotra.Program(
-        P, q / cost, A, b / sigma, G, P + A_T @ A, G.T, limit / sigma, present, lower, upper,
-        reachable(tolerance, q),
+        P, q, A, b, G, P + A_T @ A, G.T, limit, present, lower, upper, reachable(tolerance, q)
     )  # fmt: skip
-    return program, equilibrate.Units(of_x, of_a, of_g, sigma, cost)
+    return program, units
 
 
 def _solution(data, program, units, end) -> QPSolution:

@@ -36,6 +36,36 @@ class Units(NamedTuple):
     cost: Array
 
 
+def units_of(data: tuple[Array, ...]) -> Units:
+    """The units of (P, q, A, b, G, h, lower, upper), P symmetric, bounds of size 0 where there are none."""
+    P, q, A, b, G, h, lower, upper = data
+    sizes = [jnp.where(jnp.isfinite(bound), jnp.abs(bound), 0.0) for bound in (lower, upper) if bound.size]
+    of_x, of_a, of_g = of_matrices(P, q, A, G, sum(sizes, jnp.zeros_like(q)))
+    one = jnp.ones((), q.dtype)
+    P, q, A, b, G, h, lower, upper = in_units(data, Units(of_x, of_a, of_g, one, one))
+    limit, present = limits(h, lower, upper)
+    sigma = natural_size(P, q, b, limit, present)
+    cost = power_of_two(jnp.maximum(largest(P * sigma), largest(q)))
+    return Units(of_x, of_a, of_g, sigma, cost)
+
+
+def in_units(data: tuple[Array, ...], units: Units) -> tuple[Array, ...]:
+    """The same program in these units."""
+    P, q, A, b, G, h, lower, upper = data
+    of_x, of_a, of_g, sigma, cost = units
+    P, q, b, h = P * of_x[:, None] * of_x[None] * sigma / cost, q * of_x / cost, b / of_a / sigma, h / of_g / sigma
+    A, G = A * of_x[None] / of_a[:, None], G * of_x[None] / of_g[:, None]
+    lower, upper = (bound / of_x / sigma if bound.size else bound for bound in (lower, upper))
+    return P, q, A, b, G, h, lower, upper
+
+
+def limits(h: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
+    """Limits of the rows [G; -I; I], 0 where there is none; 1.0 where there is one, else 0.0."""
+    limit = jnp.concatenate([h, -lower, upper])
+    present = jnp.where(limit == jnp.inf, 0.0, 1.0).astype(limit.dtype)
+    return jnp.where(present > 0, limit, 0.0), present
+
+
 def power_of_two(size: Array) -> Array:
     """The next power of two above `size`; 1 where that is 0 or not finite."""
     usable = (size > 0) & jnp.isfinite(size)
