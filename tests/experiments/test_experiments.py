@@ -63,6 +63,7 @@ LONG = {
     "double_descent",
     "dropout_expectation",
     "duality",
+    "edge_of_stability",
     "generative",
     "gradient_field",
     "integrals",
