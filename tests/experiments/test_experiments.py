@@ -68,6 +68,7 @@ LONG = {
     "gradient_field",
     "integrals",
     "kkt",
+    "lasso_support",
     "limits",
     "optimisers",
     "qp_layer",
