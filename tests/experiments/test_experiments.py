@@ -71,6 +71,7 @@ LONG = {
     "lasso_support",
     "limits",
     "optimisers",
+    "precision",
     "qp_layer",
     "regularisation",
     "svm",

@@ -25,16 +25,23 @@ CHEAP = ("float64", "complex128")
 # Family, or function of one -> the tests by hand that it is held by: file, and which of its tests (pytest's -k).
 REFERENCES = (("test_references.py", ""),)
 BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
-    "budget": (("test_residuals.py", "checkpoint"),),
+    "budget": (("test_residuals.py", ""),),
     "arithmetic": (("test_accuracy.py", "power or at or div or cube"),),
     "calls": (
-        ("test_custom_derivatives.py", "symbolic or by_hand or numbers or eager"),
+        ("test_custom_derivatives.py", ""),
         ("test_control_flow.py", "saved or checkpointed or policy"),
     ),
-    "cond": (("test_control_flow.py", "cond or nested"),),
+    "checkpoint": (
+        ("test_control_flow.py", "checkpoint or policy or remat"),
+        ("test_residuals.py", "checkpoint"),
+        ("test_scopes.py", ""),
+        ("test_references.py", "checkpoint"),
+    ),
+    "cond": (("test_control_flow.py", ""), ("test_residuals.py", "branches"), ("test_eager.py", "")),
     "cond._cond_on_contents": REFERENCES,
     "decompositions": (("test_factors.py", ""),),
-    "elementwise": (("test_accuracy.py", "at or arcosh or twice"),),
+    "contractions": (("test_tracing.py", ""), ("test_types.py", "")),
+    "elementwise": (("test_accuracy.py", ""), ("test_special_values.py", "")),
     "foreign": (
         ("test_foreign.py", "not object and (by_hand or told or alone or no_rule or missing or owners or refused)"),
         ("test_foreign.py", "equals_jax and (eager or jit)"),
@@ -43,19 +50,23 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
         ("test_foreign.py", "not object and not equals"),
         ("test_libraries.py", "where_the_library"),
     ),
-    "layout": (("test_meshes.py", "mesh and not probe and not programs or programs_have_the_types"),),
-    "libraries": (("test_libraries.py", "gradient_equals_jax or second"),),
+    "indexing": (("test_places.py", "index or slice or place"), ("test_tracing.py", "")),
+    "layout": (
+        ("test_meshes.py", "mesh and not probe and not programs or programs_have_the_types"),
+        ("test_scopes.py", ""),
+        ("test_types.py", ""),
+    ),
+    "libraries": (("test_libraries.py", ""),),
     "linear_algebra": (("test_factors.py", ""), ("test_roots.py", "")),
     "objects": (("test_foreign.py", "object"),),
     "piecewise": (("test_piecewise.py", ""),),
     "random": (("test_accuracy.py", "gamma"),),
     "references": REFERENCES,
-    "residuals": (
-        ("test_residuals.py", "pullback or hands or chains or branches or keep_little or budget or bytes or costs"),
-    ),
+    "residuals": (("test_residuals.py", ""), ("test_transformations.py", "")),
     "scan": (("test_control_flow.py", "recurrent or invariant or does_not_change"),),
     "scan._scan_on_contents": REFERENCES,
     "scattering": (("test_places.py", "scatter or apply or ties"),),
+    "sorting": (("test_places.py", "sort or ties"), ("test_types.py", "")),
     "special": (
         ("test_special_values.py", "i1e or igamma or betainc"),
         ("test_accuracy.py", "gamma or beta or rem or bessel"),
