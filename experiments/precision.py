@@ -220,7 +220,7 @@ def plot(result: Result) -> list[Picture]:
         right.errorbar(layers, mean, half, fmt="o-", color=colours[name], markersize=3.5, capsize=2, label=name)
     left.set(xlabel="layer, from the input", ylabel="relative error of its gradient", yscale="log", title="Rounding")
     right.set(xlabel="layer, from the input", ylabel="entries that became 0 (%)", title="Underflow")
-    left.legend(loc="center right", fontsize=8)
+    left.legend(loc="center right", bbox_to_anchor=(1.0, 0.3), fontsize=8)
     right.legend(loc="upper right")
     caption = (
         "Means over seeds and their 95 % intervals. Without scaling float16 loses small entries of the first layers' "

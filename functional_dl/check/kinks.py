@@ -123,7 +123,7 @@ def _sampled(evidence, n, count) -> _Sampled:
         off = np.abs(fixed @ (given[columns].real - centre))
         if len(off) and off.max() > 1e-3 * float(np.max(size[columns])) + 4 * float(tolerance[columns].max()):
             apart |= np.isin(wrong, columns)
-    return _Sampled(*(part[wrong] for part in (low, high, kinked, between)), apart, given[wrong])
+    return _Sampled(low[wrong], high[wrong], kinked[wrong], between[wrong], apart, given[wrong])
 
 
 def _sums_depart(shape, samples, given, size, tolerance):
