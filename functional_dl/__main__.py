@@ -16,7 +16,6 @@ import importlib
 import importlib.util
 import io
 import math
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -407,18 +406,7 @@ def parsed(args: Sequence[str] | None) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        usage(f"{_refusal(errors.getvalue())}; see functional-dl --help")
-
-
-def _refusal(text: str) -> str:
-    """What tyro's box says, without its frame, its help and its list of other commands' options."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
-    lines = [re.sub(r"[│╭╮╰╯]|─+|-{3,}", "", line).strip() for line in plain.splitlines()[1:]]  # without its title
-    body = " ".join(filter(None, lines))
-    near = re.search(r"Perhaps you meant: (--[\w-]+)", body)
-    for end in ("For full helptext", "Argument helptext", "Perhaps you meant"):
-        body = body.partition(end)[0].strip()
-    return body.rstrip(".") + (f"; did you mean {near[1]}?" if near else "")
+        usage(f"{arguments.refusal(errors.getvalue())}; see functional-dl --help")
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ where they exist and None under jit, grad and vmap, and a check of values is ski
 
 import difflib
 import operator
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ __all__ = [
     "pair",
     "positive",
     "real",
+    "refusal",
     "shaped",
     "unknown",
     "within",
@@ -343,3 +345,15 @@ def nearest(key: str, allowed: Collection[str], most: int = 3) -> list[str]:
     words = set(written.split("_"))
     near += [name for name in allowed if words & set(name.split("_"))]
     return list(dict.fromkeys(near))[:most]
+
+
+def refusal(text: str) -> str:
+    """What tyro's box says of a wrong command line, in one line: without its frame, its help, and its list of other
+    commands' options."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+    lines = [re.sub(r"[│╭╮╰╯]|─+|-{3,}", "", line).strip() for line in plain.splitlines()[1:]]  # without its title
+    body = " ".join(filter(None, lines))
+    near = re.search(r"Perhaps you meant: (--[\w-]+)", body)
+    for end in ("For full helptext", "Argument helptext", "Perhaps you meant"):
+        body = body.partition(end)[0].strip()
+    return body.rstrip(".") + (f"; did you mean {near[1]}?" if near else "")

@@ -1,6 +1,8 @@
 """The commands of `python -m experiments`, their options, and what they print."""
 
+import contextlib
 import dataclasses
+import io
 import shutil
 import sys
 import tempfile
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except _UsageError as error:
-        print(f"{error}\nsee {PROG} --help", file=sys.stderr)
+        print(f"{error}; see {PROG} --help", file=sys.stderr)
         return 2
 
 
@@ -174,7 +176,7 @@ def _compare(arguments: list[str]) -> int:
 
 def _book(arguments: list[str]) -> int:
     try:
-        from experiments.book import build
+        from experiments.book import build, contents
         from experiments.book.faults import BuildError
     except ModuleNotFoundError as error:
         raise _missing(error) from error
@@ -184,6 +186,9 @@ def _book(arguments: list[str]) -> int:
     ]
     command = dataclasses.make_dataclass("Book", fields, frozen=True)
     options = _parse(command, arguments, f"{PROG} book", build.Settings.__doc__)
+    names = [name for part in contents.read() for name in part.chapters]
+    if unknown := [name for name in options.book.only if name not in names]:
+        raise _UsageError(f"--only: no chapter '{unknown[0]}': there are {', '.join(names)}")
     _writable(options.results)
     log = journal.Journal("the book").written()
     began = time.perf_counter()
@@ -203,8 +208,16 @@ def _book(arguments: list[str]) -> int:
 
 
 def _parse(command: Any, arguments: list[str], prog: str, about: str | None = None) -> Any:
-    marks = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
-    return tyro.cli(command, prog=prog, description=about, args=arguments, config=marks)
+    marks, said = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(command, prog=prog, description=about, args=arguments, config=marks)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        from functional_dl.arguments import refusal  # JAX with it, which a right command may not need
+
+        raise _UsageError(refusal(said.getvalue())) from None
 
 
 def _writable(results: Path) -> None:

@@ -400,9 +400,16 @@ COMMANDS = [
 def test_an_option_without_its_value_is_refused(capsys):
     from experiments.__main__ import main
 
-    with pytest.raises(SystemExit, match="2"):
-        main(["--results"])
-    assert "Missing value for argument '--results'" in capsys.readouterr().err
+    for arguments, message in (
+        (["--results"], "Missing value for argument '--results'"),
+        (["--presett", "quick"], "did you mean --preset?"),
+        (["compare"], "Missing from python -m experiments compare"),
+        (["list", "extra"], "Unrecognized options: extra"),
+        (["book", "--only", "nosuch"], "--only: no chapter 'nosuch'"),
+    ):
+        assert main(arguments) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert message in line
 
 
 @pytest.mark.parametrize(("arguments", "message"), COMMANDS)
