@@ -180,7 +180,7 @@ def shards_keeping(operands: Any, step: Callable[..., Any], params: Any) -> tupl
     Args:
       step: `step(kept)(eqn, operands)` applies an equation; what it keeps it appends to `kept`.
     """
-    shards, trees = _Shards(params, (), taken=_axes_of_vmap(operands)), []
+    shards, trees = _Shards(params, (), mapped=_axes_of_vmap(operands)), []
 
     def run(*args):
         kept: list = []
@@ -227,7 +227,7 @@ class _Shards:
         active: Any,
         again: Again | None = None,
         present: Sequence[bool] | None = None,
-        taken: frozenset[str] = frozenset(),
+        mapped: frozenset[str] = frozenset(),
     ) -> None:
         self.jaxpr = params["jaxpr"]
         self.in_specs, self.out_specs = tuple(params["in_specs"]), tuple(params["out_specs"])
@@ -240,7 +240,7 @@ class _Shards:
             self.made_specs = tuple(spec for spec, w in zip(self.out_specs, again.wanted) if w)
         self.mesh, self.check_vma = params["mesh"], params["check_vma"]
         self.manual = params["newly_manual_axes"]
-        self.axes = tuple(a for a in self.mesh.axis_names if a in self.manual and a not in taken)
+        self.axes = tuple(a for a in self.mesh.axis_names if a in self.manual and a not in mapped)
         self.active = active
         self.residual_tree, self.residual_specs, self.scalars = None, [], []
         self.places: list[int | None] = []  # for each residual, which of the inputs and outputs it is
