@@ -50,7 +50,7 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
         ("test_foreign.py", "not object and not equals"),
         ("test_libraries.py", "where_the_library"),
     ),
-    "indexing": (("test_places.py", "index or slice or place"), ("test_tracing.py", "")),
+    "indexing": (("test_with_refs.py", ""), ("test_places.py", "index or slice or place"), ("test_tracing.py", "")),
     "layout": (
         ("test_meshes.py", "mesh and not probe and not programs or programs_have_the_types"),
         ("test_scopes.py", ""),

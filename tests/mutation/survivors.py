@@ -17,6 +17,12 @@ REASONS: dict[tuple[str, str], str] = {
     + "the derivative that the owner registered has the same value, by more operations",
     ("shapes.broadcast_in_dim_vjp", "x -> out"): SAME + "a reshape to the same shape is the identity",
     ("elementwise.atan2_vjp", "x -> out"): SAME + "any scale of the size of x and y will do",
+    ("elementwise.asinh_vjp:14", "x -> out"): SAME + "a shape and a dtype are read",
+    ("contractions.dot_general_vjp:13", "comparison turned round"): SAME + "the operands' order is a matter of speed",
+    ("budget._cost:0", "and <-> or"): SAME + "another choice of what is kept within the bytes, the same gradient",
+    ("budget._cost:1", "operator"): SAME + "another choice of what is kept within the bytes, the same gradient",
+    ("budget._fit:24", "comparison turned round"): SAME
+    + "another choice of what is kept within the bytes, the same gradient",
     ("piecewise.abs_vjp", "x -> out"): SAME + "a dtype is read",
     ("piecewise.clamp_vjp:11", "comparison turned round"): SAME + "JAX broadcasts arrays to their own shape too",
     ("convolution.conv_general_dilated_vjp:40", "x -> out"): SAME + "where x is empty the general way gives the same",

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from functional_dl import reverse
 from functional_dl.jaxprs import all_equations, equations
@@ -241,3 +242,21 @@ def test_one_array_for_two_cotangents_of_a_compiled_function():
     ref, both = run(x, y)
     np.testing.assert_allclose(ref, sum(jax.grad(product, (0, 1))(x, y)), rtol=1e-13)
     np.testing.assert_allclose(both, jax.grad(lambda x: product(x, x))(x), rtol=1e-13)
+
+
+def test_blocks_of_some_entries_are_added_where_they_lie():
+    """Single entries and rows are added at their place; of blocks of some entries the place may be moved inside."""
+    x = jnp.linspace(0.2, 1.4, 20).reshape(4, 5)
+
+    @jax.jit
+    def total(x, i):
+        def fun(x):
+            one, row = lax.dynamic_slice(x, (i, i), (1, 1)), lax.dynamic_slice(x, (i, 0), (1, 5))
+            return jnp.sin(one).sum() + jnp.exp(row).sum() + (lax.dynamic_slice(x, (i, i + 1), (2, 3)) ** 3).sum()
+
+        ref = jax.new_ref(jnp.ones_like(x))
+        reverse.vjp(fun, x)[1].with_refs(ref)(1.0)
+        return ref[...] - 1.0, jax.grad(fun)(x)
+
+    for i in (0, 2, 3, 9, -1):
+        np.testing.assert_allclose(*total(x, i), rtol=1e-12, atol=1e-14)
