@@ -77,7 +77,7 @@ def test_mixing_value_and_jacobian_against_the_formula(name, z):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_every_dtype_keeps_its_dtype_and_shape_and_its_accuracy(name):
     entry = ACTIVATIONS[name]
     points = [jnp.array([[-20.0, -4.5, -1.25, -0.5], [0.5, 1.5, 4.5, 20.0]], dtype) for dtype in DTYPES]
@@ -133,7 +133,7 @@ def extremes(dtype):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_no_finite_input_gives_nan(name):
     points = [extremes(dtype) for dtype in DTYPES]
     found = jax.jit(lambda points: [all_three(ACTIVATIONS[name], z) for z in points])(points)
@@ -152,7 +152,7 @@ def test_nan_stays_nan():
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_jit_vmap_and_grad_agree(name):
     entry = ACTIVATIONS[name]
     z, ct = (jax.random.normal(jax.random.key(seed), (5, 4)) for seed in (1, 2))

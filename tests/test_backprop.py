@@ -80,13 +80,13 @@ def test_dense_relu_dense_relu_dense_softmax_with_cross_entropy(sizes):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_every_activation_in_every_layer(activation):
     assert_equal_to_jax(params_of((4, 5, 6, 3)), target("real"), [activation] * 3, "half_squared_error")
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_every_loss(loss):
     entry = LOSSES[loss]
     y = target(entry.target)

@@ -109,7 +109,7 @@ def drawn_from(pred, target, dtype, shape=(4, 3)):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_shape_and_dtype(name):
     entry = LOSSES[name]
     examples = [drawn(entry, dtype) for dtype in DTYPES]

@@ -52,7 +52,7 @@ def exact(name):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_coefficients_to_order_ten(name):
     f, _, x0 = FUNCTIONS[name]
     found = np.asarray(calculus.taylor(f, x0, ORDER))

@@ -37,7 +37,7 @@ def total_of_softmax(w):
         (total_of_softmax, "float64"),
     ],
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_the_derivative_of_jax_passes(fun, dtype):
     with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("standard"):
         for seed, value in enumerate((0, 0.1)):

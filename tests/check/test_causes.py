@@ -141,7 +141,7 @@ def judged(fun, cotangents, primals):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_cause(name):
     fun, cotangents, primals, cause, words = CASES[name]
     report = judged(fun, cotangents, primals)

@@ -93,7 +93,7 @@ def test_right_passes_are_jaxs(case):
 
 
 @pytest.mark.parametrize("case", marked(c for c in CORPUS.wrong if _traceable(c) and not FORM & set(c.wrong.values())))
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_wrong_passes_differ_where_they_say(case):
     wrong = set()
     for path, (e, a) in _cotangents(case).items():
@@ -109,7 +109,7 @@ def _dtypes(case):
 
 
 @pytest.mark.parametrize("case", marked(CORPUS.wrong))
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_wrong_passes_are_found(case):
     for dtype in _dtypes(case):
         fun, fun_vjp = case.built()
@@ -119,7 +119,7 @@ def test_wrong_passes_are_found(case):
 
 
 @pytest.mark.parametrize("case", marked(CORPUS.right))
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_right_passes_pass(case):
     for dtype in _dtypes(case):
         fun, fun_vjp = case.built()

@@ -46,7 +46,7 @@ def value_and_gradient(fun, args):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_origin(name):
     case = CASES[name]
     args = tuple(map(jnp.asarray, case.args))
@@ -65,7 +65,7 @@ def test_origin(name):
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_finite_programs_are_left_alone(name):
     fun, args = CONTROLS[name]
     args = tuple(map(jnp.asarray, args))

@@ -44,7 +44,7 @@ def test_interval_is_the_tables(fun, kink):
 
 
 @pytest.mark.parametrize(("fun", "kink"), CASES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_any_value_inside_passes_and_none_outside(fun, kink):
     x = jnp.full(3, _at(kink))
     low, high = sorted((kink.left, kink.right))
@@ -85,7 +85,7 @@ TIED = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", TIED)
 def test_any_choice_among_ties_passes_and_no_part_or_multiple_of_one(name):
     fun, x, choice = TIED[name]

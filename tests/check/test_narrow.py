@@ -31,7 +31,7 @@ def doubled(factor, inside):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("inside", ["NumPy", "JAX"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_a_scale_fault_of_five_percent(dtype, inside):
     x = jnp.asarray(drawn(32), dtype)
     for factor in (0.75, 0.95, 1.05, 1.25):
@@ -124,7 +124,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_right_passes_pass(name):
     fun_vjp, args, dtype = RIGHT[name]
     report = check.check_vjp(lambda *args: fun_vjp(*args)[0], fun_vjp, *[jnp.asarray(x, dtype) for x in args])

@@ -88,7 +88,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_the_other_places_are_judged(name):
     fun, fun_vjp, x, cause, words = CASES[name]
     report = check.check_vjp(fun, fun_vjp, x)

@@ -49,7 +49,7 @@ def scaled(fun, factor):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_right_passes_and_scaled_is_found(name):
     fun, primals = CASES[name]
     jax.jit(fun)(*primals)
@@ -84,7 +84,7 @@ DRAWING = {
 
 
 @pytest.mark.parametrize("draw", DRAWING.values(), ids=DRAWING)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_a_key_gives_other_numbers_in_double_precision(draw):
     """The reference is then JAX's pullback in the caller's dtypes: not that of another function."""
     key, x = jax.random.key(0), jnp.array([1.0, 0.4, 1.6, 0.8])

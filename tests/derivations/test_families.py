@@ -35,6 +35,6 @@ def verified(derivation) -> None:
 
 
 @pytest.mark.parametrize("family", load())
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_every_line_holds(family):
     every(load()[family], verified, operator.attrgetter("name"))

@@ -262,7 +262,7 @@ def test_failed_report_says_what_is_wrong():
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "embedding"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_a_line_wrapped_in_a_function_is_judged_as_it_is(name):
     derivation = derivations.get(name)
     for i, step in enumerate(derivation.steps):

@@ -50,7 +50,7 @@ def test_a_wrong_line_is_marked():
 
 
 @pytest.mark.parametrize("example", examples.EXAMPLES, ids=lambda example: example.name)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_examples_differentiate_as_jax_does(example):
     arguments = example.arguments()
     e = pages.explain.explain(example.fun, *arguments)

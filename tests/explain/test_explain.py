@@ -24,7 +24,7 @@ def transformer() -> Explanation:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_cotangents_are_the_reverse_modes(name):
     fun, arguments = PROGRAMS[name]
     args = arguments()

@@ -20,7 +20,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("name", LARGE)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_totals_agree_with_xla(name):
     fun, arguments = LARGE[name]
     args = arguments()

@@ -128,7 +128,7 @@ def check_probe(rule, n):
 
 
 @pytest.mark.parametrize(("rule", "n"), probes(every=9))
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_some_rules(rule, n):
     check_probe(rule, n)
 

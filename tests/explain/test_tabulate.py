@@ -100,7 +100,7 @@ def _ledger(model, params, inputs, call):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_rows_sum_to_the_parameters_and_to_the_ledger(name):
     model, shape, call = MODELS[name]
     x = np.random.default_rng(0).uniform(size=shape)

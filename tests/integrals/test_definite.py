@@ -16,7 +16,7 @@ def exact(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_the_error_is_never_understated(case):
     found = integrals.integrate(case.f, case.a, case.b, points=case.points)
     value, error = float(found.value), float(found.error)

@@ -23,7 +23,7 @@ CASES = {
 
 @pytest.mark.parametrize("method", ["pathwise", "score"])
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_unbiased(name, method):
     theta, f, true = CASES[name]
     if method == "pathwise" and name in ("bernoulli", "categorical"):

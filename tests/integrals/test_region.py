@@ -42,7 +42,7 @@ def assert_honest(found, exact):
 
 
 @pytest.mark.parametrize("family", genz.DIFFICULTY)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_genz_in_three_dimensions(family):
     problem = genz.problem(family, 3, 1)
     found = integrals.integrate_region(problem.f, [(0, 1)] * 3, evaluations=4_000_000)
@@ -51,7 +51,7 @@ def test_genz_in_three_dimensions(family):
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.quick], ids=lambda case: case.name)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_known_integrals(case):
     found = integrals.integrate_region(case.f, case.bounds)
     assert found.converged == case.converges, found.reason

@@ -89,7 +89,7 @@ def _gaussian(f):
     (lambda x: jnp.where(x > 0, x, 0.1 * x), False),
     (lambda x: jnp.maximum(x, 0.0), False),
 ], ids=["jump", "far jump", "floor", "stop_gradient", "square", "leaky", "relu"])  # fmt: skip
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_pathwise_gradients_say_that_they_are_biased(f, biased):
     assert _gaussian(f) == (biased, biased, biased)
 

@@ -98,7 +98,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_the_last_line_is_the_layers(name):
     derivation = derivations.get(name)
     args = _square_heads() if name == "multi_head_attention" else list(derivation.draw(jax.random.key(5)))

@@ -53,7 +53,7 @@ def _loss(options, weights):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_by_formula_at_once_and_by_blocks(name):
     args, options = CASES[name]
     expected = by_formula(*map(np.asarray, args), **options)
@@ -152,7 +152,7 @@ SPECS = {
 
 
 @pytest.mark.parametrize("name", SPECS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_on_an_explicit_mesh(name):
     """Queries, heads, keys split over 2 x 4 devices: the numbers of one device, at once and by blocks."""
     args = _inputs((2,), 8, 8, 4, 2)

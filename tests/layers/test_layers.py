@@ -213,7 +213,7 @@ CELLS = {"rnn": layers.rnn_cell, "lstm": layers.lstm_cell, "gru": layers.gru_cel
 
 
 @pytest.mark.parametrize("name", CELLS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_cells_over_time_and_lengths(name):
     cell = CELLS[name](3, 4)
     params = jax.tree.map(lambda p: p + 0.1, cell.init(KEY))

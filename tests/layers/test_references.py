@@ -111,6 +111,6 @@ def test_every_reference_is_looked_at():
 
 
 @pytest.mark.parametrize("name", OURS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_values_and_cotangents(name):
     assert_agrees(REFERENCES[name], OURS[name])

@@ -35,7 +35,7 @@ def paths_of(steps, outside=()):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_an_explanation_has_the_layers_as_groups(name):
     example = EXAMPLES[name]
     params = jax.eval_shape(example.model.init, KEY)
@@ -129,7 +129,7 @@ FAULTS = {  # name -> function, parameters, x, the equation, its direction and i
     ("name", "compiled"),
     [("log", False), ("log", True), ("root", False), ("root", True), ("in a block", True), ("in a scan", False)],
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_a_nan_is_told_with_the_path_of_its_layer(name, compiled):
     apply, params, x, equation, direction, layer = FAULTS[name]()
     report = check.find_nan(jax.jit(apply) if compiled else apply, params, x)

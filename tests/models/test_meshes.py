@@ -19,7 +19,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_a_split_batch_has_the_same_gradient(name):
     model, x = NETWORKS[name]
     params = jax.jit(model.init)(KEY)

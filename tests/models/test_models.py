@@ -70,7 +70,7 @@ def test_every_network_is_here():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_a_network_under_transformations(name):
     """jit, vmap and no batch axes give the same; shapes are known without numbers; both reverse modes agree."""
     example = EXAMPLES[name]

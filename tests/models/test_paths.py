@@ -33,7 +33,7 @@ def _faults(trees, i):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_a_fault_is_told_by_its_path(name, record_property):
     model, inputs = NETWORKS[name]
     trees = [jax.eval_shape(model.init, KEY)]

@@ -30,7 +30,7 @@ def test_parameters_are_those_of_the_formula():
 
 
 @pytest.mark.parametrize("cell", GATES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_pieces_of_a_sequence(cell):
     """A sequence in pieces, the carry handed on, is the sequence at once: every step's output, and the last one's."""
     model = models.recurrent(3, 4, 2, cell, depth=2, every_step=True)

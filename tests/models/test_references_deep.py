@@ -191,7 +191,7 @@ def test_every_reference_is_looked_at():
 
 
 @pytest.mark.parametrize("name", OURS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_values_and_gradients(name):
     reference, fun = REFERENCES[name], OURS[name]
     params = {key: parameter(key, tuple(shape)) for key, shape in reference["shapes"].items()}

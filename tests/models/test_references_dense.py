@@ -95,7 +95,7 @@ def test_every_reference_is_looked_at():
 
 
 @pytest.mark.parametrize("name", [*OURS, *OVER])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_values_and_cotangents(name):
     case, fun = OVER.get(name) or (name, OURS[name])
     assert_agrees(REFERENCES[case], fun)

@@ -93,7 +93,7 @@ CACHED = {
 
 
 @pytest.mark.parametrize("name", CACHED)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_pieces_and_what_is_generated(name):
     """From the cache, in pieces, the logits are those of the whole; the most probable continuation follows them."""
     model = models.transformer(7, 8, 2, 1, 8, **CACHED[name])

@@ -15,7 +15,7 @@ def drawn(batch, n, dtype):
 
 @pytest.mark.parametrize("n", [0, 1, 4, LEAF, LEAF + 1, 23, MOST, MOST + 1])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_equals_numpy(n, dtype):
     K = drawn(3, n, dtype)
     expected = np.linalg.inv(np.linalg.cholesky(K.astype(float)))

@@ -32,7 +32,7 @@ def test_fenchel_and_young(name):
 
 
 @pytest.mark.parametrize("name", SCALARS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_the_supremum(name):
     """sup u x - f(x) over a grid, where it is reached inside; beyond all bounds where the conjugate is inf."""
     c = CONJUGATES[name]

@@ -49,7 +49,7 @@ NOT = {
 
 
 @pytest.mark.parametrize("name", CONVEX)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_what_is_convex_is_not_refuted(name):
     found = convexity.is_convex(*CONVEX[name], KEY)
     assert found.witness is None, found

@@ -74,7 +74,7 @@ def test_an_infimum_that_is_approached_only():
 
 
 @pytest.mark.parametrize("rate", [0.2, lambda k: 1 / (k + 1.0)])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_ascent_stays_below_the_optimum_and_reaches_it(rate):
     x = A.T @ jnp.linalg.solve(A @ A.T, B)
     ascent = dual_ascent(LEAST_NORM, jnp.zeros(3), 200, rate if callable(rate) else 0.15)

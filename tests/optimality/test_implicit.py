@@ -90,7 +90,7 @@ def test_a_layer_of_quadratic_programs_with_a_repeated_constraint():
 
 
 @pytest.mark.parametrize(("theta", "slope"), [(0.9, 1.0), (1.0, 1.0), (1.1, 0.0)])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_a_weakly_active_inequality_counts_as_inactive(theta, slope):
     solve = solution_map(lambda t: Problem(lambda x: jnp.sum((x - t) ** 2), None, lambda x: x - 1), jnp.zeros(1))
     theta = jnp.array([theta])

@@ -77,7 +77,7 @@ POINTS = {
 
 
 @pytest.mark.parametrize("name", POINTS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_dense_and_large_agree_at_odd_points(name):
     problem, x = POINTS[name]
     compare(problem, jnp.asarray(x, float), (None, None))
@@ -182,7 +182,7 @@ VERDICTS = {
 
 
 @pytest.mark.parametrize("name", VERDICTS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_verdicts(name):
     problem, x, second, passed, said = VERDICTS[name]
     certificate = certify(problem, jnp.full(N, x))

@@ -13,6 +13,7 @@ from functional_dl.optimality.solvers import levenberg_marquardt
 from tests.optimality import nist
 
 
+@pytest.mark.campaign
 def test_nist():
     """27 of 27 from both starts, linear 11 of 11, to 6 certified digits and more; each claim is true."""
     cases = nist.nonlinear() + nist.linear()

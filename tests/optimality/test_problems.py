@@ -28,7 +28,7 @@ def test_each_problem_is_there_once():
 
 
 @pytest.mark.parametrize("known", [known for known in KNOWN if known.name in QUICK], ids=lambda known: known.name)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_another_solver_agrees(known):
     confirm(known, 3)
 

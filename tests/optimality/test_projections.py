@@ -50,7 +50,7 @@ def _within(v, rng):
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_the_nearest_point(name):
     """z = P(x) lies in the set, and (x - z) . (v - z) <= 0 for all its v: the condition that defines it."""
     project, member = SETS[name]

@@ -68,7 +68,7 @@ def test_the_table_says_what_clarabel_finds(known: Known):
 
 
 @pytest.mark.parametrize("known", SOLVED, ids=[known.name for known in SOLVED])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_objective_and_multipliers(known: Known):
     found, (_, objective, *duals) = solved()[known.name], clarabels(known.name)
     assert found.status == qp.CONVERGED
@@ -81,7 +81,7 @@ def test_objective_and_multipliers(known: Known):
 
 
 @pytest.mark.parametrize("known", SOLVED, ids=[known.name for known in SOLVED])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_the_conditions_hold(known: Known):
     """Convex: stationarity, feasibility, signs and slackness prove the optimum, whatever another solver says."""
     P, q, A, b, G, h, lower, upper = known.program
@@ -105,7 +105,7 @@ def _terms(known: Quadratic, x):
 
 
 @pytest.mark.parametrize(("dtype", "share", "tolerance"), [("float64", 1, 1e-7), ("float32", 0.98, 1e-3)])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_badly_scaled_programs(dtype, share, tolerance):
     """Solved, and what is called solved is: feasible row by row, with the objective of the solution that is known."""
     right = 0

@@ -71,7 +71,7 @@ def test_solutions_are_those_of_the_solver_but_exact():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_the_gradient_in_each_number_against_differences(name):
     """Each number of each program's `name` moved by itself; all kinds of data take as many moves: one compiled call."""
     found, step = np.asarray(GRADIENTS(BATCH)[name]).reshape(PROGRAMS, -1), 1e-6
@@ -214,7 +214,7 @@ def known():
 
 
 @pytest.mark.parametrize("name", KNOWN)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_known_on_paper(name):
     """Where there is no solution, x is not a number; weakly active counts as inactive."""
     _, x, of_q, of_h = KNOWN[name]

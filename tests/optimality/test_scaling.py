@@ -47,7 +47,7 @@ def compare(case, method, kinds):
 
 
 @pytest.mark.parametrize(("method", "name"), SAMPLE)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_units_of_a_problem(method, name):
     compare(TABLE[name], method, ("x", "all"))
 
@@ -202,7 +202,7 @@ def chosen(x, which, of_f, of_x):
     return of_f * lax.switch(which, [lambda z, f=f: f(*z) for f in (*SADDLES.values(), *MINIMA.values())], z)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("of_f", "of_x"), [(1e8, (1e8, 1e-8)), (1e-8, (1e-8, 1e-8))], ids=str)
 def test_no_saddle_is_a_minimum_in_any_unit(of_f, of_x):
     wrong = []

@@ -37,7 +37,7 @@ NONE = {
 
 
 @pytest.mark.parametrize("name", quick(SOME, "sliver", "far start", "disc on a line"))
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_a_witness_is_strictly_feasible(name):
     h, g, bounds, x0 = SOME[name]
     found = slater_point(Problem(zero, h, g, bounds), jnp.array(x0))

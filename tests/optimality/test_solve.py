@@ -22,7 +22,7 @@ SHARE = 0.95
 
 
 @pytest.mark.parametrize(("method", "name"), QUICK)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_known_optimum(method, name):
     good, _, solution = judge(BY_NAME[name], method, starts=1)
     assert good, solution.reason
@@ -47,7 +47,7 @@ def test_all_known_optima(method, record_property):
 
 
 @pytest.mark.parametrize("name", QUICK_CASES)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_degenerate(name):
     right, false, solution = judge_degenerate(CASES[name], starts=1)
     assert right, solution.reason
@@ -61,7 +61,7 @@ def _sampled(case):
 
 
 @pytest.mark.parametrize("case", [_sampled(case) for case in DEGENERATE])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_every_degenerate_case(case):
     right, false, solution = judge_degenerate(case)
     assert right, (solution.objective, solution.reason)
@@ -143,7 +143,7 @@ SMALL = {
 
 @pytest.mark.parametrize("method", ["interior_point", "sqp"])
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_units_of_objective_and_constraints(name, method):
     """From 0, where each gradient is small or great: relative to it, not to 1, the conditions are far from holding."""
     problem, x = SMALL[name]

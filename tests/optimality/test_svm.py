@@ -26,7 +26,7 @@ def data(name):
 
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("fit", [svm.fit_dual, svm.fit_primal])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_dual_values(name, fit):
     x, y = data(name)
     machine = fit(x, y, 1.0)

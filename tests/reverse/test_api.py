@@ -60,7 +60,7 @@ def test_value_and_grad_equals_jax(name):
 
 
 @pytest.mark.parametrize("name", ["polynomial", "network", "shared", "jitted", "branch", "checkpointed", "nested"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_under_other_transformations(name):
     fun, args = FUNCTIONS[name]
     args = jax.tree.map(jnp.asarray, args)

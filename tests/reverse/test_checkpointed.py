@@ -57,7 +57,7 @@ def _scan_loss(scan, weight, start, xs):
 
 
 @pytest.mark.parametrize(("length", "slots"), [(1, 1), (2, 1), (5, 1), (5, 2), (9, 3), (17, 3), (12, 20)])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_gradients_are_those_of_scan(length, slots):
     rng = np.random.default_rng(0)
     args = rng.normal(size=(3, 3)), rng.normal(size=3), rng.normal(size=(length, 3))

@@ -97,7 +97,7 @@ assert_close = functools.partial(chex.assert_trees_all_close, rtol=1e-12, atol=1
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_equals_jax(name):
     fun, args = PROGRAMS[name]
     argnums = tuple(range(len(args)))
@@ -107,7 +107,7 @@ def test_equals_jax(name):
 
 
 @pytest.mark.parametrize("name", ["recurrent", "nested four deep", "switch under vmap", "cond, first"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_second_order_equals_jax(name):
     fun, args = PROGRAMS[name]
 
@@ -133,7 +133,7 @@ def scanned_sines(weight, x, steps):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 31, 32, 33, 64, 65, 1000])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_while_equals_the_scan_of_as_many_steps(steps):
     def both(weight, x):
         ours = reverse.grad(while_sines, (0, 1))(weight, x, steps)
@@ -291,7 +291,7 @@ CHECKPOINTED = [
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("fun", CHECKPOINTED, ids=lambda fun: fun.__name__)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_checkpoint_policy_within_loops_branches_and_calls(fun, policy):
     """Equal to JAX's, and as many products and sines in the backward pass as in JAX's, at most."""
     fun = jax.checkpoint(fun, policy=POLICIES[policy])

@@ -138,7 +138,7 @@ def derivatives(name, differentiate, fun, args):
 
 
 @pytest.mark.parametrize("name", sorted(set(PROGRAMS) - NEEDS_VALUES))
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_equals_jax(name):
     fun, args = PROGRAMS[name]
 

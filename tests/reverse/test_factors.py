@@ -19,7 +19,7 @@ FACTORS = {
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize("name", FACTORS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_factors_of_what_is_not_hermitian(name, dtype):
     """There the cotangent is a convention, JAX's: to first and to second order."""
     a = jnp.asarray(MATRIX + 1j * np.triu(MATRIX, 1) if dtype == "complex128" else MATRIX)  # its diagonal is real

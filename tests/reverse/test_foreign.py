@@ -125,7 +125,7 @@ def derivatives(name, d, fun, args):
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_equals_jax(wrap):
     def check(name):
         fun, *args = PROGRAMS[name]

@@ -17,7 +17,7 @@ def probes_of(fun):
 
 
 @pytest.mark.parametrize("fun", ledger.REFUSED_BY_JAX, ids=lambda fun: fun.__name__)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_jax_still_refuses_and_the_stand_in_has_the_same_value(fun):
     reason, _ = ledger.REFUSED_BY_JAX[fun]
     assert reason

@@ -386,7 +386,7 @@ def assert_equal(actual, expected):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.campaign if name in SLOW else ()) for name in PROGRAMS]
 )
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_gradient_equals_jax(name):
     loss, args = program(name)
     ours, theirs = jax.jit(lambda *args: [gradients(name, d, loss, args) for d in (reverse, jax)])(*args)
@@ -394,7 +394,7 @@ def test_gradient_equals_jax(name):
 
 
 @pytest.mark.parametrize("name", PATCHED)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_gradient_equals_jax_where_the_library_uses_ours(name, monkeypatch):
     loss, args = program(name)
     theirs = jax.jit(jax.grad(loss, (0, 1)))(*args)

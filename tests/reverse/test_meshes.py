@@ -102,7 +102,7 @@ def gradients(name, differentiate, args):
 
 
 @pytest.mark.parametrize("mesh", [two_by_four(), jax.make_mesh((1, 1), ("x", "y"), devices=jax.devices()[:1])], ids=str)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_programs_have_the_types_of_jaxs_gradients(mesh):
     def check(name):
         args = PROGRAMS[name].draw(mesh)

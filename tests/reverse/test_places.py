@@ -48,7 +48,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_indexing_equals_jax_to_second_order(name):
     def loss(x):
         return jnp.sum(jnp.cos(PROGRAMS[name](x)))
@@ -102,7 +102,7 @@ def scattered_product(x, u, index):
 
 
 @pytest.mark.parametrize("zeros", list(itertools.product([False, True], repeat=3)))
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_scatter_mul_with_repeated_places_and_zeros(zeros):
     """jax.grad refuses; the products of the other factors are exact, to the second order too."""
     index = np.array([2, 0, 2, 2, 5])

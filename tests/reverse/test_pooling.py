@@ -23,7 +23,7 @@ def average(x, window, strides, padding):
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 1), (2, 3)])  # the last: windows side by side
 @pytest.mark.parametrize("kind", ["max", "min", "average"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_pooling_equals_jax_even_where_entries_tie(kind, strides, padding):
     def loss(x):
         if kind == "average":

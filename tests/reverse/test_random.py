@@ -20,7 +20,7 @@ SAMPLERS = {
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_gradient_at_fixed_bits_equals_jax(name, seed):
     key = jax.random.key(seed)
 

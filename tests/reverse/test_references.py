@@ -287,7 +287,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_equals_the_function_without_references(name):
     fun, pure = PROGRAMS[name]
 

@@ -78,7 +78,7 @@ def test_scans_keep_little(kind, share):
 
 
 @pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_gradients_of_scans(kind):
     def agree(options):
         loss, weights, xs = _scanned(kind, **options)
@@ -291,7 +291,7 @@ def test_running_products_and_log_sums_cost_no_more():
 
 
 @pytest.mark.parametrize("reverse_axis", [False, True])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_running_log_sums_at_ties_and_infinities(reverse_axis):
     """Smooth where two entries tie, in both orders; where the first are -inf, the others are as without them."""
 
@@ -451,7 +451,7 @@ COMPARISONS = {  # a step, and the bytes that it keeps of each entry of x @ w, b
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_masks_are_kept_as_booleans(name):
     """What a derivative only compares is kept as booleans from step to step, unless that is no less."""
     step, per_entry = COMPARISONS[name]

@@ -89,7 +89,7 @@ def bars(vjp, fun, args):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_equals_jax(name):
     fun, args = PROGRAMS[name]
 

@@ -70,7 +70,7 @@ EAGER = {"bcoo @ vector", "sorted", "solve"}  # held to JAX's outside jit; the o
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_equals_jax(name):
     fun, args = CASES[name]
     args = [jnp.asarray(x) for x in args]

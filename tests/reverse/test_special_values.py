@@ -64,7 +64,7 @@ def is_right(name, x, value, ulps=ULPS):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_special_values(name):
     function = FUNCTIONS[name]
     points = function.points()

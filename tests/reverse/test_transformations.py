@@ -44,7 +44,7 @@ def _derivative_of_order(n, point=0.7):
 
 
 @pytest.mark.parametrize("modes", list(itertools.product(GRADS, repeat=2)), ids="-".join)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_modes_mixed_at_order_two(modes):
     fun = scalar
     for mode in modes:
@@ -57,7 +57,7 @@ def test_modes_mixed_at_order_two(modes):
     "modes", [("ours",) * 3, ("ours",) * 4, ("jax", "ours", "jax", "ours"), ("ours", "forward", "ours", "forward")],
     ids="-".join,
 )  # fmt: skip
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_modes_mixed_to_order_four(modes):
     fun = scalar
     for mode in modes:
@@ -85,7 +85,7 @@ def nested(depth):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_nested_control_flow(depth):
     fun = nested(depth)
     batch = jnp.array([0.8, -0.4, 0.1])

@@ -54,7 +54,7 @@ def _compare(both):
 @pytest.mark.filterwarnings("ignore:Casting from complex")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
 @_standard
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_every_floating_dtype(dtype):
     x = jnp.asarray(VALUES).astype(dtype)
     programs = {f"to {np.dtype(other).name}": (lambda x, other=other: x.astype(other), x) for other in DTYPES}
@@ -134,7 +134,7 @@ PAIRS = {
     [pytest.param(fun, pair, id=f"{name}-{pair}") for name, (fun, pairs) in PAIRS.items() for pair in pairs],
 )
 @_standard
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_operands_of_unequal_shapes(fun, shapes):
     x, y = [jnp.array(np.random.default_rng(i).uniform(0.25, 0.75, s)) for i, s in enumerate(shapes)]
     if fun is PAIRS["betainc"][0]:

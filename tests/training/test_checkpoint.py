@@ -155,7 +155,7 @@ DAMAGES = {
 @pytest.mark.filterwarnings("ignore:Exception ignored in")  # orbax's reads, in an event loop that it has closed
 @pytest.mark.parametrize("how", ["cut", "one bit"])
 @pytest.mark.parametrize("what", DAMAGES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, what, how, tmp_path, caplog):
     run(tmp_path, steps=40)
     path = DAMAGES[what](tmp_path / "step_40")

@@ -58,7 +58,7 @@ def same_bits(a, b):
     ],
     ids=["sgd", "nesterov", "adam", "rmsprop", "lbfgs"],
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_learns_the_line(optimizer):
     fit = run(optimizer=optimizer, steps=400, batch_size=None)
     assert not fit.stopped

@@ -42,7 +42,7 @@ def single():
 
 
 @pytest.mark.parametrize("mesh", MESHES)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_sharded_equals_single(single, mesh):
     sharded = run(mesh=MESHES[mesh]())
     np.testing.assert_allclose(sharded.history["loss"], single.history["loss"], rtol=1e-11)
@@ -63,7 +63,7 @@ PLACEMENTS = {  # placement, batch_axes, what is split: the first weight's spec
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 def test_split_parameters_equal_whole_ones(single, placement, axis_type):
     given, batch_axes, first = PLACEMENTS[placement]
     mesh = jax.make_mesh((2, 4), ("host", "chip"), axis_types=(axis_type,) * 2)

@@ -101,7 +101,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_a_run_and_the_same_run_in_two_parts(kind, tmp_path):
     pytest.importorskip("orbax.checkpoint")
     data, of = KINDS[kind]
