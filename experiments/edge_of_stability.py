@@ -35,7 +35,6 @@ CLAIM = (
 )
 EVERY = 10  # steps between two looks at the sharpness
 POWER = 8  # power steps of a look; u is nearly right from the last one
-REACHED = 0.95  # of 2 / h
 
 
 @dataclass(frozen=True)

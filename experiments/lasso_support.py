@@ -28,7 +28,7 @@ from functional_dl.optimality import regression
 
 CLAIM = (
     "Well below n* = 2 k log(p - k) + k + 1 examples the lasso misses the support, well above it finds it, whatever "
-    "the number of features p."
+    "the number of features p, of those tried."
 )
 TOLERANCE = 1e-6
 
